@@ -1,0 +1,15 @@
+//! Weir: a Delta Sharing (OpenSharing) server for data providers.
+//!
+//! The house is described in `docs/ARCHITECTURE.md`; each module may mention only what stands below it, and
+//! `tests/it/arch.rs` holds that picture. Reading starts best at [`service::sharing`], the way of one query.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod lake;
+pub mod service;
+pub mod storage;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,5 @@
+//! The `weir` binary: hands the command line to [`weir::cli`] and turns its outcome into an exit code.
+
+fn main() -> std::process::ExitCode {
+    weir::cli::main()
+}
