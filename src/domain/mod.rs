@@ -10,6 +10,7 @@ pub mod grant;
 pub mod name;
 pub mod recipient;
 pub mod seal;
+pub mod secret;
 pub mod share;
 pub mod table;
 pub mod token;

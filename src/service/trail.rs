@@ -100,7 +100,7 @@ async fn write_all(db: Db, clock: Clock, metrics: Metrics, mut entries: mpsc::Re
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let started = Instant::now();
         let outcome = write_batch(&db, &clock, &mut batch).await;
-        metrics.audit_batch(batch.len(), started.elapsed());
+        metrics.audit_committed(batch.len(), started.elapsed());
         match outcome {
             Ok(decisions) => {
                 for (entry, decision) in batch.drain(..).zip(decisions) {

@@ -1,1 +1,5 @@
-fn main() {}
+//! The integration tests: one binary, because every further one costs a link of the whole tree.
+
+mod arch;
+mod config;
+mod listen;
