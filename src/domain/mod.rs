@@ -8,6 +8,7 @@ pub mod decision;
 pub mod delivery;
 pub mod grant;
 pub mod name;
+pub mod negotiation;
 pub mod recipient;
 pub mod seal;
 pub mod secret;
