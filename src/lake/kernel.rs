@@ -31,6 +31,9 @@ use crate::{
 /// The table as the kernel sees it: the root of a store that holds nothing else.
 const ROOT: &str = "delta:///";
 
+/// The table property that, when false, leaves checkpoints without the text of statistics.
+const STATS_AS_JSON: &str = "delta.checkpoint.writeStatsAsJson";
+
 /// Reader features under which a log can be read and its files be listed correctly. Whether a client can read those
 /// files is another question.
 const READABLE_FEATURES: [&str; 11] = [
@@ -105,7 +108,7 @@ impl Loader {
             }
             let kernel = builder.build(&log.engine)?;
             let description = Description::of(&kernel)?;
-            let files = log.scan(&kernel, description.partition_columns.clone())?;
+            let files = log.scan(&kernel, &description)?;
             log.snapshot(kernel, description, files)
         })
         .await
@@ -235,10 +238,13 @@ struct Log {
 }
 
 impl Log {
-    fn scan(&self, kernel: &SnapshotRef, partition_columns: Arc<[String]>) -> Result<Files, Trouble> {
-        let scan =
-            kernel.clone().scan_builder().with_stats(StatsOptions::json_only()).without_row_transforms().build()?;
-        let mut files = FilesBuilder::new(partition_columns);
+    fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
+        // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
+        // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
+        let keeps_text = description.metadata.configuration.get(STATS_AS_JSON).is_none_or(|value| value != "false");
+        let stats = if keeps_text { StatsOptions::json_only() } else { StatsOptions::all() };
+        let scan = kernel.clone().scan_builder().with_stats(stats).without_row_transforms().build()?;
+        let mut files = FilesBuilder::new(description.partition_columns.clone());
         for batch in scan.scan_metadata(&self.engine)? {
             let (adds, selection) = rows(batch?.scan_files)?;
             files.push_batch(&adds, field(&adds, "fileConstantValues")?, is_selected(&selection))?;
