@@ -2,4 +2,6 @@
 
 mod arch;
 mod config;
+mod lake;
 mod listen;
+mod support;
