@@ -1,0 +1,81 @@
+//! The `[[storage]]` entries: where tables may live, and how their bytes leave.
+//!
+//! Lives here: what an operator writes. Never here: what an option means; its names are object_store's own, and the
+//! storage adapter knows them.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+
+/// One storage: every table under `url` belongs to it, unless another storage's `url` is a longer prefix.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSettings {
+    /// What metrics, logs and listings call it; unique.
+    pub name: String,
+    /// Where it begins: `s3://bucket/prefix`, `gs://…`, `abfss://container@account.dfs.core.windows.net/…`,
+    /// `file:///absolute/directory`. A table belongs to it by whole path segments.
+    pub url: String,
+    /// How files leave, unless a recipient or an object asks for more care.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// object_store's own option names (`aws_endpoint`, `azure_storage_account_key`, …). Values may be secrets, so they
+    /// are never printed; `<name>_file` reads the value from a file.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for StorageSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.options.keys().collect();
+        f.debug_struct("StorageSettings")
+            .field("name", &self.name)
+            .field("url", &self.url)
+            .field("delivery", &self.delivery)
+            .field("options", &names)
+            .finish()
+    }
+}
+
+/// How the bytes of a file reach a recipient.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// A URL signed by the storage's own credential, fetched without passing through Weir.
+    #[default]
+    Presigned,
+    /// A URL of ours under `/files/`; every request for it is decided anew.
+    Proxied,
+}
+
+impl Delivery {
+    /// The word used in configuration, in audit events and on the admin API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Presigned => "presigned",
+            Self::Proxied => "proxied",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_values_are_not_printed() {
+        let settings: StorageSettings = serde_json::from_value(serde_json::json!({
+            "name": "lake", "url": "s3://lake", "options": {"aws_secret_access_key": "hunter2"}
+        }))
+        .unwrap();
+        assert_eq!(settings.delivery, Delivery::Presigned);
+        let printed = format!("{settings:?}");
+        assert!(printed.contains("aws_secret_access_key") && !printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn unknown_key_is_refused() {
+        let settings = serde_json::json!({"name": "lake", "url": "s3://lake", "delivary": "proxied"});
+        assert!(serde_json::from_value::<StorageSettings>(settings).is_err());
+    }
+}
