@@ -3,9 +3,16 @@
 //! Lives here: what an operator writes. Never here: what an option means; its names are object_store's own, and the
 //! storage adapter knows them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::Deserialize;
+use url::Url;
+
+use super::problems::Problems;
+pub use crate::domain::delivery::Delivery;
+
+/// The schemes that a storage's URL may have.
+const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
 
 /// One storage: every table under `url` belongs to it, unless another storage's `url` is a longer prefix.
 #[derive(Clone, Deserialize)]
@@ -37,23 +44,55 @@ impl fmt::Debug for StorageSettings {
     }
 }
 
-/// How the bytes of a file reach a recipient.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// A URL signed by the storage's own credential, fetched without passing through Weir.
-    #[default]
-    Presigned,
-    /// A URL of ours under `/files/`; every request for it is decided anew.
-    Proxied,
+impl StorageSettings {
+    /// The folder that a `file:///…` storage names.
+    pub(super) fn local_root(&self) -> Option<PathBuf> {
+        Url::parse(&self.url).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
+    }
+
+    /// Where the storage begins, alike for two spellings of one place.
+    fn place(&self) -> String {
+        let (scheme, rest) = self.url.split_once("://").unwrap_or(("", &self.url));
+        let scheme = match scheme {
+            "s3a" => "s3",
+            "abfs" => "abfss",
+            other => other,
+        };
+        format!("{scheme}://{}", rest.trim_end_matches('/'))
+    }
 }
 
-impl Delivery {
-    /// The word used in configuration, in audit events and on the admin API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Presigned => "presigned",
-            Self::Proxied => "proxied",
+/// Finds what is wrong with `storages` beyond types.
+pub(super) fn check(storages: &[StorageSettings], problems: &mut Problems) {
+    for (i, storage) in storages.iter().enumerate() {
+        let StorageSettings { name, url, .. } = storage;
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            problems.add(
+                format!("storage[{i}].name"),
+                format!("`{name}` is no name; use letters, digits, `-`, `_` and `.`, for it is a metric's label"),
+            );
+        }
+        if storages[..i].iter().any(|other| other.name == *name) {
+            problems.add(format!("storage[{i}].name"), format!("`{name}` names two storages; rename one"));
+        }
+        // The value is not repeated where it may hold credentials.
+        match Url::parse(url) {
+            Err(source) => problems.add(format!("storage[{i}].url"), format!("is no valid URL: {source}")),
+            Ok(parsed) if !SCHEMES.contains(&parsed.scheme()) => problems.add(
+                format!("storage[{i}].url"),
+                format!("has the scheme `{}`; use one of {}", parsed.scheme(), SCHEMES.join(", ")),
+            ),
+            Ok(parsed) if parsed.query().is_some() || parsed.fragment().is_some() || parsed.password().is_some() => {
+                problems.add(
+                    format!("storage[{i}].url"),
+                    "has credentials, a query or a fragment; put credentials into options",
+                );
+            }
+            Ok(_) => {}
+        }
+        if let Some(other) = storages[..i].iter().find(|other| other.place() == storage.place()) {
+            problems
+                .add(format!("storage[{i}].url"), format!("is the url of `{}` too; remove one of them", other.name));
         }
     }
 }

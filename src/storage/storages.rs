@@ -17,7 +17,7 @@ use super::{
     options::Options,
     s3,
 };
-use crate::config::storage::{Delivery, StorageSettings};
+use crate::{config::StorageSettings, domain::delivery::Delivery};
 
 /// One configured storage, opened.
 pub struct Storage {

@@ -11,7 +11,7 @@ use futures::{
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 
 use super::{Storage, StorageError, location};
-use crate::config::storage::Delivery;
+use crate::domain::delivery::Delivery;
 
 /// One table's place: the storage that it belongs to and its path inside that storage's object store.
 #[derive(Clone, Debug)]

@@ -1,1 +1,7 @@
-fn main() {}
+//! The integration tests: one binary, because every further one costs a link of the whole tree.
+
+mod arch;
+mod config;
+mod listen;
+mod storage;
+mod support;

@@ -134,3 +134,20 @@ impl DelegationKeys {
         quick_xml::de::from_str::<SignedKey>(&answer).map_err(StorageError::unavailable)?.open()
     }
 }
+
+#[cfg(test)]
+impl DelegationKey {
+    /// The key that the vectors in [`super::sas`] were signed with.
+    pub(super) fn of_test_vector() -> Self {
+        let signed = SignedKey {
+            oid: "11111111-1111-1111-1111-111111111111".to_owned(),
+            tid: "22222222-2222-2222-2222-222222222222".to_owned(),
+            start: "2026-01-01T00:00:00Z".to_owned(),
+            expiry: "2026-01-02T00:00:00Z".to_owned(),
+            service: "b".to_owned(),
+            version: VERSION.to_owned(),
+            value: BASE64_STANDARD.encode("weir-test-vector-delegation-key"),
+        };
+        signed.open().unwrap()
+    }
+}

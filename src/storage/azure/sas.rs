@@ -56,3 +56,38 @@ impl Sas<'_> {
         Ok(query.append_pair("sig", &signature).finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the JavaScript SDK (`@azure/storage-blob` 12.32.0, `generateBlobSASQueryParameters`) signs for the same blob,
+    /// end and keys.
+    const BY_ACCOUNT: &str = "g7IKQX0GxT0CJmDD2o6FfskIJUvh4kkxET6VU+eCUl0=";
+    const BY_DELEGATION: &str = "rYh/DHnROHJETuTZt9VIBLGI11lSupGcUB/p9LxoGnk=";
+
+    fn parameter(query: &str, name: &str) -> Option<String> {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+    }
+
+    fn sas(delegation: Option<&DelegationKey>) -> Sas<'_> {
+        let resource = "/blob/acct/lake/t/x=A%2FA/p ö.parquet";
+        Sas { resource, ends_at: "2026-01-01T01:00:00Z".parse().unwrap(), https_only: true, delegation }
+    }
+
+    #[test]
+    fn account_key_signs_as_the_sdk_does() {
+        let query = sas(None).query(b"weir-test-vector-account-key-0001").unwrap();
+        assert_eq!(parameter(&query, "sig").unwrap(), BY_ACCOUNT);
+        assert_eq!(parameter(&query, "sp").unwrap(), "r");
+    }
+
+    #[test]
+    fn delegation_key_signs_as_the_sdk_does() {
+        let key = DelegationKey::of_test_vector();
+        let query = sas(Some(&key)).query(&key.secret).unwrap();
+        assert_eq!(parameter(&query, "sig").unwrap(), BY_DELEGATION);
+        assert_eq!(parameter(&query, "ske").unwrap(), "2026-01-02T00:00:00Z");
+    }
+}
