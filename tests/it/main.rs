@@ -4,4 +4,5 @@ mod arch;
 mod config;
 mod lake;
 mod listen;
+mod storage;
 mod support;
