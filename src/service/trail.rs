@@ -4,7 +4,7 @@
 //! decides again with what it finds, and writes allow or deny. Whatever tightens writes its own event under the same
 //! lock, so that no allowing event can follow a revocation. Never here: what an event says.
 
-use std::{collections::HashMap, net::IpAddr, time::Instant};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -59,7 +59,7 @@ struct Outage(String);
 
 impl Trail {
     /// Starts the one writer of this process.
-    pub fn start(db: Db, clock: Clock, metrics: Metrics) -> Self {
+    pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(write_all(db, clock, metrics, entries));
         Self { queue }
@@ -95,7 +95,7 @@ pub async fn append(tx: &mut Tx, event: &Event, now: DateTime<Utc>) -> Result<()
     tx.append_audit(head, &[(event, link)]).await
 }
 
-async fn write_all(db: Db, clock: Clock, metrics: Metrics, mut entries: mpsc::Receiver<Entry>) {
+async fn write_all(db: Db, clock: Clock, metrics: Arc<Metrics>, mut entries: mpsc::Receiver<Entry>) {
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let started = Instant::now();
