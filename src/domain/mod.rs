@@ -1,3 +1,16 @@
-//! (being written)
+//! Pure values and rules: what a share, a token, a grant and a decision are.
+//!
+//! Lives here: types that mean something to the product and functions from values to values.
+//! Never here: async, IO, SQL, HTTP, clocks that are read rather than passed in.
 
+pub mod audit;
+pub mod decision;
+pub mod delivery;
+pub mod grant;
+pub mod name;
+pub mod recipient;
+pub mod seal;
 pub mod secret;
+pub mod share;
+pub mod table;
+pub mod token;

@@ -1,0 +1,93 @@
+//! How a recipient gets the bytes: straight from the object store, or through the server.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The way of a file's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// The object store serves the file under a presigned URL.
+    Presigned,
+    /// The server streams the file and decides anew on every request.
+    Proxied,
+}
+
+impl Delivery {
+    /// The word kept in the database and answered.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Presigned => "presigned",
+            Self::Proxied => "proxied",
+        }
+    }
+
+    /// The delivery that [`Self::as_str`] named.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Presigned, Self::Proxied].into_iter().find(|delivery| delivery.as_str() == text)
+    }
+}
+
+/// The shortest life that a presigned URL is given: Spark takes one of 15 minutes or less for dead (Delta Sharing
+/// protocol 2.5), so less than this left on a token or grant means proxied delivery.
+pub const SHORTEST_PRESIGNED: TimeDelta = TimeDelta::minutes(20);
+
+/// What the choice of delivery depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryFacts {
+    /// What the storage is configured to do.
+    pub storage: Delivery,
+    /// Whether the storage's credential can sign.
+    pub storage_can_sign: bool,
+    /// What the recipient asks for.
+    pub recipient: Option<Delivery>,
+    /// Whether the recipient is bound to networks.
+    pub recipient_has_networks: bool,
+    /// What the object asks for.
+    pub object: Option<Delivery>,
+    /// Whether the object is presigned although a presigned URL knows no address.
+    pub presigned_despite_networks: bool,
+}
+
+/// The delivery that storage, recipient and object come to: anything that says proxied wins.
+pub fn effective(facts: DeliveryFacts) -> Delivery {
+    let asked = [Some(facts.storage), facts.recipient, facts.object].contains(&Some(Delivery::Proxied));
+    let network_bound = facts.recipient_has_networks && !facts.presigned_despite_networks;
+    if asked || network_bound || !facts.storage_can_sign { Delivery::Proxied } else { Delivery::Presigned }
+}
+
+/// Whether what is left until `until` is too short for a presigned URL.
+pub fn too_short_to_presign(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    until - now < SHORTEST_PRESIGNED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRESIGNED: DeliveryFacts = DeliveryFacts {
+        storage: Delivery::Presigned,
+        storage_can_sign: true,
+        recipient: None,
+        recipient_has_networks: false,
+        object: None,
+        presigned_despite_networks: false,
+    };
+
+    #[test]
+    fn anything_that_says_proxied_wins() {
+        assert_eq!(effective(PRESIGNED), Delivery::Presigned);
+        for facts in [
+            DeliveryFacts { storage: Delivery::Proxied, ..PRESIGNED },
+            DeliveryFacts { storage_can_sign: false, ..PRESIGNED },
+            DeliveryFacts { recipient: Some(Delivery::Proxied), ..PRESIGNED },
+            DeliveryFacts { object: Some(Delivery::Proxied), ..PRESIGNED },
+            DeliveryFacts { recipient_has_networks: true, ..PRESIGNED },
+            DeliveryFacts { object: Some(Delivery::Presigned), storage_can_sign: false, ..PRESIGNED },
+        ] {
+            assert_eq!(effective(facts), Delivery::Proxied, "{facts:?}");
+        }
+        let despite = DeliveryFacts { recipient_has_networks: true, presigned_despite_networks: true, ..PRESIGNED };
+        assert_eq!(effective(despite), Delivery::Presigned);
+    }
+}

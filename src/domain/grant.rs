@@ -1,0 +1,102 @@
+//! Grants: who may read which share, until when, for what.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The contract that a grant stands on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The reference that both sides know the document by.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// SHA-256 of the document, in lower-case hex.
+    pub sha256: Option<String>,
+    /// When the agreement ends, and access with it.
+    pub valid_until: Option<DateTime<Utc>>,
+}
+
+/// How and when a grant was ended before its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// From when on it no longer allows.
+    pub at: DateTime<Utc>,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+    /// Who ended it.
+    pub ended_by: String,
+    /// The grant that took its place, if one did.
+    pub replaced_by: Option<Uuid>,
+}
+
+/// A recipient's permission to read a share during a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// Its identity.
+    pub id: Uuid,
+    /// The share that it opens.
+    pub share_id: Uuid,
+    /// The recipient that it is for.
+    pub recipient_id: Uuid,
+    /// From when on it allows.
+    pub valid_from: DateTime<Utc>,
+    /// Until when it allows; exclusive.
+    pub valid_until: DateTime<Utc>,
+    /// What the data may be used for.
+    pub purpose: Option<String>,
+    /// The contract that it stands on.
+    pub agreement: Option<Agreement>,
+    /// The operator that granted it.
+    pub granted_by: String,
+    /// When it was granted.
+    pub created_at: DateTime<Utc>,
+    /// How it was ended, if it was.
+    pub ending: Option<Ending>,
+}
+
+/// Where a grant stands at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantState {
+    /// Its window has not begun.
+    Scheduled,
+    /// Allows.
+    Active,
+    /// Its window is over.
+    Expired,
+    /// Somebody ended it.
+    Revoked,
+    /// Its agreement is over.
+    AgreementEnded,
+}
+
+impl Grant {
+    /// Where the grant stands at `now`. Ends are exclusive: at the very moment, it no longer allows.
+    pub fn state(&self, now: DateTime<Utc>) -> GrantState {
+        if self.ending.as_ref().is_some_and(|ending| ending.at <= now) {
+            GrantState::Revoked
+        } else if self.valid_until <= now {
+            GrantState::Expired
+        } else if now < self.valid_from {
+            GrantState::Scheduled
+        } else if self.agreement_end().is_some_and(|end| end <= now) {
+            GrantState::AgreementEnded
+        } else {
+            GrantState::Active
+        }
+    }
+
+    /// When the grant stops allowing if nobody does anything.
+    pub fn until(&self) -> DateTime<Utc> {
+        self.agreement_end().map_or(self.valid_until, |end| end.min(self.valid_until))
+    }
+
+    fn agreement_end(&self) -> Option<DateTime<Utc>> {
+        self.agreement.as_ref().and_then(|agreement| agreement.valid_until)
+    }
+}
+
+/// The grant that allows at `now`, among the grants of one recipient on one share.
+pub fn in_force(grants: &[Grant], now: DateTime<Utc>) -> Option<&Grant> {
+    grants.iter().find(|grant| grant.state(now) == GrantState::Active)
+}

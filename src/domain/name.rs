@@ -1,0 +1,157 @@
+//! Names of shares, schemas, tables and recipients: which are allowed, and when two are the same.
+//!
+//! The only place where a name is validated or compared. Never here: where names are kept.
+
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization;
+
+/// The longest name in characters (Delta Sharing protocol, "Names").
+pub const MAX_CHARACTERS: usize = 255;
+
+/// What a name is the name of; the protocol's rules differ a little between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// A share.
+    Share,
+    /// A schema inside a share; no `.`.
+    Schema,
+    /// A table inside a schema of a share; no `.`.
+    Table,
+    /// A recipient.
+    Recipient,
+    /// A table as the operator registered it, dotted: `claims.claims`.
+    RegisteredTable,
+    /// A credential of a recipient.
+    Credential,
+}
+
+impl NameKind {
+    /// The word that messages use.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Share => "share",
+            Self::Schema => "schema",
+            Self::Table => "table",
+            Self::Recipient => "recipient",
+            Self::RegisteredTable => "table",
+            Self::Credential => "credential",
+        }
+    }
+
+    fn allows_dot(self) -> bool {
+        !matches!(self, Self::Schema | Self::Table)
+    }
+}
+
+/// Why a text is no name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The text is empty.
+    #[error("a {} name must not be empty", .0.noun())]
+    Empty(NameKind),
+    /// The text is longer than [`MAX_CHARACTERS`].
+    #[error("a {} name has at most {MAX_CHARACTERS} characters", .0.noun())]
+    TooLong(NameKind),
+    /// The text holds a character that the protocol forbids.
+    #[error("a {} name must not contain {}", .0.noun(), show(*.1))]
+    Forbidden(NameKind, char),
+    /// The text is `.` or `..`, or a dotted name has an empty part.
+    #[error("a {} name must not be `.` or `..` or have an empty part between dots", .0.noun())]
+    Dots(NameKind),
+}
+
+fn show(character: char) -> String {
+    match character {
+        ' ' => "a space".to_owned(),
+        c if c.is_control() || c.is_whitespace() => format!("the character U+{:04X}", c as u32),
+        c => format!("`{c}`"),
+    }
+}
+
+/// A valid name, as it was created, with the key that it compares by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Name {
+    text: String,
+    key: String,
+}
+
+impl Name {
+    /// Checks `text` by the protocol's rules for `kind`.
+    pub fn parse(kind: NameKind, text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty(kind));
+        }
+        // Counting stops early, so that a huge text costs nothing.
+        if text.chars().take(MAX_CHARACTERS + 1).count() > MAX_CHARACTERS {
+            return Err(NameError::TooLong(kind));
+        }
+        let forbidden = |c: char| {
+            c == '/' || c == '\\' || c == ' ' || c.is_control() || c.is_whitespace() || (c == '.' && !kind.allows_dot())
+        };
+        if let Some(character) = text.chars().find(|c| forbidden(*c)) {
+            return Err(NameError::Forbidden(kind, character));
+        }
+        let dotted = kind == NameKind::RegisteredTable;
+        if text == "." || text == ".." || (dotted && text.split('.').any(str::is_empty)) {
+            return Err(NameError::Dots(kind));
+        }
+        Ok(Self { text: text.to_owned(), key: name_key(text) })
+    }
+
+    /// The name as it was created.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The key that names compare by; see [`name_key`].
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+/// The key that two names share exactly when they are the same name: canonical caseless matching (Unicode, D145),
+/// normalised to NFC. Databases compare keys byte by byte, so that neither's collation decides.
+pub fn name_key(text: &str) -> String {
+    let folded = caseless::default_case_fold_str(&text.nfd().collect::<String>());
+    folded.nfc().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_compare_without_case_after_normalisation() {
+        assert_eq!(name_key("Straße"), name_key("STRASSE"));
+        assert_eq!(name_key("Caf\u{e9}"), name_key("CAFE\u{301}"));
+        assert_ne!(name_key("a"), name_key("b"));
+    }
+
+    #[test]
+    fn the_protocols_rules_hold() {
+        for kind in [NameKind::Share, NameKind::Schema, NameKind::Table, NameKind::Recipient] {
+            for bad in ["", "a b", "a/b", "a\u{7f}", "a\u{0}", "a\nb", "..", ".", "a\u{2028}b"] {
+                assert!(Name::parse(kind, bad).is_err(), "{kind:?} {bad:?}");
+            }
+            assert!(Name::parse(kind, &"x".repeat(256)).is_err());
+            assert!(Name::parse(kind, &"ä".repeat(255)).is_ok());
+        }
+        assert!(Name::parse(NameKind::Schema, "a.b").is_err());
+        assert!(Name::parse(NameKind::Share, "a.b").is_ok());
+        assert!(Name::parse(NameKind::RegisteredTable, "claims.claims").is_ok());
+        assert!(Name::parse(NameKind::RegisteredTable, "claims..claims").is_err());
+    }
+}
