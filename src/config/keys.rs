@@ -67,10 +67,7 @@ pub enum KeyError {
 ///
 /// On SQLite the first file is made when it does not exist. On PostgreSQL none ever is: a replica with a key of its own
 /// could not open what the others sealed.
-pub fn load_keys(
-    settings: &SecretSettings,
-    database: DatabaseKind,
-) -> Result<Vec<RootKey>, KeyError> {
+pub fn load_keys(settings: &SecretSettings, database: DatabaseKind) -> Result<Vec<RootKey>, KeyError> {
     if let Some(first) = settings.key_files.first()
         && database == DatabaseKind::Sqlite
     {

@@ -16,7 +16,6 @@ mod secrets;
 mod server;
 mod sharing;
 pub mod storage;
-mod storages;
 
 use std::{
     collections::BTreeMap,
@@ -127,14 +126,39 @@ impl Settings {
         self.sharing.check(problems);
         self.lake.check(problems);
         self.log.check(problems);
-        storages::check(&self.storage, problems);
-        let mut private = Vec::new();
+        storage::check(&self.storage, problems);
+        self.check_roots(file, problems);
+    }
+
+    /// A local storage that holds the configuration, the keys or the database would serve them.
+    fn check_roots(&self, file: Option<&Path>, problems: &mut Problems) {
+        let mut private: Vec<(&str, PathBuf)> = Vec::new();
         private.extend(file.map(|path| ("the configuration", path.to_owned())));
         private.extend(self.secrets.key_files.iter().map(|path| ("a root key", path.clone())));
         private.extend(self.server.tls().map(|files| ("the TLS key", files.key_file)));
         private.extend(self.database.sqlite_file().map(|path| ("the database", path)));
-        storages::check_private_files(&self.storage, &private, problems);
+        for (i, storage) in self.storage.iter().enumerate() {
+            let Some(root) = storage.local_root().and_then(|root| root.canonicalize().ok()) else { continue };
+            for (what, path) in &private {
+                if resolved(path).is_some_and(|path| path.starts_with(&root)) {
+                    let (root, path) = (root.display(), path.display());
+                    problems.add(
+                        format!("storage[{i}].url"),
+                        format!("`{root}` holds {what} (`{path}`); keep it outside of what is shared"),
+                    );
+                }
+            }
+        }
     }
+}
+
+/// The real path of a file that need not exist yet: its folder must.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    if let Ok(path) = path.canonicalize() {
+        return Some(path);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// The empty string means "not set", so that `default.toml` can show every key.

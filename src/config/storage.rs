@@ -3,11 +3,6 @@
 //! Lives here: what an operator writes. Never here: what an option means; its names are object_store's own, and the
 //! storage adapter knows them.
 
-<<<<<<< HEAD
-use std::{collections::BTreeMap, fmt};
-
-use serde::Deserialize;
-=======
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::Deserialize;
@@ -18,7 +13,6 @@ pub use crate::domain::delivery::Delivery;
 
 /// The schemes that a storage's URL may have.
 const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
->>>>>>> main
 
 /// One storage: every table under `url` belongs to it, unless another storage's `url` is a longer prefix.
 #[derive(Clone, Deserialize)]
@@ -50,25 +44,6 @@ impl fmt::Debug for StorageSettings {
     }
 }
 
-<<<<<<< HEAD
-/// How the bytes of a file reach a recipient.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// A URL signed by the storage's own credential, fetched without passing through Weir.
-    #[default]
-    Presigned,
-    /// A URL of ours under `/files/`; every request for it is decided anew.
-    Proxied,
-}
-
-impl Delivery {
-    /// The word used in configuration, in audit events and on the admin API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Presigned => "presigned",
-            Self::Proxied => "proxied",
-=======
 impl StorageSettings {
     /// The folder that a `file:///…` storage names.
     pub(super) fn local_root(&self) -> Option<PathBuf> {
@@ -118,7 +93,6 @@ pub(super) fn check(storages: &[StorageSettings], problems: &mut Problems) {
         if let Some(other) = storages[..i].iter().find(|other| other.place() == storage.place()) {
             problems
                 .add(format!("storage[{i}].url"), format!("is the url of `{}` too; remove one of them", other.name));
->>>>>>> main
         }
     }
 }
