@@ -102,6 +102,8 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         let impure = IMPURE.iter().filter(|word| mentions(&code, word));
         found.extend(impure.map(|word| format!("{path}: `{word}` has no place among pure values")));
     }
+    found.sort();
+    found.dedup();
     found
 }
 
@@ -193,10 +195,12 @@ fn without_comments_and_strings(text: &str) -> String {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("r#\"") {
-            rest[3..].find("\"#").map_or(rest.len(), |end| end + 5)
-        } else if rest.starts_with("r\"") && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-            rest[2..].find('"').map_or(rest.len(), |end| end + 3)
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").map_or(rest.len(), |end| end + 5)
+        } else if let Some(raw) = rest.strip_prefix("r\"")
+            && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        {
+            raw.find('"').map_or(rest.len(), |end| end + 3)
         } else if rest.starts_with("'\"'") {
             3
         } else if rest.starts_with("'\\\"'") {

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use weir::{
     config::TlsFiles,
@@ -80,15 +79,15 @@ async fn running_stream_is_finished_after_the_stop_signal() {
     let serving = Serving::start(vec![plain(router)], GRACE);
     let address = serving.addresses[0];
     chunks.send(Bytes::from_static(b"before ")).unwrap();
-    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap().bytes_stream();
-    assert_eq!(body.next().await.unwrap().unwrap(), "before ");
+    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "before ");
 
     let ended = tokio::spawn(serving.stop());
     refused(address).await;
     chunks.send(Bytes::from_static(b"after")).unwrap();
     drop(chunks);
-    assert_eq!(body.next().await.unwrap().unwrap(), "after");
-    assert!(body.next().await.is_none(), "the stream ends as if nothing had happened");
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "after");
+    assert!(body.chunk().await.unwrap().is_none(), "the stream ends as if nothing had happened");
     ended.await.unwrap().unwrap();
 }
 
@@ -98,10 +97,10 @@ async fn stream_that_outlives_the_grace_period_is_cut() {
     let serving = Serving::start(vec![plain(router)], Duration::ZERO);
     let address = serving.addresses[0];
     chunks.send(Bytes::from_static(b"before")).unwrap();
-    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap().bytes_stream();
-    assert_eq!(body.next().await.unwrap().unwrap(), "before");
+    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "before");
     serving.stop().await.unwrap();
-    assert!(body.next().await.unwrap().is_err(), "a cut stream must not look like a complete one");
+    assert!(body.chunk().await.is_err(), "a cut stream must not look like a complete one");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ fn environment_values_are_toml_where_the_key_is_no_string() {
 #[test]
 fn environment_value_cannot_smuggle_in_another_key() {
     let told = problems("", &[("WEIR__SHARING__URL_TTL_SECONDS", "7200\nprefix = \"/other\"")]);
-    assert!(told.starts_with("sharing.url_ttl_seconds: invalid type"), "{told}");
+    assert!(told.starts_with("sharing.url_ttl_seconds: must be of type integer"), "{told}");
 }
 
 #[test]

@@ -101,5 +101,5 @@ fn nothing_secret_is_printed() {
 fn type_error_in_a_secret_does_not_repeat_it() {
     let told =
         problems("[[storage]]\nname = \"a\"\nurl = \"s3://a\"\noptions = { aws_secret_access_key = 123456 }\n", &[]);
-    assert_eq!(told, "storage[0].options.aws_secret_access_key: has the wrong type; write a string");
+    assert_eq!(told, "storage[0].options.aws_secret_access_key: must be of type string");
 }
