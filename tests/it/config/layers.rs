@@ -81,3 +81,16 @@ fn syntax_error_names_the_line_and_quotes_nothing() {
     let told = problems("[database]\nurl = \"postgres://weir:hunter2@db/weir\n", &[]);
     assert!(told.contains("is no valid TOML at line 2") && !told.contains("hunter2"), "{told}");
 }
+
+#[test]
+fn configuration_of_the_compose_file_is_valid() {
+    let folder = Folder::new();
+    folder.file("database_url", "postgres://weir:password@postgres:5432/weir");
+    folder.file("s3_secret_key", "secret");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/weir.toml");
+    let secrets = folder.0.path().to_str().unwrap();
+    let toml = std::fs::read_to_string(path).unwrap().replace("/run/secrets", secrets);
+    let settings = load(&toml, &[]).unwrap();
+    assert_eq!(settings.database.kind(), Some(DatabaseKind::Postgres));
+    assert_eq!(settings.storage[0].options["aws_secret_access_key"], "secret");
+}
