@@ -4,4 +4,7 @@
 
 mod arch;
 mod config;
+mod lake;
 mod listen;
+mod storage;
+mod support;
