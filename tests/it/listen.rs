@@ -128,20 +128,42 @@ fn certificate(folder: &std::path::Path, name: &str) -> TlsFiles {
 }
 
 #[tokio::test]
-async fn tls_listener_speaks_http2_and_http1() {
+async fn tls_listener_offers_http2_and_serves_who_trusts_it() {
     let folder = tempfile::tempdir().unwrap();
     let files = certificate(folder.path(), "server");
     let trusted = reqwest::Certificate::from_pem(&std::fs::read(&files.cert_file).unwrap()).unwrap();
     let serving = Serving::start(vec![Listener { tls: Some(files), ..plain(whoami()) }], GRACE);
     let address = serving.addresses[0];
     let url = format!("https://localhost:{}/peer", address.port());
-    let client = || reqwest::Client::builder().tls_certs_only([trusted.clone()]).resolve("localhost", address);
-
-    let response = client().http1_only().build().unwrap().get(&url).send().await.unwrap();
-    assert_eq!(response.version(), http::Version::HTTP_11);
-    let response = client().build().unwrap().get(&url).send().await.unwrap();
-    assert_eq!(response.text().await.unwrap(), "127.0.0.1");
+    let client = reqwest::Client::builder().tls_certs_only([trusted]).resolve("localhost", address).build().unwrap();
+    assert_eq!(client.get(&url).send().await.unwrap().text().await.unwrap(), "127.0.0.1");
     assert!(reqwest::get(&url).await.is_err(), "nobody else trusts this certificate");
+
+    let negotiated = |offered: &'static str| async move {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["s_client", "-connect", &address.to_string(), "-alpn", offered])
+            .stdin(std::process::Stdio::null());
+        let output = tokio::task::spawn_blocking(move || openssl.output()).await.unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (offered, chosen) in [("h2,http/1.1", "ALPN protocol: h2"), ("http/1.1", "ALPN protocol: http/1.1")] {
+        let told = negotiated(offered).await;
+        assert!(told.contains(chosen), "{told}");
+    }
+    serving.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn plain_listener_speaks_http2_to_who_knows_it() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let serving = Serving::start(vec![plain(whoami())], GRACE);
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
+    let url = format!("http://{}/peer", serving.addresses[0]).parse().unwrap();
+    let response = client.get(url).await.unwrap();
+    assert_eq!(response.version(), http::Version::HTTP_2);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "127.0.0.1");
     serving.stop().await.unwrap();
 }
 
