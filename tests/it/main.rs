@@ -1,5 +1,7 @@
 //! The integration tests: one binary, because every further one costs a link of the whole tree.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod arch;
 mod config;
 mod lake;
