@@ -7,6 +7,7 @@ pub mod audit;
 pub mod decision;
 pub mod delivery;
 pub mod delta;
+pub mod disclosure;
 pub mod grant;
 pub mod name;
 pub mod negotiation;
