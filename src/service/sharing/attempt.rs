@@ -140,7 +140,7 @@ impl<'a> Attempt<'a> {
                 let standing = Standing {
                     token_id: bearer.token.id,
                     recipient_id: bearer.recipient.id,
-                    share: share.clone(),
+                    share_id: share.as_ref().map(|share| share.id),
                     address: self.caller.address,
                 };
                 Ok(Granted { bearer, share, until, standing })
@@ -157,7 +157,7 @@ impl<'a> Attempt<'a> {
         path: &TablePath,
     ) -> Result<(SharedObject, Table), ServiceError> {
         let (schema, table) = (name_key(&path.schema), name_key(&path.table));
-        match self.service.db.find_shared_object(granted.share()?.id, &schema, &table).await? {
+        match self.service.db.find_object(granted.share()?.id, &schema, &table).await? {
             Some((object, table)) => {
                 self.name_object(&object);
                 Ok((object, table))

@@ -31,8 +31,6 @@ const FILE_MOVED: &str = "FILE_MOVED";
 pub struct SealedFile {
     /// The token that it was handed out to.
     pub token_id: Uuid,
-    /// The share that it was read through.
-    pub share_id: Uuid,
     /// The object that it was read through.
     pub object_id: Uuid,
     /// When it ends, in whole seconds.
@@ -43,8 +41,8 @@ pub struct SealedFile {
 
 impl SealedFile {
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(56 + self.path.len());
-        for id in [self.token_id, self.share_id, self.object_id] {
+        let mut bytes = Vec::with_capacity(40 + self.path.len());
+        for id in [self.token_id, self.object_id] {
             bytes.extend_from_slice(id.as_bytes());
         }
         bytes.extend_from_slice(&self.expires_at.timestamp().to_be_bytes());
@@ -54,12 +52,10 @@ impl SealedFile {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (token_id, rest) = bytes.split_first_chunk::<16>()?;
-        let (share_id, rest) = rest.split_first_chunk::<16>()?;
         let (object_id, rest) = rest.split_first_chunk::<16>()?;
         let (expires_at, path) = rest.split_first_chunk::<8>()?;
         Some(Self {
             token_id: Uuid::from_bytes(*token_id),
-            share_id: Uuid::from_bytes(*share_id),
             object_id: Uuid::from_bytes(*object_id),
             expires_at: DateTime::from_timestamp(i64::from_be_bytes(*expires_at), 0)?,
             path: String::from_utf8(path.to_vec()).ok()?,
@@ -77,15 +73,17 @@ impl Service {
     /// read after it belong to the same disclosure, but are decided all the same.
     pub async fn open_file(&self, caller: &Caller, sealed: &str) -> Result<Object, ServiceError> {
         let file = self.open_seal(sealed)?;
-        let (bearer, found) =
-            futures::try_join!(self.db.find_bearer_by_id(file.token_id), self.db.find_object(file.object_id))?;
-        let access = match &bearer {
-            Some(bearer) => self.db.find_share_access_by_id(bearer.recipient.id, file.share_id).await?,
-            None => None,
+        let bearer = self.db.find_bearer_by_id(file.token_id).await?;
+        let found = self.db.find_object_by_id(file.object_id).await?;
+        let access = match (&bearer, &found) {
+            (Some(bearer), Some((share, ..))) => {
+                self.db.find_share_access(bearer.recipient.id, share.name.key()).await?
+            }
+            _ => None,
         };
         let mut attempt = Attempt::of(self, caller, "file.read", bearer);
         let granted = attempt.decide_access(access.as_ref(), &Subject::file()).await?;
-        let Some((object, table)) = found.filter(|(object, _)| object.share_id == file.share_id) else {
+        let Some((_, object, table)) = found else {
             return Err(attempt.refuse(Reason::TableNotFound, Some(&Subject::file())).await);
         };
         attempt.name_object(&object);
@@ -127,12 +125,11 @@ mod tests {
     fn what_is_sealed_comes_back() {
         let file = SealedFile {
             token_id: Uuid::from_u128(1),
-            share_id: Uuid::from_u128(2),
             object_id: Uuid::from_u128(3),
             expires_at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
             path: "claims/plan=HMO/part-0.parquet".into(),
         };
         assert_eq!(SealedFile::from_bytes(&file.to_bytes()), Some(file));
-        assert_eq!(SealedFile::from_bytes(&[0; 20]), None);
+        assert_eq!(SealedFile::from_bytes(&[0; 30]), None);
     }
 }

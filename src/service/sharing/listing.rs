@@ -1,8 +1,10 @@
 //! Listing what a recipient is granted: shares, schemas, tables.
 
+use chrono::{DateTime, Utc};
+
 use super::{
     Caller,
-    attempt::{Attempt, Subject},
+    attempt::{Attempt, Granted, Subject},
 };
 use crate::{
     domain::{
@@ -16,6 +18,8 @@ use crate::{
 
 /// How many items a page has where the caller does not say (Delta Sharing protocol, 1.1), and the most there can be.
 pub const MAX_RESULTS: u32 = 500;
+/// How many shares are read at a time while looking for those that may be read now.
+const READ_AT_ONCE: u32 = 500;
 
 /// Which part of a listing is asked for.
 #[derive(Clone, Debug)]
@@ -61,15 +65,32 @@ impl Service {
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
         let after = self.open_page(page, &context)?;
-        let all = self.db.list_share_access(recipient_id).await?;
-        let readable = all.into_iter().filter(|access| {
-            in_force(&access.grants, attempt.now).is_some() && in_scope(&granted.bearer.token, access.share.id)
-        });
-        let rest = readable.map(|access| access.share);
-        let rest = rest.filter(|share| after.as_deref().is_none_or(|after| share.name.key() > after)).collect();
-        let page = self.cut_page(rest, page, &context, |share: &Share| share.name.key().to_owned());
+        let rest = self.readable_shares(&granted, attempt.now, after, page).await?;
+        let page = self.cut_page(rest, page, &context, |share| share.name.key().to_owned());
         attempt.allow(&granted).await?;
         Ok(page)
+    }
+
+    /// Shares behind `after` that may be read at `now`, until there are more than the page holds.
+    async fn readable_shares(
+        &self,
+        granted: &Granted,
+        now: DateTime<Utc>,
+        mut after: Option<String>,
+        page: &PageRequest,
+    ) -> Result<Vec<Share>, ServiceError> {
+        let wanted = limit(page) as usize;
+        let mut shares = Vec::new();
+        while shares.len() < wanted {
+            let found = self.db.list_share_access(granted.bearer.recipient.id, after.as_deref(), READ_AT_ONCE).await?;
+            let Some(last) = found.last() else { break };
+            after = Some(last.share.name.key().to_owned());
+            let readable = found.into_iter().filter(|access| {
+                in_force(&access.grants, now).is_some() && in_scope(&granted.bearer.token, access.share.id)
+            });
+            shares.extend(readable.map(|access| access.share));
+        }
+        Ok(shares)
     }
 
     /// One share.
@@ -128,13 +149,15 @@ impl Service {
         let objects = self.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
         if let Some(schema) = schema
             && objects.is_empty()
-            && !self.db.has_schema(found.id, &name_key(schema)).await?
+            // A schema exists by the tables in it, and a page token proves that there were some.
+            && page.page_token.is_none()
         {
             return Err(attempt.refuse(Reason::SchemaNotFound, Some(&Subject::schema(share, schema))).await);
         }
-        let page =
-            self.cut_page(objects, page, &context, |object| format!("{}\u{0}{}", object.schema.key(), object.name.key()));
-        let to_item = |object| TableItem { object, share: found.clone() };
+        let page = self.cut_page(objects, page, &context, |(object, _)| {
+            format!("{}\u{0}{}", object.schema.key(), object.name.key())
+        });
+        let to_item = |(object, _)| TableItem { object, share: found.clone() };
         let page =
             Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
         attempt.allow(&granted).await?;

@@ -163,7 +163,6 @@ impl Signer {
     fn new(service: &Service, found: &FoundTable, delivery: Delivery, expires_at: DateTime<Utc>) -> Self {
         let sealed = SealedFile {
             token_id: found.granted.bearer.token.id,
-            share_id: found.object.share_id,
             object_id: found.object.id,
             expires_at,
             path: String::new(),
