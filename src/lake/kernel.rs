@@ -107,6 +107,10 @@ impl Loader {
                 builder = builder.at_version(version);
             }
             let kernel = builder.build(&log.engine)?;
+            // The kernel would take the commits that are left for the whole table.
+            if kernel.log_segment().checkpoint_version.is_none() && log.store.tip_at(0).is_none() {
+                return Err(Trouble::Log(LogFault::Gap, None));
+            }
             let description = Description::of(&kernel)?;
             let files = log.scan(&kernel, &description)?;
             log.snapshot(kernel, description, files)
@@ -165,6 +169,10 @@ impl Loader {
                 not_a_table(location)
             }
             (None, Trouble::Log(fault, source)) => corrupt(location, fault, source),
+            (None, Trouble::Kernel(delta_kernel::Error::MaxCatalogVersion(_))) => LakeError::Unsupported {
+                location: location.url().to_owned(),
+                features: vec!["catalogManaged".to_owned()],
+            },
             (None, Trouble::Kernel(error)) => {
                 let fault = fault_of(&error);
                 corrupt(location, fault, Some(Arc::new(error)))
@@ -214,6 +222,9 @@ impl From<arrow::error::ArrowError> for Trouble {
     }
 }
 
+/// How the kernel, which has no error for it, says that files are missing from a log.
+const GAPS: [&str; 3] = ["contiguous", "LogSegment end version", "No files in log segment"];
+
 /// The kernel has no error of its own for most faults of a log; what it cannot say is called malformed.
 fn fault_of(error: &delta_kernel::Error) -> LogFault {
     use delta_kernel::Error as Kernel;
@@ -221,7 +232,7 @@ fn fault_of(error: &delta_kernel::Error) -> LogFault {
         Kernel::Backtraced { source, .. } => fault_of(source),
         Kernel::FileNotFound(_) => LogFault::MissingFile,
         Kernel::InvalidCheckpoint(_) => LogFault::Gap,
-        Kernel::Generic(message) if message.contains("contiguous") || message.contains("LogSegment") => LogFault::Gap,
+        Kernel::Generic(message) if GAPS.iter().any(|gap| message.contains(gap)) => LogFault::Gap,
         Kernel::MissingMetadata | Kernel::MissingProtocol | Kernel::MissingMetadataAndProtocol => LogFault::Incomplete,
         Kernel::InvalidProtocol(_)
         | Kernel::InvalidColumnMappingMode(_)
