@@ -233,6 +233,7 @@ fn fault_of(error: &delta_kernel::Error) -> LogFault {
         Kernel::FileNotFound(_) => LogFault::MissingFile,
         Kernel::InvalidCheckpoint(_) => LogFault::Gap,
         Kernel::Generic(message) if GAPS.iter().any(|gap| message.contains(gap)) => LogFault::Gap,
+        Kernel::Generic(message) if message.contains("artition column") => LogFault::Inconsistent,
         Kernel::MissingMetadata | Kernel::MissingProtocol | Kernel::MissingMetadataAndProtocol => LogFault::Incomplete,
         Kernel::InvalidProtocol(_)
         | Kernel::InvalidColumnMappingMode(_)

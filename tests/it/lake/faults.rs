@@ -57,7 +57,9 @@ async fn a_folder_without_a_log_is_not_a_table() {
 
 #[tokio::test]
 async fn a_commit_that_is_not_json_is_malformed() {
-    for text in ["{\"add\": {\"path\": \"a.parquet\", ", "not json\n", "\u{0}\u{1}\u{2}", "{\"add\": {\"size\": \"x\"}}\n"] {
+    for text in
+        ["{\"add\": {\"path\": \"a.parquet\", ", "not json\n", "\u{0}\u{1}\u{2}", "{\"add\": {\"size\": \"x\"}}\n"]
+    {
         let (_folder, mut log, table) = table();
         log.commit_text(text);
         assert_eq!(fault(&table).await, LogFault::Malformed, "{text}");
@@ -166,10 +168,7 @@ async fn a_sidecar_outside_the_log_is_refused() {
         "file:///etc/passwd",
     ] {
         let (_folder, table) = table_with_sidecar(sidecar);
-        let fault = fault(&table).await;
-        // A name that climbs too high ends below the table's root again, where nothing is.
-        assert!(matches!(fault, LogFault::OutsideLog | LogFault::MissingFile), "{sidecar}: {fault:?}");
-        assert_eq!(fault == LogFault::MissingFile, sidecar.contains("other/"), "{sidecar}: {fault:?}");
+        assert_eq!(fault(&table).await, LogFault::OutsideLog, "{sidecar}");
     }
 }
 
@@ -191,7 +190,7 @@ async fn features_that_cannot_be_served_are_named() {
 async fn a_reader_version_from_the_future_is_unsupported() {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");
-    HandWrittenLog::create(&table, protocol(4, 7), metadata("a-table", &[("id", "long")], &[]));
+    HandWrittenLog::create(&table, protocol(4, 2), metadata("a-table", &[("id", "long")], &[]));
     assert_eq!(unsupported(&table).await, ["minReaderVersion 4"]);
 }
 
