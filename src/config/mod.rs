@@ -1,1 +1,172 @@
-//! (being written)
+//! The configuration: `default.toml` < file < environment, as one settings struct per concern.
+//!
+//! Lives here: reading, layering and checking. Never here: ambient access to the environment (it is passed in, so that
+//! tests and commands say what they mean), and the meaning of a storage's options, which is the storage adapter's.
+//! Reading starts best at [`Settings::load`].
+
+mod database;
+pub mod keys;
+mod lake;
+mod layers;
+mod log;
+mod problems;
+mod redact;
+mod secret_files;
+mod secrets;
+mod server;
+mod sharing;
+pub mod storage;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::secret::Secret;
+
+pub use self::{
+    database::{DatabaseKind, DatabaseSettings},
+    lake::LakeSettings,
+    log::{LogFormat, LogSettings},
+    problems::{Problem, Problems},
+    secrets::SecretSettings,
+    server::{Network, ServerSettings, TlsFiles},
+    sharing::SharingSettings,
+    storage::StorageSettings,
+};
+
+/// The lowest layer, with every key, its default and the reason for it.
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// The shortest bootstrap token that is accepted, in characters.
+const BOOTSTRAP_TOKEN_CHARS: usize = 32;
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file that `--config` names; without it, the one in `WEIR_CONFIG` is read, where that is set.
+    pub file: Option<PathBuf>,
+    /// The process's environment; only names that begin with `WEIR_` are looked at.
+    pub env: BTreeMap<String, String>,
+}
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[server]`.
+    pub server: ServerSettings,
+    /// `[database]`.
+    pub database: DatabaseSettings,
+    /// `[secrets]`.
+    pub secrets: SecretSettings,
+    /// `[sharing]`.
+    pub sharing: SharingSettings,
+    /// `[[storage]]`, in the order of the file.
+    pub storage: Vec<StorageSettings>,
+    /// `[lake]`.
+    pub lake: LakeSettings,
+    /// `[log]`.
+    pub log: LogSettings,
+    /// `WEIR_BOOTSTRAP_TOKEN` or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
+    pub bootstrap_token: Option<Secret>,
+    /// What is allowed but should be looked at; to be logged once logging works.
+    pub warnings: Vec<String>,
+    redacted: toml::Table,
+}
+
+impl Settings {
+    /// Reads all layers, and answers either settings that hold every rule or everything that is wrong with them.
+    pub fn load(sources: Sources) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut warnings = Vec::new();
+        let defaults = layers::defaults(&mut problems);
+        let file = sources.file.clone().or_else(|| sources.env.get("WEIR_CONFIG").map(PathBuf::from));
+
+        let mut merged = defaults.clone();
+        let from_file = file.as_deref().map(|path| layers::from_file(path, &mut problems)).unwrap_or_default();
+        let from_env = layers::from_env(&sources.env, &defaults, &mut problems);
+        for mut layer in [from_file, from_env] {
+            secret_files::resolve(&mut layer, &mut problems, &mut warnings);
+            layers::report_unknown(&layer, &defaults, &mut problems);
+            layers::merge(&mut merged, layer);
+        }
+        let bootstrap_token = secret_files::bootstrap_token(&sources.env, &mut problems, &mut warnings);
+
+        let server = layers::section(&merged, &defaults, "server", &mut problems);
+        let database = layers::section(&merged, &defaults, "database", &mut problems);
+        let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
+        let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
+        let storage = layers::storages(&merged, &mut problems);
+        let lake = layers::section(&merged, &defaults, "lake", &mut problems);
+        let log = layers::section(&merged, &defaults, "log", &mut problems);
+        let (Some(server), Some(database), Some(secrets), Some(sharing), Some(lake), Some(log)) =
+            (server, database, secrets, sharing, lake, log)
+        else {
+            return Err(problems);
+        };
+        let redacted = redact::table(merged);
+        let settings =
+            Self { server, database, secrets, sharing, storage, lake, log, bootstrap_token, warnings, redacted };
+        settings.check(file.as_deref(), &mut problems);
+        if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    /// The effective configuration as TOML, with every secret as `***`.
+    pub fn render_redacted(&self) -> String {
+        let token = if self.bootstrap_token.is_some() { "set" } else { "not set" };
+        format!("# WEIR_BOOTSTRAP_TOKEN is {token}\n\n{}", self.redacted)
+    }
+
+    fn check(&self, file: Option<&Path>, problems: &mut Problems) {
+        self.server.check(problems);
+        self.database.check(problems);
+        self.secrets.check(problems);
+        self.sharing.check(problems);
+        self.lake.check(problems);
+        self.log.check(problems);
+        storage::check(&self.storage, problems);
+        self.check_roots(file, problems);
+    }
+
+    /// A local storage that holds the configuration, the keys or the database would serve them.
+    fn check_roots(&self, file: Option<&Path>, problems: &mut Problems) {
+        let mut private: Vec<(&str, PathBuf)> = Vec::new();
+        private.extend(file.map(|path| ("the configuration", path.to_owned())));
+        private.extend(self.secrets.key_files.iter().map(|path| ("a root key", path.clone())));
+        private.extend(self.server.tls().map(|files| ("the TLS key", files.key_file)));
+        private.extend(self.database.sqlite_file().map(|path| ("the database", path)));
+        for (i, storage) in self.storage.iter().enumerate() {
+            let Some(root) = storage.local_root().and_then(|root| root.canonicalize().ok()) else { continue };
+            for (what, path) in &private {
+                if resolved(path).is_some_and(|path| path.starts_with(&root)) {
+                    let (root, path) = (root.display(), path.display());
+                    problems.add(
+                        format!("storage[{i}].url"),
+                        format!("`{root}` holds {what} (`{path}`); keep it outside of what is shared"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The real path of a file that need not exist yet: its folder must.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    if let Ok(path) = path.canonicalize() {
+        return Some(path);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(folder.canonicalize().ok()?.join(path.file_name()?))
+}
+
+/// The empty string means "not set", so that `default.toml` can show every key.
+fn empty_as_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<String>,
+{
+    let text = String::deserialize(deserializer)?;
+    Ok(if text.is_empty() { None } else { Some(T::from(text)) })
+}

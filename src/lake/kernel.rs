@@ -3,7 +3,12 @@
 //! The kernel blocks, so all of this runs on blocking threads, a bounded number at once. Everything it reads comes
 //! through a [`LogStore`].
 
-use std::{collections::BTreeMap, future::Future, num::NonZero, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    num::NonZero,
+    sync::{Arc, OnceLock},
+};
 
 use arrow::array::{AsArray, StructArray};
 use delta_kernel::{
@@ -294,6 +299,7 @@ impl Log {
             columns: description.columns,
             size_bytes: files.iter().fold(0, |sum, file| sum.saturating_add(file.size)),
             files,
+            rows: OnceLock::new(),
             tip,
             kernel,
         })

@@ -1,10 +1,10 @@
 //! One version of one table, as an immutable value.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use delta_kernel::SnapshotRef;
 
-use super::{files::Files, log_store::LogTip};
+use super::{files::Files, log_store::LogTip, rows::num_records};
 use crate::domain::delta::{Metadata, Protocol, required_features};
 
 /// One version of one table: what it is, and which files it consists of. Never changes; share it freely.
@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub(super) columns: Vec<Column>,
     pub(super) files: Files,
     pub(super) size_bytes: u64,
+    /// Counted when first asked for; see [`Snapshot::rows`].
+    pub(super) rows: OnceLock<Option<u64>>,
     pub(super) tip: LogTip,
     /// What the next version is advanced from.
     pub(super) kernel: SnapshotRef,
@@ -70,6 +72,17 @@ impl Snapshot {
     /// The sum of the files' sizes, in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
+    pub fn rows(&self) -> Option<u64> {
+        *self.rows.get_or_init(|| {
+            self.files.iter().try_fold(0u64, |sum, file| {
+                let deleted = file.deletion_vector.map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
+                let live = file.stats.and_then(num_records)?.saturating_sub(deleted);
+                sum.checked_add(live)
+            })
+        })
     }
 
     /// The reader features without which this snapshot's files cannot be read correctly.

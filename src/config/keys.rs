@@ -1,0 +1,118 @@
+//! Root keys: 32 random bytes a file, read at start.
+//!
+//! Lives here: reading, and making the first key where one server alone uses it. Never here: what a key seals.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rand::{TryRng, rngs::SysRng};
+use zeroize::Zeroizing;
+
+use super::{DatabaseKind, SecretSettings};
+use crate::domain::seal::RootKey;
+
+/// The length of a root key in bytes.
+pub const KEY_BYTES: usize = 32;
+
+/// Why a root key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There is no such file, and none is made: replicas must share their keys.
+    #[error(
+        "root key `{}` does not exist; make it once with `head -c 32 /dev/urandom > FILE; chmod 600 FILE` and give the \
+         same file to every replica", path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not exactly one key long.
+    #[error("root key `{}` has {bytes} bytes; it must have exactly 32, as from `head -c 32 /dev/urandom`", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Others than the owner may read or write the file.
+    #[error("root key `{}` is open to other users (mode {mode:o}); run `chmod 600 {}`", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file cannot be read.
+    #[error("root key `{}` cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The first key cannot be made.
+    #[error("root key `{}` cannot be made: {source}; make its folder writable, or make the key there", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// The root keys of `settings` in their order, the active one first.
+///
+/// On SQLite the first file is made when it does not exist. On PostgreSQL none ever is: a replica with a key of its own
+/// could not open what the others sealed.
+pub fn load_keys(settings: &SecretSettings, database: DatabaseKind) -> Result<Vec<RootKey>, KeyError> {
+    if let Some(first) = settings.key_files.first()
+        && database == DatabaseKind::Sqlite
+    {
+        make_if_missing(first)?;
+    }
+    settings.key_files.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> Result<RootKey, KeyError> {
+    let unreadable = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
+        _ => KeyError::Read { path: path.to_owned(), source },
+    };
+    let mut file = std::fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let mode = metadata.mode() & 0o777;
+    // Secrets mounted into a container belong to root and are readable by the container's group.
+    let open_to_others = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    if mode & open_to_others != 0 {
+        return Err(KeyError::Exposed { path: path.to_owned(), mode });
+    }
+    if metadata.len() != KEY_BYTES as u64 {
+        return Err(KeyError::Length { path: path.to_owned(), bytes: metadata.len() });
+    }
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    file.read_exact(key.as_mut()).map_err(unreadable)?;
+    Ok(RootKey::new(key))
+}
+
+fn make_if_missing(path: &Path) -> Result<(), KeyError> {
+    let unwritable = |source| KeyError::Write { path: path.to_owned(), source };
+    let mut file = match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => file,
+        Err(source) if source.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(source) => return Err(unwritable(source)),
+    };
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    let written = SysRng
+        .try_fill_bytes(key.as_mut())
+        .map_err(std::io::Error::other)
+        .and_then(|()| file.write_all(key.as_ref()))
+        .and_then(|()| file.sync_all());
+    written.map_err(|source| {
+        // Half a key would be refused at every later start.
+        let _ = std::fs::remove_file(path);
+        unwritable(source)
+    })
+}

@@ -1,0 +1,235 @@
+//! Layers of configuration: reading each as a table, laying one over another, and turning the result into settings.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+use toml::{Table, Value};
+
+use super::{DEFAULT, problems::Problems, secret_files, storage::StorageSettings};
+
+/// The keys of one `[[storage]]`, which the defaults cannot show, for there is no default storage.
+const STORAGE_KEYS: [&str; 4] = ["name", "url", "delivery", "options"];
+
+/// The lowest layer.
+pub(super) fn defaults(problems: &mut Problems) -> Table {
+    parse(DEFAULT, "config/default.toml", problems)
+}
+
+/// The layer in the file at `path`.
+pub(super) fn from_file(path: &Path, problems: &mut Problems) -> Table {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, &path.display().to_string(), problems),
+        Err(source) => {
+            problems.add(path.display().to_string(), format!("cannot be read: {source}; name a readable TOML file"));
+            Table::new()
+        }
+    }
+}
+
+/// Parses `text`. The error names the line and does not quote it, for it may hold a secret.
+fn parse(text: &str, origin: &str, problems: &mut Problems) -> Table {
+    toml::from_str(text).unwrap_or_else(|source: toml::de::Error| {
+        let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let why = source.message().lines().next().unwrap_or_default().to_owned();
+        problems.add(origin, format!("is no valid TOML at line {line}: {why}"));
+        Table::new()
+    })
+}
+
+/// The layer in environment variables `WEIR__SECTION__KEY`.
+///
+/// A key whose default is a string takes the value as it is; any other takes it as a TOML value.
+pub(super) fn from_env(env: &BTreeMap<String, String>, defaults: &Table, problems: &mut Problems) -> Table {
+    let mut layer = Table::new();
+    for (name, text) in env {
+        let Some(rest) = name.strip_prefix("WEIR__") else { continue };
+        let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
+        let value = match find(defaults, &path) {
+            Some(Value::String(_)) => Value::String(text.clone()),
+            Some(_) => scalar(text),
+            None if is_known(&path, defaults) => Value::String(text.clone()),
+            None => {
+                problems.add(name.clone(), unknown(&path, defaults));
+                continue;
+            }
+        };
+        insert(&mut layer, &path, value);
+    }
+    layer
+}
+
+/// A value in TOML's notation, or else the text itself, whose type is then judged like that of any other value.
+fn scalar(text: &str) -> Value {
+    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
+    let value = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn find<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let value = table.get(first)?;
+    if rest.is_empty() { Some(value) } else { find(value.as_table()?, rest) }
+}
+
+fn insert(table: &mut Table, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+    } else if let Value::Table(inner) = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new())) {
+        insert(inner, rest, value);
+    }
+}
+
+/// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced.
+pub(super) fn merge(lower: &mut Table, upper: Table) {
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(Value::Table(lower)), Value::Table(upper)) => merge(lower, upper),
+            (_, value) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Reports every key of `layer` that has no place in the configuration.
+pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Problems) {
+    fn walk(layer: &Table, path: &mut Vec<String>, defaults: &Table, problems: &mut Problems) {
+        for (key, value) in layer {
+            path.push(key.clone());
+            if !is_known(path, defaults) {
+                problems.add(path.join("."), unknown(path, defaults));
+            } else if let Value::Table(inner) = value {
+                walk(inner, path, defaults, problems);
+            }
+            path.pop();
+        }
+    }
+    walk(layer, &mut Vec::new(), defaults, problems);
+    let storages = layer.get("storage").and_then(Value::as_array).into_iter().flatten();
+    for (i, storage) in storages.enumerate() {
+        for key in storage.as_table().into_iter().flat_map(Table::keys) {
+            if !STORAGE_KEYS.contains(&key.as_str()) {
+                problems.add(format!("storage[{i}].{key}"), suggest(key, STORAGE_KEYS.into_iter()));
+            }
+        }
+    }
+}
+
+fn is_known(path: &[String], defaults: &Table) -> bool {
+    find(defaults, path).is_some() || secret_files::names_file(path)
+}
+
+/// Says that the last key of `path` is unknown, and which key beside it was probably meant.
+fn unknown(path: &[String], defaults: &Table) -> String {
+    let (Some(key), parents) = (path.last(), &path[..path.len().saturating_sub(1)]) else {
+        return "is unknown; remove it".to_owned();
+    };
+    let siblings = if parents.is_empty() { Some(defaults) } else { find(defaults, parents).and_then(Value::as_table) };
+    suggest(key, siblings.into_iter().flat_map(Table::keys).map(String::as_str))
+}
+
+fn suggest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let nearest = known.map(|name| (strsim::damerau_levenshtein(key, name), name)).min();
+    match nearest {
+        Some((distance, name)) if distance * 2 <= name.len() => format!("is unknown; did you mean `{name}`?"),
+        Some(_) | None => "is unknown; remove it, or see `config/default.toml` for every key".to_owned(),
+    }
+}
+
+/// The settings of section `name`, or `None` when the section is beyond repair.
+///
+/// A value of a wrong type is reported and replaced by its default, so that the others are looked at as well.
+pub(super) fn section<T: DeserializeOwned>(
+    merged: &Table,
+    defaults: &Table,
+    name: &str,
+    problems: &mut Problems,
+) -> Option<T> {
+    let default = defaults.get(name)?;
+    repair(merged.get(name)?.clone(), default, name, problems)
+}
+
+/// The storages. What is wrong with one is reported, and stands in for nothing that is used.
+pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSettings> {
+    let Some(Value::Array(entries)) = merged.get("storage") else {
+        problems.add("storage", "is no list; write each storage as `[[storage]]`");
+        return Vec::new();
+    };
+    let mut storages = Vec::new();
+    for (i, entry) in entries.iter().enumerate() {
+        let name = format!("storage[{i}]");
+        let Value::Table(entry) = entry else {
+            problems.add(name, "is no table; write each storage as `[[storage]]`");
+            continue;
+        };
+        // Stand-ins let the rest of an incomplete storage be looked at.
+        let stand_in = Table::from_iter([
+            ("name".to_owned(), Value::String(format!("storage-{i}"))),
+            ("url".to_owned(), Value::String(format!("s3://storage-{i}"))),
+            ("delivery".to_owned(), Value::String("presigned".to_owned())),
+            ("options".to_owned(), Value::Table(Table::new())),
+        ]);
+        let mut known = entry.clone();
+        known.retain(|key, _| STORAGE_KEYS.contains(&key));
+        for key in ["name", "url"] {
+            if !known.contains_key(key) {
+                problems.add(format!("{name}.{key}"), "is missing; every storage has a name and a url");
+                known.insert(key.to_owned(), stand_in[key].clone());
+            }
+        }
+        storages.extend(repair(Value::Table(known), &Value::Table(stand_in), &name, problems));
+    }
+    storages
+}
+
+/// Deserializes `value`, reporting whatever has the wrong type and replacing it by what stands in `default`.
+fn repair<T: DeserializeOwned>(mut value: Value, default: &Value, name: &str, problems: &mut Problems) -> Option<T> {
+    loop {
+        let error = match serde_path_to_error::deserialize(value.clone()) {
+            Ok(settings) => return Some(settings),
+            Err(error) => error,
+        };
+        let path = error.path().to_string();
+        let keys = error.path().iter().map_while(|segment| match segment {
+            Segment::Map { key } => Some(key.clone()),
+            Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        let keys: Vec<String> = keys.collect();
+        let types = (at(&value, &keys).map(Value::type_str), at(default, &keys).map(Value::type_str));
+        let message = match types {
+            (Some(found), Some(wanted)) if found != wanted => format!("must be of type {wanted}, not {found}"),
+            // The parser's own message repeats the value.
+            _ if secret_files::is_secret_key(&path) => "must be of type string".to_owned(),
+            _ => error.inner().message().to_owned(),
+        };
+        problems.add(if path == "." { name.to_owned() } else { format!("{name}.{path}") }, message);
+        if !reset(&mut value, default, &keys) {
+            return None;
+        }
+    }
+}
+
+fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    if path.is_empty() { Some(value) } else { find(value.as_table()?, path) }
+}
+
+/// Puts the default back at `path`, or removes what has none; false when that changes nothing.
+fn reset(value: &mut Value, default: &Value, path: &[String]) -> bool {
+    let before = value.clone();
+    match (path.split_first(), value.as_table_mut(), default.as_table()) {
+        (Some((key, rest)), Some(table), Some(defaults)) => match (table.get_mut(key), defaults.get(key)) {
+            (Some(inner), Some(default)) => return reset(inner, default, rest),
+            (_, Some(default)) => {
+                table.insert(key.clone(), default.clone());
+            }
+            (_, None) => {
+                table.remove(key);
+            }
+        },
+        (Some(_), _, _) | (None, _, _) => *value = default.clone(),
+    }
+    *value != before
+}

@@ -1,0 +1,41 @@
+//! Logging: its form and how much of it.
+
+use serde::Deserialize;
+
+use super::problems::Problems;
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// A level, also by module: `info,weir::lake=debug`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
+
+impl LogSettings {
+    /// Finds what is wrong beyond types.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        for directive in self.level.split(',') {
+            let (module, level) = directive.trim().split_once('=').unwrap_or(("weir", directive.trim()));
+            let module_is_plain =
+                !module.is_empty() && module.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
+            if !module_is_plain || !matches!(level, "off" | "error" | "warn" | "info" | "debug" | "trace") {
+                problems.add(
+                    "log.level",
+                    format!("`{directive}` is no level; use off, error, warn, info, debug or trace, or `module=level`"),
+                );
+            }
+        }
+    }
+}

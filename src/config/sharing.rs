@@ -1,0 +1,82 @@
+//! The sharing protocol: where it is served, and how long what it hands out lives.
+
+use serde::Deserialize;
+
+use super::problems::Problems;
+
+/// `[sharing]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SharingSettings {
+    /// The path under which the protocol is served, with a leading and without a trailing slash.
+    pub prefix: String,
+    /// Life of presigned URLs in seconds.
+    pub url_ttl_seconds: u64,
+    /// Life of the server's own file URLs in seconds.
+    pub proxied_url_ttl_seconds: u64,
+    /// Sharing a raw table needs the disclosures acknowledged.
+    pub require_acknowledge: bool,
+    /// The longest grant in seconds, and the length of one that names no end.
+    pub grant_max_seconds: u64,
+    /// The longest life of a recipient's token in seconds.
+    pub token_max_seconds: u64,
+    /// The life of a token that names none, in seconds.
+    pub token_default_seconds: u64,
+}
+
+/// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter life they loop or fail.
+const SHORTEST_MISREAD_SECONDS: u64 = 1200;
+/// SigV4 presigned URLs live 7 days at most.
+const LONGEST_SIGNED_SECONDS: u64 = 604_800;
+const TEN_YEARS_SECONDS: u64 = 3650 * 86_400;
+/// First path segments that the server answers itself.
+const TAKEN: [&str; 8] = ["api", "files", "activate", "healthz", "readyz", "metrics", "console", "extract"];
+
+impl SharingSettings {
+    /// Finds what is wrong beyond types.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        self.check_prefix(problems);
+        let ttl = self.url_ttl_seconds;
+        if ttl <= SHORTEST_MISREAD_SECONDS {
+            problems.add(
+                "sharing.url_ttl_seconds",
+                format!("`{ttl}` is too short; use more than 1200, because connectors misread short lives"),
+            );
+        } else if ttl > LONGEST_SIGNED_SECONDS {
+            problems.add(
+                "sharing.url_ttl_seconds",
+                format!("`{ttl}` is too long; use at most 604800 (7 days), the longest that S3 signs for"),
+            );
+        }
+        let proxied = self.proxied_url_ttl_seconds;
+        problems.bound("sharing.proxied_url_ttl_seconds", proxied, 1..=30 * 86_400, "30 days outlive any reading job");
+        for (key, value) in [
+            ("grant_max_seconds", self.grant_max_seconds),
+            ("token_max_seconds", self.token_max_seconds),
+            ("token_default_seconds", self.token_default_seconds),
+        ] {
+            problems.bound(&format!("sharing.{key}"), value, 1..=TEN_YEARS_SECONDS, "access must end some day");
+        }
+        if self.token_default_seconds > self.token_max_seconds {
+            problems.add("sharing.token_default_seconds", "is more than sharing.token_max_seconds; lower it");
+        }
+    }
+
+    fn check_prefix(&self, problems: &mut Problems) {
+        let prefix = &self.prefix;
+        let segment_is_plain = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~'))
+        };
+        let mut segments = prefix.strip_prefix('/').unwrap_or_default().split('/');
+        if !segments.clone().all(segment_is_plain) {
+            problems.add(
+                "sharing.prefix",
+                format!("`{prefix}` is no path; write it as in `/delta-sharing`: a leading slash, no trailing one"),
+            );
+        } else if let Some(first) = segments.next()
+            && TAKEN.contains(&first)
+        {
+            problems.add("sharing.prefix", format!("`{prefix}` is taken: `/{first}` is answered by the server itself"));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Listeners: sockets, TLS, and an end that lets running streams finish.
+//!
+//! Lives here: what happens below the first byte of a request. Never here: routes, or limits that a response can
+//! explain; those are middleware.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::connect_info::{ConnectInfo, IntoMakeServiceWithConnectInfo},
+    middleware::AddExtension,
+};
+use axum_server::{
+    Handle, Server,
+    accept::NoDelayAcceptor,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::PollSemaphore;
+use tower::Service;
+
+use crate::config::TlsFiles;
+
+/// Time for the headers of a request, and for the first request of a connection: longer is a slow-loris attack.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// An HTTP/2 peer that answers no ping for this long is gone.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections per listener; more wait in the kernel's backlog.
+const MAX_CONNECTIONS: usize = 8192;
+/// Streams of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// One address to answer on.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where; port 0 lets the system choose, and [`Listeners::addresses`] tells.
+    pub addr: SocketAddr,
+    /// What is answered there. Handlers find the peer in `ConnectInfo<SocketAddr>`.
+    pub router: Router,
+    /// The certificate and its key, where the listener speaks TLS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Why the server cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be had.
+    #[error("cannot listen on `{addr}`: {source}; stop what uses it, or choose another server.listen or admin_listen")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A PEM file cannot be read.
+    #[error("`{}` cannot be read as PEM: {source}; see server.tls", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// Certificate and key cannot be used, for example because they do not belong together.
+    #[error("`{}` cannot be used with its key: {source}; see server.tls", path.display())]
+    Certificate {
+        /// The certificate file.
+        path: PathBuf,
+        /// The cause.
+        source: rustls::Error,
+    },
+    /// The listener broke while it was serving.
+    #[error("listener on `{addr}` failed: {source}")]
+    Serve {
+        /// The address.
+        addr: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A listener's task panicked.
+    #[error("a listener ended abnormally: {0}; please report this")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// Listeners that hold their sockets and are not serving yet.
+#[derive(Debug)]
+pub struct Listeners(Vec<Bound>);
+
+#[derive(Debug)]
+struct Bound {
+    addr: SocketAddr,
+    socket: std::net::TcpListener,
+    router: Router,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Binds `listeners` and serves them until `shutdown`; see [`Listeners::serve`].
+pub async fn serve(
+    listeners: Vec<Listener>,
+    shutdown: impl Future<Output = ()> + Send,
+    grace: Duration,
+) -> Result<(), ListenError> {
+    Listeners::bind(listeners)?.serve(shutdown, grace).await
+}
+
+/// Completes when the process is asked to stop, by SIGTERM or SIGINT.
+pub async fn stop_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+impl Listeners {
+    /// Takes the sockets and reads the certificates, so that every mistake shows before anything is served.
+    pub fn bind(listeners: Vec<Listener>) -> Result<Self, ListenError> {
+        listeners.into_iter().map(Bound::new).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The addresses, with the ports that the system chose, in the order of [`Self::bind`].
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|bound| bound.addr).collect()
+    }
+
+    /// Serves until `shutdown`, then takes no more connections and lets running responses finish for `grace`.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send, grace: Duration) -> Result<(), ListenError> {
+        let mut serving = JoinSet::new();
+        let mut handles = Vec::new();
+        for bound in self.0 {
+            let handle = Handle::new();
+            handles.push(handle.clone());
+            serving.spawn(bound.serve(handle));
+        }
+        let mut outcome = Ok(());
+        let stop = std::pin::pin!(shutdown);
+        tokio::select! {
+            () = stop => {}
+            // A listener ends by itself only by failing; the others must not go on without it.
+            Some(ended) = serving.join_next() => outcome = ended.unwrap_or_else(|panicked| Err(panicked.into())),
+        }
+        handles.iter().for_each(|handle| handle.graceful_shutdown(Some(grace)));
+        let drained = async {
+            while let Some(ended) = serving.join_next().await {
+                let ended = ended.unwrap_or_else(|panicked| Err(panicked.into()));
+                outcome = std::mem::replace(&mut outcome, Ok(())).and(ended);
+            }
+        };
+        // The grace is kept here as well: a listener at its limit of connections does not see its own.
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::warn!(grace_seconds = grace.as_secs(), "cut responses that outlived the grace period");
+            handles.iter().for_each(Handle::shutdown);
+            while serving.join_next().await.is_some() {}
+        }
+        outcome
+    }
+}
+
+impl Bound {
+    fn new(listener: Listener) -> Result<Self, ListenError> {
+        let Listener { addr, router, tls } = listener;
+        let failed = |source| ListenError::Bind { addr, source };
+        let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
+        // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections to time out.
+        let socket = std::net::TcpListener::bind(addr).map_err(failed)?;
+        let addr = socket.local_addr().map_err(failed)?;
+        Ok(Self { addr, socket, router, tls })
+    }
+
+    async fn serve(self, handle: Handle<SocketAddr>) -> Result<(), ListenError> {
+        let Self { addr, socket, router, tls } = self;
+        let connections = Connections::new(router, MAX_CONNECTIONS);
+        let failed = |source| ListenError::Serve { addr, source };
+        let server = configured(axum_server::from_tcp(socket).map_err(failed)?).handle(handle);
+        let served = match tls {
+            Some(tls) => {
+                let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(NoDelayAcceptor::new());
+                server.acceptor(acceptor).serve(connections).await
+            }
+            None => server.acceptor(NoDelayAcceptor::new()).serve(connections).await,
+        };
+        served.map_err(failed)
+    }
+}
+
+fn configured(server: Server<SocketAddr>) -> Server<SocketAddr> {
+    let mut server = server.first_request_timeout(HEADER_TIMEOUT).accept_error_handler(|peer, error| {
+        tracing::debug!(client = ?peer, %error, "a connection could not be accepted");
+    });
+    let builder = server.http_builder();
+    builder.http1().header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().keep_alive_interval(HEADER_TIMEOUT).keep_alive_timeout(PING_TIMEOUT);
+    builder.http2().max_concurrent_streams(MAX_STREAMS);
+    server
+}
+
+/// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
+fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
+    let pem = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| ListenError::Pem { path, source }
+    };
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&files.cert_file).and_then(Iterator::collect).map_err(pem(&files.cert_file))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(pem(&files.key_file))?;
+    let unusable = |source| ListenError::Certificate { path: files.cert_file.clone(), source };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Makes one service a connection, and no more connections than there are permits.
+struct Connections {
+    services: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
+    permits: PollSemaphore,
+    next: Option<OwnedSemaphorePermit>,
+}
+
+impl Connections {
+    fn new(router: Router, max: usize) -> Self {
+        let permits = PollSemaphore::new(Arc::new(Semaphore::new(max)));
+        Self { services: router.into_make_service_with_connect_info(), permits, next: None }
+    }
+}
+
+type ConnectionService = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+impl Service<SocketAddr> for Connections {
+    type Response = Connection;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, Infallible>> + Send>>;
+
+    /// The accept loop waits here, so that connections beyond the limit stay in the kernel's backlog.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.next.is_none() {
+            self.next = ready!(self.permits.poll_acquire(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, peer: SocketAddr) -> Self::Future {
+        let permit = self.next.take().map(Arc::new);
+        let service = Service::<SocketAddr>::call(&mut self.services, peer);
+        Box::pin(async move { Ok(Connection { service: service.await?, _permit: permit }) })
+    }
+}
+
+/// The service of one connection. It holds a permit until the connection and all its requests are done.
+#[derive(Clone)]
+struct Connection {
+    service: ConnectionService,
+    _permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl<R> Service<R> for Connection
+where
+    ConnectionService: Service<R>,
+{
+    type Response = <ConnectionService as Service<R>>::Response;
+    type Error = <ConnectionService as Service<R>>::Error;
+    type Future = <ConnectionService as Service<R>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<R>::poll_ready(&mut self.service, cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        self.service.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connection_beyond_the_limit_waits_for_one_to_end() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut connections = Connections::new(Router::new(), 1);
+        let first = connections.ready().await.unwrap().call(peer).await.unwrap();
+        let request_under_way = first.clone();
+        drop(first);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(connections.poll_ready(&mut cx).is_pending());
+        drop(request_under_way);
+        assert!(connections.poll_ready(&mut cx).is_ready());
+    }
+}

@@ -1,0 +1,120 @@
+//! What a use case answers when it does not do what was asked; one type for every face to translate.
+
+use std::error::Error;
+
+use crate::{domain::decision::Reason, store::StoreError};
+
+/// One field of the input that cannot be accepted, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field, dotted where nested.
+    pub field: String,
+    /// What is wrong with it and what to do.
+    pub message: String,
+}
+
+/// Why a use case did not do what was asked. Messages are for the caller: they hold no path, no secret and no hidden
+/// name. Sources are for the operator's log.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// A recipient's request was refused by the decision.
+    #[error("refused: {}", .reason.code())]
+    Denied {
+        /// Why.
+        reason: Reason,
+        /// What the caller is told.
+        message: String,
+    },
+    /// The operator's credential is missing or wrong.
+    #[error("the operator token is missing or not valid")]
+    Unauthenticated,
+    /// There is no such thing.
+    #[error("{kind} `{name}` not found")]
+    NotFound {
+        /// Its noun.
+        kind: &'static str,
+        /// The name that was asked for.
+        name: String,
+    },
+    /// It was there, and is over.
+    #[error("{0}")]
+    Expired(String),
+    /// The input breaks rules, all of which are named.
+    #[error("invalid input: {}", list(.0))]
+    Invalid(Vec<FieldError>),
+    /// A parameter of the request cannot be accepted.
+    #[error("{0}")]
+    Parameter(String),
+    /// The request's body cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// The table needs something that this client, or this server, cannot do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The table's data cannot be read as it is.
+    #[error("{message}")]
+    Unreadable {
+        /// What the caller is told.
+        message: String,
+        /// The private cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It clashes with what is there.
+    #[error("{message}")]
+    Conflict {
+        /// What the caller is told.
+        message: String,
+        /// The fields that differ, where that is the clash.
+        fields: Vec<String>,
+    },
+    /// The thing was changed since the caller read it.
+    #[error("changed since it was read; read it again and repeat the change")]
+    PreconditionFailed,
+    /// Something that this needs is out of reach for now.
+    #[error("{what} is not reachable at the moment; try again")]
+    Unavailable {
+        /// What is out of reach, without its address.
+        what: &'static str,
+        /// The private cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn Error + Send + Sync>),
+}
+
+fn list(errors: &[FieldError]) -> String {
+    errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect::<Vec<_>>().join("; ")
+}
+
+impl ServiceError {
+    /// An error about one field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// A fault of ours with its cause.
+    pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    /// A clash that is not about single fields.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict { message: message.into(), fields: Vec::new() }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Stale => Self::PreconditionFailed,
+            StoreError::Conflict(constraint) => Self::conflict(constraint.message()),
+            StoreError::Unavailable(_) | StoreError::Contended(_) => {
+                Self::Unavailable { what: "the database", source: error.into() }
+            }
+            _ => Self::internal(error),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Patience with a cloud store, and its end: an outage shows within seconds, not minutes.
+//!
+//! object_store's own request timeout covers a whole body, which would cut off a large file on a slow line. So it is off,
+//! and this wrapper bounds what matters instead: the time to an answer, retries included, and the silence within one. It
+//! is read only as well: Weir changes nobody's lake.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use object_store::{
+    BackoffConfig, ClientOptions, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    RetryConfig, path::Path,
+};
+use tokio::time::timeout;
+
+/// The longest wait for the beginning of an answer, or for the next page of a listing.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The longest silence within an answer.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What every cloud store's client begins with; a storage's options may say otherwise.
+pub(super) fn client_options() -> ClientOptions {
+    ClientOptions::new().with_timeout_disabled().with_connect_timeout(Duration::from_secs(3))
+}
+
+/// Few retries, soon: the caller of a table that does not answer gets a 503 and tries again itself.
+pub(super) fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+        },
+        max_retries: 3,
+        retry_timeout: Duration::from_secs(8),
+    }
+}
+
+/// A read-only cloud store that answers in time or fails.
+#[derive(Debug)]
+pub(super) struct Bounded<S>(pub S);
+
+impl<S: ObjectStore> Bounded<S> {
+    fn read_only<T>(&self) -> Result<T> {
+        Err(Error::NotSupported { source: format!("{} is read only here", self.0).into() })
+    }
+}
+
+impl<S: ObjectStore> fmt::Display for Bounded<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[async_trait]
+impl<S: ObjectStore> ObjectStore for Bounded<S> {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let answer = timeout(ANSWER, self.0.get_opts(location, options)).await;
+        let mut result = answer.map_err(|_| silent(ANSWER))??;
+        if let GetResultPayload::Stream(bytes) = result.payload {
+            result.payload = GetResultPayload::Stream(impatient(bytes, SILENCE));
+        }
+        Ok(result)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        impatient(self.0.list(prefix), ANSWER)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        impatient(self.0.list_with_offset(prefix, offset), ANSWER)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        // Pages of a directory with very many entries come one after the other.
+        timeout(SILENCE, self.0.list_with_delimiter(prefix)).await.map_err(|_| silent(SILENCE))?
+    }
+
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        self.read_only()
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.read_only()
+    }
+
+    fn delete_stream(&self, _: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        stream::iter([self.read_only()]).boxed()
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        self.read_only()
+    }
+}
+
+/// The same stream, ended by an error when the next item takes longer than `patience`.
+fn impatient<T: Send + 'static>(
+    items: BoxStream<'static, Result<T>>,
+    patience: Duration,
+) -> BoxStream<'static, Result<T>> {
+    stream::unfold(Some(items), move |items| async move {
+        let mut items = items?;
+        match timeout(patience, items.next()).await {
+            Ok(item) => item.map(|item| (item, Some(items))),
+            Err(_) => Some((Err(silent(patience)), None)),
+        }
+    })
+    .boxed()
+}
+
+fn silent(patience: Duration) -> Error {
+    Error::Generic { store: "cloud", source: format!("no answer for {} seconds", patience.as_secs()).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_ends_a_stream_with_an_error() {
+        let one_then_nothing = stream::iter([Ok(1)]).chain(stream::pending()).boxed();
+        let items: Vec<_> = impatient(one_then_nothing, Duration::from_millis(1)).collect().await;
+        assert!(matches!(items.as_slice(), [Ok(1), Err(Error::Generic { .. })]), "{items:?}");
+    }
+
+    #[tokio::test]
+    async fn lake_is_never_written() {
+        use object_store::{ObjectStoreExt, memory::InMemory};
+        let store = Bounded(InMemory::new());
+        let path = Path::from("t/p");
+        assert!(matches!(store.put(&path, "x".into()).await, Err(Error::NotSupported { .. })));
+        assert!(matches!(store.delete(&path).await, Err(Error::NotSupported { .. })));
+        assert!(matches!(store.copy(&path, &path).await, Err(Error::NotSupported { .. })));
+    }
+}

@@ -1,0 +1,452 @@
+//! Locations: the many spellings of one place, brought to one; and paths from a log, held under their table.
+//!
+//! Lives here: pure text. Never here: opening anything. Both inputs are hostile: a location comes from whoever registers
+//! a table, a path from whoever can write to the lake. Percent-encoding is undone exactly once, before any rule is
+//! applied, so that no rule can be passed encoded.
+
+use std::fmt;
+
+use object_store::path::Path;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::StorageError;
+
+/// No location is longer, in bytes.
+const MAX_LOCATION: usize = 2048;
+/// No path in a log is longer, in bytes. Object keys end at 1,024 bytes everywhere; encoding may triple that.
+const MAX_LOG_PATH: usize = 4096;
+
+/// What a normalised URL writes percent-encoded in a path segment: whatever a URL parser would read as something else.
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// A place in a service, in its one normal form. Its text ([`fmt::Display`]) is a URL that parses to the same value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    pub(super) service: Service,
+    /// The path inside the bucket or container; for local files the absolute path without its first slash.
+    pub(super) path: Path,
+}
+
+/// Whose namespace a path belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    S3 { bucket: String },
+    Gcs { bucket: String },
+    Azure { container: String, account: Option<Account> },
+    File,
+}
+
+/// An Azure storage account: its name and the cloud that it lives in (`core.windows.net`, …).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub name: String,
+    pub suffix: String,
+}
+
+impl Location {
+    /// Understands `text`, or says why not.
+    pub fn parse(text: &str) -> Result<Self, StorageError> {
+        read(text).map_err(|reason| StorageError::BadLocation { location: printable(text), reason })
+    }
+
+    /// Whether `other` is this place or lies under it, by whole path segments: `lake` never covers `lakehouse`. An Azure
+    /// location that names no account is covered by any account's container of that name.
+    pub fn covers(&self, other: &Self) -> bool {
+        let same_service = match (&self.service, &other.service) {
+            (Service::Azure { container: mine, .. }, Service::Azure { container, account: None }) => mine == container,
+            (mine, others) => mine == others,
+        };
+        same_service && other.path.prefix_matches(&self.path)
+    }
+
+    /// How many path segments it has: of two locations that cover a third, the deeper is the longer prefix.
+    pub fn depth(&self) -> usize {
+        self.path.parts_count()
+    }
+
+    /// The local directory that it names, if it is a `file://` location.
+    pub fn directory(&self) -> Option<std::path::PathBuf> {
+        matches!(self.service, Service::File).then(|| std::path::Path::new("/").join(self.path.as_ref()))
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.service {
+            Service::S3 { bucket } => write!(f, "s3://{bucket}")?,
+            Service::Gcs { bucket } => write!(f, "gs://{bucket}")?,
+            Service::Azure { container, account: Some(Account { name, suffix }) } => {
+                write!(f, "abfss://{container}@{name}.dfs.{suffix}")?;
+            }
+            Service::Azure { container, account: None } => write!(f, "az://{container}")?,
+            Service::File => f.write_str("file://")?,
+        }
+        for segment in self.path.as_ref().split('/').filter(|segment| !segment.is_empty()) {
+            write!(f, "/{}", utf8_percent_encode(segment, SEGMENT))?;
+        }
+        Ok(())
+    }
+}
+
+/// A path written in a table's log, as the object it names under `root`, the table's own place.
+///
+/// The Delta protocol writes paths as relative URIs, or as absolute ones (shallow clones); absolute ones are refused
+/// here, as is everything that does not name a file strictly below `root` after one percent-decode. The table's own log
+/// is no data either: a signed URL for a commit would disclose the history that is not shared.
+pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
+    relative(log_path)
+        .and_then(|segments| {
+            let mut raw = String::from(root.as_ref());
+            for segment in &segments {
+                if !raw.is_empty() {
+                    raw.push('/');
+                }
+                raw.push_str(segment);
+            }
+            Path::parse(raw).map_err(|_| "it is not a valid object path")
+        })
+        .map_err(|reason| StorageError::Escapes { path: printable(log_path), reason })
+}
+
+fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {
+    if log_path.len() > MAX_LOG_PATH {
+        return Err("it is too long");
+    }
+    if has_scheme(log_path) || log_path.starts_with('/') {
+        return Err("it is absolute, and only paths relative to the table are served");
+    }
+    if log_path.contains(['?', '#']) {
+        return Err("it has a query or a fragment");
+    }
+    let decoded = decode_once(log_path)?;
+    if decoded.starts_with('/') || decoded.ends_with('/') || decoded.contains("//") {
+        return Err("it has an empty segment");
+    }
+    let segments = segments(&decoded)?;
+    match segments.first().map(String::as_str) {
+        None => Err("it names no file"),
+        Some("_delta_log") => Err("it points into the table's own log"),
+        Some(_) => Ok(segments),
+    }
+}
+
+/// Whether a URI reference begins with a scheme (RFC 3986, section 3.1).
+fn has_scheme(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    })
+}
+
+fn read(text: &str) -> Result<Location, &'static str> {
+    if text.len() > MAX_LOCATION {
+        return Err("it is too long");
+    }
+    if text.contains(['?', '#']) {
+        return Err("it has a query or a fragment; write those characters as %3F and %23");
+    }
+    let Some((scheme, rest)) = text.split_once(':').filter(|_| has_scheme(text)) else {
+        return Err("it has no scheme; write s3://, gs://, abfss:// or file://");
+    };
+    let scheme = scheme.to_ascii_lowercase();
+    let (authority, path) = match rest.strip_prefix("//") {
+        Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+        None if scheme == "file" && rest.starts_with('/') => ("", rest),
+        None => return Err("`//` must follow its scheme"),
+    };
+    let service = match scheme.as_str() {
+        "s3" | "s3a" | "s3n" => Service::S3 { bucket: bucket(authority)? },
+        "gs" => Service::Gcs { bucket: bucket(authority)? },
+        "abfss" | "abfs" | "az" | "azure" | "wasbs" | "wasb" => azure(authority)?,
+        "file" if authority.is_empty() || authority.eq_ignore_ascii_case("localhost") => Service::File,
+        "file" => return Err("a file location must be file:/// and an absolute path"),
+        _ => return Err("its scheme is not served; use s3, gs, abfss or file"),
+    };
+    let segments = segments(&decode_once(path)?)?;
+    let path = Path::parse(segments.join("/")).map_err(|_| "it is not a valid object path")?;
+    Ok(Location { service, path })
+}
+
+/// Undoes percent-encoding once; a `%` that encodes nothing is refused, because readers differ about it.
+fn decode_once(text: &str) -> Result<String, &'static str> {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('%') {
+        let is_hex = |at: usize| after.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+        if !is_hex(0) || !is_hex(1) {
+            return Err("a `%` in it is not followed by two hexadecimal digits; write it as %25");
+        }
+        rest = after;
+    }
+    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| "it is not UTF-8 once decoded")
+}
+
+/// The segments of a decoded path. Empty ones and `.` mean nothing and vanish; `..` is refused wherever it stands, since
+/// object stores and file systems disagree about what it means. So is a backslash, which some read as a separator.
+fn segments(decoded: &str) -> Result<Vec<String>, &'static str> {
+    if decoded.chars().any(char::is_control) {
+        return Err("it has a control character");
+    }
+    if decoded.contains('\\') {
+        return Err("it has a backslash");
+    }
+    let segments = decoded.split('/').filter(|segment| !matches!(*segment, "" | "."));
+    segments
+        .map(|segment| if segment == ".." { Err("it has a `..` segment") } else { Ok(segment.to_owned()) })
+        .collect()
+}
+
+fn bucket(authority: &str) -> Result<String, &'static str> {
+    let is_name = authority.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && authority.len() <= 222
+        && authority.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if is_name { Ok(authority.to_owned()) } else { Err("it does not begin with a bucket's or container's plain name") }
+}
+
+/// `container` (the account comes from the storage's options) or `container@account.dfs.core.windows.net`; the `blob` and
+/// `dfs` hosts are two doors to one account.
+fn azure(authority: &str) -> Result<Service, &'static str> {
+    let Some((container, host)) = authority.split_once('@') else {
+        return Ok(Service::Azure { container: bucket(authority)?, account: None });
+    };
+    let host = host.to_ascii_lowercase();
+    let mut parts = host.splitn(3, '.');
+    let (Some(name), Some("dfs" | "blob"), Some(suffix)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("its host must be `<account>.dfs.core.windows.net` or another Azure cloud's");
+    };
+    let is_account = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if !is_account {
+        return Err("its account is no Azure account name");
+    }
+    let account = Some(Account { name: name.to_owned(), suffix: bucket(suffix)? });
+    Ok(Service::Azure { container: bucket(container)?, account })
+}
+
+/// What may be repeated of a rejected text: no control characters, not much, and nothing that looks like a credential (a
+/// query string, or user information outside Azure's `container@account`).
+fn printable(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let authority = text.split_once("//").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    if authority.split_once('@').is_some_and(|(user, _)| user.contains(':')) {
+        return "(not repeated: it seems to hold a credential)".to_owned();
+    }
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(text: &str) -> String {
+        Location::parse(text).map_or_else(|e| panic!("{e}"), |location| location.to_string())
+    }
+
+    fn covers(outer: &str, inner: &str) -> bool {
+        Location::parse(outer).unwrap().covers(&Location::parse(inner).unwrap())
+    }
+
+    #[test]
+    fn spellings_of_one_place_become_one() {
+        for (written, expected) in [
+            ("s3://lake/warehouse/claims", "s3://lake/warehouse/claims"),
+            ("s3a://lake/warehouse/claims/", "s3://lake/warehouse/claims"),
+            ("S3N://lake//warehouse/./claims", "s3://lake/warehouse/claims"),
+            ("s3://lake/%77arehouse/%63laims", "s3://lake/warehouse/claims"),
+            ("s3://lake/warehouse%2Fclaims", "s3://lake/warehouse/claims"),
+            ("s3://lake/%2e/warehouse/claims", "s3://lake/warehouse/claims"),
+            ("s3://lake", "s3://lake"),
+            ("s3://lake/", "s3://lake"),
+            ("s3://lake/x=A%252FA", "s3://lake/x=A%252FA"),
+            ("s3://lake/größe", "s3://lake/gr%C3%B6%C3%9Fe"),
+            ("gs://lake/a b", "gs://lake/a%20b"),
+            ("abfs://c@Acct.DFS.core.windows.net/t", "abfss://c@acct.dfs.core.windows.net/t"),
+            ("wasbs://c@acct.blob.core.windows.net/t", "abfss://c@acct.dfs.core.windows.net/t"),
+            ("abfss://c@acct.dfs.core.usgovcloudapi.net/t", "abfss://c@acct.dfs.core.usgovcloudapi.net/t"),
+            ("az://c/t", "az://c/t"),
+            ("azure://c/t", "az://c/t"),
+            ("file:///lake/t/", "file:///lake/t"),
+            ("file:/lake/t", "file:///lake/t"),
+            ("file://localhost/lake/t", "file:///lake/t"),
+        ] {
+            assert_eq!(normal(written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn hostile_locations_are_refused() {
+        for text in [
+            "",
+            "lake",
+            "/lake/t",
+            "s3:lake/t",
+            "s3:///t",
+            "s3://lake/../other",
+            "s3://lake/a/%2e%2e/b",
+            "s3://lake/a%2F..%2Fb",
+            "s3://lake/a\\..\\b",
+            "s3://lake/a%5Cb",
+            "s3://lake/a%00b",
+            "s3://lake/a\nb",
+            "s3://lake/100%",
+            "s3://lake/%zz",
+            "s3://lake/%ff",
+            "s3://lake/t?versionId=1",
+            "s3://lake/t#x",
+            "s3://key:secret@lake/t",
+            "s3://lake:80/t",
+            "s3://../t",
+            "s3://%6cake/t",
+            "https://lake.s3.amazonaws.com/t",
+            "file://host/t",
+            "file://../etc",
+            "file:lake",
+            "abfss://c@acct/t",
+            "abfss://c@acct.evil.example/t",
+            "abfss://c@.dfs.core.windows.net/t",
+            "hdfs://n/t",
+            "http://169.254.169.254/latest",
+        ] {
+            assert!(Location::parse(text).is_err(), "{text:?} was accepted");
+        }
+        assert!(Location::parse(&format!("s3://lake/{}", "a".repeat(MAX_LOCATION))).is_err());
+    }
+
+    #[test]
+    fn credentials_in_a_location_are_not_repeated() {
+        let error = Location::parse("s3://key:hunter2@lake/t").unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        let error = Location::parse("abfss://c@a.dfs.core.windows.net/t?sig=hunter2").unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn prefixes_match_whole_segments() {
+        assert!(covers("s3://b/lake", "s3a://b/lake"));
+        assert!(covers("s3://b/lake", "s3://b/lake/t"));
+        assert!(covers("s3://b", "s3://b/lake"));
+        assert!(!covers("s3://b/lake", "s3://b/lakehouse"));
+        assert!(!covers("s3://b/lake", "s3://b/Lake/t"));
+        assert!(!covers("s3://b/lake/t", "s3://b/lake"));
+        assert!(!covers("s3://b", "gs://b/lake"));
+        assert!(!covers("s3://b", "s3://bb/lake"));
+        assert!(covers("file:///lake", "file:///lake/t"));
+        assert!(!covers("file:///lake", "file:///lakehouse/t"));
+        assert!(covers("abfss://c@a.dfs.core.windows.net", "az://c/t"));
+        assert!(!covers("abfss://c@a.dfs.core.windows.net", "abfss://c@b.dfs.core.windows.net/t"));
+        assert!(!covers("abfss://c@a.dfs.core.windows.net", "abfss://c@a.dfs.core.usgovcloudapi.net/t"));
+    }
+
+    #[test]
+    fn log_paths_resolve_after_one_decode() {
+        let root = Path::parse("lake/t").unwrap();
+        for (written, expected) in [
+            ("part-0.parquet", "lake/t/part-0.parquet"),
+            ("./part-0.parquet", "lake/t/part-0.parquet"),
+            ("x=A%252FA/part-0.parquet", "lake/t/x=A%2FA/part-0.parquet"),
+            ("x=B%2520B/part-0.parquet", "lake/t/x=B%20B/part-0.parquet"),
+            ("x=a%20b/p.parquet", "lake/t/x=a b/p.parquet"),
+            ("ts=2024-01-01 10:00:00/p.parquet", "lake/t/ts=2024-01-01 10:00:00/p.parquet"),
+            ("%252e%252e/p", "lake/t/%2e%2e/p"),
+            ("..a/p", "lake/t/..a/p"),
+            ("x/_delta_log/p", "lake/t/x/_delta_log/p"),
+        ] {
+            assert_eq!(resolve(&root, written).unwrap().as_ref(), expected, "{written}");
+        }
+        assert_eq!(resolve(&Path::ROOT, "p").unwrap().as_ref(), "p");
+    }
+
+    #[test]
+    fn hostile_log_paths_are_refused() {
+        let root = Path::parse("lake/t").unwrap();
+        for text in [
+            "",
+            ".",
+            "/",
+            "/etc/passwd",
+            "%2Fetc/passwd",
+            "//host/p",
+            "../u/p",
+            "a/../../u/p",
+            "%2e%2e/u/p",
+            "a/%2E%2E/%2e%2e/p",
+            "..%2Fu",
+            "a\\..\\p",
+            "a%5C..%5Cp",
+            "s3://other/p",
+            "file:///etc/passwd",
+            "file:/etc/passwd",
+            "FILE:p",
+            "a//p",
+            "a/",
+            "a%2F",
+            "a%00",
+            "a\tb",
+            "p?x=1",
+            "p#x",
+            "100%",
+            "%ff",
+            "_delta_log/00000000000000000000.json",
+            "./_delta_log/0.json",
+            "%5fdelta_log/0.json",
+            "_delta_log%2F0.json",
+        ] {
+            let error = resolve(&root, text);
+            assert!(matches!(error, Err(StorageError::Escapes { .. })), "{text:?} gave {error:?}");
+        }
+        assert!(resolve(&root, &"a/".repeat(MAX_LOG_PATH)).is_err());
+    }
+
+    /// Text out of the pieces that path rules trip over.
+    fn nasty() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("..".to_owned()),
+            Just(".".to_owned()),
+            Just("/".to_owned()),
+            Just("%2e".to_owned()),
+            Just("%2F".to_owned()),
+            Just("%25".to_owned()),
+            Just("%".to_owned()),
+            Just("\\".to_owned()),
+            Just("s3://".to_owned()),
+            Just("_delta_log".to_owned()),
+            "\\PC{0,3}",
+            ".{0,2}",
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn resolved_paths_stay_strictly_under_the_table(text in nasty()) {
+            let root = Path::parse("lake/t").unwrap();
+            if let Ok(path) = resolve(&root, &text) {
+                prop_assert!(path.prefix_matches(&root) && path != root);
+                prop_assert!(path.as_ref().split('/').all(|s| !matches!(s, "" | "." | "..") && !s.contains('\\')));
+            }
+        }
+
+        #[test]
+        fn normal_form_is_stable(text in nasty(), scheme in "s3|s3a|gs|az|file") {
+            let bucket = if scheme == "file" { "" } else { "lake" };
+            if let Ok(location) = Location::parse(&format!("{scheme}://{bucket}/{text}")) {
+                prop_assert_eq!(Location::parse(&location.to_string()).unwrap(), location);
+            }
+        }
+    }
+}

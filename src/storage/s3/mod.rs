@@ -1,0 +1,114 @@
+//! S3 and what speaks its protocol.
+//!
+//! Lives here: opening buckets with a credential that knows its own end, and signing GET URLs with it.
+
+mod credentials;
+mod source;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+pub use credentials::{Clock, S3Credentials};
+use object_store::{
+    ObjectStore,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
+    path::Path,
+};
+pub use source::{CredentialSource, SourceError};
+
+use super::{
+    StorageError,
+    bounded::{Bounded, client_options, retries},
+    options::Options,
+    storages::UrlSigner,
+    window,
+};
+
+/// What platforms hand over in the environment; anything else is configured.
+const ENVIRONMENT: [&str; 11] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
+
+/// Whether object_store has an option of this name for S3.
+pub(super) fn knows(option: &str) -> bool {
+    option.parse::<AmazonS3ConfigKey>().is_ok()
+}
+
+/// Opens a bucket. Nothing is sent yet.
+pub(super) fn open(
+    bucket: &str,
+    options: Options,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Arc<dyn ObjectStore>, Option<UrlSigner>), Vec<StorageError>> {
+    let keys =
+        || options.values.iter().filter_map(|(name, value)| Some((name.parse::<AmazonS3ConfigKey>().ok()?, value)));
+    // Keys of a configured storage are not mixed with half a credential from the environment.
+    let has_keys =
+        keys().any(|(key, _)| matches!(key, AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SecretAccessKey));
+    let mut builder = AmazonS3Builder::new().with_client_options(client_options()).with_retry(retries());
+    for name in ENVIRONMENT {
+        let is_key = matches!(name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN");
+        if let (Ok(key), Some(value)) = (name.to_ascii_lowercase().parse(), environment(name))
+            && !(is_key && has_keys)
+        {
+            builder = builder.with_config(key, value);
+        }
+    }
+    for (key, value) in keys() {
+        builder = builder.with_config(key, value);
+    }
+    builder = builder.with_bucket_name(bucket);
+
+    let is_on = |key| builder.get_config_value(&key).is_some_and(|value: String| is_true(&value));
+    let is_unsigned = is_on(AmazonS3ConfigKey::SkipSignature);
+    // With a key of the customer's, every request must carry that key in a header: no URL alone can do it.
+    let has_customer_key = options.values.keys().any(|name| name.ends_with("sse_customer_key_base64"));
+    let source = CredentialSource::choose(&builder).map_err(|reason| options.problem(reason))?;
+    let credentials =
+        S3Credentials::new(source, Arc::new(Utc::now)).map_err(|error| options.problem(error.to_string()))?;
+    let credentials = Arc::new(credentials);
+    let builder = builder.with_credentials(Arc::clone(&credentials) as _);
+    let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
+    let signer = (!is_unsigned && !has_customer_key).then(|| S3Signer { store: store.clone(), credentials });
+    Ok((Arc::new(Bounded(store)), signer.map(UrlSigner::S3)))
+}
+
+/// How object_store reads a flag.
+fn is_true(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "on" | "yes" | "y")
+}
+
+/// Signs GET URLs for one bucket (AWS Signature Version 4, query parameters).
+pub(super) struct S3Signer {
+    store: AmazonS3,
+    credentials: Arc<S3Credentials>,
+}
+
+impl S3Signer {
+    pub async fn signing_until(&self) -> Result<Option<DateTime<Utc>>, StorageError> {
+        Ok(self.credentials.session().await.map_err(StorageError::unavailable)?.expires_at)
+    }
+
+    pub async fn sign(
+        &self,
+        paths: &[Path],
+        expires_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<String>, StorageError> {
+        let mut urls = Vec::with_capacity(paths.len());
+        for path in paths {
+            urls.push(window::sign_one(&self.store, path, expires_at, now).await?);
+        }
+        Ok(urls)
+    }
+}

@@ -1,0 +1,281 @@
+//! Every metric, declared once. A value of [`Metrics`] is handed down; there is no global registry.
+//!
+//! Labels are route templates, fixed words and the names of configured storages, so that their number is bounded: a
+//! share, a table or a recipient is never one.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    method: &'static str,
+    route: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DecisionLabels {
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DeliveryLabels {
+    delivery: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StorageLabels {
+    storage: String,
+}
+
+/// The server's metrics. Methods say what happened; [`Metrics::encode`] answers the page for Prometheus. Clones count
+/// together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Histograms<RouteLabels>,
+    in_flight: Gauge,
+    decisions: Family<DecisionLabels, Counter>,
+    files_issued: Family<DeliveryLabels, Counter>,
+    bytes_issued: Family<DeliveryLabels, Counter>,
+    bytes_proxied: Counter,
+    snapshot_hits: Counter,
+    snapshot_misses: Counter,
+    snapshot_load_seconds: Histogram,
+    snapshot_cache_bytes: Gauge,
+    audit_batch_events: Histogram,
+    audit_commit_seconds: Histogram,
+    storage_errors: Family<StorageLabels, Counter>,
+}
+
+/// A request that is being served; dropping it, for whatever reason, ends it.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The route of a request that no route template matched: its path is the client's choice, and so no label.
+const UNMATCHED_ROUTE: &str = "unmatched";
+
+impl Metrics {
+    /// All metrics at zero. The names of `storages` are known from the start, so that their absence of errors shows.
+    pub fn new<'a>(storages: impl IntoIterator<Item = &'a str>) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            in_flight: Gauge::default(),
+            decisions: Family::default(),
+            files_issued: Family::default(),
+            bytes_issued: Family::default(),
+            bytes_proxied: Counter::default(),
+            snapshot_hits: Counter::default(),
+            snapshot_misses: Counter::default(),
+            snapshot_load_seconds: seconds(),
+            snapshot_cache_bytes: Gauge::default(),
+            audit_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            audit_commit_seconds: seconds(),
+            storage_errors: Family::default(),
+            registry: Arc::default(),
+        };
+        for storage in storages {
+            drop(metrics.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }));
+        }
+        metrics.registered()
+    }
+
+    fn registered(self) -> Self {
+        let mut r = Registry::with_prefix("weir");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "The running version", build);
+        r.register("http_requests", "Requests answered", self.requests.clone());
+        let help = "Time until a response began";
+        r.register_with_unit("http_request_duration", help, Unit::Seconds, self.request_seconds.clone());
+        r.register("http_requests_in_flight", "Requests being served, streams included", self.in_flight.clone());
+        r.register("decisions", "Decisions on data requests", self.decisions.clone());
+        r.register("files_issued", "Files whose URLs were handed out", self.files_issued.clone());
+        let help = "Size of the files whose URLs were handed out";
+        r.register_with_unit("issued", help, Unit::Bytes, self.bytes_issued.clone());
+        r.register_with_unit("proxied", "File bytes sent by this server", Unit::Bytes, self.bytes_proxied.clone());
+        r.register("snapshot_cache_hits", "Snapshots answered from memory", self.snapshot_hits.clone());
+        r.register("snapshot_cache_misses", "Snapshots that had to be loaded", self.snapshot_misses.clone());
+        let help = "Time to load or advance a snapshot";
+        r.register_with_unit("snapshot_load", help, Unit::Seconds, self.snapshot_load_seconds.clone());
+        let help = "Memory held by cached snapshots";
+        r.register_with_unit("snapshot_cache", help, Unit::Bytes, self.snapshot_cache_bytes.clone());
+        r.register("audit_batch_events", "Audit events that shared a commit", self.audit_batch_events.clone());
+        let help = "Time to commit a batch of audit events";
+        r.register_with_unit("audit_commit", help, Unit::Seconds, self.audit_commit_seconds.clone());
+        r.register("storage_errors", "Failed calls to a storage", self.storage_errors.clone());
+        Self { registry: Arc::new(r), ..self }
+    }
+
+    /// A request is being served for as long as the answer lives.
+    pub fn request_started(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// A response began after `took`. `route` is the template that matched, if one did.
+    pub fn request_answered(&self, method: &str, route: Option<&str>, status: u16, took: Duration) {
+        let (method, route) = (known_method(method), route.unwrap_or(UNMATCHED_ROUTE).to_owned());
+        let labels = RouteLabels { method, route: route.clone() };
+        self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+    }
+
+    /// A data request was decided: `outcome` is `allow` or `deny`, `reason` one of the domain's reason codes.
+    pub fn decided(&self, outcome: &'static str, reason: &'static str) {
+        self.decisions.get_or_create(&DecisionLabels { outcome, reason }).inc();
+    }
+
+    /// URLs of `files` files with `bytes` bytes in all were handed out; `delivery` is `presigned` or `proxied`.
+    pub fn files_issued(&self, delivery: &'static str, files: u64, bytes: u64) {
+        let labels = DeliveryLabels { delivery };
+        self.files_issued.get_or_create(&labels).inc_by(files);
+        self.bytes_issued.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// This server sent `bytes` bytes of a file.
+    pub fn bytes_proxied(&self, bytes: u64) {
+        self.bytes_proxied.inc_by(bytes);
+    }
+
+    /// A snapshot was answered from memory.
+    pub fn snapshot_hit(&self) {
+        self.snapshot_hits.inc();
+    }
+
+    /// A snapshot was not in memory.
+    pub fn snapshot_missed(&self) {
+        self.snapshot_misses.inc();
+    }
+
+    /// A snapshot was loaded or advanced in `took`.
+    pub fn snapshot_loaded(&self, took: Duration) {
+        self.snapshot_load_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Cached snapshots now hold `bytes` bytes.
+    pub fn snapshot_cache_is(&self, bytes: u64) {
+        self.snapshot_cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A batch of `events` audit events was committed in `took`.
+    pub fn audit_committed(&self, events: usize, took: Duration) {
+        self.audit_batch_events.observe(events as f64);
+        self.audit_commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A call to the configured storage `storage` failed.
+    pub fn storage_failed(&self, storage: &str) {
+        self.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }).inc();
+    }
+
+    /// The page that Prometheus reads, in the OpenMetrics text format
+    /// (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut page = String::new();
+        encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+/// From a millisecond to half a minute and more.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+}
+
+/// HTTP allows any method name, so that an unknown one is no label.
+fn known_method(method: &str) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_on_the_page() {
+        let metrics = Metrics::new(["lake"]);
+        metrics.request_answered("GET", Some("/delta-sharing/shares"), 200, Duration::from_millis(3));
+        metrics.decided("deny", "token_expired");
+        metrics.files_issued("presigned", 2, 4096);
+        metrics.bytes_proxied(7);
+        metrics.snapshot_hit();
+        metrics.snapshot_missed();
+        metrics.snapshot_loaded(Duration::from_secs(1));
+        metrics.snapshot_cache_is(99);
+        metrics.audit_committed(5, Duration::from_millis(2));
+        metrics.storage_failed("lake");
+        let page = metrics.encode().unwrap();
+        for line in [
+            r#"weir_http_requests_total{method="GET",route="/delta-sharing/shares",status="200"} 1"#,
+            r#"weir_http_request_duration_seconds_count{method="GET",route="/delta-sharing/shares"} 1"#,
+            r#"weir_decisions_total{outcome="deny",reason="token_expired"} 1"#,
+            r#"weir_files_issued_total{delivery="presigned"} 2"#,
+            r#"weir_issued_bytes_total{delivery="presigned"} 4096"#,
+            "weir_proxied_bytes_total 7",
+            "weir_snapshot_cache_hits_total 1",
+            "weir_snapshot_cache_misses_total 1",
+            "weir_snapshot_load_seconds_count 1",
+            "weir_snapshot_cache_bytes 99",
+            "weir_audit_batch_events_sum 5.0",
+            "weir_audit_commit_seconds_count 1",
+            r#"weir_storage_errors_total{storage="lake"} 1"#,
+            concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(page.lines().any(|l| l == line), "`{line}` is missing from:\n{page}");
+        }
+    }
+
+    #[test]
+    fn request_is_in_flight_until_it_is_dropped() {
+        let metrics = Metrics::new([]);
+        let request = metrics.request_started();
+        assert!(metrics.encode().unwrap().contains("weir_http_requests_in_flight 1\n"));
+        drop(request);
+        assert!(metrics.encode().unwrap().contains("weir_http_requests_in_flight 0\n"));
+    }
+
+    #[test]
+    fn clients_cannot_invent_labels() {
+        let metrics = Metrics::new([]);
+        metrics.request_answered("BREW", None, 404, Duration::ZERO);
+        let page = metrics.encode().unwrap();
+        assert!(
+            page.contains(r#"{method="other",route="unmatched",status="404"}"#) && !page.contains("BREW"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn storage_without_errors_is_shown() {
+        assert!(Metrics::new(["lake"]).encode().unwrap().contains(r#"weir_storage_errors_total{storage="lake"} 0"#));
+    }
+}

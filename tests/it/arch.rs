@@ -1,0 +1,312 @@
+//! Holds the floors of `docs/ARCHITECTURE.md`: each module may mention only what stands below it.
+//!
+//! The check reads text: `crate::…` paths, grouped imports, and `super::` chains at the start of a line that leave a
+//! module. Comments and string literals do not count.
+
+use std::path::{Path, PathBuf};
+
+const BASE: &[&str] = &["config", "domain", "telemetry"];
+const SERVICE: &[&str] =
+    &["config", "domain", "engine", "identity", "lake", "notify", "service", "storage", "store", "telemetry"];
+
+/// What each module may mention beside itself. A module that is not here has no floor, and is reported.
+fn below(module: &str) -> Option<&'static [&'static str]> {
+    Some(match module {
+        "domain" => &[],
+        "config" => &["domain"],
+        "telemetry" => &["config", "domain"],
+        "store" | "storage" | "identity" | "notify" => BASE,
+        "lake" => &["config", "domain", "storage", "telemetry"],
+        "engine" => &["config", "domain", "lake", "storage", "telemetry"],
+        "service" => &["config", "domain", "engine", "identity", "lake", "notify", "storage", "store", "telemetry"],
+        "http" | "worker" => SERVICE,
+        "app" => &[
+            "config",
+            "domain",
+            "engine",
+            "http",
+            "identity",
+            "lake",
+            "notify",
+            "service",
+            "storage",
+            "store",
+            "telemetry",
+            "worker",
+        ],
+        "cli" => &[
+            "app",
+            "config",
+            "domain",
+            "engine",
+            "http",
+            "identity",
+            "lake",
+            "notify",
+            "service",
+            "storage",
+            "store",
+            "telemetry",
+            "worker",
+        ],
+        "main" => &["cli"],
+        _ => return None,
+    })
+}
+
+/// The faces of `http`; they share what is beside them, never each other.
+const FACES: [&str; 3] = ["admin", "console", "sharing"];
+
+/// Crates with one home: a mention elsewhere puts that concern on a second floor.
+const HOMES: [(&str, &[&str]); 6] = [
+    ("sqlx", &["store"]),
+    ("axum", &["http", "app"]),
+    ("tower_http", &["http", "app"]),
+    ("clap", &["cli"]),
+    ("prometheus_client", &["telemetry"]),
+    ("tracing_subscriber", &["telemetry"]),
+];
+
+/// What pure values have no use for.
+const IMPURE: [&str; 6] = ["tokio", "reqwest", "object_store", "std::fs", "std::net::TcpStream", "async fn"];
+
+/// Everything in the file `path` (relative to `src/`) with the content `text` that the floors forbid.
+fn violations(path: &str, text: &str) -> Vec<String> {
+    let code = without_comments_and_strings(text);
+    let file: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
+    let module = file[0];
+    let Some(allowed) = below(module) else {
+        return vec![format!("{path}: `{module}` has no floor; give it one in tests/it/arch.rs")];
+    };
+    let mut found = Vec::new();
+    let root = if module == "main" { "weir" } else { "crate" };
+    let mut mentioned = paths_from(&code, root);
+    mentioned.extend(super_paths(&code, &file));
+    for mention in mentioned {
+        let target = mention[0].as_str();
+        // An item of the crate's root is no module.
+        if below(target).is_some() && target != module && !allowed.contains(&target) {
+            found.push(format!("{path}: `{module}` stands below `{target}` or beside it, and mentions it"));
+        }
+        let (face, other) = (file.get(1).copied().unwrap_or_default(), mention.get(1).map_or("", String::as_str));
+        if module == "http" && target == "http" && face != other && FACES.contains(&face) && FACES.contains(&other) {
+            found.push(format!("{path}: the faces `{face}` and `{other}` must not know each other"));
+        }
+    }
+    for (name, homes) in HOMES {
+        if !homes.contains(&module) && mentions(&code, &format!("{name}::")) {
+            found.push(format!("{path}: `{name}` is at home in `{}`", homes.join("`, `")));
+        }
+    }
+    if module == "domain" {
+        let impure = IMPURE.iter().filter(|word| mentions(&code, word));
+        found.extend(impure.map(|word| format!("{path}: `{word}` has no place among pure values")));
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// True where `word` stands in `code` and is not the end of a longer name.
+fn mentions(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+/// The first two segments of every path in `code` that begins with `root::`, groups included.
+fn paths_from(code: &str, root: &str) -> Vec<Vec<String>> {
+    let start = format!("{root}::");
+    let starts = code.match_indices(&start).map(|(at, _)| at);
+    let starts = starts.filter(|&at| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$'));
+    starts.flat_map(|at| expand(&code[at + start.len()..])).collect()
+}
+
+/// The first two segments of each path at the start of `rest`, which may be a group.
+fn expand(rest: &str) -> Vec<Vec<String>> {
+    let rest = rest.trim_start();
+    if let Some(group) = rest.strip_prefix('{') {
+        return members(group).into_iter().flat_map(expand).collect();
+    }
+    let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    if name.is_empty() {
+        return Vec::new();
+    }
+    match rest[name.len()..].trim_start().strip_prefix("::") {
+        Some(inner) => {
+            let inner = expand(inner);
+            if inner.is_empty() {
+                return vec![vec![name]];
+            }
+            inner.into_iter().map(|path| vec![name.clone(), path[0].clone()]).collect()
+        }
+        None => vec![vec![name]],
+    }
+}
+
+/// The members of a group whose opening brace has just been read.
+fn members(group: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut found) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            ',' if depth == 0 => {
+                found.push(&group[from..at]);
+                from = at + 1;
+            }
+            '}' if depth == 0 => {
+                found.push(&group[from..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The paths from the crate's root that `use super::…` lines of the file's own module mean.
+fn super_paths(code: &str, file: &[&str]) -> Vec<Vec<String>> {
+    let own: Vec<&str> = file.iter().copied().filter(|segment| *segment != "mod").collect();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("use super::") {
+        // Indented ones belong to a module inside of the file.
+        let line = code[..at].rsplit('\n').next().unwrap_or_default();
+        if !matches!(line, "" | "pub " | "pub(super) " | "pub(crate) ") {
+            continue;
+        }
+        let (mut rest, mut up) = (&code[at + "use ".len()..], 0);
+        while let Some(shorter) = rest.strip_prefix("super::") {
+            (rest, up) = (shorter, up + 1);
+        }
+        let parents = &own[..own.len().saturating_sub(up)];
+        for path in expand(rest) {
+            let path = parents.iter().map(|s| (*s).to_owned()).chain(path);
+            found.push(path.collect());
+        }
+    }
+    found
+}
+
+/// `text` with comments and the insides of string literals removed; line breaks stay.
+fn without_comments_and_strings(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let skipped = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").map_or(rest.len(), |end| end + 5)
+        } else if let Some(raw) = rest.strip_prefix("r\"")
+            && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        {
+            raw.find('"').map_or(rest.len(), |end| end + 3)
+        } else if rest.starts_with("'\"'") {
+            3
+        } else if rest.starts_with("'\\\"'") {
+            4
+        } else if c == '"' {
+            string_length(rest)
+        } else {
+            code.push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        };
+        code.extend(rest[..skipped].chars().filter(|c| *c == '\n'));
+        rest = &rest[skipped..];
+    }
+    code
+}
+
+/// The length of the string literal at the start of `text`, with its quotes.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_module_mentions_only_what_stands_below_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let files = rust_files(&src);
+    for file in files.iter().filter(|file| **file != src.join("lib.rs")) {
+        let path = file.strip_prefix(&src).unwrap().to_str().unwrap();
+        found.extend(violations(path, &std::fs::read_to_string(file).unwrap()));
+    }
+    assert!(files.len() > 10, "the sources were not found");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn pointing_up_is_found() {
+    for (path, text) in [
+        ("domain/share.rs", "use crate::store::Db;"),
+        ("config/mod.rs", "fn f() { crate::telemetry::init() }"),
+        ("store/mod.rs", "use crate::storage::TableLocation;"),
+        ("storage/mod.rs", "use crate::{config::StorageSettings, lake::{Snapshot, Cache}};"),
+        ("service/query.rs", "pub use crate::\n    http::sharing;"),
+        ("http/files.rs", "use crate::worker;"),
+        ("http/sharing/query.rs", "use crate::http::admin::Problem;"),
+        ("http/admin/mod.rs", "use super::sharing::Error;"),
+        ("http/admin/shares.rs", "use super::super::sharing::Error;"),
+        ("service/mod.rs", "use super::http;"),
+        ("worker/mod.rs", "use crate::{config, http};"),
+        ("http/mod.rs", "use crate::app::App;"),
+        ("main.rs", "fn main() { weir::app::run() }"),
+        ("service/shares.rs", "fn f() -> sqlx::Result<()>;"),
+        ("domain/token.rs", "use tokio::sync::Mutex;"),
+        ("utils/mod.rs", ""),
+    ] {
+        assert_eq!(violations(path, text).len(), 1, "{path}: {text}");
+    }
+}
+
+#[test]
+fn pointing_down_is_allowed() {
+    for (path, text) in [
+        ("service/sharing/query.rs", "use crate::{domain::{share, token}, lake::Snapshot, service::audit};"),
+        ("engine/mod.rs", "use crate::{lake::Snapshot, storage::TableLocation};"),
+        ("http/admin/shares.rs", "use crate::http::{admin::problem, middleware}; use super::problem;"),
+        ("http/mod.rs", "use self::{admin, sharing}; use crate::http::{admin::x, sharing::y};"),
+        (
+            "domain/share.rs",
+            "//! See [`crate::store`].\n/* crate::http */ const A: &str = \"crate::app \\\" crate::cli\";",
+        ),
+        (
+            "domain/name.rs",
+            "const A: char = '\"'; use crate::domain::share; const B: &str = r#\"crate::store \"x\" \"#;",
+        ),
+        ("store/mod.rs", "mod tests {\n    use super::super::http;\n}"),
+        ("app.rs", "use crate::{http, worker};"),
+        ("main.rs", "fn main() { weir::cli::main() }"),
+    ] {
+        assert_eq!(violations(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn mention_behind_a_string_is_still_found() {
+    let text = "const A: &str = \"a // b\"; // c\nuse crate::store::Db;";
+    assert_eq!(violations("domain/share.rs", text).len(), 1);
+}

@@ -1,0 +1,179 @@
+//! Listeners on real sockets: addresses, TLS, and how serving ends.
+
+use std::{net::SocketAddr, process::Command, time::Duration};
+
+use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use weir::{
+    config::TlsFiles,
+    http::listen::{ListenError, Listener, Listeners},
+};
+
+const GRACE: Duration = Duration::from_secs(60);
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+struct Serving {
+    addresses: Vec<SocketAddr>,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<Result<(), ListenError>>,
+}
+
+impl Serving {
+    fn start(listeners: Vec<Listener>, grace: Duration) -> Self {
+        let listeners = Listeners::bind(listeners).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let addresses = listeners.addresses();
+        let ended = tokio::spawn(listeners.serve(async { drop(stopped.await) }, grace));
+        Self { addresses, stop, ended }
+    }
+
+    async fn stop(self) -> Result<(), ListenError> {
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap()
+    }
+}
+
+fn plain(router: Router) -> Listener {
+    Listener { addr: ANY_PORT, router, tls: None }
+}
+
+fn whoami() -> Router {
+    Router::new().route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }))
+}
+
+/// A router whose `/stream` sends whatever the test sends.
+fn streaming() -> (Router, mpsc::UnboundedSender<Bytes>) {
+    let (sender, receiver) = mpsc::unbounded_channel::<Bytes>();
+    let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(receiver));
+    let stream = move || async move {
+        Body::from_stream(futures::stream::unfold(receiver, |receiver| async {
+            let bytes = receiver.lock().await.recv().await?;
+            Some((Ok::<_, std::io::Error>(bytes), receiver))
+        }))
+    };
+    (Router::new().route("/stream", get(stream)), sender)
+}
+
+/// Waits until nobody listens on `address` any more.
+async fn refused(address: SocketAddr) {
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn handlers_know_the_peer_on_every_listener() {
+    let serving = Serving::start(vec![plain(whoami()), plain(whoami())], GRACE);
+    assert_ne!(serving.addresses[0], serving.addresses[1]);
+    for address in &serving.addresses {
+        let body = reqwest::get(format!("http://{address}/peer")).await.unwrap().text().await.unwrap();
+        assert_eq!(body, "127.0.0.1");
+    }
+    serving.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn running_stream_is_finished_after_the_stop_signal() {
+    let (router, chunks) = streaming();
+    let serving = Serving::start(vec![plain(router)], GRACE);
+    let address = serving.addresses[0];
+    chunks.send(Bytes::from_static(b"before ")).unwrap();
+    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "before ");
+
+    let ended = tokio::spawn(serving.stop());
+    refused(address).await;
+    chunks.send(Bytes::from_static(b"after")).unwrap();
+    drop(chunks);
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "after");
+    assert!(body.chunk().await.unwrap().is_none(), "the stream ends as if nothing had happened");
+    ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn stream_that_outlives_the_grace_period_is_cut() {
+    let (router, chunks) = streaming();
+    let serving = Serving::start(vec![plain(router)], Duration::ZERO);
+    let address = serving.addresses[0];
+    chunks.send(Bytes::from_static(b"before")).unwrap();
+    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "before");
+    serving.stop().await.unwrap();
+    assert!(body.chunk().await.is_err(), "a cut stream must not look like a complete one");
+}
+
+#[tokio::test]
+async fn address_in_use_is_named() {
+    let taken = std::net::TcpListener::bind(ANY_PORT).unwrap();
+    let addr = taken.local_addr().unwrap();
+    let error = Listeners::bind(vec![Listener { addr, router: Router::new(), tls: None }]).unwrap_err();
+    assert!(error.to_string().contains(&format!("cannot listen on `{addr}`")), "{error}");
+}
+
+/// A self-signed certificate for localhost in `folder`.
+fn certificate(folder: &std::path::Path, name: &str) -> TlsFiles {
+    let (cert_file, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key_file)
+        .arg("-out")
+        .arg(&cert_file)
+        .output()
+        .expect("this test needs the openssl command");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    TlsFiles { cert_file, key_file }
+}
+
+#[tokio::test]
+async fn tls_listener_offers_http2_and_serves_who_trusts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = certificate(folder.path(), "server");
+    let trusted = reqwest::Certificate::from_pem(&std::fs::read(&files.cert_file).unwrap()).unwrap();
+    let serving = Serving::start(vec![Listener { tls: Some(files), ..plain(whoami()) }], GRACE);
+    let address = serving.addresses[0];
+    let url = format!("https://localhost:{}/peer", address.port());
+    let client = reqwest::Client::builder().tls_certs_only([trusted]).resolve("localhost", address).build().unwrap();
+    assert_eq!(client.get(&url).send().await.unwrap().text().await.unwrap(), "127.0.0.1");
+    assert!(reqwest::get(&url).await.is_err(), "nobody else trusts this certificate");
+
+    let negotiated = |offered: &'static str| async move {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["s_client", "-connect", &address.to_string(), "-alpn", offered])
+            .stdin(std::process::Stdio::null());
+        let output = tokio::task::spawn_blocking(move || openssl.output()).await.unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (offered, chosen) in [("h2,http/1.1", "ALPN protocol: h2"), ("http/1.1", "ALPN protocol: http/1.1")] {
+        let told = negotiated(offered).await;
+        assert!(told.contains(chosen), "{told}");
+    }
+    serving.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn plain_listener_speaks_http2_to_who_knows_it() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let serving = Serving::start(vec![plain(whoami())], GRACE);
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
+    let url = format!("http://{}/peer", serving.addresses[0]).parse().unwrap();
+    let response = client.get(url).await.unwrap();
+    assert_eq!(response.version(), http::Version::HTTP_2);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "127.0.0.1");
+    serving.stop().await.unwrap();
+}
+
+#[test]
+fn unusable_certificates_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mine, other) = (certificate(folder.path(), "mine"), certificate(folder.path(), "other"));
+    let refused = |tls| Listeners::bind(vec![Listener { tls: Some(tls), ..plain(whoami()) }]).unwrap_err();
+    let mismatch = refused(TlsFiles { key_file: other.key_file, ..mine.clone() });
+    assert!(matches!(&mismatch, ListenError::Certificate { path, .. } if *path == mine.cert_file), "{mismatch}");
+    let absent = refused(TlsFiles { cert_file: folder.path().join("absent.pem"), ..mine });
+    assert!(matches!(&absent, ListenError::Pem { path, .. } if path.ends_with("absent.pem")), "{absent}");
+}
