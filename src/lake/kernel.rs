@@ -161,7 +161,8 @@ impl Loader {
             Ok(Ok(read)) => return Ok(read),
             Ok(Err(trouble)) => trouble,
             // The kernel panics on some logs that make no sense.
-            Err(panic) => Trouble::Log(LogFault::Malformed, Some(Arc::new(panic))),
+            Err(error) if error.is_panic() => Trouble::Log(LogFault::Malformed, Some(Arc::new(error))),
+            Err(shutdown) => return Err(unavailable(location, Arc::new(shutdown))),
         };
         Err(match (store.failure(), trouble) {
             (Some(Failure::Storage(source)), _) => unavailable(location, source),
@@ -258,8 +259,10 @@ impl Log {
     fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
         // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
         // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
-        let keeps_text = description.metadata.configuration.get(STATS_AS_JSON).is_none_or(|value| value != "false");
-        let stats = if keeps_text { StatsOptions::json_only() } else { StatsOptions::all() };
+        let stats = match description.metadata.configuration.get(STATS_AS_JSON) {
+            Some(value) if value.eq_ignore_ascii_case("false") => StatsOptions::all(),
+            _ => StatsOptions::json_only(),
+        };
         let scan = kernel.clone().scan_builder().with_stats(stats).without_row_transforms().build()?;
         let mut files = FilesBuilder::new(description.partition_columns.clone());
         for batch in scan.scan_metadata(&self.engine)? {
