@@ -431,3 +431,88 @@ impl<'a> AddBatch<'a> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(builder: &mut FilesBuilder, path: &str, deletion_vector: Option<DeletionVectorRef<'_>>) {
+        let file = FileRef {
+            path,
+            size: 1,
+            modification_time: 2,
+            data_change: true,
+            stats: None,
+            deletion_vector,
+            partition_columns: &[],
+            partition_source: PartitionSource::Columns { columns: &[], row: 0 },
+        };
+        builder.push(&file);
+    }
+
+    fn numbered(count: usize) -> Files {
+        let mut builder = FilesBuilder::new(Arc::new([]));
+        (0..count).for_each(|number| push(&mut builder, &number.to_string(), None));
+        builder.finish()
+    }
+
+    #[test]
+    fn files_are_found_by_index_across_chunks() {
+        let files = numbered(2 * CHUNK_FILES + 5);
+        assert_eq!((files.len(), files.chunks.len()), (2 * CHUNK_FILES + 5, 3));
+        for index in [0, 1, CHUNK_FILES - 1, CHUNK_FILES, 2 * CHUNK_FILES, 2 * CHUNK_FILES + 4] {
+            assert_eq!(files.get(index).unwrap().path, index.to_string());
+        }
+        assert!(files.get(files.len()).is_none());
+        assert!(files.iter().enumerate().all(|(index, file)| file.path == index.to_string()));
+        assert!(numbered(0).is_empty() && numbered(0).get(0).is_none());
+    }
+
+    #[test]
+    fn chunks_that_did_not_change_are_shared_between_versions() {
+        let base = numbered(2 * CHUNK_FILES);
+        let mut dropped = Dropped::default();
+        dropped.insert("7", None);
+        let mut builder = FilesBuilder::from_base(&base, &dropped);
+        push(&mut builder, "new", None);
+        let next = builder.finish();
+        assert_eq!(next.len(), base.len());
+        assert!(next.chunks.iter().any(|chunk| Arc::ptr_eq(chunk, &base.chunks[1])));
+        assert!(next.iter().all(|file| file.path != "7"));
+    }
+
+    #[test]
+    fn many_small_commits_leave_few_chunks() {
+        let mut files = numbered(10);
+        for commit in 0..100 {
+            let mut builder = FilesBuilder::from_base(&files, &Dropped::default());
+            push(&mut builder, &format!("commit {commit}"), None);
+            files = builder.finish();
+        }
+        assert_eq!((files.len(), files.chunks.len()), (110, 1));
+    }
+
+    #[test]
+    fn a_file_is_dropped_by_path_and_deletion_vector_together() {
+        let vector = |offset| DeletionVectorRef {
+            storage_type: "u",
+            path_or_inline: "abc",
+            offset,
+            size_in_bytes: 1,
+            cardinality: 1,
+        };
+        let mut builder = FilesBuilder::new(Arc::new([]));
+        push(&mut builder, "a", Some(vector(Some(12))));
+        push(&mut builder, "a", Some(vector(Some(1))));
+        push(&mut builder, "b", Some(vector(None)));
+        push(&mut builder, "c", None);
+        let base = builder.finish();
+        let mut dropped = Dropped::default();
+        dropped.insert("a", Some("uabc@1"));
+        dropped.insert("b", Some("uabc"));
+        dropped.insert("c", Some("uabc"));
+        let left = FilesBuilder::from_base(&base, &dropped).finish();
+        let left: Vec<_> = left.iter().map(|file| (file.path.to_owned(), file.deletion_vector.is_some())).collect();
+        assert_eq!(left, [("a".to_owned(), true), ("c".to_owned(), false)]);
+    }
+}

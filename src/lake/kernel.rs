@@ -112,6 +112,10 @@ impl Loader {
                 builder = builder.at_version(version);
             }
             let kernel = builder.build(&log.engine)?;
+            // The kernel would take the commits that are left for the whole table.
+            if kernel.log_segment().checkpoint_version.is_none() && log.store.tip_at(0).is_none() {
+                return Err(Trouble::Log(LogFault::Gap, None));
+            }
             let description = Description::of(&kernel)?;
             let files = log.scan(&kernel, &description)?;
             log.snapshot(kernel, description, files)
@@ -157,7 +161,8 @@ impl Loader {
             Ok(Ok(read)) => return Ok(read),
             Ok(Err(trouble)) => trouble,
             // The kernel panics on some logs that make no sense.
-            Err(panic) => Trouble::Log(LogFault::Malformed, Some(Arc::new(panic))),
+            Err(error) if error.is_panic() => Trouble::Log(LogFault::Malformed, Some(Arc::new(error))),
+            Err(shutdown) => return Err(unavailable(location, Arc::new(shutdown))),
         };
         Err(match (store.failure(), trouble) {
             (Some(Failure::Storage(source)), _) => unavailable(location, source),
@@ -170,6 +175,10 @@ impl Loader {
                 not_a_table(location)
             }
             (None, Trouble::Log(fault, source)) => corrupt(location, fault, source),
+            (None, Trouble::Kernel(delta_kernel::Error::MaxCatalogVersion(_))) => LakeError::Unsupported {
+                location: location.url().to_owned(),
+                features: vec!["catalogManaged".to_owned()],
+            },
             (None, Trouble::Kernel(error)) => {
                 let fault = fault_of(&error);
                 corrupt(location, fault, Some(Arc::new(error)))
@@ -219,6 +228,9 @@ impl From<arrow::error::ArrowError> for Trouble {
     }
 }
 
+/// How the kernel, which has no error for it, says that files are missing from a log.
+const GAPS: [&str; 3] = ["contiguous", "LogSegment end version", "No files in log segment"];
+
 /// The kernel has no error of its own for most faults of a log; what it cannot say is called malformed.
 fn fault_of(error: &delta_kernel::Error) -> LogFault {
     use delta_kernel::Error as Kernel;
@@ -226,7 +238,8 @@ fn fault_of(error: &delta_kernel::Error) -> LogFault {
         Kernel::Backtraced { source, .. } => fault_of(source),
         Kernel::FileNotFound(_) => LogFault::MissingFile,
         Kernel::InvalidCheckpoint(_) => LogFault::Gap,
-        Kernel::Generic(message) if message.contains("contiguous") || message.contains("LogSegment") => LogFault::Gap,
+        Kernel::Generic(message) if GAPS.iter().any(|gap| message.contains(gap)) => LogFault::Gap,
+        Kernel::Generic(message) if message.contains("artition column") => LogFault::Inconsistent,
         Kernel::MissingMetadata | Kernel::MissingProtocol | Kernel::MissingMetadataAndProtocol => LogFault::Incomplete,
         Kernel::InvalidProtocol(_)
         | Kernel::InvalidColumnMappingMode(_)
@@ -246,8 +259,10 @@ impl Log {
     fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
         // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
         // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
-        let keeps_text = description.metadata.configuration.get(STATS_AS_JSON).is_none_or(|value| value != "false");
-        let stats = if keeps_text { StatsOptions::json_only() } else { StatsOptions::all() };
+        let stats = match description.metadata.configuration.get(STATS_AS_JSON) {
+            Some(value) if value.eq_ignore_ascii_case("false") => StatsOptions::all(),
+            _ => StatsOptions::json_only(),
+        };
         let scan = kernel.clone().scan_builder().with_stats(stats).without_row_transforms().build()?;
         let mut files = FilesBuilder::new(description.partition_columns.clone());
         for batch in scan.scan_metadata(&self.engine)? {

@@ -80,8 +80,7 @@ fn theirs(table: &deltalake::DeltaTable) -> BTreeMap<String, File> {
         modification_time: file.modification_time(),
         num_records: file.num_records().map(|number| number as u64),
         partition_values: file
-            .add_action()
-            .partition_values
+            .partition_values_map()
             .into_iter()
             .map(|(name, value)| (name, value.filter(|value| !value.is_empty())))
             .collect(),
