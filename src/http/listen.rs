@@ -218,9 +218,8 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
         let path = path.clone();
         move |source| ListenError::Pem { path, source }
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert_file)
-        .and_then(Iterator::collect)
-        .map_err(pem(&files.cert_file))?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&files.cert_file).and_then(Iterator::collect).map_err(pem(&files.cert_file))?;
     let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(pem(&files.key_file))?;
     let unusable = |source| ListenError::Certificate { path: files.cert_file.clone(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -268,7 +268,10 @@ mod tests {
         let metrics = Metrics::new([]);
         metrics.request_answered("BREW", None, 404, Duration::ZERO);
         let page = metrics.encode().unwrap();
-        assert!(page.contains(r#"{method="other",route="unmatched",status="404"}"#) && !page.contains("BREW"), "{page}");
+        assert!(
+            page.contains(r#"{method="other",route="unmatched",status="404"}"#) && !page.contains("BREW"),
+            "{page}"
+        );
     }
 
     #[test]
