@@ -1,4 +1,6 @@
 //! What tests of several areas need: nothing here asserts anything.
 
+pub mod azurite;
+pub mod s3;
 pub mod tables;
 pub mod watched_store;
