@@ -62,6 +62,11 @@ impl TableLocation {
         self.storage.can_sign()
     }
 
+    /// Whether it is worth signing this many URLs for one answer; if not, they are delivered proxied.
+    pub fn can_sign_many(&self, n_urls: usize) -> bool {
+        self.storage.can_sign_many(n_urls)
+    }
+
     /// The object that a path written in the table's log names: strictly under the table's own place after exactly one
     /// percent-decode, or [`StorageError::Escapes`].
     pub fn resolve(&self, log_path: &str) -> Result<Path, StorageError> {

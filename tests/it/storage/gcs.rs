@@ -68,7 +68,11 @@ async fn service_account_signature_is_what_google_verifies() {
     let digest: String = Sha256::digest(&canonical).iter().map(|byte| format!("{byte:02x}")).collect();
     let to_sign = format!("GOOG4-RSA-SHA256\n{}\n{scope}\n{digest}", value("X-Goog-Date"));
 
-    let signature: Vec<u8> = signature.as_bytes().chunks(2).map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap()).collect();
+    let signature: Vec<u8> = signature
+        .as_bytes()
+        .chunks(2)
+        .map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap())
+        .collect();
     let (signed_file, signature_file) = (directory.path().join("signed"), directory.path().join("signature"));
     fs::write(&signed_file, &to_sign).unwrap();
     fs::write(&signature_file, signature).unwrap();

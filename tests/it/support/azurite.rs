@@ -73,7 +73,8 @@ impl Azurite {
     /// A client of the container that may write.
     pub fn store(&self) -> MicrosoftAzure {
         let options = self.options().into_iter().map(|(name, value)| (name.parse().unwrap(), value));
-        let builder = options.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value));
+        let builder =
+            options.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value));
         builder.with_container_name(CONTAINER).build().unwrap()
     }
 
