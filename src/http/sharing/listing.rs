@@ -88,30 +88,31 @@ impl From<TableItem> for TableBody {
 
 pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
     let page = page_request(&of)?;
-    let page = service.list_shares(&of.caller, &page).await.map_err(|error| of.error(error))?;
+    let page = service.list_granted_shares(&of.caller, &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, ShareBody::from))
 }
 
 pub(super) async fn get_share(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    let share = service.get_share(&of.caller, &of.name("share")).await.map_err(|error| of.error(error))?;
+    let share = service.get_granted_share(&of.caller, &of.name("share")).await.map_err(|error| of.error(error))?;
     Ok(json(&GetShareBody { share: share.into() }))
 }
 
 pub(super) async fn list_schemas(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
     let page = page_request(&of)?;
-    let page = service.list_schemas(&of.caller, &of.name("share"), &page).await.map_err(|error| of.error(error))?;
+    let page =
+        service.list_granted_schemas(&of.caller, &of.name("share"), &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, |schema| SchemaBody { name: schema.name, share: schema.share }))
 }
 
 pub(super) async fn list_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
     let (page, schema) = (page_request(&of)?, of.name("schema"));
-    let tables = service.list_tables(&of.caller, &of.name("share"), Some(&schema), &page).await;
+    let tables = service.list_granted_tables(&of.caller, &of.name("share"), Some(&schema), &page).await;
     Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
 }
 
 pub(super) async fn list_all_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
     let page = page_request(&of)?;
-    let tables = service.list_tables(&of.caller, &of.name("share"), None, &page).await;
+    let tables = service.list_granted_tables(&of.caller, &of.name("share"), None, &page).await;
     Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
 }
 

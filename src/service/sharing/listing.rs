@@ -59,14 +59,14 @@ pub struct TableItem {
 
 impl Service {
     /// The shares that the caller may read now.
-    pub async fn list_shares(&self, caller: &Caller, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
+    pub async fn list_granted_shares(&self, caller: &Caller, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "shares.list").await?;
         let granted = attempt.decide_own().await?;
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
-        let after = self.open_page(page, &context)?;
+        let after = self.open_listing(page, &context)?;
         let rest = self.readable_shares(&granted, attempt.now, after, page).await?;
-        let page = self.cut_page(rest, page, &context, |share| share.name.key().to_owned());
+        let page = self.cut_listing(rest, page, &context, |share| share.name.key().to_owned());
         attempt.allow(&granted).await?;
         Ok(page)
     }
@@ -94,7 +94,7 @@ impl Service {
     }
 
     /// One share.
-    pub async fn get_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
+    pub async fn get_granted_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "share.get").await?;
         let granted = attempt.decide_share(share, &Subject::share(share)).await?;
         let share = granted.share()?.clone();
@@ -103,7 +103,7 @@ impl Service {
     }
 
     /// The schemas of a share.
-    pub async fn list_schemas(
+    pub async fn list_granted_schemas(
         &self,
         caller: &Caller,
         share: &str,
@@ -113,9 +113,9 @@ impl Service {
         let granted = attempt.decide_share(share, &Subject::share(share)).await?;
         let share = granted.share()?;
         let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
-        let after = self.open_page(page, &context)?;
+        let after = self.open_listing(page, &context)?;
         let rest = self.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
-        let page = self.cut_page(rest, page, &context, |schema| schema.key().to_owned());
+        let page = self.cut_listing(rest, page, &context, |schema| schema.key().to_owned());
         let to_item =
             |schema: crate::domain::name::Name| SchemaItem { name: schema.to_string(), share: share.name.to_string() };
         let page = Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
@@ -124,7 +124,7 @@ impl Service {
     }
 
     /// The tables of one schema of a share, or of all its schemas.
-    pub async fn list_tables(
+    pub async fn list_granted_tables(
         &self,
         caller: &Caller,
         share: &str,
@@ -141,7 +141,7 @@ impl Service {
             found.id,
             schema_key.as_deref().unwrap_or("*/")
         );
-        let after = self.open_page(page, &context)?;
+        let after = self.open_listing(page, &context)?;
         let after = after.as_deref().and_then(|after| after.split_once('\u{0}'));
         let objects = self.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
         if let Some(schema) = schema
@@ -151,7 +151,7 @@ impl Service {
         {
             return Err(attempt.refuse(Reason::SchemaNotFound, Some(&Subject::schema(share, schema))).await);
         }
-        let page = self.cut_page(objects, page, &context, |(object, _)| {
+        let page = self.cut_listing(objects, page, &context, |(object, _)| {
             format!("{}\u{0}{}", object.schema.key(), object.name.key())
         });
         let to_item = |(object, _)| TableItem { object, share: found.clone() };
@@ -161,7 +161,7 @@ impl Service {
     }
 
     /// The key that the page before ended with.
-    fn open_page(&self, page: &PageRequest, context: &str) -> Result<Option<String>, ServiceError> {
+    fn open_listing(&self, page: &PageRequest, context: &str) -> Result<Option<String>, ServiceError> {
         let Some(token) = &page.page_token else { return Ok(None) };
         let opened = self.pages.open(token, context.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         opened.map(Some).ok_or_else(|| {
@@ -170,7 +170,13 @@ impl Service {
     }
 
     /// Cuts `rest`, which begins behind the page before, to one page.
-    fn cut_page<T>(&self, mut rest: Vec<T>, page: &PageRequest, context: &str, key: impl Fn(&T) -> String) -> Page<T> {
+    fn cut_listing<T>(
+        &self,
+        mut rest: Vec<T>,
+        page: &PageRequest,
+        context: &str,
+        key: impl Fn(&T) -> String,
+    ) -> Page<T> {
         let wanted = usize::try_from(page.max_results).unwrap_or(usize::MAX);
         let has_more = rest.len() > wanted;
         rest.truncate(wanted);
