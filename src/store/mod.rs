@@ -1,1 +1,148 @@
-//! (being written)
+//! What is kept: tables, shares, recipients, tokens, grants, the audit trail; on SQLite or PostgreSQL.
+//!
+//! Lives here: every SQL text, once for both databases, one file per aggregate. A read ([`reads!`]) is a method of
+//! [`Db`] and, inside a transaction, of [`Tx`]; a write is a method of [`Tx`] alone, so that a change and its audit
+//! event commit together. Nothing takes a second connection while a transaction is open.
+//! Never here: deciding anything, reading a clock, or a secret in clear.
+
+mod access;
+mod audit;
+mod connect;
+mod error;
+mod freezes;
+mod grants;
+mod idempotency;
+mod keys;
+mod lock;
+mod objects;
+mod recipients;
+mod schema;
+mod shares;
+mod tables;
+mod tokens;
+mod value;
+
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
+pub use error::{Constraint, Result, StoreError};
+pub use freezes::Freeze;
+pub use grants::{GrantFilter, NamedGrant};
+pub use idempotency::IdempotencyRecord;
+pub use lock::ServerLock;
+
+/// A database, through its pooled connections. Cloning shares the pools.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// The embedded default.
+    Sqlite {
+        /// Connections that only read.
+        reader: SqlitePool,
+        /// The one connection that writes.
+        writer: SqlitePool,
+    },
+    /// What replicas share.
+    Postgres(PgPool),
+}
+
+/// An open transaction; rolled back when dropped.
+#[derive(Debug)]
+pub enum Tx {
+    /// The only writer there is.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// One of many, `READ COMMITTED`; what must not race takes [`Tx::lock_audit_head`] first.
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// Writes each read twice: as a method of [`Db`] on any connection, and as one of [`Tx`] inside the transaction. The
+/// second name in the parentheses is what the body's one query runs on.
+macro_rules! reads {
+    ($(
+        $(#[$attribute:meta])*
+        pub async fn $name:ident($this:ident, $db:ident $(, $argument:ident: $type:ty)* $(,)?) -> $answer:ty $body:block
+    )*) => {
+        impl $crate::store::Db {
+            $($(#[$attribute])*
+            pub async fn $name(&$this $(, $argument: $type)*) -> $answer {
+                match $this {
+                    Self::Sqlite { reader: $db, .. } => $body,
+                    Self::Postgres($db) => $body,
+                }
+            })*
+        }
+        impl $crate::store::Tx {
+            $($(#[$attribute])*
+            pub async fn $name(&mut $this $(, $argument: $type)*) -> $answer {
+                match $this {
+                    Self::Sqlite(tx) => {
+                        let $db = &mut **tx;
+                        $body
+                    }
+                    Self::Postgres(tx) => {
+                        let $db = &mut **tx;
+                        $body
+                    }
+                }
+            })*
+        }
+    };
+}
+use reads;
+
+/// Runs `$body` on the connection of a [`Tx`].
+macro_rules! on_tx {
+    ($tx:expr, $db:ident => $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                let $db = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Postgres(tx) => {
+                let $db = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+use on_tx;
+
+impl Db {
+    /// Opens a transaction; on SQLite it holds the write lock from its first moment.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    /// Closes every connection; what is being done is finished first.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { reader, writer } => {
+                reader.close().await;
+                // The last connection to go leaves one database file behind, so it must be one that can write.
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+reads! {
+    /// Whether the database answers.
+    pub async fn ping(self, db) -> Result<()> {
+        sqlx::query("SELECT 1").execute(db).await?;
+        Ok(())
+    }
+}
+
+impl Tx {
+    /// Makes everything done in the transaction last.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
