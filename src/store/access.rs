@@ -1,0 +1,180 @@
+//! The hot path: what a decision is made from, each in one query; and the same again for a whole batch of requests
+//! under the audit head's lock.
+
+use std::collections::HashMap;
+
+use sqlx::{ColumnIndex, Decode, FromRow, QueryBuilder, Row, Type};
+use uuid::Uuid;
+
+use super::{
+    Result, StoreError, Tx,
+    grants::{GrantRow, grant_columns},
+    on_tx, reads,
+    recipients::{RecipientRow, recipient_columns},
+    shares::{ShareRow, share_columns},
+    tokens::{LONGEST_LIST, TokenRow, token_columns},
+    value::padded,
+};
+use crate::domain::{
+    decision::{Bearer, ShareAccess},
+    grant::Grant,
+    share::Share,
+    token::TokenHash,
+};
+
+macro_rules! select_bearers {
+    () => {
+        concat!(
+            "SELECT ",
+            token_columns!(),
+            ", ",
+            recipient_columns!(),
+            ", EXISTS (SELECT 1 FROM freezes WHERE scope = 'everything' AND lifted_at IS NULL) AS frozen \
+             FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE "
+        )
+    };
+}
+
+#[derive(FromRow)]
+struct BearerRow {
+    #[sqlx(flatten)]
+    token: TokenRow,
+    #[sqlx(flatten)]
+    recipient: RecipientRow,
+    frozen: bool,
+}
+
+impl TryFrom<BearerRow> for Bearer {
+    type Error = StoreError;
+
+    fn try_from(row: BearerRow) -> Result<Self> {
+        Ok(Self { token: row.token.into(), recipient: row.recipient.try_into()?, frozen: row.frozen })
+    }
+}
+
+/// A share beside one of its grants, or beside none.
+#[derive(FromRow)]
+struct AccessRow {
+    #[sqlx(flatten)]
+    share: ShareRow,
+    #[sqlx(flatten)]
+    grant: JoinedGrant,
+}
+
+/// The grant of an outer join.
+struct JoinedGrant(Option<GrantRow>);
+
+impl<'r, R: Row> FromRow<'r, R> for JoinedGrant
+where
+    GrantRow: FromRow<'r, R>,
+    Option<Uuid>: Decode<'r, R::Database> + Type<R::Database>,
+    &'static str: ColumnIndex<R>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let id: Option<Uuid> = row.try_get("grant_id")?;
+        Ok(Self(id.map(|_| GrantRow::from_row(row)).transpose()?))
+    }
+}
+
+/// Gathers the rows of each share, which stand together.
+fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
+    let mut accesses: Vec<ShareAccess> = Vec::new();
+    for row in rows {
+        let share = Share::try_from(row.share)?;
+        let grant = row.grant.0.map(TryInto::try_into).transpose()?;
+        match accesses.last_mut() {
+            Some(access) if access.share.id == share.id => access.grants.extend(grant),
+            _ => accesses.push(ShareAccess { share, grants: grant.into_iter().collect() }),
+        }
+    }
+    Ok(accesses)
+}
+
+reads! {
+    /// The token with this hash and its recipient, whatever their states.
+    pub async fn find_bearer(self, db, hash: &TokenHash) -> Result<Option<Bearer>> {
+        let sql = concat!(select_bearers!(), "k.hash = $1");
+        let row: Option<BearerRow> = sqlx::query_as(sql).bind(&hash.0[..]).fetch_optional(db).await?;
+        row.map(Bearer::try_from).transpose()
+    }
+
+    /// The share with this name key, with every grant that the recipient ever had on it; none where it has no such
+    /// share.
+    pub async fn find_share_access(self, db, recipient_id: Uuid, share_key: &str) -> Result<Option<ShareAccess>> {
+        let sql = concat!(
+            "SELECT ", share_columns!(), ", ", grant_columns!(), " FROM shares s \
+             LEFT JOIN grants g ON g.share_id = s.id AND g.recipient_id = $1 \
+             LEFT JOIN grant_endings e ON e.grant_id = g.id WHERE s.name_key = $2 ORDER BY g.valid_from, g.id"
+        );
+        let rows: Vec<AccessRow> = sqlx::query_as(sql).bind(recipient_id).bind(share_key).fetch_all(db).await?;
+        Ok(gather(rows)?.pop())
+    }
+
+    /// The shares that the recipient was ever granted, with those grants, in the order of their name keys, from behind
+    /// the key `after`; `limit` counts shares.
+    pub async fn list_share_access(
+        self, db, recipient_id: Uuid, after: Option<&str>, limit: u32
+    ) -> Result<Vec<ShareAccess>> {
+        let sql = concat!(
+            "SELECT ", share_columns!(), ", ", grant_columns!(), " FROM (SELECT * FROM shares WHERE name_key > $2 \
+                 AND id IN (SELECT share_id FROM grants WHERE recipient_id = $1) ORDER BY name_key LIMIT $3) s \
+             JOIN grants g ON g.share_id = s.id AND g.recipient_id = $1 \
+             LEFT JOIN grant_endings e ON e.grant_id = g.id ORDER BY s.name_key, g.valid_from, g.id"
+        );
+        // No key is empty.
+        let after = after.unwrap_or("");
+        let rows: Vec<AccessRow> =
+            sqlx::query_as(sql).bind(recipient_id).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
+        gather(rows)
+    }
+}
+
+impl Tx {
+    /// The tokens with these ids and their recipients, by token id; those that are gone are left out.
+    pub async fn find_bearers(&mut self, token_ids: &[Uuid]) -> Result<HashMap<Uuid, Bearer>> {
+        let mut bearers = HashMap::with_capacity(token_ids.len());
+        for ids in token_ids.chunks(LONGEST_LIST) {
+            let rows: Vec<BearerRow> = on_tx!(self, db => {
+                let mut query = QueryBuilder::new(concat!(select_bearers!(), "k.id IN ("));
+                let mut list = query.separated(", ");
+                padded(ids).into_iter().for_each(|id| {
+                    list.push_bind(id);
+                });
+                query.push(")");
+                query.build_query_as().fetch_all(db).await?
+            });
+            for row in rows {
+                let bearer = Bearer::try_from(row)?;
+                bearers.insert(bearer.token.id, bearer);
+            }
+        }
+        Ok(bearers)
+    }
+
+    /// What recipients may do with shares, by recipient id and share id, with every grant that they ever had; pairs
+    /// without one, and shares that are gone, are left out.
+    pub async fn find_share_accesses(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashMap<(Uuid, Uuid), ShareAccess>> {
+        let mut accesses = HashMap::<(Uuid, Uuid), ShareAccess>::with_capacity(pairs.len());
+        for pairs in pairs.chunks(LONGEST_LIST) {
+            let rows: Vec<AccessRow> = on_tx!(self, db => {
+                let mut query = QueryBuilder::new(concat!(
+                    "SELECT ", share_columns!(), ", ", grant_columns!(), " FROM grants g \
+                     JOIN shares s ON s.id = g.share_id LEFT JOIN grant_endings e ON e.grant_id = g.id \
+                     WHERE (g.recipient_id, g.share_id) IN ("
+                ));
+                query.push_values(padded(pairs), |mut pair, (recipient_id, share_id)| {
+                    pair.push_bind(recipient_id).push_bind(share_id);
+                });
+                query.push(") ORDER BY g.recipient_id, g.share_id, g.valid_from, g.id");
+                query.build_query_as().fetch_all(db).await?
+            });
+            for row in rows {
+                let share = Share::try_from(row.share)?;
+                let Some(grant) = row.grant.0.map(Grant::try_from).transpose()? else { continue };
+                let key = (grant.recipient_id, share.id);
+                accesses.entry(key).or_insert_with(|| ShareAccess { share, grants: vec![] }).grants.push(grant);
+            }
+        }
+        Ok(accesses)
+    }
+}

@@ -1,0 +1,324 @@
+//! The audit trail, kept: one chain for all replicas, whose head row is locked by whoever appends.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use super::{
+    Result, StoreError, Tx, on_tx, reads,
+    value::{Micros, digest, micros, padded, time},
+};
+use crate::domain::{
+    audit::{Event, Head, Link, Outcome},
+    delivery::Delivery,
+};
+
+/// The most events that one statement inserts; SQLite allows 32,766 arguments, PostgreSQL twice as many.
+const LONGEST_INSERT: usize = 256;
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    /// Its place in the chain.
+    pub seq: i64,
+    /// The hash of the event before.
+    pub prev_hash: [u8; 32],
+    /// Its own hash.
+    pub hash: [u8; 32],
+    /// The canonical JSON text that is hashed.
+    pub body: String,
+    /// What is personal about it; `None` where there is nothing, or where it was erased.
+    pub personal: Option<StoredPersonal>,
+}
+
+/// The personal part of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredPersonal {
+    /// The salt of the commitment that the event's body holds.
+    pub salt: [u8; 16],
+    /// Its canonical JSON text.
+    pub text: String,
+}
+
+#[derive(FromRow)]
+struct EventRow {
+    seq: i64,
+    prev_hash: Vec<u8>,
+    hash: Vec<u8>,
+    body: String,
+    salt: Option<Vec<u8>>,
+    personal: Option<String>,
+}
+
+impl TryFrom<EventRow> for StoredEvent {
+    type Error = StoreError;
+
+    fn try_from(row: EventRow) -> Result<Self> {
+        let personal = match (row.salt, row.personal) {
+            (Some(salt), Some(text)) => {
+                let salt = salt.try_into().map_err(|_| StoreError::Corrupt("audit_personal.salt"))?;
+                Some(StoredPersonal { salt, text })
+            }
+            _ => None,
+        };
+        Ok(Self {
+            seq: row.seq,
+            prev_hash: digest("audit_events.prev_hash", &row.prev_hash)?,
+            hash: digest("audit_events.hash", &row.hash)?,
+            body: row.body,
+            personal,
+        })
+    }
+}
+
+/// The order in which events are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The oldest first.
+    #[default]
+    Ascending,
+    /// The newest first.
+    Descending,
+}
+
+/// Which events are listed; what is `None` does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only those about this recipient.
+    pub recipient_id: Option<Uuid>,
+    /// Only those about this share.
+    pub share_id: Option<Uuid>,
+    /// Only those about this shared object.
+    pub table_id: Option<Uuid>,
+    /// Only those of this action.
+    pub action: Option<String>,
+    /// Only those that were decided so.
+    pub decision: Option<Outcome>,
+    /// Only those from this moment on.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those before this moment.
+    pub until: Option<DateTime<Utc>>,
+    /// Only those behind this place, in the order of the listing.
+    pub after_seq: Option<i64>,
+    /// The order of the listing.
+    pub order: Order,
+}
+
+/// The presigned URLs that were handed out and still live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outstanding {
+    /// How many.
+    pub urls: i64,
+    /// When the last one dies; `None` where none lives.
+    pub until: Option<DateTime<Utc>>,
+}
+
+#[derive(FromRow)]
+struct HeadRow {
+    seq: i64,
+    hash: Vec<u8>,
+}
+
+impl TryFrom<HeadRow> for Head {
+    type Error = StoreError;
+
+    fn try_from(row: HeadRow) -> Result<Self> {
+        Ok(Self { seq: row.seq, hash: digest("audit_head.hash", &row.hash)? })
+    }
+}
+
+#[derive(FromRow)]
+struct OutstandingRow {
+    urls: i64,
+    until: Option<Micros>,
+}
+
+/// The body of both questions for outstanding URLs; `$column` says whose.
+macro_rules! outstanding {
+    ($db:ident, $column:literal, $ids:ident, $now:ident) => {{
+        if $ids.is_empty() {
+            return Ok(Outstanding { urls: 0, until: None });
+        }
+        let mut query = QueryBuilder::new(concat!(
+            "SELECT CAST(COALESCE(SUM(presigned_files), 0) AS BIGINT) AS urls, MAX(presigned_until) AS until \
+             FROM audit_events WHERE presigned_until > ",
+        ));
+        query.push_bind(Micros::from($now)).push(concat!(" AND ", $column, " IN ("));
+        let mut list = query.separated(", ");
+        for id in padded($ids) {
+            list.push_bind(id);
+        }
+        query.push(")");
+        let row: OutstandingRow = query.build_query_as().fetch_one($db).await?;
+        Ok(Outstanding { urls: row.urls, until: time(row.until) })
+    }};
+}
+
+reads! {
+    /// The chain's newest link.
+    pub async fn find_audit_head(self, db) -> Result<Head> {
+        let row: Option<HeadRow> = sqlx::query_as("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_optional(db).await?;
+        row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
+    }
+
+    /// Events in the order of their places.
+    pub async fn list_audit(self, db, filter: &AuditFilter, limit: u32) -> Result<Vec<StoredEvent>> {
+        let mut query = QueryBuilder::new(
+            "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal FROM audit_events a \
+             LEFT JOIN audit_personal p ON p.seq = a.seq WHERE TRUE"
+        );
+        for (column, id) in [
+            ("recipient_id", filter.recipient_id), ("share_id", filter.share_id), ("table_id", filter.table_id)
+        ] {
+            if let Some(id) = id {
+                query.push(" AND a.").push(column).push(" = ").push_bind(id);
+            }
+        }
+        if let Some(action) = &filter.action {
+            query.push(" AND a.action = ").push_bind(action.as_str());
+        }
+        if let Some(decision) = filter.decision {
+            query.push(" AND a.decision = ").push_bind(decision.as_str());
+        }
+        if let Some(since) = filter.since {
+            query.push(" AND a.at >= ").push_bind(Micros::from(since));
+        }
+        if let Some(until) = filter.until {
+            query.push(" AND a.at < ").push_bind(Micros::from(until));
+        }
+        let (behind, direction) = match filter.order {
+            Order::Ascending => (" AND a.seq > ", " ORDER BY a.seq LIMIT "),
+            Order::Descending => (" AND a.seq < ", " ORDER BY a.seq DESC LIMIT "),
+        };
+        if let Some(seq) = filter.after_seq {
+            query.push(behind).push_bind(seq);
+        }
+        query.push(direction).push_bind(i64::from(limit));
+        let rows: Vec<EventRow> = query.build_query_as().fetch_all(db).await?;
+        rows.into_iter().map(StoredEvent::try_from).collect()
+    }
+
+    /// The presigned URLs handed out under these grants that live at `now`.
+    pub async fn find_outstanding_of_grants(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
+        outstanding!(db, "grant_id", ids, now)
+    }
+
+    /// The presigned URLs handed out to these tokens that live at `now`.
+    pub async fn find_outstanding_of_tokens(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
+        outstanding!(db, "token_id", ids, now)
+    }
+}
+
+impl Tx {
+    /// Locks the chain's head until the transaction ends. From here on nobody else appends, revokes or grants: whoever
+    /// does takes this lock first, and reads what it decides on after.
+    pub async fn lock_audit_head(&mut self) -> Result<Head> {
+        // An update that changes nothing locks the row on PostgreSQL; on SQLite the transaction is alone anyway.
+        const SQL: &str = "UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash";
+        let row: Option<HeadRow> = on_tx!(self, db => sqlx::query_as(SQL).fetch_optional(db).await?);
+        row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
+    }
+
+    /// Puts `events` behind `head`, which [`Tx::lock_audit_head`] answered in this transaction, and moves the head;
+    /// answers them in their places.
+    pub async fn append_audit(&mut self, head: &mut Head, events: &[Event], at: DateTime<Utc>) -> Result<Vec<Link>> {
+        let before = *head;
+        let links: Vec<Link> = events.iter().map(|event| head.append(event, at)).collect();
+        let entries: Vec<(&Event, &Link)> = events.iter().zip(&links).collect();
+        for entries in power_of_two_chunks(&entries) {
+            self.insert_events(entries).await?;
+        }
+        let personal: Vec<(&Link, &str)> =
+            links.iter().filter_map(|link| Some((link, link.personal.as_deref()?))).collect();
+        for entries in power_of_two_chunks(&personal) {
+            self.insert_personal(entries).await?;
+        }
+        self.move_audit_head(before, *head).await?;
+        Ok(links)
+    }
+
+    async fn insert_events(&mut self, entries: &[(&Event, &Link)]) -> Result<()> {
+        on_tx!(self, db => {
+            let mut query = QueryBuilder::new(
+                "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, share_id, \
+                 table_id, token_id, grant_id, presigned_files, presigned_until) ",
+            );
+            query.push_values(entries, |mut row, (event, link)| {
+                let presigned = event.delivery == Some(Delivery::Presigned.as_str());
+                row.push_bind(link.seq)
+                    .push_bind(&link.prev_hash[..])
+                    .push_bind(&link.hash[..])
+                    .push_bind(link.body.as_str())
+                    .push_bind(Micros::from(link.at))
+                    .push_bind(event.action.as_ref())
+                    .push_bind(event.decision.as_str())
+                    .push_bind(event.recipient_id)
+                    .push_bind(event.share_id)
+                    .push_bind(event.table_id)
+                    .push_bind(event.token_id)
+                    .push_bind(event.grant_id)
+                    .push_bind(event.files.filter(|_| presigned).map(i64::try_from).and_then(Result::ok))
+                    .push_bind(micros(event.url_expires_at.filter(|_| presigned)));
+            });
+            query.build().execute(db).await?.rows_affected()
+        });
+        Ok(())
+    }
+
+    async fn insert_personal(&mut self, entries: &[(&Link, &str)]) -> Result<()> {
+        on_tx!(self, db => {
+            let mut query = QueryBuilder::new("INSERT INTO audit_personal (seq, salt, personal) ");
+            query.push_values(entries, |mut row, (link, personal)| {
+                row.push_bind(link.seq).push_bind(&link.salt[..]).push_bind(*personal);
+            });
+            query.build().execute(db).await?.rows_affected()
+        });
+        Ok(())
+    }
+
+    async fn move_audit_head(&mut self, from: Head, to: Head) -> Result<()> {
+        const SQL: &str = "UPDATE audit_head SET seq = $2, hash = $3 WHERE id = 1 AND seq = $1";
+        let moved = on_tx!(self, db => sqlx::query(SQL)
+            .bind(from.seq)
+            .bind(to.seq)
+            .bind(&to.hash[..])
+            .execute(db)
+            .await?
+            .rows_affected());
+        // Only a head that was not locked in this transaction gets here.
+        if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Erases the personal parts of events that were written before `before`; answers how many.
+    pub async fn delete_audit_personal(&mut self, before: DateTime<Utc>) -> Result<u64> {
+        const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT seq FROM audit_events WHERE at < $1)";
+        let at = Micros::from(before);
+        Ok(on_tx!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
+    }
+}
+
+/// Cuts `items` into pieces whose lengths are powers of two, the longest first, so that statements over lists of every
+/// length share a few texts, which stay prepared.
+fn power_of_two_chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = LONGEST_INSERT.min(1 << items.len().checked_ilog2()?);
+        let (chunk, rest) = items.split_at(length);
+        items = rest;
+        Some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_powers_of_two_and_nothing_is_lost() {
+        for length in [0usize, 1, 2, 3, 7, 255, 256, 257, 1000] {
+            let items: Vec<usize> = (0..length).collect();
+            let pieces: Vec<&[usize]> = power_of_two_chunks(&items).collect();
+            assert!(pieces.iter().all(|piece| piece.len().is_power_of_two() && piece.len() <= LONGEST_INSERT));
+            assert_eq!(pieces.concat(), items);
+        }
+    }
+}

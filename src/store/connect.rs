@@ -1,0 +1,77 @@
+//! How a database is opened: which settings make it durable, bounded and private.
+
+use std::{fs::File, io::ErrorKind, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    Connection, Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Db, Result, StoreError};
+
+/// How long a call waits for a connection, and a SQLite writer for another process's transaction.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may have been idle and still be handed out untested.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// A statement that takes longer is given up; so is a transaction that waits for its client that long, because it may
+/// hold the audit chain's head.
+const POSTGRES_SESSION: &str = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'";
+
+impl Db {
+    /// Opens the database at `url`, `sqlite://<file>` (made if absent, mode 0600) or `postgres://…`, with at most
+    /// `max_connections` connections (on SQLite: that many readers, and one writer).
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => connect_sqlite(url, max_connections).await,
+            Some(("postgres" | "postgresql", _)) => connect_postgres(url, max_connections).await,
+            _ => Err(StoreError::Url),
+        }
+    }
+}
+
+async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    let path = options.get_filename().to_owned();
+    // A database in memory would be another one for every connection.
+    if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
+        return Err(StoreError::Url);
+    }
+    create_private(&path)?;
+    let options = options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(ACQUIRE_TIMEOUT);
+    let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
+    let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+    let reader = pool().max_connections(max_connections).connect_with(options.pragma("query_only", "ON")).await?;
+    Ok(Db::Sqlite { reader, writer })
+}
+
+/// Makes the file before SQLite does, so that nobody else could ever read it; SQLite gives its companions the same
+/// mode.
+fn create_private(path: &Path) -> Result<()> {
+    match File::options().create_new(true).write(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(StoreError::File { path: path.to_owned(), source }),
+    }
+}
+
+async fn connect_postgres(url: &str, max_connections: u32) -> Result<Db> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    let options = options.application_name("weir");
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A round trip before every query would double the price of the short ones.
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
+        })
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(POSTGRES_SESSION).await.map(|_| ()) }));
+    Ok(Db::Postgres(pool.connect_with(options).await?))
+}

@@ -1,0 +1,184 @@
+//! What can go wrong in the store, and the one place where databases' errors get their meaning.
+
+use std::path::PathBuf;
+
+use sqlx::migrate::MigrateError;
+
+/// What store methods answer.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The change would break a rule of the schema.
+    #[error("{0}")]
+    Conflict(Constraint),
+    /// The row is no longer as it was when the change was made up: changed by another, or gone.
+    #[error("it was changed by somebody else; read it again and repeat")]
+    Stale,
+    /// Another transaction was in the way; the same call may succeed when repeated.
+    #[error("the database is busy with another change; try again")]
+    Contended(#[source] sqlx::Error),
+    /// The database does not answer, or not now.
+    #[error("the database cannot be reached; check that it runs and that `database.url` is right")]
+    Unavailable(#[source] sqlx::Error),
+    /// A newer Weir has migrated the database.
+    #[error("the database is at migration {found}, this weir knows {known}; run a newer weir")]
+    SchemaTooNew {
+        /// The newest migration in the database.
+        found: i64,
+        /// The newest migration of this binary.
+        known: i64,
+    },
+    /// The database lacks migrations of this binary.
+    #[error("the database is at migration {found}, this weir needs {needed}; run `weir migrate`")]
+    PendingMigrations {
+        /// The newest migration in the database, 0 if none.
+        found: i64,
+        /// The newest migration of this binary.
+        needed: i64,
+    },
+    /// A migration failed, or one in the database is not the one that this binary knows by the number.
+    #[error("the migrations cannot be applied")]
+    Migration(#[source] MigrateError),
+    /// Another server runs on the SQLite file.
+    #[error("another server holds `{}`; stop it first, or use PostgreSQL for several servers", .0.display())]
+    Locked(PathBuf),
+    /// A file of the database cannot be made or opened.
+    #[error("cannot open `{}`; check the directory and its permissions", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database's URL is of no kind that is supported. The URL holds a password, so that it is not told.
+    #[error("the database url must be `sqlite://<file>` or `postgres://…`; check `database.url`")]
+    Url,
+    /// The named column holds what no Weir writes.
+    #[error("the database holds a value in `{0}` that makes no sense; restore it or ask for help")]
+    Corrupt(&'static str),
+    /// The statement failed in a way that none of the others describes.
+    #[error("the database refused a statement")]
+    Query(#[source] sqlx::Error),
+}
+
+/// The rules of the schema that a change can break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Constraint {
+    /// A table of this name is registered.
+    #[error("a table of this name exists already")]
+    TableName,
+    /// A share of this name exists.
+    #[error("a share of this name exists already")]
+    ShareName,
+    /// The share's schema has an object of this name.
+    #[error("the schema has an object of this name already")]
+    ObjectName,
+    /// A recipient of this name exists.
+    #[error("a recipient of this name exists already")]
+    RecipientName,
+    /// The token's hash is another token's.
+    #[error("this token exists already")]
+    TokenHash,
+    /// The grant has its ending.
+    #[error("the grant was ended already")]
+    GrantEnded,
+    /// The scope is frozen.
+    #[error("it is frozen already")]
+    FreezeLive,
+    /// The operator has used the idempotency key.
+    #[error("this idempotency key was used already")]
+    IdempotencyKey,
+    /// What it refers to is gone, or something still refers to it.
+    #[error("it refers to something that is gone, or something still refers to it")]
+    Reference,
+    /// What is append-only was to be changed.
+    #[error("it is append-only")]
+    AppendOnly,
+}
+
+/// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
+const UNIQUE: [(&str, &str, Constraint); 8] = [
+    ("tables_name", "tables.name_key", Constraint::TableName),
+    ("shares_name", "shares.name_key", Constraint::ShareName),
+    ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
+    ("recipients_name", "recipients.name_key", Constraint::RecipientName),
+    ("tokens_hash", "tokens.hash", Constraint::TokenHash),
+    ("grant_endings_pk", "grant_endings.grant_id", Constraint::GrantEnded),
+    ("freezes_live", "freezes.scope", Constraint::FreezeLive),
+    ("idempotency_keys_pk", "idempotency_keys.operator, idempotency_keys.idempotency_key", Constraint::IdempotencyKey),
+];
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => Self::Unavailable(error),
+            E::Database(database) => {
+                if let Some(constraint) = constraint(database.as_ref()) {
+                    return Self::Conflict(constraint);
+                }
+                match weather(database.as_ref()) {
+                    Weather::Contended => Self::Contended(error),
+                    Weather::Unavailable => Self::Unavailable(error),
+                    Weather::Fair => Self::Query(error),
+                }
+            }
+            _ => Self::Query(error),
+        }
+    }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) => error.into(),
+            error => Self::Migration(error),
+        }
+    }
+}
+
+fn constraint(error: &dyn sqlx::error::DatabaseError) -> Option<Constraint> {
+    let text = error.message();
+    if error.is_unique_violation() {
+        let columns = text.strip_prefix("UNIQUE constraint failed: ");
+        let same = |(name, described, _): &&(&str, &str, Constraint)| {
+            error.constraint() == Some(*name) || columns == Some(*described)
+        };
+        return UNIQUE.iter().find(same).map(|(_, _, constraint)| *constraint);
+    }
+    if error.is_foreign_key_violation() {
+        return Some(Constraint::Reference);
+    }
+    // Both databases' triggers end their message so.
+    text.ends_with(" is append-only").then_some(Constraint::AppendOnly)
+}
+
+/// What an error says of the database's condition rather than of the statement.
+enum Weather {
+    Fair,
+    Contended,
+    Unavailable,
+}
+
+fn weather(error: &dyn sqlx::error::DatabaseError) -> Weather {
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        // The low byte is the primary code: 5 BUSY, 6 LOCKED; 10 IOERR, 13 FULL, 14 CANTOPEN (sqlite.org/rescode.html).
+        return match code.parse::<u32>().map(|code| code & 0xff) {
+            Ok(5 | 6) => Weather::Contended,
+            Ok(10 | 13 | 14) => Weather::Unavailable,
+            _ => Weather::Fair,
+        };
+    }
+    // PostgreSQL, Appendix A: serialization failure, deadlock, lock not available; connections, resources, operator
+    // intervention (time-outs among them), and a standby that took over the address.
+    match code.as_ref() {
+        "40001" | "40P01" | "55P03" => Weather::Contended,
+        "25006" | "25P03" => Weather::Unavailable,
+        code if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) => Weather::Unavailable,
+        _ => Weather::Fair,
+    }
+}

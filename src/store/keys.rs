@@ -1,0 +1,24 @@
+//! Fingerprints of the root keys that have sealed something for this database's clients. Never here: a key.
+
+use chrono::{DateTime, Utc};
+
+use super::{Result, Tx, on_tx, reads, value::Micros};
+
+reads! {
+    /// The fingerprints of every root key that was ever active, the first one first.
+    pub async fn list_key_fingerprints(self, db) -> Result<Vec<String>> {
+        let sql = "SELECT fingerprint FROM key_fingerprints ORDER BY first_seen_at, fingerprint";
+        Ok(sqlx::query_scalar(sql).fetch_all(db).await?)
+    }
+}
+
+impl Tx {
+    /// Remembers an active root key's fingerprint; one that is known keeps the time when it was first seen.
+    pub async fn remember_key_fingerprint(&mut self, fingerprint: &str, seen_at: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "INSERT INTO key_fingerprints (fingerprint, first_seen_at) VALUES ($1, $2) \
+            ON CONFLICT (fingerprint) DO NOTHING";
+        let at = Micros::from(seen_at);
+        on_tx!(self, db => sqlx::query(SQL).bind(fingerprint).bind(at).execute(db).await?.rows_affected());
+        Ok(())
+    }
+}

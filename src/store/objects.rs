@@ -1,0 +1,237 @@
+//! Shared objects, kept; read together with the table behind them, which every reader needs.
+
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use super::{
+    Result, StoreError, Tx, on_tx, reads,
+    shares::{ShareRow, share_columns},
+    tables::{TableRow, table_columns},
+    value::{Micros, delivery, name, word},
+};
+use crate::domain::{
+    delivery::Delivery,
+    name::{Name, NameKind},
+    share::{OnSchemaChange, Share, SharedObject},
+    table::Table,
+};
+
+/// The columns of [`ObjectRow`] and [`TableRow`], from `objects o` and `tables t`.
+macro_rules! object_columns {
+    () => {
+        concat!(
+            "o.id AS object_id, o.share_id AS object_share_id, o.schema_name AS object_schema_name, \
+             o.name AS object_name, o.history AS object_history, o.start_version AS object_start_version, \
+             o.cdf AS object_cdf, o.delivery AS object_delivery, o.on_schema_change AS object_on_schema_change, \
+             o.presigned_despite_networks AS object_presigned_despite_networks, \
+             o.description AS object_description, o.created_at AS object_created_at, \
+             o.updated_at AS object_updated_at, o.revision AS object_revision, ",
+            table_columns!()
+        )
+    };
+}
+
+#[derive(FromRow)]
+struct ObjectRow {
+    object_id: Uuid,
+    object_share_id: Uuid,
+    object_schema_name: String,
+    object_name: String,
+    object_history: bool,
+    object_start_version: i64,
+    object_cdf: bool,
+    object_delivery: Option<String>,
+    object_on_schema_change: String,
+    object_presigned_despite_networks: bool,
+    object_description: Option<String>,
+    object_created_at: Micros,
+    object_updated_at: Micros,
+    object_revision: i64,
+    #[sqlx(flatten)]
+    table: TableRow,
+}
+
+impl TryFrom<ObjectRow> for (SharedObject, Table) {
+    type Error = StoreError;
+
+    fn try_from(row: ObjectRow) -> Result<Self> {
+        let table = Table::try_from(row.table)?;
+        let object = SharedObject {
+            id: row.object_id,
+            share_id: row.object_share_id,
+            schema: name(NameKind::Schema, "objects.schema_name", &row.object_schema_name)?,
+            name: name(NameKind::Table, "objects.name", &row.object_name)?,
+            table_id: table.id,
+            history: row.object_history,
+            start_version: row.object_start_version,
+            cdf: row.object_cdf,
+            delivery: delivery("objects.delivery", row.object_delivery.as_deref())?,
+            on_schema_change: word(OnSchemaChange::parse, "objects.on_schema_change", &row.object_on_schema_change)?,
+            presigned_despite_networks: row.object_presigned_despite_networks,
+            description: row.object_description,
+            created_at: row.object_created_at.0,
+            updated_at: row.object_updated_at.0,
+            revision: row.object_revision,
+        };
+        Ok((object, table))
+    }
+}
+
+#[derive(FromRow)]
+struct SharedObjectRow {
+    #[sqlx(flatten)]
+    share: ShareRow,
+    #[sqlx(flatten)]
+    object: ObjectRow,
+}
+
+impl TryFrom<SharedObjectRow> for (Share, SharedObject, Table) {
+    type Error = StoreError;
+
+    fn try_from(row: SharedObjectRow) -> Result<Self> {
+        let (object, table) = row.object.try_into()?;
+        Ok((row.share.try_into()?, object, table))
+    }
+}
+
+reads! {
+    /// The object under these keys of a share, with its table.
+    pub async fn find_object(
+        self, db, share_id: Uuid, schema_key: &str, name_key: &str
+    ) -> Result<Option<(SharedObject, Table)>> {
+        let sql = concat!(
+            "SELECT ", object_columns!(), " FROM objects o JOIN tables t ON t.id = o.table_id \
+             WHERE o.share_id = $1 AND o.schema_key = $2 AND o.name_key = $3"
+        );
+        let row: Option<ObjectRow> =
+            sqlx::query_as(sql).bind(share_id).bind(schema_key).bind(name_key).fetch_optional(db).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// The object with this id, with its share and its table.
+    pub async fn find_object_by_id(self, db, id: Uuid) -> Result<Option<(Share, SharedObject, Table)>> {
+        let sql = concat!(
+            "SELECT ", share_columns!(), ", ", object_columns!(), " FROM objects o \
+             JOIN shares s ON s.id = o.share_id JOIN tables t ON t.id = o.table_id WHERE o.id = $1"
+        );
+        let row: Option<SharedObjectRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// A share's objects, of one schema or of all, in the order of their schema and name keys, from behind the keys
+    /// `after`.
+    pub async fn list_objects(
+        self, db, share_id: Uuid, schema_key: Option<&str>, after: Option<(&str, &str)>, limit: u32
+    ) -> Result<Vec<(SharedObject, Table)>> {
+        let mut query = QueryBuilder::new(concat!(
+            "SELECT ", object_columns!(), " FROM objects o JOIN tables t ON t.id = o.table_id WHERE o.share_id = "
+        ));
+        query.push_bind(share_id);
+        if let Some(schema_key) = schema_key {
+            query.push(" AND o.schema_key = ").push_bind(schema_key);
+        }
+        if let Some((schema_key, name_key)) = after {
+            query.push(" AND (o.schema_key, o.name_key) > (").push_bind(schema_key);
+            query.push(", ").push_bind(name_key).push(")");
+        }
+        query.push(" ORDER BY o.schema_key, o.name_key LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<ObjectRow> = query.build_query_as().fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// The objects that share one registered table, with their shares, by share, schema and name; at most `limit`.
+    pub async fn list_objects_of_table(
+        self, db, table_id: Uuid, limit: u32
+    ) -> Result<Vec<(Share, SharedObject, Table)>> {
+        let sql = concat!(
+            "SELECT ", share_columns!(), ", ", object_columns!(), " FROM objects o \
+             JOIN shares s ON s.id = o.share_id JOIN tables t ON t.id = o.table_id WHERE o.table_id = $1 \
+             ORDER BY s.name_key, o.schema_key, o.name_key LIMIT $2"
+        );
+        let rows: Vec<SharedObjectRow> = sqlx::query_as(sql).bind(table_id).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// The schemas of a share in the order of their keys, from behind the key `after`. Where objects spell one schema
+    /// differently, one spelling stands for all.
+    pub async fn list_schemas(self, db, share_id: Uuid, after: Option<&str>, limit: u32) -> Result<Vec<Name>> {
+        let sql = "SELECT MIN(schema_name) FROM objects WHERE share_id = $1 AND schema_key > $2 \
+                   GROUP BY schema_key ORDER BY schema_key LIMIT $3";
+        // No key is empty.
+        let after = after.unwrap_or("");
+        let names: Vec<String> =
+            sqlx::query_scalar(sql).bind(share_id).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
+        names.iter().map(|text| name(NameKind::Schema, "objects.schema_name", text)).collect()
+    }
+}
+
+impl Tx {
+    /// Keeps a new shared object.
+    pub async fn insert_object(&mut self, object: &SharedObject) -> Result<()> {
+        const SQL: &str = "INSERT INTO objects (id, share_id, schema_name, schema_key, name, name_key, table_id, \
+            history, start_version, cdf, delivery, on_schema_change, presigned_despite_networks, description, \
+            created_at, updated_at, revision) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+        on_tx!(self, db => sqlx::query(SQL)
+            .bind(object.id)
+            .bind(object.share_id)
+            .bind(object.schema.as_str())
+            .bind(object.schema.key())
+            .bind(object.name.as_str())
+            .bind(object.name.key())
+            .bind(object.table_id)
+            .bind(object.history)
+            .bind(object.start_version)
+            .bind(object.cdf)
+            .bind(object.delivery.map(Delivery::as_str))
+            .bind(object.on_schema_change.as_str())
+            .bind(object.presigned_despite_networks)
+            .bind(&object.description)
+            .bind(Micros::from(object.created_at))
+            .bind(Micros::from(object.updated_at))
+            .bind(object.revision)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// Keeps a shared object as it is now, in the share that it is in, if its row still has the value's revision
+    /// ([`StoreError::Stale`] otherwise); answers it with the next one.
+    pub async fn update_object(&mut self, object: SharedObject) -> Result<SharedObject> {
+        const SQL: &str = "UPDATE objects SET schema_name = $3, schema_key = $4, name = $5, name_key = $6, \
+            table_id = $7, history = $8, start_version = $9, cdf = $10, delivery = $11, on_schema_change = $12, \
+            presigned_despite_networks = $13, description = $14, updated_at = $15, revision = revision + 1 \
+            WHERE id = $1 AND revision = $2";
+        let changed = on_tx!(self, db => sqlx::query(SQL)
+            .bind(object.id)
+            .bind(object.revision)
+            .bind(object.schema.as_str())
+            .bind(object.schema.key())
+            .bind(object.name.as_str())
+            .bind(object.name.key())
+            .bind(object.table_id)
+            .bind(object.history)
+            .bind(object.start_version)
+            .bind(object.cdf)
+            .bind(object.delivery.map(Delivery::as_str))
+            .bind(object.on_schema_change.as_str())
+            .bind(object.presigned_despite_networks)
+            .bind(&object.description)
+            .bind(Micros::from(object.updated_at))
+            .execute(db)
+            .await?
+            .rows_affected());
+        if changed != 1 {
+            return Err(StoreError::Stale);
+        }
+        Ok(SharedObject { revision: object.revision + 1, ..object })
+    }
+
+    /// Takes an object out of its share, if its row has this revision.
+    pub async fn delete_object(&mut self, id: Uuid, revision: i64) -> Result<()> {
+        const SQL: &str = "DELETE FROM objects WHERE id = $1 AND revision = $2";
+        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+}

@@ -1,0 +1,157 @@
+//! Recipients, kept.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use sqlx::{FromRow, types::Json};
+use uuid::Uuid;
+
+use super::{
+    Result, StoreError, Tx, on_tx, reads,
+    value::{Micros, delivery, name, word},
+};
+use crate::domain::{
+    delivery::Delivery,
+    name::NameKind,
+    recipient::{Recipient, RecipientState},
+};
+
+/// The columns of [`RecipientRow`], from `recipients r`.
+macro_rules! recipient_columns {
+    () => {
+        "r.id AS recipient_id, r.name AS recipient_name, r.state AS recipient_state, \
+         r.display_name AS recipient_display_name, r.contacts AS recipient_contacts, \
+         r.properties AS recipient_properties, r.allowed_cidrs AS recipient_allowed_cidrs, \
+         r.delivery AS recipient_delivery, r.description AS recipient_description, \
+         r.created_at AS recipient_created_at, r.updated_at AS recipient_updated_at, \
+         r.revision AS recipient_revision"
+    };
+}
+pub(super) use recipient_columns;
+
+#[derive(FromRow)]
+pub(super) struct RecipientRow {
+    recipient_id: Uuid,
+    recipient_name: String,
+    recipient_state: String,
+    recipient_display_name: Option<String>,
+    recipient_contacts: Json<BTreeMap<String, String>>,
+    recipient_properties: Json<BTreeMap<String, serde_json::Value>>,
+    recipient_allowed_cidrs: Json<Vec<IpNet>>,
+    recipient_delivery: Option<String>,
+    recipient_description: Option<String>,
+    recipient_created_at: Micros,
+    recipient_updated_at: Micros,
+    recipient_revision: i64,
+}
+
+impl TryFrom<RecipientRow> for Recipient {
+    type Error = StoreError;
+
+    fn try_from(row: RecipientRow) -> Result<Self> {
+        Ok(Self {
+            id: row.recipient_id,
+            name: name(NameKind::Recipient, "recipients.name", &row.recipient_name)?,
+            state: word(RecipientState::parse, "recipients.state", &row.recipient_state)?,
+            display_name: row.recipient_display_name,
+            contacts: row.recipient_contacts.0,
+            properties: row.recipient_properties.0,
+            allowed_cidrs: row.recipient_allowed_cidrs.0,
+            delivery: delivery("recipients.delivery", row.recipient_delivery.as_deref())?,
+            description: row.recipient_description,
+            created_at: row.recipient_created_at.0,
+            updated_at: row.recipient_updated_at.0,
+            revision: row.recipient_revision,
+        })
+    }
+}
+
+reads! {
+    /// The recipient with this name key.
+    pub async fn find_recipient(self, db, name_key: &str) -> Result<Option<Recipient>> {
+        let sql = concat!("SELECT ", recipient_columns!(), " FROM recipients r WHERE r.name_key = $1");
+        let row: Option<RecipientRow> = sqlx::query_as(sql).bind(name_key).fetch_optional(db).await?;
+        row.map(Recipient::try_from).transpose()
+    }
+
+    /// The recipient with this id.
+    pub async fn find_recipient_by_id(self, db, id: Uuid) -> Result<Option<Recipient>> {
+        let sql = concat!("SELECT ", recipient_columns!(), " FROM recipients r WHERE r.id = $1");
+        let row: Option<RecipientRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
+        row.map(Recipient::try_from).transpose()
+    }
+
+    /// Recipients in the order of their name keys, from behind the key `after`.
+    pub async fn list_recipients(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Recipient>> {
+        let sql = concat!(
+            "SELECT ", recipient_columns!(), " FROM recipients r WHERE r.name_key > $1 ORDER BY r.name_key LIMIT $2"
+        );
+        // No key is empty.
+        let rows: Vec<RecipientRow> =
+            sqlx::query_as(sql).bind(after.unwrap_or("")).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(Recipient::try_from).collect()
+    }
+}
+
+impl Tx {
+    /// Keeps a new recipient.
+    pub async fn insert_recipient(&mut self, recipient: &Recipient) -> Result<()> {
+        const SQL: &str = "INSERT INTO recipients (id, name, name_key, state, display_name, contacts, properties, \
+            allowed_cidrs, delivery, description, created_at, updated_at, revision) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        on_tx!(self, db => sqlx::query(SQL)
+            .bind(recipient.id)
+            .bind(recipient.name.as_str())
+            .bind(recipient.name.key())
+            .bind(recipient.state.as_str())
+            .bind(&recipient.display_name)
+            .bind(Json(&recipient.contacts))
+            .bind(Json(&recipient.properties))
+            .bind(Json(&recipient.allowed_cidrs))
+            .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(&recipient.description)
+            .bind(Micros::from(recipient.created_at))
+            .bind(Micros::from(recipient.updated_at))
+            .bind(recipient.revision)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// Keeps a recipient as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise);
+    /// answers it with the next one.
+    pub async fn update_recipient(&mut self, recipient: Recipient) -> Result<Recipient> {
+        const SQL: &str = "UPDATE recipients SET name = $3, name_key = $4, state = $5, display_name = $6, \
+            contacts = $7, properties = $8, allowed_cidrs = $9, delivery = $10, description = $11, updated_at = $12, \
+            revision = revision + 1 WHERE id = $1 AND revision = $2";
+        let changed = on_tx!(self, db => sqlx::query(SQL)
+            .bind(recipient.id)
+            .bind(recipient.revision)
+            .bind(recipient.name.as_str())
+            .bind(recipient.name.key())
+            .bind(recipient.state.as_str())
+            .bind(&recipient.display_name)
+            .bind(Json(&recipient.contacts))
+            .bind(Json(&recipient.properties))
+            .bind(Json(&recipient.allowed_cidrs))
+            .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(&recipient.description)
+            .bind(Micros::from(recipient.updated_at))
+            .execute(db)
+            .await?
+            .rows_affected());
+        if changed != 1 {
+            return Err(StoreError::Stale);
+        }
+        Ok(Recipient { revision: recipient.revision + 1, ..recipient })
+    }
+
+    /// Removes a recipient and its tokens, if its row has this revision. Its grants stay as history, so that they must
+    /// have ended before.
+    pub async fn delete_recipient(&mut self, id: Uuid, revision: i64) -> Result<()> {
+        const SQL: &str = "DELETE FROM recipients WHERE id = $1 AND revision = $2";
+        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+}
