@@ -98,6 +98,13 @@ reads! {
         row.map(Bearer::try_from).transpose()
     }
 
+    /// The token with this id and its recipient, whatever their states.
+    pub async fn find_bearer_by_id(self, db, token_id: Uuid) -> Result<Option<Bearer>> {
+        let sql = concat!(select_bearers!(), "k.id = $1");
+        let row: Option<BearerRow> = sqlx::query_as(sql).bind(token_id).fetch_optional(db).await?;
+        row.map(Bearer::try_from).transpose()
+    }
+
     /// The share with this name key, with every grant that the recipient ever had on it; none where it has no such
     /// share.
     pub async fn find_share_access(self, db, recipient_id: Uuid, share_key: &str) -> Result<Option<ShareAccess>> {
