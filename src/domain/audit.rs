@@ -30,6 +30,11 @@ pub struct Actor {
     pub name: Option<String>,
 }
 
+impl Actor {
+    /// Somebody who presented no valid credential.
+    pub const ANONYMOUS: Self = Self { kind: ActorKind::Anonymous, id: None, name: None };
+}
+
 /// The kinds of actors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

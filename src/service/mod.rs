@@ -3,20 +3,39 @@
 //! The only floor that decides, opens a transaction or writes to the audit trail. Never here: HTTP, SQL, how a log is
 //! read. Start with [`sharing`], the way of a recipient's request.
 
+pub mod audit;
+pub mod change;
 pub mod clock;
+pub mod context;
 pub mod error;
 pub mod first_reads;
+pub mod freezes;
+pub mod grants;
+pub mod idempotency;
+mod lookup;
+pub mod objects;
 pub mod operators;
+pub mod page;
+pub mod precondition;
+pub mod recipients;
+pub mod shares;
 pub mod sharing;
+pub mod tables;
+pub mod tokens;
 pub mod trail;
 
 use std::sync::Arc;
 
 use crate::{
-    config::SharingSettings, domain::seal::Sealer, lake::Lake, storage::Storages, store::Db, telemetry::Metrics,
+    config::SharingSettings,
+    domain::seal::Sealer,
+    lake::Lake,
+    storage::Storages,
+    store::{Db, Tx},
+    telemetry::Metrics,
 };
 
-use self::{clock::Clock, first_reads::FirstReads, trail::Trail};
+use self::{clock::Clock, error::ServiceError, first_reads::FirstReads, trail::Trail};
 
 /// Everything that use cases work with, built once by `app` and handed down.
 #[derive(Clone, Debug)]
@@ -43,4 +62,14 @@ pub struct Service {
     pub clock: Clock,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
+}
+
+impl Service {
+    /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
+    /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true.
+    async fn begin_change(&self) -> Result<Tx, ServiceError> {
+        let mut tx = self.db.begin().await?;
+        tx.lock_audit_head().await?;
+        Ok(tx)
+    }
 }

@@ -1,0 +1,174 @@
+//! The audit trail, read.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Admin,
+    extract::AdminQuery,
+    page::PageView,
+    problem::Problem,
+    text::Text,
+};
+use crate::{
+    domain::{audit::Outcome, seal::hex},
+    service::{audit::AuditQuery, error::ServiceError, page::PageRequest},
+    store::{Order, StoredEvent},
+};
+
+/// The media type of a feed with one JSON object a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// In which order events are listed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderParameter {
+    /// The oldest first.
+    Asc,
+    /// The newest first.
+    #[default]
+    Desc,
+}
+
+/// How an event was decided.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionParameter {
+    /// It was allowed.
+    Allow,
+    /// It was refused.
+    Deny,
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditParameters {
+    /// Only those about the recipient of this name or id.
+    #[param(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+    /// Only those about the share of this name or id.
+    #[param(value_type = Option<String>)]
+    pub share: Option<Text>,
+    /// Only those about this shared table: `schema.table` together with `share`, or its id.
+    #[param(value_type = Option<String>)]
+    pub table: Option<Text>,
+    /// Only those of this action.
+    #[param(value_type = Option<String>, example = "table.query")]
+    pub action: Option<Text>,
+    /// Only those that were decided so.
+    #[param(inline)]
+    pub decision: Option<DecisionParameter>,
+    /// Only those from this moment on.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those before this moment.
+    pub until: Option<DateTime<Utc>>,
+    /// The order; `asc` with `after_seq` is the feed for a SIEM.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    pub order: OrderParameter,
+    /// Only those behind this sequence number, in the order asked for.
+    pub after_seq: Option<i64>,
+    /// At most so many items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the page before.
+    pub page_token: Option<String>,
+}
+
+/// An event of the audit trail. Absent members are left out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEventView {
+    /// The event's own members: `seq`, `at`, `actor`, `action`, `decision`, ….
+    #[serde(flatten)]
+    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    pub event: Map<String, Value>,
+    /// The client's address, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<Value>,
+    /// The client's `User-Agent`, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<Value>,
+    /// The hash of the event before, in hex.
+    pub prev_hash: String,
+    /// SHA-256 over a zero byte, the hash before and the event's canonical text, in hex.
+    pub hash: String,
+}
+
+impl AuditEventView {
+    fn new(stored: &StoredEvent) -> Result<Self, ServiceError> {
+        let event = serde_json::from_str(&stored.body).map_err(ServiceError::internal)?;
+        let mut personal: Map<String, Value> = match &stored.personal {
+            Some(personal) => serde_json::from_str(&personal.text).map_err(ServiceError::internal)?,
+            None => Map::new(),
+        };
+        Ok(Self {
+            event,
+            client_address: personal.remove("client_address"),
+            user_agent: personal.remove("user_agent"),
+            prev_hash: hex(&stored.prev_hash),
+            hash: hex(&stored.hash),
+        })
+    }
+}
+
+/// Lists events of the audit trail.
+///
+/// With `Accept: application/x-ndjson` the answer is one event a line, without paging members; go on with `after_seq`.
+#[utoipa::path(
+    get, path = "/audit", tag = "audit", params(AuditParameters),
+    responses((
+        status = 200,
+        content((PageView<AuditEventView> = "application/json"), (AuditEventView = "application/x-ndjson"))
+    ))
+)]
+pub async fn list_audit_events(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    AdminQuery(query): AdminQuery<AuditParameters>,
+) -> Result<Response, Problem> {
+    let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
+    let filter = AuditQuery {
+        recipient: query.recipient.map(|text| text.0),
+        share: query.share.map(|text| text.0),
+        table: query.table.map(|text| text.0),
+        action: query.action.map(|text| text.0),
+        decision: query.decision.map(|decision| match decision {
+            DecisionParameter::Allow => Outcome::Allow,
+            DecisionParameter::Deny => Outcome::Deny,
+        }),
+        since: query.since,
+        until: query.until,
+        after_seq: query.after_seq,
+        order: match query.order {
+            OrderParameter::Asc => Order::Ascending,
+            OrderParameter::Desc => Order::Descending,
+        },
+    };
+    let page = admin.service.list_audit_events(&filter, &page).await?;
+    let items = page.items.iter().map(AuditEventView::new).collect::<Result<Vec<_>, _>>()?;
+    if !accepts_ndjson(&headers) {
+        return Ok(Json(PageView { items, next_page_token: page.next_page_token }).into_response());
+    }
+    let mut lines = String::new();
+    for item in &items {
+        lines.push_str(&serde_json::to_string(item).map_err(ServiceError::internal)?);
+        lines.push('\n');
+    }
+    Ok(([(header::CONTENT_TYPE, NDJSON)], lines).into_response())
+}
+
+fn accepts_ndjson(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let media_types = accepted.flat_map(|value| value.split(','));
+    media_types.map(|value| value.split(';').next().unwrap_or_default().trim()).any(|name| name == NDJSON)
+}

@@ -1,0 +1,144 @@
+//! The admin API: what operators do over HTTP, described by the OpenAPI document that its router is.
+//!
+//! Handlers extract, call a use case, and convert; wire types end in `Body` (in) and `View` (out). Never here: a
+//! decision, or a domain type on the wire.
+
+mod audit;
+mod auth;
+mod docs;
+mod extract;
+mod freezes;
+mod grants;
+mod objects;
+mod operators;
+mod page;
+mod problem;
+mod recipients;
+mod resource;
+mod shares;
+mod tables;
+mod text;
+mod tokens;
+
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self, ContentBuilder, Ref, RefOr, ResponseBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::problem::{Problem, ProblemCode, ProblemView};
+use crate::service::{Service, operators::Operators};
+
+/// The largest body that is read, in bytes; nothing that operators say is longer.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// What the admin API works with.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The use cases.
+    pub service: Service,
+    /// Who may call them.
+    pub operators: Operators,
+    /// Where recipients find the sharing protocol: the public URL with the protocol's prefix. Written into profiles.
+    pub endpoint: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Weir admin API",
+        description = "Register tables, share them, grant shares to recipients, issue tokens, read the audit trail. \
+                       Errors are RFC 9457 problems; `code` tells them apart. Durations are in seconds, times RFC 3339 \
+                       in UTC. PUT creates or confirms and never changes; PATCH is an RFC 7396 merge patch.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(ProblemView)),
+    security(("operator" = [])),
+    modifiers(&Conventions)
+)]
+struct Document;
+
+/// What holds for every operation, said once.
+struct Conventions;
+
+impl Modify for Conventions {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An operator token, or the bootstrap token"))
+            .build();
+        document.components.get_or_insert_default().add_security_scheme("operator", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes under `/api`, and the document that describes them.
+pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
+    let v1 = OpenApiRouter::new()
+        .routes(routes!(tables::list_tables))
+        .routes(routes!(tables::put_table, tables::get_table, tables::update_table, tables::delete_table))
+        .routes(routes!(shares::list_shares))
+        .routes(routes!(shares::put_share, shares::get_share, shares::update_share, shares::delete_share))
+        .routes(routes!(objects::list_objects))
+        .routes(routes!(objects::put_object, objects::get_object, objects::update_object, objects::delete_object))
+        .routes(routes!(recipients::list_recipients))
+        .routes(routes!(
+            recipients::put_recipient,
+            recipients::get_recipient,
+            recipients::update_recipient,
+            recipients::delete_recipient
+        ))
+        .routes(routes!(recipients::suspend_recipient))
+        .routes(routes!(recipients::resume_recipient))
+        .routes(routes!(recipients::offboard_recipient))
+        .routes(routes!(tokens::issue_token, tokens::list_tokens))
+        .routes(routes!(tokens::get_token))
+        .routes(routes!(tokens::revoke_token))
+        .routes(routes!(tokens::rotate_token))
+        .routes(routes!(grants::create_grant, grants::list_grants))
+        .routes(routes!(grants::get_grant))
+        .routes(routes!(grants::revoke_grant))
+        .routes(routes!(grants::revoke_share))
+        .routes(routes!(grants::revoke_share_from_recipient))
+        .routes(routes!(freezes::freeze))
+        .routes(routes!(freezes::unfreeze))
+        .routes(routes!(audit::list_audit_events))
+        .routes(routes!(operators::whoami));
+    let api = OpenApiRouter::new()
+        .nest("/v1", v1)
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(middleware::from_fn_with_state(admin.clone(), auth::authenticate))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi()).nest("/api", api).split_for_parts();
+    describe_problems(&mut document);
+    let routes = routes.merge(docs::router(&document)).layer(middleware::from_fn(problem::render)).with_state(admin);
+    (routes, document)
+}
+
+/// Every operation can answer a problem; the document says so in one place.
+fn describe_problems(document: &mut openapi::OpenApi) {
+    let schema = Some(RefOr::Ref(Ref::from_schema_name("ProblemView")));
+    let content = ContentBuilder::new().schema(schema).build();
+    let response = ResponseBuilder::new()
+        .description("A problem; `code` and `detail` say which and what to do")
+        .content("application/problem+json", content)
+        .build();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("default".into(), RefOr::T(response.clone()));
+        }
+    }
+}
+
+async fn unknown_route() -> Problem {
+    Problem::new(ProblemCode::NotFound, "there is nothing here; `/api/docs` shows what there is")
+}
+
+async fn unknown_method() -> Problem {
+    Problem::new(ProblemCode::MethodNotAllowed, "this route has other methods; `Allow` names them")
+}

@@ -1,0 +1,268 @@
+//! Objects: tables as they appear in a share.
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{
+    Admin,
+    auth::Operator,
+    extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
+    page::{PageQuery, PageView},
+    problem::Problem,
+    resource::{Resource, Tagged},
+    text::{List, Text},
+};
+use crate::{
+    domain::{delivery::Delivery, share::OnSchemaChange},
+    service::{
+        change::Change,
+        objects::{ObjectChange, ObjectDetail, ObjectPath},
+        precondition::etag,
+    },
+};
+
+/// What is shared.
+#[derive(Debug, ToSchema)]
+pub struct SourceBody {
+    /// The name of a registered table.
+    #[schema(value_type = String, example = "claims.claims")]
+    pub table: Text,
+}
+
+impl<'de> Deserialize<'de> for SourceBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Source {
+            table: Option<Text>,
+            view: Option<serde_json::Value>,
+        }
+        match Source::deserialize(deserializer)? {
+            Source { view: Some(_), .. } => Err(D::Error::custom("`view` is not available yet; name a `table`")),
+            Source { table: Some(table), view: None } => Ok(Self { table }),
+            Source { table: None, view: None } => Err(D::Error::custom("must name a `table`")),
+        }
+    }
+}
+
+/// How a table should be shared (PUT) or how that changes (PATCH).
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectBody {
+    /// What is shared; needed when the object is created, and never changed.
+    #[serde(default)]
+    #[schema(value_type = Option<SourceBody>)]
+    pub source: Change<SourceBody>,
+    /// Whether recipients may read older versions. False where it was never named.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub history: Change<bool>,
+    /// The oldest version that recipients may read: the table's version when it was shared, where never named.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>, minimum = 0)]
+    pub start_version: Change<i64>,
+    /// Whether recipients may read the change data feed; needs `history`.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub cdf: Change<bool>,
+    /// How its files get to recipients, where storage and recipient leave a choice.
+    #[serde(default)]
+    #[schema(value_type = Option<Delivery>)]
+    pub delivery: Change<Delivery>,
+    /// What happens when the table's schema changes.
+    #[serde(default)]
+    #[schema(value_type = Option<OnSchemaChange>)]
+    pub on_schema_change: Change<OnSchemaChange>,
+    /// The disclosures that are accepted. None has to be yet.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub acknowledge: List<Text>,
+    /// Whether files are presigned even for recipients that are bound to networks.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub presigned_despite_networks: Change<bool>,
+    /// Free text for operators.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub description: Change<Text>,
+}
+
+impl From<ObjectBody> for ObjectChange {
+    fn from(body: ObjectBody) -> Self {
+        Self {
+            table: body.source.map(|source| source.table.0),
+            history: body.history,
+            start_version: body.start_version,
+            cdf: body.cdf,
+            delivery: body.delivery,
+            on_schema_change: body.on_schema_change,
+            presigned_despite_networks: body.presigned_despite_networks,
+            description: body.description.map(|text| text.0),
+        }
+    }
+}
+
+/// A table as it appears in a share.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ObjectView {
+    /// Its identity, which recipients see too.
+    pub id: Uuid,
+    /// The share that it is in.
+    pub share: String,
+    /// The schema that it appears under.
+    pub schema: String,
+    /// The name that it appears under.
+    pub name: String,
+    /// What is shared.
+    pub source: SourceView,
+    /// Whether recipients may read older versions.
+    pub history: bool,
+    /// The oldest version that recipients may read.
+    pub start_version: i64,
+    /// Whether recipients may read the change data feed.
+    pub cdf: bool,
+    /// How its files get to recipients that do not ask for more.
+    pub delivery: Delivery,
+    /// What happens when the table's schema changes.
+    pub on_schema_change: OnSchemaChange,
+    /// Whether files are presigned even for recipients that are bound to networks.
+    pub presigned_despite_networks: bool,
+    /// Free text for operators.
+    pub description: Option<String>,
+    /// When it was shared.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Changes with every change; for `If-Match`.
+    pub etag: String,
+}
+
+/// What is shared.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SourceView {
+    /// The name of the registered table.
+    pub table: String,
+}
+
+impl Tagged for ObjectView {
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+}
+
+impl From<ObjectDetail> for ObjectView {
+    fn from(ObjectDetail { object, share, table, delivery }: ObjectDetail) -> Self {
+        Self {
+            etag: etag(object.id, object.revision),
+            id: object.id,
+            share: share.name.to_string(),
+            schema: object.schema.to_string(),
+            name: object.name.to_string(),
+            source: SourceView { table: table.name.to_string() },
+            history: object.history,
+            start_version: object.start_version,
+            cdf: object.cdf,
+            delivery,
+            on_schema_change: object.on_schema_change,
+            presigned_despite_networks: object.presigned_despite_networks,
+            description: object.description,
+            created_at: object.created_at,
+            updated_at: object.updated_at,
+        }
+    }
+}
+
+type Names = (String, String, String);
+
+fn path((share, schema, name): &Names) -> ObjectPath<'_> {
+    ObjectPath { share, schema, name }
+}
+
+/// Puts a table into a share, or confirms that it is there as described.
+#[utoipa::path(
+    put, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)), request_body = ObjectBody,
+    responses(
+        (status = 201, description = "Shared", body = ObjectView),
+        (status = 200, description = "As described", body = ObjectView)
+    )
+)]
+pub async fn put_object(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(names): AdminPath<Names>,
+    AdminJson(body): AdminJson<ObjectBody>,
+) -> Result<Resource<ObjectView>, Problem> {
+    let put = admin.service.put_object(&ctx, path(&names), body.into()).await?;
+    Ok(Resource::put(put.map(ObjectView::from)))
+}
+
+/// Answers an object.
+#[utoipa::path(
+    get, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = ObjectView))
+)]
+pub async fn get_object(
+    State(admin): State<Admin>,
+    AdminPath(names): AdminPath<Names>,
+) -> Result<Resource<ObjectView>, Problem> {
+    Ok(Resource::found(admin.service.get_object(path(&names)).await?.into()))
+}
+
+/// Lists a share's objects by schema and name.
+#[utoipa::path(
+    get, path = "/shares/{share}/objects", tag = "objects", params(("share" = String, Path), PageQuery),
+    responses((status = 200, body = PageView<ObjectView>))
+)]
+pub async fn list_objects(
+    State(admin): State<Admin>,
+    AdminPath(share): AdminPath<String>,
+    AdminQuery(page): AdminQuery<PageQuery>,
+) -> Result<Json<PageView<ObjectView>>, Problem> {
+    let page = admin.service.list_objects(&share, &page.into()).await?;
+    Ok(Json(PageView::new(page, ObjectView::from)))
+}
+
+/// Changes how a table is shared.
+#[utoipa::path(
+    patch, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
+    params(
+        ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
+        ("If-Match" = Option<String>, Header)
+    ),
+    request_body(content((ObjectBody = "application/merge-patch+json"), (ObjectBody = "application/json"))),
+    responses((status = 200, body = ObjectView))
+)]
+pub async fn update_object(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(names): AdminPath<Names>,
+    IfMatch(condition): IfMatch,
+    AdminJson(body): AdminJson<ObjectBody>,
+) -> Result<Resource<ObjectView>, Problem> {
+    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into()).await?;
+    Ok(Resource::found(detail.into()))
+}
+
+/// Takes a table out of a share; recipients no longer see it.
+#[utoipa::path(
+    delete, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
+    params(
+        ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
+        ("If-Match" = Option<String>, Header)
+    ),
+    responses((status = 204, description = "Taken out"))
+)]
+pub async fn delete_object(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(names): AdminPath<Names>,
+    IfMatch(condition): IfMatch,
+) -> Result<StatusCode, Problem> {
+    admin.service.delete_object(&ctx, path(&names), condition.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

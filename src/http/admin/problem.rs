@@ -1,0 +1,219 @@
+//! Errors of the admin API: RFC 9457 problems with a code from one closed list.
+//!
+//! A handler answers a [`Problem`]; [`render`] writes it down once, with the request's id. Never here: private causes,
+//! which go to the log by way of [`Cause`].
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::Request,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    http::middleware::{Cause, RequestId},
+    service::error::{FieldError, ServiceError},
+};
+
+/// How long a caller waits before trying again what an outage refused.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// The kinds of problems; scripts branch on them, so that the list is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// 400: the body is no JSON.
+    MalformedBody,
+    /// 400: a query parameter, a header or the path cannot be accepted.
+    InvalidParameter,
+    /// 401: the operator token is missing or not valid.
+    Unauthenticated,
+    /// 404: there is no such thing, or no such route.
+    NotFound,
+    /// 405: the route knows other methods; `Allow` names them.
+    MethodNotAllowed,
+    /// 409: it clashes with what is there.
+    Conflict,
+    /// 412: it was changed since it was read.
+    PreconditionFailed,
+    /// 413: the body is too large.
+    BodyTooLarge,
+    /// 415: the body is not of a type that is read here.
+    UnsupportedMediaType,
+    /// 422: the input breaks rules; `errors` names them all.
+    InvalidInput,
+    /// 422: the table cannot be read, or needs what this server cannot do.
+    TableNotServable,
+    /// 503: something is out of reach; try again after `Retry-After`.
+    Unavailable,
+    /// 500: a fault of the server.
+    Internal,
+}
+
+impl ProblemCode {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidInput | Self::TableNotServable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::MalformedBody => "The body cannot be read",
+            Self::InvalidParameter => "A parameter cannot be accepted",
+            Self::Unauthenticated => "Not authenticated",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::Conflict => "Conflict",
+            Self::PreconditionFailed => "Changed in the meantime",
+            Self::BodyTooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::InvalidInput => "The input cannot be accepted",
+            Self::TableNotServable => "The table cannot be served",
+            Self::Unavailable => "Not available at the moment",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// One field that cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// The field, dotted where nested.
+    pub field: String,
+    /// What is wrong with it and what to do.
+    pub message: String,
+}
+
+/// An error answer (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemView {
+    /// Always `about:blank`; `code` tells problems apart.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The code's short text.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// Tells problems apart.
+    pub code: ProblemCode,
+    /// What is wrong and what to do next.
+    pub detail: String,
+    /// The fields that cannot be accepted, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<FieldProblem>,
+    /// The request's id, under which the operator's log knows more.
+    pub request_id: String,
+}
+
+/// What a handler answers when it cannot do what was asked.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: ProblemCode,
+    detail: String,
+    errors: Vec<FieldProblem>,
+    cause: Option<Cause>,
+}
+
+impl Problem {
+    /// A problem without fields.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+    }
+
+    /// Input that breaks rules.
+    pub fn invalid(errors: Vec<FieldProblem>) -> Self {
+        let list: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+        Self { errors, ..Self::new(ProblemCode::InvalidInput, list.join("; ")) }
+    }
+}
+
+impl From<FieldError> for FieldProblem {
+    fn from(error: FieldError) -> Self {
+        Self { field: error.field, message: error.message }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let detail = error.to_string();
+        let code = match &error {
+            ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
+            // Recipients are denied; an operator never is, until roles exist.
+            ServiceError::Denied { .. } | ServiceError::Internal(_) => ProblemCode::Internal,
+            ServiceError::NotFound { .. } => ProblemCode::NotFound,
+            ServiceError::Invalid(errors) => {
+                return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
+            }
+            ServiceError::Parameter(_) => ProblemCode::InvalidParameter,
+            ServiceError::Malformed(_) => ProblemCode::MalformedBody,
+            ServiceError::Unsupported(_) | ServiceError::Unreadable { .. } => ProblemCode::TableNotServable,
+            ServiceError::Conflict { fields, .. } => {
+                let differs = |field: &String| FieldProblem {
+                    field: field.clone(),
+                    message: "has another value; change it with PATCH".into(),
+                };
+                let errors = fields.iter().map(differs).collect();
+                return Self { errors, ..Self::new(ProblemCode::Conflict, detail) };
+            }
+            ServiceError::PreconditionFailed => ProblemCode::PreconditionFailed,
+            ServiceError::Unavailable { .. } => ProblemCode::Unavailable,
+        };
+        Self { cause: Some(Cause(Arc::new(error))), ..Self::new(code, detail) }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The status, and the problem itself for [`render`] to write down.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the problem that a handler, an extractor or a fallback left in its response, with the request's id.
+pub async fn render(request: Request, next: Next) -> Response {
+    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let mut response = next.run(request).await;
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let Problem { code, detail, errors, cause } = problem;
+    let status = code.status();
+    let view =
+        ProblemView { kind: "about:blank", title: code.title(), status: status.as_u16(), code, detail, errors, request_id };
+    let mut rendered = (status, Json(view)).into_response();
+    let headers = rendered.headers_mut();
+    for name in [header::ALLOW] {
+        if let Some(value) = response.headers_mut().remove(&name) {
+            headers.insert(name, value);
+        }
+    }
+    let problem_json = HeaderValue::from_static("application/problem+json");
+    let mut set = |name: HeaderName, value| drop(headers.insert(name, value));
+    set(header::CONTENT_TYPE, problem_json);
+    match code {
+        ProblemCode::Unauthenticated => set(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        ProblemCode::Unavailable => set(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)),
+        _ => {}
+    }
+    if let Some(cause) = cause {
+        rendered.extensions_mut().insert(cause);
+    }
+    rendered
+}

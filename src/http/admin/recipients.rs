@@ -1,0 +1,259 @@
+//! Recipients.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{
+    Admin,
+    auth::Operator,
+    extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
+    page::{PageQuery, PageView},
+    problem::Problem,
+    resource::{Resource, Tagged},
+    text::{List, Members, Property, Text, texts},
+};
+use crate::{
+    domain::{
+        delivery::Delivery,
+        recipient::{Recipient, RecipientState},
+    },
+    service::{change::Change, precondition::etag, recipients::RecipientChange},
+};
+
+/// What a recipient should be (PUT) or how it changes (PATCH).
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecipientBody {
+    /// A name for people.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub display_name: Change<Text>,
+    /// Contacts by role.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
+    pub contacts: Change<Members<Text>>,
+    /// Properties that row filters may refer to: texts, numbers, booleans, or lists of these.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
+    pub properties: Change<Members<Property>>,
+    /// The networks that it may come from; anywhere where empty.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>, example = json!(["198.51.100.0/24"]))]
+    pub allowed_cidrs: Change<List<IpNet>>,
+    /// `proxied` where its files must always come through the server.
+    #[serde(default)]
+    #[schema(value_type = Option<Delivery>)]
+    pub delivery: Change<Delivery>,
+    /// Free text for operators.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub description: Change<Text>,
+}
+
+impl From<RecipientBody> for RecipientChange {
+    fn from(body: RecipientBody) -> Self {
+        let properties = |members: Members<Property>| {
+            members.0.into_iter().map(|(key, value)| (key, value.map(|property| property.0))).collect()
+        };
+        Self {
+            display_name: body.display_name.map(|text| text.0),
+            contacts: body.contacts.map(texts),
+            properties: body.properties.map(properties),
+            allowed_cidrs: body.allowed_cidrs.map(|list| list.0),
+            delivery: body.delivery,
+            description: body.description.map(|text| text.0),
+        }
+    }
+}
+
+/// Why something is done.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    /// For the audit trail.
+    #[schema(value_type = String)]
+    pub reason: Text,
+}
+
+/// A recipient.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecipientView {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    #[schema(value_type = String, example = "active")]
+    pub state: RecipientState,
+    /// A name for people.
+    pub display_name: Option<String>,
+    /// Contacts by role.
+    pub contacts: BTreeMap<String, String>,
+    /// Properties that row filters may refer to.
+    pub properties: BTreeMap<String, Value>,
+    /// The networks that it may come from; anywhere where empty.
+    #[schema(value_type = Vec<String>)]
+    pub allowed_cidrs: Vec<IpNet>,
+    /// `proxied` where its files must always come through the server.
+    pub delivery: Option<Delivery>,
+    /// Free text for operators.
+    pub description: Option<String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Changes with every change; for `If-Match`.
+    pub etag: String,
+}
+
+impl Tagged for RecipientView {
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+}
+
+impl From<Recipient> for RecipientView {
+    fn from(recipient: Recipient) -> Self {
+        Self {
+            etag: etag(recipient.id, recipient.revision),
+            id: recipient.id,
+            name: recipient.name.to_string(),
+            state: recipient.state,
+            display_name: recipient.display_name,
+            contacts: recipient.contacts,
+            properties: recipient.properties,
+            allowed_cidrs: recipient.allowed_cidrs,
+            delivery: recipient.delivery,
+            description: recipient.description,
+            created_at: recipient.created_at,
+            updated_at: recipient.updated_at,
+        }
+    }
+}
+
+/// Creates a recipient, active, or confirms that it is as described.
+#[utoipa::path(
+    put, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = RecipientBody,
+    responses(
+        (status = 201, description = "Created", body = RecipientView),
+        (status = 200, description = "As described", body = RecipientView)
+    )
+)]
+pub async fn put_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<RecipientBody>,
+) -> Result<Resource<RecipientView>, Problem> {
+    let put = admin.service.put_recipient(&ctx, &name, body.into()).await?;
+    Ok(Resource::put(put.map(RecipientView::from)))
+}
+
+/// Answers a recipient.
+#[utoipa::path(
+    get, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
+    responses((status = 200, body = RecipientView))
+)]
+pub async fn get_recipient(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+) -> Result<Resource<RecipientView>, Problem> {
+    Ok(Resource::found(admin.service.get_recipient(&name).await?.into()))
+}
+
+/// Lists recipients by name.
+#[utoipa::path(
+    get, path = "/recipients", tag = "recipients", params(PageQuery),
+    responses((status = 200, body = PageView<RecipientView>))
+)]
+pub async fn list_recipients(
+    State(admin): State<Admin>,
+    AdminQuery(page): AdminQuery<PageQuery>,
+) -> Result<Json<PageView<RecipientView>>, Problem> {
+    let page = admin.service.list_recipients(&page.into()).await?;
+    Ok(Json(PageView::new(page, RecipientView::from)))
+}
+
+/// Changes a recipient.
+#[utoipa::path(
+    patch, path = "/recipients/{recipient}", tag = "recipients",
+    params(("recipient" = String, Path), ("If-Match" = Option<String>, Header)),
+    request_body(content((RecipientBody = "application/merge-patch+json"), (RecipientBody = "application/json"))),
+    responses((status = 200, body = RecipientView))
+)]
+pub async fn update_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+    AdminJson(body): AdminJson<RecipientBody>,
+) -> Result<Resource<RecipientView>, Problem> {
+    let recipient = admin.service.update_recipient(&ctx, &name, condition.as_ref(), body.into()).await?;
+    Ok(Resource::found(recipient.into()))
+}
+
+/// Deletes a recipient that can read nothing any more; its past stays on record.
+#[utoipa::path(
+    delete, path = "/recipients/{recipient}", tag = "recipients",
+    params(("recipient" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Deleted"))
+)]
+pub async fn delete_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+) -> Result<StatusCode, Problem> {
+    admin.service.delete_recipient(&ctx, &name, condition.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses a recipient everything until it is resumed.
+#[utoipa::path(
+    post, path = "/recipients/{recipient}/suspend", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+)]
+pub async fn suspend_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<RecipientView>, Problem> {
+    Ok(Resource::found(admin.service.suspend_recipient(&ctx, &name, &body.reason.0).await?.into()))
+}
+
+/// Lets a suspended recipient read again what it is granted.
+#[utoipa::path(
+    post, path = "/recipients/{recipient}/resume", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+)]
+pub async fn resume_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<RecipientView>, Problem> {
+    Ok(Resource::found(admin.service.resume_recipient(&ctx, &name, &body.reason.0).await?.into()))
+}
+
+/// Ends a recipient for good, with its grants and tokens; its history is kept.
+#[utoipa::path(
+    post, path = "/recipients/{recipient}/offboard", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+)]
+pub async fn offboard_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<RecipientView>, Problem> {
+    Ok(Resource::found(admin.service.offboard_recipient(&ctx, &name, &body.reason.0).await?.into()))
+}

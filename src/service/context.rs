@@ -1,0 +1,45 @@
+//! Who asks for a use case, and when: the first argument of everything that operators can do.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::audit::{Actor, ActorKind, Event, Object, Personal};
+
+use super::idempotency::IdempotencyKey;
+
+/// An operator's request, as far as use cases need to know it.
+#[derive(Clone, Debug)]
+pub struct OperatorContext {
+    /// Who acts.
+    pub actor: Actor,
+    /// The request's id, where there is a request.
+    pub request_id: Option<String>,
+    /// What is personal about the request; goes to the audit trail only.
+    pub personal: Personal,
+    /// The time that counts for the whole use case.
+    pub now: DateTime<Utc>,
+    /// Makes a repeated creation answer what the first one made.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+impl OperatorContext {
+    /// The server acting by itself, as when it makes its demo.
+    pub fn system(name: &str, now: DateTime<Utc>) -> Self {
+        let actor = Actor { kind: ActorKind::System, id: None, name: Some(name.to_owned()) };
+        Self { actor, request_id: None, personal: Personal::default(), now, idempotency: None }
+    }
+
+    /// The name that grants and endings keep of who made them.
+    pub fn operator_name(&self) -> String {
+        self.actor.name.clone().unwrap_or_default()
+    }
+
+    /// An event of `action` on `object` by this actor.
+    pub(super) fn event(&self, action: &'static str, object: Object) -> Event {
+        Event {
+            object: Some(object),
+            request_id: self.request_id.clone(),
+            personal: self.personal.clone(),
+            ..Event::new(self.actor.clone(), action)
+        }
+    }
+}

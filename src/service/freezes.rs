@@ -1,0 +1,50 @@
+//! Freezes: nothing is handed out to anybody until it is lifted.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Service, context::OperatorContext, error::ServiceError, trail};
+use crate::{
+    domain::audit::{Event, Object},
+    store::Freeze,
+};
+
+fn object(id: Uuid) -> Object {
+    Object { kind: "freeze".into(), id: Some(id), name: None }
+}
+
+impl Service {
+    /// Freezes everything; where it is frozen already, that freeze stays as it is.
+    pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
+        let mut tx = self.begin_change().await?;
+        if let Some(freeze) = tx.find_freeze().await? {
+            return Ok(freeze);
+        }
+        let freeze = Freeze {
+            id: Uuid::now_v7(),
+            reason: reason.to_owned(),
+            frozen_by: ctx.operator_name(),
+            frozen_at: ctx.now,
+            lifted_by: None,
+            lifted_at: None,
+        };
+        tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
+        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
+        trail::append(&mut tx, &event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(freeze)
+    }
+
+    /// Lifts the freeze that is on.
+    pub async fn unfreeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
+        let mut tx = self.begin_change().await?;
+        let Some(freeze) = tx.find_freeze().await? else {
+            return Err(ServiceError::conflict("nothing is frozen"));
+        };
+        tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
+        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.lift", object(freeze.id)) };
+        trail::append(&mut tx, &event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
+    }
+}

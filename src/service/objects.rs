@@ -1,0 +1,311 @@
+//! Objects: registered tables as they appear in a share.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    Service,
+    change::{Change, Described, Put, audited, confirm, differing, members},
+    context::OperatorContext,
+    error::{FieldError, ServiceError},
+    lookup,
+    page::{Page, PageRequest},
+    precondition::Precondition,
+    shares, trail,
+};
+use crate::{
+    domain::{
+        audit::{Event, Object},
+        delivery::{Delivery, DeliveryFacts, effective},
+        name::{Name, NameKind, name_key},
+        share::{OnSchemaChange, Share, SharedObject},
+        table::Table,
+    },
+};
+
+/// What an operator says about an object.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectChange {
+    /// The name of the registered table behind it.
+    pub table: Change<String>,
+    /// Whether recipients may read older versions.
+    pub history: Change<bool>,
+    /// The oldest version that recipients may read.
+    pub start_version: Change<i64>,
+    /// Whether recipients may read the change data feed.
+    pub cdf: Change<bool>,
+    /// How its files get to recipients.
+    pub delivery: Change<Delivery>,
+    /// What happens when the table's schema changes.
+    pub on_schema_change: Change<OnSchemaChange>,
+    /// Whether files are presigned even for recipients that are bound to networks.
+    pub presigned_despite_networks: Change<bool>,
+    /// Free text for operators.
+    pub description: Change<String>,
+}
+
+/// Names an object.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectPath<'a> {
+    /// The share that it is in.
+    pub share: &'a str,
+    /// The schema that it appears under.
+    pub schema: &'a str,
+    /// The name that it appears under.
+    pub name: &'a str,
+}
+
+/// An object with what it refers to.
+#[derive(Clone, Debug)]
+pub struct ObjectDetail {
+    /// The object.
+    pub object: SharedObject,
+    /// The share that it is in.
+    pub share: Share,
+    /// The registered table behind it.
+    pub table: Table,
+    /// The delivery that storage and object come to; a recipient can only make it proxied.
+    pub delivery: Delivery,
+}
+
+impl Described for ObjectDetail {
+    fn described(&self) -> Map<String, Value> {
+        let object = &self.object;
+        members(json!({
+            "source": {"table": self.table.name.key()},
+            "history": object.history,
+            "start_version": object.start_version,
+            "cdf": object.cdf,
+            "delivery": object.delivery,
+            "on_schema_change": object.on_schema_change,
+            "presigned_despite_networks": object.presigned_despite_networks,
+            "description": object.description,
+        }))
+    }
+}
+
+impl ObjectChange {
+    /// Changes `object`; `newest` is the table's version, which a start version is measured by.
+    fn apply(self, object: &mut SharedObject, newest: i64) -> Result<(), ServiceError> {
+        self.history.apply_or(&mut object.history, false);
+        self.start_version.apply_or(&mut object.start_version, newest);
+        self.cdf.apply_or(&mut object.cdf, false);
+        self.delivery.apply(&mut object.delivery);
+        self.on_schema_change.apply_or(&mut object.on_schema_change, OnSchemaChange::Follow);
+        self.presigned_despite_networks.apply_or(&mut object.presigned_despite_networks, false);
+        self.description.apply(&mut object.description);
+        let mut errors = Vec::new();
+        if object.cdf && !object.history {
+            let message = "needs `history: true`: changes tell what older versions held".to_owned();
+            errors.push(FieldError { field: "cdf".into(), message });
+        }
+        if !(0..=newest).contains(&object.start_version) {
+            let message = format!("must be between 0 and the table's version, {newest}");
+            errors.push(FieldError { field: "start_version".into(), message });
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(errors)) }
+    }
+}
+
+fn not_found(path: ObjectPath<'_>) -> ServiceError {
+    ServiceError::NotFound { kind: "object", name: format!("{}.{}.{}", path.share, path.schema, path.name) }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, detail: &ObjectDetail) -> Event {
+    let ObjectDetail { object, share, .. } = detail;
+    let name = format!("{}.{}.{}", share.name, object.schema, object.name);
+    Event {
+        share: Some(share.name.to_string()),
+        share_id: Some(share.id),
+        schema: Some(object.schema.to_string()),
+        table: Some(object.name.to_string()),
+        table_id: Some(object.id),
+        ..ctx.event(action, Object { kind: "object".into(), id: Some(object.id), name: Some(name) })
+    }
+}
+
+impl Service {
+    /// Puts a table into a share, or confirms that it is there as described.
+    pub async fn put_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        change: ObjectChange,
+    ) -> Result<Put<ObjectDetail>, ServiceError> {
+        let (schema, name) = parse_names(path)?;
+        let share = self.get_share(path.share).await?;
+        let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
+        let table = match (&change.table, &existing) {
+            (Change::Set(table), _) => self.source(table).await?,
+            (Change::Clear, _) => return Err(ServiceError::invalid("source", "must not be null; name a table")),
+            (Change::Keep, Some((_, table))) => table.clone(),
+            (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table")),
+        };
+        let newest = self.newest_version(&table).await?;
+
+        let mut tx = self.begin_change().await?;
+        let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
+        if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
+            let before = self.detail(share, object, old_table);
+            let mut after = before.clone();
+            // The newest version moves on by itself; only a start version that was named is compared.
+            change.apply(&mut after.object, newest.max(before.object.start_version))?;
+            after.table = table;
+            let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
+            confirm("object", &shown, &before, &after)?;
+            return Ok(Put::Confirmed(before));
+        }
+        let mut object = SharedObject {
+            id: Uuid::now_v7(),
+            share_id: share.id,
+            schema,
+            name,
+            table_id: table.id,
+            history: false,
+            start_version: newest,
+            cdf: false,
+            delivery: None,
+            on_schema_change: OnSchemaChange::Follow,
+            presigned_despite_networks: false,
+            description: None,
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            revision: 1,
+        };
+        change.apply(&mut object, newest)?;
+        tx.insert_object(&object).await?;
+        let detail = self.detail(share, object, table);
+        let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
+        trail::append(&mut tx, &event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Put::Created(detail))
+    }
+
+    /// An object.
+    pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
+        let share = self.get_share(path.share).await?;
+        let found = self.db.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
+        let (object, table) = found.ok_or_else(|| not_found(path))?;
+        Ok(self.detail(share, object, table))
+    }
+
+    /// A share's objects by schema and name.
+    pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
+        let share = self.get_share(share).await?;
+        let opened = self.open_page(page, format!("objects of {}", share.id))?;
+        // Names hold no spaces, so that one separates the keys.
+        let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
+        let objects = self.db.list_objects(share.id, None, after, opened.limit).await?;
+        let detailed = objects.into_iter().map(|(object, table)| self.detail(share.clone(), object, table)).collect();
+        Ok(self.close_page(opened, detailed, |detail: &ObjectDetail| {
+            format!("{} {}", detail.object.schema.key(), detail.object.name.key())
+        }))
+    }
+
+    /// Changes how a table is shared; which table it is stays.
+    pub async fn update_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        condition: Option<&Precondition>,
+        change: ObjectChange,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let found = self.get_object(path).await?;
+        let newest = self.newest_version(&found.table).await?;
+        if let Change::Set(table) = &change.table
+            && name_key(table) != found.table.name.key()
+        {
+            let message = "cannot change: recipients would be handed other data under the same id; remove the object \
+                           and add it again";
+            return Err(ServiceError::invalid("source", message));
+        }
+        if change.table == Change::Clear {
+            return Err(ServiceError::invalid("source", "must not be null; an object has a table"));
+        }
+        let mut tx = self.begin_change().await?;
+        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
+        let (object, table) = again.ok_or_else(|| not_found(path))?;
+        let before = self.detail(found.share, object, table);
+        Precondition::check(condition, before.object.id, before.object.revision)?;
+        let mut after = before.clone();
+        change.apply(&mut after.object, newest)?;
+        if differing(&before, &after).is_empty() {
+            return Ok(before);
+        }
+        after.object.updated_at = ctx.now;
+        let object = tx.update_object(after.object).await?;
+        let after = self.detail(after.share, object, after.table);
+        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
+        trail::append(&mut tx, &event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Takes a table out of a share; recipients no longer see it.
+    pub async fn delete_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let share = self.get_share(path.share).await?;
+        let mut tx = self.begin_change().await?;
+        let found = tx.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
+        let (object, table) = found.ok_or_else(|| not_found(path))?;
+        Precondition::check(condition, object.id, object.revision)?;
+        tx.delete_object(object.id, object.revision).await?;
+        let detail = self.detail(share, object, table);
+        let event = Event { change: Some(audited(Some(&detail), None)), ..event(ctx, "object.delete", &detail) };
+        trail::append(&mut tx, &event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn source(&self, name: &str) -> Result<Table, ServiceError> {
+        let found = match lookup::key(NameKind::RegisteredTable, name) {
+            Ok(key) => self.db.find_table(&key).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| {
+            let message = format!("names no registered table; register it with PUT /tables/{name}");
+            ServiceError::invalid("source.table", message)
+        })
+    }
+
+    fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {
+        let delivery = self.effective_delivery(&object, &table);
+        ObjectDetail { object, share, table, delivery }
+    }
+
+    async fn newest_version(&self, table: &Table) -> Result<i64, ServiceError> {
+        let version = self.snapshot_of(table).await?.version();
+        i64::try_from(version).map_err(ServiceError::internal)
+    }
+
+    /// What storage and object come to, without a recipient. A storage that is no longer configured signs nothing.
+    fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
+        let Ok(location) = self.storages.locate(&table.location) else { return Delivery::Proxied };
+        effective(DeliveryFacts {
+            storage: location.delivery(),
+            storage_can_sign: location.can_sign(),
+            recipient: None,
+            recipient_has_networks: false,
+            object: object.delivery,
+            presigned_despite_networks: object.presigned_despite_networks,
+        })
+    }
+}
+
+fn parse_names(path: ObjectPath<'_>) -> Result<(Name, Name), ServiceError> {
+    let (schema, name) = (Name::parse(NameKind::Schema, path.schema), Name::parse(NameKind::Table, path.name));
+    match (schema, name) {
+        (Ok(schema), Ok(name)) => Ok((schema, name)),
+        (schema, name) => {
+            let errors = [("schema", schema.err()), ("name", name.err())];
+            let error = |(field, error): (&str, Option<_>)| {
+                let error: crate::domain::name::NameError = error?;
+                Some(FieldError { field: field.to_owned(), message: error.to_string() })
+            };
+            Err(ServiceError::Invalid(errors.into_iter().filter_map(error).collect()))
+        }
+    }
+}

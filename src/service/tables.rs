@@ -1,0 +1,242 @@
+//! Registered tables: what operators may share.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    Service,
+    change::{Change, Described, Put, audited, confirm, differing, members, quoted},
+    context::OperatorContext,
+    error::ServiceError,
+    lookup,
+    page::{Page, PageRequest},
+    precondition::Precondition,
+    trail,
+};
+use crate::{
+    domain::{
+        audit::Object,
+        name::{Name, NameKind},
+        table::Table,
+    },
+    lake::{LakeError, Snapshot},
+    storage::{StorageError, TableLocation},
+    store::Tx,
+};
+
+/// What an operator says about a table.
+#[derive(Clone, Debug, Default)]
+pub struct TableChange {
+    /// Where the table is.
+    pub location: Change<String>,
+    /// Free text for operators.
+    pub description: Change<String>,
+    /// Who answers for it.
+    pub owner: Change<String>,
+}
+
+/// A registered table and, where its log was just opened, what it found.
+#[derive(Clone, Debug)]
+pub struct OpenedTable {
+    /// The table.
+    pub table: Table,
+    /// Its newest snapshot.
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Described for Table {
+    fn described(&self) -> Map<String, Value> {
+        let fields = json!({"location": self.location, "description": self.description, "owner": self.owner});
+        members(fields)
+    }
+}
+
+impl TableChange {
+    fn apply(self, table: &mut Table, location: Option<&TableLocation>) {
+        if let Some(location) = location {
+            table.location = location.url().to_owned();
+        }
+        self.description.apply(&mut table.description);
+        self.owner.apply(&mut table.owner);
+    }
+}
+
+fn object(table: &Table) -> Object {
+    Object { kind: "table".into(), id: Some(table.id), name: Some(table.name.to_string()) }
+}
+
+/// The name of a registered table from a path, where a table is to be created under it.
+fn new_name(text: &str) -> Result<Name, ServiceError> {
+    Name::parse(NameKind::RegisteredTable, text).map_err(|error| ServiceError::invalid("name", error.to_string()))
+}
+
+pub(super) fn not_found(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "table", name: name.to_owned() }
+}
+
+impl Service {
+    /// Registers a table, or confirms that it is registered as described. Its log is opened once, so that what cannot
+    /// be read is refused here rather than in front of a recipient.
+    pub async fn put_table(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        change: TableChange,
+    ) -> Result<Put<OpenedTable>, ServiceError> {
+        let name = new_name(name)?;
+        let known = self.db.find_table(name.key()).await?;
+        let asked = match &change.location {
+            Change::Set(location) => Some(location.clone()),
+            Change::Clear => return Err(ServiceError::invalid("location", "must not be null; a table is somewhere")),
+            Change::Keep => known.map(|table| table.location),
+        };
+        let Some(asked) = asked else {
+            return Err(ServiceError::invalid("location", "is missing; name the folder that holds `_delta_log`"));
+        };
+        let (location, snapshot) = self.open_table(&asked).await?;
+
+        let mut tx = self.begin_change().await?;
+        if let Some(existing) = tx.find_table(name.key()).await? {
+            let mut after = existing.clone();
+            change.apply(&mut after, Some(&location));
+            confirm("table", name.as_str(), &existing, &after)?;
+            return Ok(Put::Confirmed(OpenedTable { table: existing, snapshot }));
+        }
+        let mut table = Table {
+            id: Uuid::now_v7(),
+            name,
+            location: String::new(),
+            description: None,
+            owner: None,
+            delta_id: snapshot.metadata().id.clone(),
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            revision: 1,
+        };
+        change.apply(&mut table, Some(&location));
+        tx.insert_table(&table).await?;
+        let mut event = ctx.event("table.create", object(&table));
+        event.change = Some(audited(None, Some(&table)));
+        trail::append(&mut tx, &event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Put::Created(OpenedTable { table, snapshot }))
+    }
+
+    /// A registered table.
+    pub async fn get_table(&self, name: &str) -> Result<Table, ServiceError> {
+        self.db.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))
+    }
+
+    /// Registered tables by name.
+    pub async fn list_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
+        let opened = self.open_page(page, "tables".into())?;
+        let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.close_page(opened, tables, |table| table.name.key().to_owned()))
+    }
+
+    /// Changes what is said about a table. Another location is refused while the table is shared: recipients would be
+    /// handed other data under the same name.
+    pub async fn update_table(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        change: TableChange,
+    ) -> Result<Table, ServiceError> {
+        let moved = match &change.location {
+            Change::Keep => None,
+            Change::Clear => return Err(ServiceError::invalid("location", "must not be null; a table is somewhere")),
+            Change::Set(location) => Some(self.open_table(location).await?),
+        };
+        let mut tx = self.begin_change().await?;
+        let before = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let mut after = before.clone();
+        change.apply(&mut after, moved.as_ref().map(|(location, _)| location));
+        if differing(&before, &after).is_empty() {
+            return Ok(before);
+        }
+        if let Some((_, snapshot)) = moved.filter(|_| before.location != after.location) {
+            let users = users(&mut tx, before.id).await?;
+            if !users.is_empty() {
+                let message = format!(
+                    "table `{name}` is shared as {}; remove it there before it moves, or register the other location \
+                     under another name",
+                    quoted(&users)
+                );
+                return Err(ServiceError::conflict(message));
+            }
+            after.delta_id = snapshot.metadata().id.clone();
+        }
+        after.updated_at = ctx.now;
+        let after = tx.update_table(after).await?;
+        let mut event = ctx.event("table.update", object(&after));
+        event.change = Some(audited(Some(&before), Some(&after)));
+        trail::append(&mut tx, &event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Forgets a table that is not shared; its data stays where it is.
+    pub async fn delete_table(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let mut tx = self.begin_change().await?;
+        let table = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, table.id, table.revision)?;
+        let users = users(&mut tx, table.id).await?;
+        if !users.is_empty() {
+            let message = format!("table `{name}` is shared as {}; remove it there first", quoted(&users));
+            return Err(ServiceError::conflict(message));
+        }
+        tx.delete_table(table.id, table.revision).await?;
+        let mut event = ctx.event("table.delete", object(&table));
+        event.change = Some(audited(Some(&table), None));
+        trail::append(&mut tx, &event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Finds a location's storage and opens the log there.
+    async fn open_table(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
+        let located = self.storages.locate(location).map_err(refused_location)?;
+        let snapshot = self.lake.latest(&located).await.map_err(refused_log)?;
+        Ok((located, snapshot))
+    }
+
+    /// The newest snapshot of a registered table.
+    pub(super) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
+        Ok(self.open_table(&table.location).await?.1)
+    }
+}
+
+/// How a table is shared, as far as a message has room for it.
+async fn users(tx: &mut Tx, table_id: Uuid) -> Result<Vec<String>, ServiceError> {
+    let objects = tx.list_objects_of_table(table_id, 20).await?;
+    Ok(objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name)).collect())
+}
+
+fn refused_location(error: StorageError) -> ServiceError {
+    if error.is_outage() {
+        return ServiceError::Unavailable { what: "the table's storage", source: error.into() };
+    }
+    ServiceError::invalid("location", error.to_string())
+}
+
+fn refused_log(error: LakeError) -> ServiceError {
+    match error {
+        LakeError::NotATable { .. } => ServiceError::invalid("location", error.to_string()),
+        LakeError::Unsupported { .. } => ServiceError::Unsupported(error.to_string()),
+        LakeError::Unavailable { .. } => {
+            ServiceError::Unavailable { what: "the table's storage", source: error.into() }
+        }
+        LakeError::CorruptLog { .. } | LakeError::VersionNotFound { .. } => {
+            ServiceError::Unreadable { message: error.to_string(), source: error.into() }
+        }
+        LakeError::Demo { .. } => ServiceError::internal(error),
+    }
+}
