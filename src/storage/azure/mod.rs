@@ -122,7 +122,7 @@ pub(super) fn open(
         let resource = format!("/blob/{}/{container}", account.name);
         UrlSigner::Azure(SasSigner { container_url, resource, https_only: service.scheme() == "https", key })
     });
-    Ok((account, Arc::new(Bounded(store)), signer))
+    Ok((account, Arc::new(Bounded::new(store)), signer))
 }
 
 enum Signing {

@@ -112,7 +112,8 @@ async fn refused_delegation_key_names_the_missing_role() {
 
 #[test]
 fn sas_token_cannot_sign() {
-    let options = options(&[("azure_storage_account_name", "acct"), ("azure_storage_sas_token", "sv=2022&sp=rl&sig=x")]);
+    let options =
+        options(&[("azure_storage_account_name", "acct"), ("azure_storage_sas_token", "sv=2022&sp=rl&sig=x")]);
     let table = open(settings("lake", "az://lake", options)).locate("az://lake/t").unwrap();
     assert!(!table.can_sign());
     assert_eq!(table.url(), "abfss://lake@acct.dfs.core.windows.net/t");

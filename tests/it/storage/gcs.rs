@@ -68,7 +68,11 @@ async fn service_account_signature_is_what_google_verifies() {
     let digest: String = Sha256::digest(&canonical).iter().map(|byte| format!("{byte:02x}")).collect();
     let to_sign = format!("GOOG4-RSA-SHA256\n{}\n{scope}\n{digest}", value("X-Goog-Date"));
 
-    let signature: Vec<u8> = signature.as_bytes().chunks(2).map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap()).collect();
+    let signature: Vec<u8> = signature
+        .as_bytes()
+        .chunks(2)
+        .map(|hex| u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap())
+        .collect();
     let (signed_file, signature_file) = (directory.path().join("signed"), directory.path().join("signature"));
     fs::write(&signed_file, &to_sign).unwrap();
     fs::write(&signature_file, signature).unwrap();
@@ -78,6 +82,23 @@ async fn service_account_signature_is_what_google_verifies() {
     assert!(openssl(&verify), "the signature does not verify for:\n{canonical}\n{to_sign}");
     fs::write(&signed_file, to_sign.replace("GOOG4", "GOOG5")).unwrap();
     assert!(!openssl(&verify));
+}
+
+#[tokio::test]
+async fn name_that_a_url_parser_would_walk_up_stays_under_the_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let (account, _) = service_account(directory.path());
+    let options = options(&[("google_service_account", account.to_str().unwrap())]);
+    let table = open(settings("lake", "gs://lake", options)).locate("gs://lake/t").unwrap();
+    for (written, expected) in [
+        ("%252e%252e/secret", "/lake/t/%252e%252e/secret"),
+        ("a%3Fgeneration=1", "/lake/t/a%3Fgeneration%3D1"),
+        ("a%23b", "/lake/t/a%23b"),
+    ] {
+        let path = table.resolve(written).unwrap();
+        let url = table.sign(&[path], Utc::now() + TimeDelta::hours(1), Utc::now()).await.unwrap().remove(0);
+        assert_eq!(Url::parse(&url).unwrap().path(), expected);
+    }
 }
 
 #[test]

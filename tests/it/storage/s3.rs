@@ -14,8 +14,11 @@ const BYTES: &[u8] = b"0123456789";
 
 async fn table() -> (S3Server, TableLocation) {
     let server = S3Server::start().await;
-    server.put("wh/t/x=A%2FA/p ö+1.parquet", BYTES).await;
-    server.put("wh/secret", &b"not yours"[..]).await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(directory.path().join("t/x=A%2FA")).unwrap();
+    std::fs::write(directory.path().join("t/x=A%2FA/p ö+1.parquet"), BYTES).unwrap();
+    std::fs::write(directory.path().join("secret"), "not yours").unwrap();
+    server.put_directory(directory.path(), "wh").await;
     let table = locate(&server);
     (server, table)
 }

@@ -19,7 +19,8 @@ fn open(settings: &[weir::config::StorageSettings]) -> Result<Storages, Vec<Stor
 
 #[test]
 fn longest_prefix_in_whole_segments_wins() {
-    let storages = open(&[s3("bucket", "s3://b"), s3("deep", "s3a://b/lake/deep/"), s3("lake", "s3://b/lake")]).unwrap();
+    let storages =
+        open(&[s3("bucket", "s3://b"), s3("deep", "s3a://b/lake/deep/"), s3("lake", "s3://b/lake")]).unwrap();
     for (location, storage, path) in [
         ("s3://b/t", "bucket", "t"),
         ("s3://b/lake/t", "lake", "lake/t"),
@@ -70,7 +71,8 @@ fn every_problem_is_reported_at_once() {
 
 #[test]
 fn configured_keys_are_not_mixed_with_the_environments() {
-    let environment = |name: &str| (name == "AWS_SESSION_TOKEN" || name == "AWS_ACCESS_KEY_ID").then(|| "env".to_owned());
+    let environment =
+        |name: &str| (name == "AWS_SESSION_TOKEN" || name == "AWS_ACCESS_KEY_ID").then(|| "env".to_owned());
     let storages = Storages::open_in(&[s3("lake", "s3://b")], &[], &environment).unwrap();
     let table = storages.locate("s3://b/t").unwrap();
     let later = chrono::Utc::now() + chrono::TimeDelta::hours(1);

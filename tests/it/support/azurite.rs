@@ -49,7 +49,7 @@ impl Azurite {
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = lines.find_map(|line| {
-            line.unwrap().split_once("successfully listening at ").map(|(_, address)| address.trim().to_owned())
+            line.unwrap().split_once("successfully listens on ").map(|(_, address)| address.trim().to_owned())
         });
         // Whoever stops reading its output would stop Azurite at its next line.
         std::thread::spawn(move || lines.for_each(drop));
@@ -73,7 +73,8 @@ impl Azurite {
     /// A client of the container that may write.
     pub fn store(&self) -> MicrosoftAzure {
         let options = self.options().into_iter().map(|(name, value)| (name.parse().unwrap(), value));
-        let builder = options.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value));
+        let builder =
+            options.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value));
         builder.with_container_name(CONTAINER).build().unwrap()
     }
 
