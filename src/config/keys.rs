@@ -12,6 +12,7 @@ use rand::{TryRng, rngs::SysRng};
 use zeroize::Zeroizing;
 
 use super::{DatabaseKind, SecretSettings};
+use crate::domain::seal::RootKey;
 
 /// The length of a root key in bytes.
 pub const KEY_BYTES: usize = 32;
@@ -66,10 +67,7 @@ pub enum KeyError {
 ///
 /// On SQLite the first file is made when it does not exist. On PostgreSQL none ever is: a replica with a key of its own
 /// could not open what the others sealed.
-pub fn load_keys(
-    settings: &SecretSettings,
-    database: DatabaseKind,
-) -> Result<Vec<Zeroizing<[u8; KEY_BYTES]>>, KeyError> {
+pub fn load_keys(settings: &SecretSettings, database: DatabaseKind) -> Result<Vec<RootKey>, KeyError> {
     if let Some(first) = settings.key_files.first()
         && database == DatabaseKind::Sqlite
     {
@@ -78,7 +76,7 @@ pub fn load_keys(
     settings.key_files.iter().map(|path| read(path)).collect()
 }
 
-fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyError> {
+fn read(path: &Path) -> Result<RootKey, KeyError> {
     let unreadable = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },
         _ => KeyError::Read { path: path.to_owned(), source },
@@ -96,7 +94,7 @@ fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyError> {
     }
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     file.read_exact(key.as_mut()).map_err(unreadable)?;
-    Ok(key)
+    Ok(RootKey::new(key))
 }
 
 fn make_if_missing(path: &Path) -> Result<(), KeyError> {

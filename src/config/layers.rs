@@ -149,10 +149,10 @@ pub(super) fn section<T: DeserializeOwned>(
     problems: &mut Problems,
 ) -> Option<T> {
     let default = defaults.get(name)?;
-    repair(merged.get(name)?.clone(), default, name, problems).0
+    repair(merged.get(name)?.clone(), default, name, problems)
 }
 
-/// The storages that can be read; the others are reported.
+/// The storages. What is wrong with one is reported, and stands in for nothing that is used.
 pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSettings> {
     let Some(Value::Array(entries)) = merged.get("storage") else {
         problems.add("storage", "is no list; write each storage as `[[storage]]`");
@@ -165,75 +165,68 @@ pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSe
             problems.add(name, "is no table; write each storage as `[[storage]]`");
             continue;
         };
-        // Stand-ins let the rest of an incomplete storage be looked at; it is never used.
+        // Stand-ins let the rest of an incomplete storage be looked at.
         let stand_in = Table::from_iter([
-            ("name".to_owned(), Value::String(name.clone())),
-            ("url".to_owned(), Value::String(format!("file:///{i}"))),
+            ("name".to_owned(), Value::String(format!("storage-{i}"))),
+            ("url".to_owned(), Value::String(format!("s3://storage-{i}"))),
             ("delivery".to_owned(), Value::String("presigned".to_owned())),
             ("options".to_owned(), Value::Table(Table::new())),
         ]);
         let mut known = entry.clone();
         known.retain(|key, _| STORAGE_KEYS.contains(&key));
-        let mut complete = true;
         for key in ["name", "url"] {
             if !known.contains_key(key) {
                 problems.add(format!("{name}.{key}"), "is missing; every storage has a name and a url");
                 known.insert(key.to_owned(), stand_in[key].clone());
-                complete = false;
             }
         }
-        let (storage, clean) = repair(Value::Table(known), &Value::Table(stand_in), &name, problems);
-        if complete && clean {
-            storages.extend(storage);
-        }
+        storages.extend(repair(Value::Table(known), &Value::Table(stand_in), &name, problems));
     }
     storages
 }
 
-/// Deserializes `value`, replacing whatever has the wrong type by what stands in `default`; also answers whether
-/// nothing had to be replaced.
-fn repair<T: DeserializeOwned>(
-    mut value: Value,
-    default: &Value,
-    name: &str,
-    problems: &mut Problems,
-) -> (Option<T>, bool) {
-    let mut clean = true;
+/// Deserializes `value`, reporting whatever has the wrong type and replacing it by what stands in `default`.
+fn repair<T: DeserializeOwned>(mut value: Value, default: &Value, name: &str, problems: &mut Problems) -> Option<T> {
     loop {
         let error = match serde_path_to_error::deserialize(value.clone()) {
-            Ok(settings) => return (Some(settings), clean),
+            Ok(settings) => return Some(settings),
             Err(error) => error,
         };
-        clean = false;
         let path = error.path().to_string();
-        let key = if path == "." { name.to_owned() } else { format!("{name}.{path}") };
-        let message = if secret_files::is_secret_key(&path) {
-            "has the wrong type; write a string".to_owned()
-        } else {
-            error.inner().message().to_owned()
-        };
-        problems.add(key, message);
         let keys = error.path().iter().map_while(|segment| match segment {
-            Segment::Map { key } => Some(key.as_str()),
+            Segment::Map { key } => Some(key.clone()),
             Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
         });
-        if !reset(&mut value, default, &keys.collect::<Vec<_>>()) {
-            return (None, false);
+        let keys: Vec<String> = keys.collect();
+        let types = (at(&value, &keys).map(Value::type_str), at(default, &keys).map(Value::type_str));
+        let message = match types {
+            (Some(found), Some(wanted)) if found != wanted => format!("must be of type {wanted}, not {found}"),
+            // The parser's own message repeats the value.
+            _ if secret_files::is_secret_key(&path) => "must be of type string".to_owned(),
+            _ => error.inner().message().to_owned(),
+        };
+        problems.add(if path == "." { name.to_owned() } else { format!("{name}.{path}") }, message);
+        if !reset(&mut value, default, &keys) {
+            return None;
         }
     }
 }
 
+fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+    if path.is_empty() { Some(value) } else { find(value.as_table()?, path) }
+}
+
 /// Puts the default back at `path`, or removes what has none; false when that changes nothing.
-fn reset(value: &mut Value, default: &Value, path: &[&str]) -> bool {
+fn reset(value: &mut Value, default: &Value, path: &[String]) -> bool {
     let before = value.clone();
     match (path.split_first(), value.as_table_mut(), default.as_table()) {
-        (Some((key, rest)), Some(table), Some(defaults)) => match (table.get_mut(*key), defaults.get(*key)) {
+        (Some((key, rest)), Some(table), Some(defaults)) => match (table.get_mut(key), defaults.get(key)) {
             (Some(inner), Some(default)) => return reset(inner, default, rest),
             (_, Some(default)) => {
-                table.insert((*key).to_owned(), default.clone());
+                table.insert(key.clone(), default.clone());
             }
             (_, None) => {
-                table.remove(*key);
+                table.remove(key);
             }
         },
         (Some(_), _, _) | (None, _, _) => *value = default.clone(),

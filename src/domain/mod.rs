@@ -6,8 +6,11 @@
 pub mod audit;
 pub mod decision;
 pub mod delivery;
+pub mod delta;
+pub mod disclosure;
 pub mod grant;
 pub mod name;
+pub mod negotiation;
 pub mod recipient;
 pub mod seal;
 pub mod secret;

@@ -1,3 +1,72 @@
-//! (being written)
+//! The front end that speaks HTTP: it translates and decides nothing.
+//!
+//! Lives here: routes, extractors, bodies, headers, listeners. Never here: a rule, a query, a transaction.
 
+pub mod admin;
+mod fault;
+mod files;
 pub mod listen;
+pub mod middleware;
+mod operations;
+pub mod sharing;
+
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, routing::get};
+
+use self::middleware::{Limits, RequestLayer};
+use crate::service::Service;
+
+/// What the routers are built from.
+#[derive(Clone, Debug)]
+pub struct Faces {
+    /// The use cases.
+    pub service: Service,
+    /// Follows requests.
+    pub requests: RequestLayer,
+    /// Bounds requests.
+    pub limits: Limits,
+    /// The largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Where the sharing protocol lives.
+    pub prefix: String,
+    /// What the admin API needs besides the use cases.
+    pub admin: admin::Admin,
+}
+
+impl Faces {
+    /// Everything on one listener.
+    pub fn all(&self) -> Router {
+        self.finish(self.sharing_routes().merge(self.admin_routes()).merge(Self::health_routes()))
+    }
+
+    /// What recipients use.
+    pub fn sharing_only(&self) -> Router {
+        self.finish(self.sharing_routes().merge(Self::health_routes()))
+    }
+
+    /// What operators and monitoring use.
+    pub fn admin_only(&self) -> Router {
+        self.finish(self.admin_routes().merge(Self::health_routes()))
+    }
+
+    fn sharing_routes(&self) -> Router<Service> {
+        Router::new().nest(&self.prefix, sharing::router()).route("/files/{sealed}", get(files::get_file))
+    }
+
+    fn admin_routes(&self) -> Router<Service> {
+        Router::new().merge(admin::router(&self.admin)).route("/metrics", get(operations::metrics))
+    }
+
+    fn health_routes() -> Router<Service> {
+        Router::new().route("/healthz", get(operations::healthz)).route("/readyz", get(operations::readyz))
+    }
+
+    fn finish(&self, router: Router<Service>) -> Router {
+        router
+            .method_not_allowed_fallback(fault::method_not_allowed)
+            .fallback(fault::not_found)
+            .layer(DefaultBodyLimit::max(self.max_body_bytes))
+            .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
+            .layer(from_fn_with_state(self.requests.clone(), middleware::follow))
+            .with_state(self.service.clone())
+    }
+}

@@ -1,1 +1,21 @@
-//! (being written)
+//! Delta logs: a table's newest snapshot, its file list and statistics, and the cache that holds them.
+//!
+//! Start at [`Lake`], then [`Snapshot`]. Every read of a log goes through the kernel over a store that sees nothing but
+//! one table. Never here: who may read what, what a client understands, or how a file's URL is signed.
+
+mod cache;
+mod deletion_vector;
+pub mod demo;
+mod error;
+mod files;
+mod kernel;
+mod log_store;
+mod rows;
+mod snapshot;
+mod turnstile;
+
+pub use cache::{Lake, LakeSettings};
+pub use deletion_vector::VectorPlace;
+pub use error::{LakeError, LogFault};
+pub use files::{DeletionVectorRef, FileRef, Files};
+pub use snapshot::{Column, Snapshot};

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::{domain::decision::Reason, lake::LakeError, storage::StorageError, store::StoreError};
+use crate::{domain::decision::Reason, store::StoreError};
 
 /// One field of the input that cannot be accepted, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub enum ServiceError {
         /// The name that was asked for.
         name: String,
     },
+    /// It was there, and is over.
+    #[error("{0}")]
+    Expired(String),
     /// The input breaks rules, all of which are named.
     #[error("invalid input: {}", list(.0))]
     Invalid(Vec<FieldError>),

@@ -5,13 +5,15 @@
 
 pub mod clock;
 pub mod error;
+pub mod first_reads;
+pub mod sharing;
 pub mod trail;
 
 use std::sync::Arc;
 
 use crate::{config::SharingSettings, domain::seal::Sealer, lake::Lake, storage::Storages, store::Db, telemetry::Metrics};
 
-use self::{clock::Clock, trail::Trail};
+use self::{clock::Clock, first_reads::FirstReads, trail::Trail};
 
 /// Everything that use cases work with, built once by `app` and handed down.
 #[derive(Clone, Debug)]
@@ -19,7 +21,7 @@ pub struct Service {
     /// What is kept.
     pub db: Db,
     /// Delta logs.
-    pub lake: Arc<Lake>,
+    pub lake: Lake,
     /// Object stores.
     pub storages: Arc<Storages>,
     /// The audit trail.
@@ -28,10 +30,14 @@ pub struct Service {
     pub pages: Sealer,
     /// Seals file URLs.
     pub files: Sealer,
+    /// The file URLs whose first read is already recorded.
+    pub first_reads: Arc<FirstReads>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
+    /// The address that clients know the server by, without a trailing slash.
+    pub public_url: Arc<str>,
     /// Tells the time.
     pub clock: Clock,
     /// Counts what happens.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
 }

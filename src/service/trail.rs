@@ -4,7 +4,12 @@
 //! decides again with what it finds, and writes allow or deny. Whatever tightens writes its own event under the same
 //! lock, so that no allowing event can follow a revocation. Never here: what an event says.
 
-use std::{collections::HashMap, net::IpAddr, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +20,6 @@ use crate::{
     domain::{
         audit::{Event, Outcome},
         decision::{Bearer, Facts, Reason, ShareAccess, Target, decide},
-        share::Share,
     },
     store::{Db, StoreError, Tx},
     telemetry::Metrics,
@@ -34,7 +38,7 @@ pub struct Standing {
     /// Its recipient.
     pub recipient_id: Uuid,
     /// The share that it reads, if it reads one.
-    pub share: Option<Share>,
+    pub share_id: Option<Uuid>,
     /// Where the request came from.
     pub address: IpAddr,
 }
@@ -48,6 +52,12 @@ pub struct Trail {
 #[derive(Debug)]
 struct Entry {
     event: Event,
+    waiting: Waiting,
+}
+
+/// Who waits for an event to be durable, and what must still hold then.
+#[derive(Debug)]
+struct Waiting {
     standing: Option<Standing>,
     reply: oneshot::Sender<Result<Result<(), Reason>, Outage>>,
 }
@@ -59,7 +69,7 @@ struct Outage(String);
 
 impl Trail {
     /// Starts the one writer of this process.
-    pub fn start(db: Db, clock: Clock, metrics: Metrics) -> Self {
+    pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(write_all(db, clock, metrics, entries));
         Self { queue }
@@ -79,7 +89,7 @@ impl Trail {
     async fn submit(&self, event: Event, standing: Option<Standing>) -> Result<Result<(), Reason>, ServiceError> {
         let (reply, answer) = oneshot::channel();
         let unavailable = |source: Outage| ServiceError::Unavailable { what: "the audit trail", source: source.into() };
-        let entry = Entry { event, standing, reply };
+        let entry = Entry { event, waiting: Waiting { standing, reply } };
         self.queue.try_send(entry).map_err(|error| unavailable(Outage(error.to_string())))?;
         match answer.await {
             Ok(outcome) => outcome.map_err(unavailable),
@@ -89,50 +99,56 @@ impl Trail {
 }
 
 /// Writes the event of an operator's change in the transaction that makes the change.
-pub async fn append(tx: &mut Tx, event: &Event, now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(), StoreError> {
     let mut head = tx.lock_audit_head().await?;
-    let link = head.append(event, now);
-    tx.append_audit(head, &[(event, link)]).await
+    tx.append_audit(&mut head, &[event], now).await?;
+    Ok(())
 }
 
-async fn write_all(db: Db, clock: Clock, metrics: Metrics, mut entries: mpsc::Receiver<Entry>) {
+async fn write_all(db: Db, clock: Clock, metrics: Arc<Metrics>, mut entries: mpsc::Receiver<Entry>) {
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let started = Instant::now();
-        let outcome = write_batch(&db, &clock, &mut batch).await;
-        metrics.audit_committed(batch.len(), started.elapsed());
+        let (mut events, waiting): (Vec<Event>, Vec<Waiting>) =
+            batch.drain(..).map(|entry| (entry.event, entry.waiting)).unzip();
+        let outcome = write_batch(&db, &clock, &mut events, &waiting).await;
+        metrics.audit_committed(events.len(), started.elapsed());
         match outcome {
             Ok(decisions) => {
-                for (entry, decision) in batch.drain(..).zip(decisions) {
+                for (waiting, decision) in waiting.into_iter().zip(decisions) {
                     // A caller that went away needs no answer; its event stands.
-                    let _ = entry.reply.send(Ok(decision));
+                    let _ = waiting.reply.send(Ok(decision));
                 }
             }
             Err(error) => {
-                tracing::error!(error = %error, events = batch.len(), "audit batch failed; its requests are refused");
-                for entry in batch.drain(..) {
-                    let _ = entry.reply.send(Err(Outage(error.to_string())));
+                tracing::error!(error = %error, events = events.len(), "audit batch failed; its requests are refused");
+                for waiting in waiting {
+                    let _ = waiting.reply.send(Err(Outage(error.to_string())));
                 }
             }
         }
     }
 }
 
-async fn write_batch(db: &Db, clock: &Clock, batch: &mut [Entry]) -> Result<Vec<Result<(), Reason>>, StoreError> {
+async fn write_batch(
+    db: &Db,
+    clock: &Clock,
+    events: &mut [Event],
+    waiting: &[Waiting],
+) -> Result<Vec<Result<(), Reason>>, StoreError> {
     let mut tx = db.begin().await?;
     let mut head = tx.lock_audit_head().await?;
-    let live = read_again(&mut tx, batch).await?;
+    let live = Live::read(&mut tx, waiting).await?;
     let now = clock.now();
-    let mut decisions = Vec::with_capacity(batch.len());
-    for entry in batch.iter_mut() {
-        let decision = entry.standing.as_ref().map_or(Ok(()), |standing| live.decide(standing, now));
+    let mut decisions = Vec::with_capacity(waiting.len());
+    for (event, waiting) in events.iter_mut().zip(waiting) {
+        let decision = waiting.standing.as_ref().map_or(Ok(()), |standing| live.decide(standing, now));
         if let Err(reason) = decision {
-            refuse(&mut entry.event, reason);
+            refuse(event, reason);
         }
         decisions.push(decision);
     }
-    let links: Vec<_> = batch.iter().map(|entry| (&entry.event, head.append(&entry.event, now))).collect();
-    tx.append_audit(head, &links).await?;
+    tx.append_audit(&mut head, events, now).await?;
     tx.commit().await?;
     Ok(decisions)
 }
@@ -147,36 +163,25 @@ fn refuse(event: &mut Event, reason: Reason) {
 /// Tokens and grants as they are under the lock.
 struct Live {
     bearers: HashMap<Uuid, Bearer>,
-    shares: HashMap<(Uuid, Uuid), ShareAccess>,
-}
-
-async fn read_again(tx: &mut Tx, batch: &[Entry]) -> Result<Live, StoreError> {
-    let standings = || batch.iter().filter_map(|entry| entry.standing.as_ref());
-    let mut token_ids: Vec<Uuid> = standings().map(|standing| standing.token_id).collect();
-    token_ids.sort_unstable();
-    token_ids.dedup();
-    let mut shares = HashMap::new();
-    for standing in standings() {
-        if let Some(share) = &standing.share {
-            let key = (standing.recipient_id, share.id);
-            shares.entry(key).or_insert_with(|| ShareAccess { share: share.clone(), grants: Vec::new() });
-        }
-    }
-    let pairs: Vec<(Uuid, Uuid)> = shares.keys().copied().collect();
-    for grant in tx.find_grants_for(&pairs).await? {
-        if let Some(access) = shares.get_mut(&(grant.recipient_id, grant.share_id)) {
-            access.grants.push(grant);
-        }
-    }
-    let bearers = tx.find_bearers(&token_ids).await?;
-    Ok(Live { bearers: bearers.into_iter().map(|bearer| (bearer.token.id, bearer)).collect(), shares })
+    /// By recipient and share.
+    accesses: HashMap<(Uuid, Uuid), ShareAccess>,
 }
 
 impl Live {
+    async fn read(tx: &mut Tx, waiting: &[Waiting]) -> Result<Self, StoreError> {
+        let standings = || waiting.iter().filter_map(|waiting| waiting.standing.as_ref());
+        let token_ids: HashSet<Uuid> = standings().map(|standing| standing.token_id).collect();
+        let pairs: HashSet<(Uuid, Uuid)> =
+            standings().filter_map(|standing| Some((standing.recipient_id, standing.share_id?))).collect();
+        let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
+        let pairs: Vec<(Uuid, Uuid)> = pairs.into_iter().collect();
+        Ok(Self { bearers: tx.find_bearers(&token_ids).await?, accesses: tx.find_share_accesses(&pairs).await? })
+    }
+
     fn decide(&self, standing: &Standing, now: DateTime<Utc>) -> Result<(), Reason> {
-        let target = match &standing.share {
+        let target = match standing.share_id {
             None => Target::Own,
-            Some(share) => Target::Share(self.shares.get(&(standing.recipient_id, share.id))),
+            Some(share_id) => Target::Share(self.accesses.get(&(standing.recipient_id, share_id))),
         };
         let bearer = self.bearers.get(&standing.token_id);
         decide(Facts { now, address: standing.address, bearer, target }).map(|_| ())

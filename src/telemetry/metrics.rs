@@ -3,7 +3,7 @@
 //! Labels are route templates, fixed words and the names of configured storages, so that their number is bounded: a
 //! share, a table or a recipient is never one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -48,10 +48,11 @@ struct StorageLabels {
     storage: String,
 }
 
-/// The server's metrics. Methods say what happened; [`Metrics::encode`] answers the page for Prometheus.
-#[derive(Debug)]
+/// The server's metrics. Methods say what happened; [`Metrics::encode`] answers the page for Prometheus. Clones count
+/// together.
+#[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Arc<Registry>,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Histograms<RouteLabels>,
     in_flight: Gauge,
@@ -84,9 +85,6 @@ const UNMATCHED_ROUTE: &str = "unmatched";
 impl Metrics {
     /// All metrics at zero. The names of `storages` are known from the start, so that their absence of errors shows.
     pub fn new<'a>(storages: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut registry = Registry::with_prefix("weir");
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running version", build);
         let metrics = Self {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
@@ -102,7 +100,7 @@ impl Metrics {
             audit_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             audit_commit_seconds: seconds(),
             storage_errors: Family::default(),
-            registry,
+            registry: Arc::default(),
         };
         for storage in storages {
             drop(metrics.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }));
@@ -110,8 +108,10 @@ impl Metrics {
         metrics.registered()
     }
 
-    fn registered(mut self) -> Self {
-        let r = &mut self.registry;
+    fn registered(self) -> Self {
+        let mut r = Registry::with_prefix("weir");
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "The running version", build);
         r.register("http_requests", "Requests answered", self.requests.clone());
         let help = "Time until a response began";
         r.register_with_unit("http_request_duration", help, Unit::Seconds, self.request_seconds.clone());
@@ -131,7 +131,7 @@ impl Metrics {
         let help = "Time to commit a batch of audit events";
         r.register_with_unit("audit_commit", help, Unit::Seconds, self.audit_commit_seconds.clone());
         r.register("storage_errors", "Failed calls to a storage", self.storage_errors.clone());
-        self
+        Self { registry: Arc::new(r), ..self }
     }
 
     /// A request is being served for as long as the answer lives.

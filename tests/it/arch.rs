@@ -21,12 +21,33 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "service" => &["config", "domain", "engine", "identity", "lake", "notify", "storage", "store", "telemetry"],
         "http" | "worker" => SERVICE,
         "app" => &[
-            "config", "domain", "engine", "http", "identity", "lake", "notify", "service", "storage", "store", "telemetry",
+            "config",
+            "domain",
+            "engine",
+            "http",
+            "identity",
+            "lake",
+            "notify",
+            "service",
+            "storage",
+            "store",
+            "telemetry",
             "worker",
         ],
         "cli" => &[
-            "app", "config", "domain", "engine", "http", "identity", "lake", "notify", "service", "storage", "store",
-            "telemetry", "worker",
+            "app",
+            "config",
+            "domain",
+            "engine",
+            "http",
+            "identity",
+            "lake",
+            "notify",
+            "service",
+            "storage",
+            "store",
+            "telemetry",
+            "worker",
         ],
         "main" => &["cli"],
         _ => return None,
@@ -81,6 +102,8 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         let impure = IMPURE.iter().filter(|word| mentions(&code, word));
         found.extend(impure.map(|word| format!("{path}: `{word}` has no place among pure values")));
     }
+    found.sort();
+    found.dedup();
     found
 }
 
@@ -172,10 +195,12 @@ fn without_comments_and_strings(text: &str) -> String {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("r#\"") {
-            rest[3..].find("\"#").map_or(rest.len(), |end| end + 5)
-        } else if rest.starts_with("r\"") && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-            rest[2..].find('"').map_or(rest.len(), |end| end + 3)
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").map_or(rest.len(), |end| end + 5)
+        } else if let Some(raw) = rest.strip_prefix("r\"")
+            && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        {
+            raw.find('"').map_or(rest.len(), |end| end + 3)
         } else if rest.starts_with("'\"'") {
             3
         } else if rest.starts_with("'\\\"'") {
@@ -264,8 +289,14 @@ fn pointing_down_is_allowed() {
         ("engine/mod.rs", "use crate::{lake::Snapshot, storage::TableLocation};"),
         ("http/admin/shares.rs", "use crate::http::{admin::problem, middleware}; use super::problem;"),
         ("http/mod.rs", "use self::{admin, sharing}; use crate::http::{admin::x, sharing::y};"),
-        ("domain/share.rs", "//! See [`crate::store`].\n/* crate::http */ const A: &str = \"crate::app \\\" crate::cli\";"),
-        ("domain/name.rs", "const A: char = '\"'; use crate::domain::share; const B: &str = r#\"crate::store \"x\" \"#;"),
+        (
+            "domain/share.rs",
+            "//! See [`crate::store`].\n/* crate::http */ const A: &str = \"crate::app \\\" crate::cli\";",
+        ),
+        (
+            "domain/name.rs",
+            "const A: char = '\"'; use crate::domain::share; const B: &str = r#\"crate::store \"x\" \"#;",
+        ),
         ("store/mod.rs", "mod tests {\n    use super::super::http;\n}"),
         ("app.rs", "use crate::{http, worker};"),
         ("main.rs", "fn main() { weir::cli::main() }"),

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use weir::{
     config::TlsFiles,
@@ -80,15 +79,15 @@ async fn running_stream_is_finished_after_the_stop_signal() {
     let serving = Serving::start(vec![plain(router)], GRACE);
     let address = serving.addresses[0];
     chunks.send(Bytes::from_static(b"before ")).unwrap();
-    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap().bytes_stream();
-    assert_eq!(body.next().await.unwrap().unwrap(), "before ");
+    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "before ");
 
     let ended = tokio::spawn(serving.stop());
     refused(address).await;
     chunks.send(Bytes::from_static(b"after")).unwrap();
     drop(chunks);
-    assert_eq!(body.next().await.unwrap().unwrap(), "after");
-    assert!(body.next().await.is_none(), "the stream ends as if nothing had happened");
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "after");
+    assert!(body.chunk().await.unwrap().is_none(), "the stream ends as if nothing had happened");
     ended.await.unwrap().unwrap();
 }
 
@@ -98,10 +97,10 @@ async fn stream_that_outlives_the_grace_period_is_cut() {
     let serving = Serving::start(vec![plain(router)], Duration::ZERO);
     let address = serving.addresses[0];
     chunks.send(Bytes::from_static(b"before")).unwrap();
-    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap().bytes_stream();
-    assert_eq!(body.next().await.unwrap().unwrap(), "before");
+    let mut body = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    assert_eq!(body.chunk().await.unwrap().unwrap(), "before");
     serving.stop().await.unwrap();
-    assert!(body.next().await.unwrap().is_err(), "a cut stream must not look like a complete one");
+    assert!(body.chunk().await.is_err(), "a cut stream must not look like a complete one");
 }
 
 #[tokio::test]
@@ -129,20 +128,42 @@ fn certificate(folder: &std::path::Path, name: &str) -> TlsFiles {
 }
 
 #[tokio::test]
-async fn tls_listener_speaks_http2_and_http1() {
+async fn tls_listener_offers_http2_and_serves_who_trusts_it() {
     let folder = tempfile::tempdir().unwrap();
     let files = certificate(folder.path(), "server");
     let trusted = reqwest::Certificate::from_pem(&std::fs::read(&files.cert_file).unwrap()).unwrap();
     let serving = Serving::start(vec![Listener { tls: Some(files), ..plain(whoami()) }], GRACE);
     let address = serving.addresses[0];
     let url = format!("https://localhost:{}/peer", address.port());
-    let client = || reqwest::Client::builder().tls_certs_only([trusted.clone()]).resolve("localhost", address);
-
-    let response = client().http1_only().build().unwrap().get(&url).send().await.unwrap();
-    assert_eq!(response.version(), http::Version::HTTP_11);
-    let response = client().build().unwrap().get(&url).send().await.unwrap();
-    assert_eq!(response.text().await.unwrap(), "127.0.0.1");
+    let client = reqwest::Client::builder().tls_certs_only([trusted]).resolve("localhost", address).build().unwrap();
+    assert_eq!(client.get(&url).send().await.unwrap().text().await.unwrap(), "127.0.0.1");
     assert!(reqwest::get(&url).await.is_err(), "nobody else trusts this certificate");
+
+    let negotiated = |offered: &'static str| async move {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["s_client", "-connect", &address.to_string(), "-alpn", offered])
+            .stdin(std::process::Stdio::null());
+        let output = tokio::task::spawn_blocking(move || openssl.output()).await.unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (offered, chosen) in [("h2,http/1.1", "ALPN protocol: h2"), ("http/1.1", "ALPN protocol: http/1.1")] {
+        let told = negotiated(offered).await;
+        assert!(told.contains(chosen), "{told}");
+    }
+    serving.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn plain_listener_speaks_http2_to_who_knows_it() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+    let serving = Serving::start(vec![plain(whoami())], GRACE);
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
+    let url = format!("http://{}/peer", serving.addresses[0]).parse().unwrap();
+    let response = client.get(url).await.unwrap();
+    assert_eq!(response.version(), http::Version::HTTP_2);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "127.0.0.1");
     serving.stop().await.unwrap();
 }
 

@@ -1,7 +1,10 @@
 //! The integration tests: one binary, because every further one costs a link of the whole tree.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod arch;
 mod config;
+mod lake;
 mod listen;
 mod storage;
 mod support;

@@ -2,3 +2,5 @@
 
 pub mod azurite;
 pub mod s3;
+pub mod tables;
+pub mod watched_store;

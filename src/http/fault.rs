@@ -1,0 +1,65 @@
+//! Errors that belong to no handler (no such route, overload, panic), in the manner of the face that was asked.
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, request::Parts};
+
+use super::{admin, middleware::RequestId, sharing};
+use crate::service::error::ServiceError;
+
+/// Which face a request is for, and the id that its errors name.
+#[derive(Clone, Debug)]
+pub struct Face {
+    is_admin: bool,
+    request_id: String,
+}
+
+impl Face {
+    /// The face that `request` is for.
+    pub fn of(request: &Request) -> Self {
+        Self::new(request.uri().path(), request.extensions().get::<RequestId>())
+    }
+
+    fn new(path: &str, request_id: Option<&RequestId>) -> Self {
+        let is_admin = path == "/api" || path.starts_with("/api/");
+        Self { is_admin, request_id: request_id.map(|id| id.0.clone()).unwrap_or_default() }
+    }
+
+    /// `error` in the face's manner.
+    pub fn respond(&self, error: ServiceError) -> Response {
+        if self.is_admin {
+            admin::Problem::from(error).with_request_id(&self.request_id).into_response()
+        } else {
+            sharing::Error::new(error, &self.request_id).into_response()
+        }
+    }
+
+    /// An answer that HTTP itself asks for.
+    fn status(&self, status: StatusCode, message: &str) -> Response {
+        if self.is_admin {
+            admin::Problem::status(status, message).with_request_id(&self.request_id).into_response()
+        } else {
+            sharing::Error::status(status, message, &self.request_id).into_response()
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Face {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self::new(parts.uri.path(), parts.extensions.get::<RequestId>()))
+    }
+}
+
+/// No such route.
+pub async fn not_found(face: Face) -> Response {
+    face.status(StatusCode::NOT_FOUND, "no such route; check the path")
+}
+
+/// The route does not take this method.
+pub async fn method_not_allowed(face: Face) -> Response {
+    face.status(StatusCode::METHOD_NOT_ALLOWED, "this route does not take this method; check the API's documentation")
+}

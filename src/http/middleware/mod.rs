@@ -1,0 +1,27 @@
+//! What surrounds every request, whichever face it is for.
+//!
+//! Lives here: the values that the layers around a request leave for its handler and the other way round.
+
+mod limits;
+mod request;
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::service::error::ServiceError;
+
+pub use self::{
+    limits::{Limits, bound},
+    request::{Proxies, RequestLayer, follow},
+};
+
+/// The request's id, as its client sees it in `x-request-id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+/// Where the request came from, once trusted proxies are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// Why a response is an error; left in its extensions, so that it is logged once, under the request's id.
+#[derive(Clone, Debug)]
+pub struct Cause(pub Arc<ServiceError>);

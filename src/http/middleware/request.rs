@@ -1,0 +1,140 @@
+//! Follows one request: gives it an id and an address, counts it, and logs it once with what went wrong.
+//!
+//! Logs hold the route's template, never the path: paths under `/files/` and `/activate/` are secrets, and query
+//! strings may be.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{Cause, ClientAddress, RequestId};
+use crate::telemetry::Metrics;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What [`follow`] works with.
+#[derive(Clone, Debug)]
+pub struct RequestLayer {
+    /// The proxies whose word about addresses counts.
+    pub proxies: Arc<Proxies>,
+    /// Counts requests.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The networks whose `X-Forwarded-For` is believed.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies(pub Vec<IpNet>);
+
+impl Proxies {
+    /// Where a request really came from: from the right, the first address that is no trusted proxy's. An entry that
+    /// is no address ends the search, since nothing left of it can be believed.
+    pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut address = peer.to_canonical();
+        let hops = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
+        for hop in hops.into_iter().rev() {
+            if !self.0.iter().any(|network| network.contains(&address)) {
+                break;
+            }
+            match parse_hop(hop) {
+                Some(hop) => address = hop,
+                None => break,
+            }
+        }
+        address
+    }
+}
+
+/// Some proxies write the port, too.
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let address = hop.parse::<IpAddr>().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// The outermost layer of every route.
+pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let in_flight = layer.metrics.request_started();
+    let id = Uuid::now_v7().to_string();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let peer = peer.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let address = layer.proxies.client_address(peer, request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(ClientAddress(address));
+
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let span = tracing::info_span!(
+        "request",
+        request_id = %id,
+        method = %method,
+        route = route.as_deref().unwrap_or("(none)"),
+        client = %address,
+    );
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    let (status, took) = (response.status(), started.elapsed());
+    layer.metrics.request_answered(method.as_str(), route.as_deref(), status.as_u16(), took);
+    let _entered = span.enter();
+    let cause = response.extensions().get::<Cause>().map(|cause| chain(cause.0.as_ref()));
+    let (status, ms) = (status.as_u16(), took.as_millis());
+    match (status, cause) {
+        (500.., cause) => tracing::error!(status, ms, cause = cause.as_deref().unwrap_or("unknown"), "answered"),
+        (_, Some(cause)) => tracing::info!(status, ms, cause, "answered"),
+        (_, None) => tracing::info!(status, ms, "answered"),
+    }
+    drop(in_flight);
+    response
+}
+
+/// An error with its sources, outermost first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
+        let proxies = Proxies(trusted.iter().map(|network| network.parse().unwrap()).collect());
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(X_FORWARDED_FOR, value.parse().unwrap());
+        }
+        proxies.client_address(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        assert_eq!(client(&[], "192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        assert_eq!(client(&["192.0.2.0/24"], "192.0.2.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(client(&["192.0.2.0/24"], "192.0.2.1", &["10.9.8.7, 198.51.100.7"]), "198.51.100.7");
+        assert_eq!(client(&["192.0.2.0/24"], "192.0.2.1", &["198.51.100.7, 192.0.2.9"]), "198.51.100.7");
+        assert_eq!(client(&["192.0.2.0/24"], "192.0.2.1", &["198.51.100.7", "192.0.2.9"]), "198.51.100.7");
+        assert_eq!(client(&["192.0.2.0/24"], "192.0.2.1", &["198.51.100.7, unknown"]), "192.0.2.1");
+        assert_eq!(client(&["192.0.2.0/24"], "::ffff:192.0.2.1", &["[2001:db8::7]:443"]), "2001:db8::7");
+    }
+}

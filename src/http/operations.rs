@@ -1,0 +1,37 @@
+//! What a platform asks of a server: is it alive, is it ready, what does it count.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+
+use crate::service::Service;
+
+/// Alive: this process answers.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: the database answers. A bucket's outage does not count, because it must not empty the load balancer.
+pub async fn readyz(State(service): State<Service>) -> Response {
+    match service.db.ping().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            tracing::warn!(error = %error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+        }
+    }
+}
+
+/// The metrics, in the OpenMetrics text format that Prometheus reads.
+pub async fn metrics(State(service): State<Service>) -> Response {
+    const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match service.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(error = %error, "metrics could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

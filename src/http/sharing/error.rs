@@ -1,0 +1,113 @@
+//! Errors of the sharing protocol: one line of JSON with `errorCode`, `message` and `requestId`.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use super::wire::to_line;
+use crate::{
+    domain::decision::Refusal,
+    http::middleware::Cause,
+    service::error::ServiceError,
+};
+
+/// How long a client should wait before it tries again after an outage, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// An error as a recipient sees it. The connectors retry every 5xx for minutes, so that a client's mistake never
+/// becomes one (Delta Sharing protocol, 1.0 and 3.3).
+#[derive(Debug)]
+pub struct Error {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    request_id: String,
+    cause: Option<ServiceError>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorBody<'a> {
+    error_code: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+}
+
+impl Error {
+    /// What a recipient is told of `error`.
+    pub fn new(error: ServiceError, request_id: &str) -> Self {
+        let (status, code) = classify(&error);
+        let message = match &error {
+            ServiceError::Denied { message, .. } | ServiceError::Unreadable { message, .. } => message.clone(),
+            ServiceError::Internal(_) => {
+                "the server failed to answer; try again, and tell the data provider the requestId".to_owned()
+            }
+            ServiceError::NotFound { kind, name } if name.is_empty() => {
+                format!("no such {kind}; query the table again or ask the data provider")
+            }
+            other => other.to_string(),
+        };
+        Self { status, code, message, request_id: request_id.to_owned(), cause: Some(error) }
+    }
+
+    /// An answer that HTTP itself asks for.
+    pub fn status(status: StatusCode, message: &str, request_id: &str) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => "RESOURCE_DOES_NOT_EXIST",
+            StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+            StatusCode::PAYLOAD_TOO_LARGE => "REQUEST_TOO_LARGE",
+            _ => "INVALID_PARAMETER_VALUE",
+        };
+        Self { status, code, message: message.to_owned(), request_id: request_id.to_owned(), cause: None }
+    }
+}
+
+fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
+    match error {
+        ServiceError::Denied { reason, .. } => match reason.refusal() {
+            Refusal::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, forbidden_code(reason.code())),
+            Refusal::NotFound => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
+        },
+        ServiceError::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        ServiceError::NotFound { .. } => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
+        ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
+        ServiceError::Parameter(_)
+        | ServiceError::Invalid(_)
+        | ServiceError::Conflict { .. }
+        | ServiceError::PreconditionFailed => (StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE"),
+        ServiceError::Malformed(_) => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),
+        ServiceError::Unsupported(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED_OPERATION"),
+        ServiceError::Unreadable { .. } => (StatusCode::BAD_REQUEST, "RESOURCE_DOES_NOT_EXIST"),
+        ServiceError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+        ServiceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
+    }
+}
+
+/// An agreement's end has a code of its own, because what to do about it differs.
+fn forbidden_code(reason: &'static str) -> &'static str {
+    if reason == "AGREEMENT_ENDED" { reason } else { "PERMISSION_DENIED" }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let body = ErrorBody { error_code: self.code, message: &self.message, request_id: &self.request_id };
+        let mut response = (self.status, to_line(&body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, super::JSON);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(Cause(Arc::new(cause)));
+        }
+        response
+    }
+}

@@ -1,0 +1,81 @@
+//! What every handler of the protocol needs from a request: who calls, and the path's names.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use axum::extract::{FromRequestParts, Path, Query};
+use http::{HeaderMap, header, request::Parts};
+
+use super::Error;
+use crate::{
+    domain::token::BearerToken,
+    http::middleware::{ClientAddress, RequestId},
+    service::{error::ServiceError, sharing::Caller},
+};
+
+/// The longest token and user agent that are looked at, in bytes.
+const MAX_HEADER: usize = 4096;
+/// How much of a user agent is kept, in characters.
+const KEPT_USER_AGENT: usize = 512;
+
+/// Who calls, with what the path and the query string say.
+#[derive(Debug)]
+pub struct CallerOf {
+    /// Who calls.
+    pub caller: Caller,
+    /// The names in the path, decoded.
+    pub names: HashMap<String, String>,
+    /// The query string's parameters; of a repeated one the last.
+    pub parameters: HashMap<String, String>,
+}
+
+impl CallerOf {
+    /// The name `key` of the path.
+    pub(super) fn name(&self, key: &str) -> String {
+        self.names.get(key).cloned().unwrap_or_default()
+    }
+
+    /// A query parameter; an empty one counts as absent.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// `error` in the protocol's manner.
+    pub(super) fn error(&self, error: ServiceError) -> Error {
+        Error::new(error, &self.caller.request_id)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for CallerOf {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let parameter = |message: &str| Error::new(ServiceError::Parameter(message.to_owned()), &request_id);
+        let Ok(Path(names)) = Path::<HashMap<String, String>>::from_request_parts(parts, state).await else {
+            return Err(parameter("the path is not valid percent-encoded UTF-8"));
+        };
+        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await else {
+            return Err(parameter("the query string is not valid percent-encoded UTF-8"));
+        };
+        Ok(Self { caller: caller(parts, request_id), names, parameters: pairs.into_iter().collect() })
+    }
+}
+
+/// Who calls, by the headers and by what the middleware found.
+pub fn caller(parts: &Parts, request_id: String) -> Caller {
+    let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
+    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    Caller {
+        token: bearer_token(&parts.headers),
+        address: address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        user_agent: user_agent.map(|text| text.chars().take(KEPT_USER_AGENT).collect()),
+        request_id,
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750, 2.1; the scheme's case does not matter, RFC 9110, 11.1).
+fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok().filter(|value| value.len() <= MAX_HEADER)?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| BearerToken::presented(token.trim()))
+}

@@ -1,0 +1,141 @@
+//! Listings: one line of JSON each (Delta Sharing protocol, 1.1).
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::header;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{CallerOf, Error, JSON, wire::to_line};
+use crate::{
+    domain::share::Share,
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::listing::{MAX_RESULTS, Page, PageRequest, TableItem},
+    },
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListBody<T> {
+    items: Vec<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShareBody {
+    name: String,
+    id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    display_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    properties: BTreeMap<String, String>,
+}
+
+impl From<Share> for ShareBody {
+    fn from(share: Share) -> Self {
+        Self {
+            name: share.name.to_string(),
+            id: share.id,
+            display_name: share.display_name,
+            comment: share.description,
+            properties: share.properties,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct GetShareBody {
+    share: ShareBody,
+}
+
+#[derive(Serialize)]
+struct SchemaBody {
+    name: String,
+    share: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TableBody {
+    name: String,
+    schema: String,
+    share: String,
+    share_id: Uuid,
+    id: Uuid,
+}
+
+impl From<TableItem> for TableBody {
+    fn from(item: TableItem) -> Self {
+        Self {
+            name: item.object.name.to_string(),
+            schema: item.object.schema.to_string(),
+            share: item.share.name.to_string(),
+            share_id: item.share.id,
+            id: item.object.id,
+        }
+    }
+}
+
+pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+    let page = page_request(&of)?;
+    let page = service.list_shares(&of.caller, &page).await.map_err(|error| of.error(error))?;
+    Ok(list(page, ShareBody::from))
+}
+
+pub(super) async fn get_share(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+    let share = service.get_share(&of.caller, &of.name("share")).await.map_err(|error| of.error(error))?;
+    Ok(json(&GetShareBody { share: share.into() }))
+}
+
+pub(super) async fn list_schemas(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+    let page = page_request(&of)?;
+    let page = service.list_schemas(&of.caller, &of.name("share"), &page).await.map_err(|error| of.error(error))?;
+    Ok(list(page, |schema| SchemaBody { name: schema.name, share: schema.share }))
+}
+
+pub(super) async fn list_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+    let (page, schema) = (page_request(&of)?, of.name("schema"));
+    let tables = service.list_tables(&of.caller, &of.name("share"), Some(&schema), &page).await;
+    Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
+}
+
+pub(super) async fn list_all_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
+    let page = page_request(&of)?;
+    let tables = service.list_tables(&of.caller, &of.name("share"), None, &page).await;
+    Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
+}
+
+fn page_request(of: &CallerOf) -> Result<PageRequest, Error> {
+    let parameter = |message: String| of.error(ServiceError::Parameter(message));
+    let max_results = match of.parameter("maxResults") {
+        None => MAX_RESULTS,
+        Some(text) => {
+            let number = text.parse::<i64>().map_err(|_| {
+                parameter("maxResults: expected a number but the string didn't have the appropriate format".to_owned())
+            })?;
+            u32::try_from(number).ok().filter(|number| *number <= MAX_RESULTS).ok_or_else(|| {
+                parameter(format!("Acceptable values of 'maxResults' are 0 to {MAX_RESULTS}, inclusive"))
+            })?
+        }
+    };
+    Ok(PageRequest { max_results, page_token: of.parameter("pageToken").map(str::to_owned) })
+}
+
+fn list<T, B: Serialize>(page: Page<T>, body: impl Fn(T) -> B) -> Response {
+    let items = page.items.into_iter().map(body).collect();
+    json(&ListBody { items, next_page_token: page.next_page_token })
+}
+
+fn json(body: &impl Serialize) -> Response {
+    ([(header::CONTENT_TYPE, JSON)], to_line(body)).into_response()
+}

@@ -1,0 +1,57 @@
+//! The Delta Sharing protocol, as recipients' connectors speak it.
+//!
+//! Lives here: paths, parameters, bodies, headers and lines. Never here: who may read what, or how files are found.
+
+mod capabilities;
+mod error;
+mod extract;
+mod listing;
+mod query;
+mod query_body;
+mod table;
+mod wire;
+
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::{get, head, post},
+};
+use http::HeaderValue;
+
+use crate::service::{Service, error::ServiceError};
+
+pub use self::{
+    error::Error,
+    extract::{CallerOf, caller},
+};
+
+/// The content type of single answers.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// The content type of answers of many lines.
+const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson; charset=utf-8");
+/// The response header that names a table's version.
+const TABLE_VERSION: &str = "delta-table-version";
+
+/// The protocol's routes, relative to its prefix.
+pub fn router() -> Router<Service> {
+    const TABLE: &str = "/shares/{share}/schemas/{schema}/tables/{table}";
+    Router::new()
+        .route("/shares", get(listing::list_shares))
+        .route("/shares/{share}", get(listing::get_share))
+        .route("/shares/{share}/schemas", get(listing::list_schemas))
+        .route("/shares/{share}/schemas/{schema}/tables", get(listing::list_tables))
+        .route("/shares/{share}/all-tables", get(listing::list_all_tables))
+        .route(TABLE, head(table::get_version))
+        .route(&format!("{TABLE}/version"), get(table::get_version))
+        .route(&format!("{TABLE}/metadata"), get(table::get_metadata))
+        .route(&format!("{TABLE}/query"), post(query::query_table))
+        .route(&format!("{TABLE}/changes"), get(not_yet))
+        .route(&format!("{TABLE}/queries/{{query_id}}"), post(not_yet))
+        .route(&format!("{TABLE}/temporary-table-credentials"), post(not_yet))
+}
+
+/// What the protocol has and this server has not; said plainly, so that nobody waits for it.
+async fn not_yet(CallerOf { caller, .. }: CallerOf) -> Response {
+    let message = "this server does not offer this; query the table instead";
+    Error::new(ServiceError::Unsupported(message.to_owned()), &caller.request_id).into_response()
+}

@@ -1,0 +1,221 @@
+//! The newest snapshots of all tables, held in memory and never older than the question.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use moka::future::Cache;
+use tokio::task::JoinError;
+
+use super::{
+    error::{LakeError, LogFault},
+    kernel::Loader,
+    log_store::{LogLimits, LogTip},
+    snapshot::Snapshot,
+    turnstile::Turnstile,
+};
+use crate::storage::TableLocation;
+
+/// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
+/// looked up from the beginning again.
+const REMEMBERED_TABLES: u64 = 100_000;
+
+/// The bounds of the lake.
+#[derive(Clone, Copy, Debug)]
+pub struct LakeSettings {
+    /// Memory for snapshots, in bytes. A snapshot larger than this is loaded for each use.
+    pub cache_bytes: u64,
+    /// The largest commit that is read, in bytes; a commit is parsed as a whole.
+    pub max_commit_bytes: u64,
+    /// The largest number of commits and checkpoints in one listing of a log.
+    pub max_log_entries: usize,
+    /// How many logs are read at once; others wait.
+    pub concurrent_loads: usize,
+}
+
+impl Default for LakeSettings {
+    fn default() -> Self {
+        let concurrent_loads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { cache_bytes: 1 << 30, max_commit_bytes: 1 << 29, max_log_entries: 1_000_000, concurrent_loads }
+    }
+}
+
+/// All tables. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Lake {
+    loader: Loader,
+    tables: Cache<String, Arc<Table>>,
+    snapshots: Cache<SnapshotKey, Arc<Snapshot>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SnapshotKey {
+    url: String,
+    /// Counts how often another table was found in the place of this one.
+    generation: u64,
+    version: u64,
+}
+
+type Answer<T> = Result<T, LakeError>;
+
+/// What is remembered of a table beyond its cached snapshots.
+#[derive(Debug, Default)]
+struct Table {
+    latest: Arc<Turnstile<Answer<Arc<Snapshot>>>>,
+    version: Arc<Turnstile<Answer<u64>>>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    generation: u64,
+    table_id: Option<String>,
+    tip: Option<LogTip>,
+    /// Found again as long as someone uses it, even where the cache had no room.
+    snapshot: Weak<Snapshot>,
+}
+
+impl Table {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lake {
+    /// An empty cache within `settings`.
+    pub fn new(settings: LakeSettings) -> Self {
+        // Weights are 32 bits; in kibibytes they reach far enough.
+        let weight = |_: &SnapshotKey, snapshot: &Arc<Snapshot>| {
+            u32::try_from(snapshot.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
+        };
+        let limits = LogLimits { commit_bytes: settings.max_commit_bytes, entries: settings.max_log_entries };
+        Self {
+            loader: Loader::new(limits, settings.concurrent_loads),
+            tables: Cache::new(REMEMBERED_TABLES),
+            snapshots: Cache::builder().max_capacity(settings.cache_bytes / 1024).weigher(weight).build(),
+        }
+    }
+
+    /// The newest version of a table; every commit that was finished before this call is in it.
+    ///
+    /// Costs one listing while nothing has changed. Callers who ask at the same time share it, and the load that may
+    /// follow.
+    pub async fn latest(&self, location: &TableLocation) -> Result<Arc<Snapshot>, LakeError> {
+        let table = self.table(location).await;
+        let look = {
+            let (lake, table, location) = (self.clone(), table.clone(), location.clone());
+            async move { lake.look(&table, &location).await }
+        };
+        table.latest.pass(look).await.map_err(|error| aborted(location, error))?
+    }
+
+    /// The number of the newest version; every commit that was finished before this call counts. Costs one listing.
+    pub async fn latest_version(&self, location: &TableLocation) -> Result<u64, LakeError> {
+        let table = self.table(location).await;
+        let look = {
+            let (lake, table, location) = (self.clone(), table.clone(), location.clone());
+            async move { lake.look_at_version(&table, &location).await }
+        };
+        table.version.pass(look).await.map_err(|error| aborted(location, error))?
+    }
+
+    /// One version of a table, of the table that is there now.
+    pub async fn at_version(&self, location: &TableLocation, version: u64) -> Result<Arc<Snapshot>, LakeError> {
+        let latest = self.latest(location).await?;
+        if version == latest.version {
+            return Ok(latest);
+        }
+        let newest = latest.version;
+        let gone = |source| LakeError::VersionNotFound { location: location.url().to_owned(), version, newest, source };
+        if version > newest {
+            return Err(gone(None));
+        }
+        let generation = self.table(location).await.memory().generation;
+        let key = SnapshotKey { url: location.url().to_owned(), generation, version };
+        let load = async { self.loader.load(location, Some(version)).await.map(Arc::new) };
+        self.snapshots.try_get_with(key, load).await.map_err(|error| match &*error {
+            // The newest version could be read, so this one's commits were cleaned away.
+            LakeError::CorruptLog { source, fault: LogFault::Gap | LogFault::MissingFile, .. } => gone(source.clone()),
+            LakeError::NotATable { .. } => gone(None),
+            other => other.clone(),
+        })
+    }
+
+    async fn table(&self, location: &TableLocation) -> Arc<Table> {
+        self.tables.get_with_by_ref(location.url(), async { Arc::default() }).await
+    }
+
+    async fn look_at_version(&self, table: &Table, location: &TableLocation) -> Answer<u64> {
+        let tip = table.memory().tip.clone();
+        let (mut newest, at_known) = self.loader.probe(location, tip.as_ref().map(|tip| tip.version)).await?;
+        if tip.is_some() && at_known != tip {
+            (newest, _) = self.loader.probe(location, None).await?;
+        }
+        newest.map(|tip| tip.version).ok_or_else(|| LakeError::NotATable { location: location.url().to_owned() })
+    }
+
+    async fn look(&self, table: &Table, location: &TableLocation) -> Answer<Arc<Snapshot>> {
+        let Some(known) = self.recall(table, location).await else {
+            return self.load(table, location).await;
+        };
+        let (newest, at_known) = self.loader.probe(location, Some(known.version)).await?;
+        if at_known.as_ref() != Some(&known.tip) {
+            tracing::info!(table.location = location.url(), table.version = known.version, "table was replaced");
+            table.memory().generation += 1;
+            return self.load(table, location).await;
+        }
+        if newest.is_none_or(|newest| newest.version <= known.version) {
+            return Ok(known);
+        }
+        match self.loader.advance(location, known).await {
+            Ok(Some(snapshot)) => Ok(self.keep(table, location, snapshot).await),
+            Ok(None) => self.load(table, location).await,
+            Err(error @ LakeError::Unavailable { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(table.location = location.url(), %error, "table could not be advanced; loading it anew");
+                self.load(table, location).await
+            }
+        }
+    }
+
+    async fn recall(&self, table: &Table, location: &TableLocation) -> Option<Arc<Snapshot>> {
+        let (key, in_use) = {
+            let memory = table.memory();
+            let version = memory.tip.as_ref()?.version;
+            let key = SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version };
+            (key, memory.snapshot.upgrade())
+        };
+        // Asking the cache counts as a use, so that the budget goes to the tables that are read.
+        self.snapshots.get(&key).await.or(in_use)
+    }
+
+    async fn load(&self, table: &Table, location: &TableLocation) -> Answer<Arc<Snapshot>> {
+        match self.loader.load(location, None).await {
+            Ok(snapshot) => Ok(self.keep(table, location, snapshot).await),
+            Err(error) => {
+                let mut memory = table.memory();
+                (memory.tip, memory.snapshot) = (None, Weak::new());
+                Err(error)
+            }
+        }
+    }
+
+    async fn keep(&self, table: &Table, location: &TableLocation, snapshot: Snapshot) -> Arc<Snapshot> {
+        let snapshot = Arc::new(snapshot);
+        let key = {
+            let mut memory = table.memory();
+            if memory.table_id.as_ref().is_some_and(|id| *id != snapshot.metadata.id) {
+                memory.generation += 1;
+            }
+            memory.table_id = Some(snapshot.metadata.id.clone());
+            memory.tip = Some(snapshot.tip.clone());
+            memory.snapshot = Arc::downgrade(&snapshot);
+            SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version: snapshot.version }
+        };
+        self.snapshots.insert(key, snapshot.clone()).await;
+        snapshot
+    }
+}
+
+/// A look ends early only when the server shuts down, or through a defect; the table is not to blame either way.
+fn aborted(location: &TableLocation, error: Arc<JoinError>) -> LakeError {
+    LakeError::Unavailable { location: location.url().to_owned(), source: error }
+}

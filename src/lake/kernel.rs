@@ -1,0 +1,536 @@
+//! Reading logs with the Delta kernel: a snapshot from nothing, or from the one before it.
+//!
+//! The kernel blocks, so all of this runs on blocking threads, a bounded number at once. Everything it reads comes
+//! through a [`LogStore`].
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    num::NonZero,
+    sync::{Arc, OnceLock},
+};
+
+use arrow::array::{AsArray, StructArray};
+use delta_kernel::{
+    DeltaResult, Engine, EvaluationHandler, FileDataReadResultIterator, FileMeta, JsonHandler, ParquetFooter,
+    ParquetHandler, PredicateRef, Snapshot as KernelSnapshot, SnapshotRef, StorageHandler,
+    engine::arrow_data::ArrowEngineData, engine_data::FilteredEngineData, scan::StatsOptions, schema::SchemaRef,
+};
+use delta_kernel_engine::{DefaultEngine, DefaultEngineBuilder, executor::TaskExecutor};
+use futures::{FutureExt, future::BoxFuture};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{runtime::Handle, sync::Semaphore};
+use url::Url;
+
+use super::{
+    error::{Cause, LakeError, LogFault},
+    files::{Dropped, Files, FilesBuilder},
+    log_store::{Failure, Hidden, LogLimits, LogStore, LogTip},
+    snapshot::{Column, Snapshot},
+};
+use crate::{
+    domain::delta::{Metadata, Protocol},
+    storage::TableLocation,
+};
+
+/// The table as the kernel sees it: the root of a store that holds nothing else.
+const ROOT: &str = "delta:///";
+
+/// The table property that, when false, leaves checkpoints without the text of statistics.
+const STATS_AS_JSON: &str = "delta.checkpoint.writeStatsAsJson";
+
+/// Reader features under which a log can be read and its files be listed correctly. Whether a client can read those
+/// files is another question.
+const READABLE_FEATURES: [&str; 11] = [
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    "typeWidening",
+    "typeWidening-preview",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+    "variantType",
+    "variantType-preview",
+    "variantShredding",
+    "variantShredding-preview",
+];
+
+/// Commits or checkpoint parts read ahead, and rows per batch: memory against round trips.
+const READ_AHEAD_FILES: usize = 16;
+const BATCH_ROWS: usize = 8 * 1024;
+
+/// Loads and advances snapshots.
+#[derive(Clone, Debug)]
+pub(super) struct Loader {
+    limits: LogLimits,
+    permits: Arc<Semaphore>,
+}
+
+impl Loader {
+    pub(super) fn new(limits: LogLimits, concurrent_loads: usize) -> Self {
+        Self { limits, permits: Arc::new(Semaphore::new(concurrent_loads.max(1))) }
+    }
+
+    /// The newest version there is, and what the file that proves `known` looks like now.
+    pub(super) async fn probe(
+        &self,
+        location: &TableLocation,
+        known: Option<u64>,
+    ) -> Result<(Option<LogTip>, Option<LogTip>), LakeError> {
+        let store = LogStore::new(location, self.limits, Hidden::default());
+        match store.probe(known).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(match store.failure() {
+                Some(Failure::Log(LogFault::MissingFile)) => not_a_table(location),
+                Some(Failure::Log(fault)) => corrupt(location, fault, Some(Arc::new(error))),
+                _ => unavailable(location, Arc::new(error)),
+            }),
+        }
+    }
+
+    /// Reads `version`, or the newest, from its checkpoint and commits.
+    pub(super) async fn load(&self, location: &TableLocation, version: Option<u64>) -> Result<Snapshot, LakeError> {
+        match self.load_with(location, version, Hidden::default()).await {
+            Err(LakeError::CorruptLog { .. } | LakeError::NotATable { .. }) => {
+                // The pointer to the last checkpoint may outlive what it points to; the log is then read without it.
+                let hidden = Hidden { hint: true, ..Hidden::default() };
+                self.load_with(location, version, hidden).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn load_with(
+        &self,
+        location: &TableLocation,
+        version: Option<u64>,
+        hidden: Hidden,
+    ) -> Result<Snapshot, LakeError> {
+        self.read(location, hidden, move |log| {
+            let mut builder = KernelSnapshot::builder_for(ROOT);
+            if let Some(version) = version {
+                builder = builder.at_version(version);
+            }
+            let kernel = builder.build(&log.engine)?;
+            // The kernel would take the commits that are left for the whole table.
+            if kernel.log_segment().checkpoint_version.is_none() && log.store.tip_at(0).is_none() {
+                return Err(Trouble::Log(LogFault::Gap, None));
+            }
+            let description = Description::of(&kernel)?;
+            let files = log.scan(&kernel, &description)?;
+            log.snapshot(kernel, description, files)
+        })
+        .await
+    }
+
+    /// Reads what was committed since `base`. Nothing where the files have to be listed anew: the table was replaced,
+    /// or is partitioned differently, or the commits in between are gone.
+    pub(super) async fn advance(
+        &self,
+        location: &TableLocation,
+        base: Arc<Snapshot>,
+    ) -> Result<Option<Snapshot>, LakeError> {
+        let hidden = Hidden { checkpoints_above: Some(base.version), ..Hidden::default() };
+        self.read(location, hidden, move |log| {
+            let kernel = KernelSnapshot::builder_from(base.kernel.clone()).build(&log.engine)?;
+            let description = Description::of(&kernel)?;
+            let is_same_table = description.metadata.id == base.metadata.id
+                && *description.partition_columns == *base.files.partition_columns();
+            if !is_same_table || kernel.version() <= base.version {
+                return Ok(None);
+            }
+            match log.scan_since(&kernel, &base)? {
+                Some(files) => log.snapshot(kernel, description, files).map(Some),
+                None => Ok(None),
+            }
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        location: &TableLocation,
+        hidden: Hidden,
+        read: impl FnOnce(&Log) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, LakeError> {
+        let store = Arc::new(LogStore::new(location, self.limits, hidden));
+        let _permit = self.permits.acquire().await;
+        let log = Log { engine: LogEngine::new(store.clone()), store: store.clone() };
+        let outcome = tokio::task::spawn_blocking(move || read(&log)).await;
+        let trouble = match outcome {
+            Ok(Ok(read)) => return Ok(read),
+            Ok(Err(trouble)) => trouble,
+            // The kernel panics on some logs that make no sense.
+            Err(error) if error.is_panic() => Trouble::Log(LogFault::Malformed, Some(Arc::new(error))),
+            Err(shutdown) => return Err(unavailable(location, Arc::new(shutdown))),
+        };
+        Err(match (store.failure(), trouble) {
+            (Some(Failure::Storage(source)), _) => unavailable(location, source),
+            (Some(Failure::Log(fault)), trouble) => corrupt(location, fault, trouble.into_source()),
+            (None, Trouble::Unsupported(features)) => {
+                LakeError::Unsupported { location: location.url().to_owned(), features }
+            }
+            (None, trouble) if store.saw_nothing() => {
+                tracing::debug!(error = ?trouble.into_source(), "no log found");
+                not_a_table(location)
+            }
+            (None, Trouble::Log(fault, source)) => corrupt(location, fault, source),
+            (None, Trouble::Kernel(delta_kernel::Error::MaxCatalogVersion(_))) => LakeError::Unsupported {
+                location: location.url().to_owned(),
+                features: vec!["catalogManaged".to_owned()],
+            },
+            (None, Trouble::Kernel(error)) => {
+                let fault = fault_of(&error);
+                corrupt(location, fault, Some(Arc::new(error)))
+            }
+        })
+    }
+}
+
+fn not_a_table(location: &TableLocation) -> LakeError {
+    LakeError::NotATable { location: location.url().to_owned() }
+}
+
+fn corrupt(location: &TableLocation, fault: LogFault, source: Option<Cause>) -> LakeError {
+    LakeError::CorruptLog { location: location.url().to_owned(), fault, source }
+}
+
+fn unavailable(location: &TableLocation, source: Cause) -> LakeError {
+    LakeError::Unavailable { location: location.url().to_owned(), source }
+}
+
+/// Why a read came to nothing, before it is known what the store has noted.
+enum Trouble {
+    Kernel(delta_kernel::Error),
+    Log(LogFault, Option<Cause>),
+    Unsupported(Vec<String>),
+}
+
+impl Trouble {
+    fn into_source(self) -> Option<Cause> {
+        match self {
+            Self::Kernel(error) => Some(Arc::new(error)),
+            Self::Log(_, source) => source,
+            Self::Unsupported(_) => None,
+        }
+    }
+}
+
+impl From<delta_kernel::Error> for Trouble {
+    fn from(error: delta_kernel::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<arrow::error::ArrowError> for Trouble {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::Log(LogFault::Malformed, Some(Arc::new(error)))
+    }
+}
+
+/// How the kernel, which has no error for it, says that files are missing from a log.
+const GAPS: [&str; 3] = ["contiguous", "LogSegment end version", "No files in log segment"];
+
+/// The kernel has no error of its own for most faults of a log; what it cannot say is called malformed.
+fn fault_of(error: &delta_kernel::Error) -> LogFault {
+    use delta_kernel::Error as Kernel;
+    match error {
+        Kernel::Backtraced { source, .. } => fault_of(source),
+        Kernel::FileNotFound(_) => LogFault::MissingFile,
+        Kernel::InvalidCheckpoint(_) => LogFault::Gap,
+        Kernel::Generic(message) if GAPS.iter().any(|gap| message.contains(gap)) => LogFault::Gap,
+        Kernel::Generic(message) if message.contains("artition column") => LogFault::Inconsistent,
+        Kernel::MissingMetadata | Kernel::MissingProtocol | Kernel::MissingMetadataAndProtocol => LogFault::Incomplete,
+        Kernel::InvalidProtocol(_)
+        | Kernel::InvalidColumnMappingMode(_)
+        | Kernel::Schema(_)
+        | Kernel::Unsupported(_) => LogFault::Inconsistent,
+        _ => LogFault::Malformed,
+    }
+}
+
+/// One read of one log.
+struct Log {
+    engine: LogEngine,
+    store: Arc<LogStore>,
+}
+
+impl Log {
+    fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
+        // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
+        // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
+        let stats = match description.metadata.configuration.get(STATS_AS_JSON) {
+            Some(value) if value.eq_ignore_ascii_case("false") => StatsOptions::all(),
+            _ => StatsOptions::json_only(),
+        };
+        let scan = kernel.clone().scan_builder().with_stats(stats).without_row_transforms().build()?;
+        let mut files = FilesBuilder::new(description.partition_columns.clone());
+        for batch in scan.scan_metadata(&self.engine)? {
+            let (adds, selection) = rows(batch?.scan_files)?;
+            files.push_batch(&adds, field(&adds, "fileConstantValues")?, is_selected(&selection))?;
+        }
+        Ok(files.finish())
+    }
+
+    fn scan_since(&self, kernel: &SnapshotRef, base: &Snapshot) -> Result<Option<Files>, Trouble> {
+        let Some(scan) = kernel.clone().incremental_scan_builder(base.version).build(&self.engine)? else {
+            return Ok(None);
+        };
+        let listing = scan.into_listing()?;
+        let mut dropped = Dropped::default();
+        for key in listing.summary.removes.iter().chain(&listing.summary.live_adds) {
+            dropped.insert(key.path(), key.dv_unique_id());
+        }
+        let mut files = FilesBuilder::from_base(&base.files, &dropped);
+        for batch in listing.add_files {
+            let (actions, selection) = rows(batch)?;
+            let adds = field(&actions, "add")?;
+            files.push_batch(adds, adds, is_selected(&selection))?;
+        }
+        Ok(Some(files.finish()))
+    }
+
+    fn snapshot(&self, kernel: SnapshotRef, description: Description, files: Files) -> Result<Snapshot, Trouble> {
+        let version = kernel.version();
+        let tip = self.store.tip_at(version).ok_or(Trouble::Log(LogFault::Gap, None))?;
+        let in_commit = kernel.get_in_commit_timestamp(&self.engine)?;
+        Ok(Snapshot {
+            version,
+            committed_at: in_commit.unwrap_or_else(|| tip.mark.modified_at.timestamp_millis()),
+            protocol: description.protocol,
+            metadata: description.metadata,
+            columns: description.columns,
+            size_bytes: files.iter().fold(0, |sum, file| sum.saturating_add(file.size)),
+            files,
+            rows: OnceLock::new(),
+            tip,
+            kernel,
+        })
+    }
+}
+
+fn rows(batch: FilteredEngineData) -> Result<(StructArray, Vec<bool>), Trouble> {
+    let (data, selection) = batch.into_parts();
+    Ok((StructArray::from(ArrowEngineData::try_from_engine_data(data)?.record_batch().clone()), selection))
+}
+
+/// Rows beyond a selection's end are selected, says the kernel.
+fn is_selected(selection: &[bool]) -> impl Fn(usize) -> bool + '_ {
+    |row| selection.get(row).copied().unwrap_or(true)
+}
+
+fn field<'a>(rows: &'a StructArray, name: &str) -> Result<&'a StructArray, Trouble> {
+    rows.column_by_name(name).and_then(|column| column.as_struct_opt()).ok_or(Trouble::Log(LogFault::Malformed, None))
+}
+
+/// What a log says about its table.
+struct Description {
+    protocol: Protocol,
+    metadata: Metadata,
+    columns: Vec<Column>,
+    /// Physical names.
+    partition_columns: Arc<[String]>,
+}
+
+/// The kernel's own actions, which it shows completely only in their serialised form.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProtocolAction {
+    min_reader_version: i32,
+    min_writer_version: i32,
+    reader_features: Option<Vec<String>>,
+    writer_features: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct MetadataAction {
+    id: String,
+    name: Option<String>,
+    description: Option<String>,
+    format: FormatOfFiles,
+    schema_string: String,
+    partition_columns: Vec<String>,
+    created_time: Option<i64>,
+    configuration: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct FormatOfFiles {
+    provider: String,
+    options: BTreeMap<String, String>,
+}
+
+fn spelled_out<T: DeserializeOwned>(action: &impl serde::Serialize) -> Result<T, Trouble> {
+    serde_json::to_value(action)
+        .and_then(serde_json::from_value)
+        .map_err(|error| Trouble::Log(LogFault::Malformed, Some(Arc::new(error))))
+}
+
+impl Description {
+    fn of(kernel: &SnapshotRef) -> Result<Self, Trouble> {
+        let configuration = kernel.table_configuration();
+        let protocol: ProtocolAction = spelled_out(configuration.protocol())?;
+        let protocol = Protocol {
+            min_reader_version: protocol.min_reader_version,
+            min_writer_version: protocol.min_writer_version,
+            reader_features: protocol.reader_features,
+            writer_features: protocol.writer_features,
+        };
+        check_readable(&protocol)?;
+        let metadata: MetadataAction = spelled_out(configuration.metadata())?;
+        let metadata = Metadata {
+            id: metadata.id,
+            name: metadata.name,
+            description: metadata.description,
+            format_provider: metadata.format.provider,
+            format_options: metadata.format.options,
+            schema_string: metadata.schema_string,
+            partition_columns: metadata.partition_columns,
+            configuration: metadata.configuration,
+            created_time: metadata.created_time,
+        };
+        let schema = kernel.schema();
+        let columns = schema
+            .fields()
+            .map(|field| Column {
+                name: field.name().clone(),
+                data_type: field.data_type().to_string(),
+                is_nullable: field.is_nullable(),
+                is_partition: metadata.partition_columns.contains(field.name()),
+            })
+            .collect();
+        let mode = configuration.column_mapping_mode();
+        let partition_columns = metadata
+            .partition_columns
+            .iter()
+            .map(|name| schema.field(name).map(|field| field.physical_name(mode).to_owned()))
+            .collect::<Option<_>>()
+            .ok_or(Trouble::Log(LogFault::Inconsistent, None))?;
+        Ok(Self { protocol, metadata, columns, partition_columns })
+    }
+}
+
+fn check_readable(protocol: &Protocol) -> Result<(), Trouble> {
+    if protocol.min_reader_version > 3 {
+        return Err(Trouble::Unsupported(vec![format!("minReaderVersion {}", protocol.min_reader_version)]));
+    }
+    let features = protocol.reader_features.iter().flatten();
+    let unreadable: Vec<_> =
+        features.filter(|feature| !READABLE_FEATURES.contains(&feature.as_str())).cloned().collect();
+    if unreadable.is_empty() { Ok(()) } else { Err(Trouble::Unsupported(unreadable)) }
+}
+
+/// The kernel's default engine, kept inside the log.
+struct LogEngine {
+    inner: DefaultEngine<BlockingThread>,
+    parquet: Arc<dyn ParquetHandler>,
+}
+
+impl LogEngine {
+    fn new(store: Arc<LogStore>) -> Self {
+        let positive = |number| NonZero::new(number).unwrap_or(NonZero::<usize>::MIN);
+        let inner = DefaultEngineBuilder::new(store.clone())
+            .with_task_executor(Arc::new(BlockingThread(Handle::current())))
+            .with_buffer_size(positive(READ_AHEAD_FILES))
+            .with_batch_size(positive(BATCH_ROWS))
+            .build();
+        let parquet = Arc::new(LogParquet { inner: inner.parquet_handler(), store });
+        Self { inner, parquet }
+    }
+}
+
+impl Engine for LogEngine {
+    fn evaluation_handler(&self) -> Arc<dyn EvaluationHandler> {
+        self.inner.evaluation_handler()
+    }
+    fn storage_handler(&self) -> Arc<dyn StorageHandler> {
+        self.inner.storage_handler()
+    }
+    fn json_handler(&self) -> Arc<dyn JsonHandler> {
+        self.inner.json_handler()
+    }
+    fn parquet_handler(&self) -> Arc<dyn ParquetHandler> {
+        self.parquet.clone()
+    }
+}
+
+/// Reads checkpoints and their sidecars. A log may name a sidecar by URL, and the kernel would fetch it from wherever
+/// that is; here it is refused.
+struct LogParquet {
+    inner: Arc<dyn ParquetHandler>,
+    store: Arc<LogStore>,
+}
+
+impl LogParquet {
+    fn check(&self, file: &FileMeta) -> DeltaResult<()> {
+        let url = &file.location;
+        let is_ours = url.as_str().starts_with(ROOT) && url.query().is_none() && url.path().starts_with("/_delta_log/");
+        if is_ours {
+            return Ok(());
+        }
+        self.store.fail(LogFault::OutsideLog);
+        Err(delta_kernel::Error::generic("a checkpoint refers to a file outside the log"))
+    }
+}
+
+impl ParquetHandler for LogParquet {
+    fn read_parquet_files(
+        &self,
+        files: &[FileMeta],
+        physical_schema: SchemaRef,
+        predicate: Option<PredicateRef>,
+    ) -> DeltaResult<FileDataReadResultIterator> {
+        files.iter().try_for_each(|file| self.check(file))?;
+        self.inner.read_parquet_files(files, physical_schema, predicate)
+    }
+
+    fn write_parquet_file(
+        &self,
+        _location: Url,
+        _data: delta_kernel::DeltaResultIteratorStatic<Box<dyn delta_kernel::EngineData>>,
+    ) -> DeltaResult<()> {
+        Err(delta_kernel::Error::Unsupported("the log is read-only".into()))
+    }
+
+    fn read_parquet_footer(&self, file: &FileMeta) -> DeltaResult<ParquetFooter> {
+        self.check(file)?;
+        self.inner.read_parquet_footer(file)
+    }
+}
+
+/// Waits for IO on the blocking thread that asks for it. The kernel is only ever called from such threads, so that no
+/// runtime worker is held up, whatever the flavour of the runtime.
+#[derive(Debug)]
+struct BlockingThread(Handle);
+
+impl TaskExecutor for BlockingThread {
+    type Guard<'a> = tokio::runtime::EnterGuard<'a>;
+
+    fn block_on<T>(&self, task: T) -> T::Output
+    where
+        T: Future + Send + 'static,
+        T::Output: Send + 'static,
+    {
+        self.0.block_on(task)
+    }
+
+    fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.spawn(task);
+    }
+
+    fn spawn_blocking<T, R>(&self, task: T) -> BoxFuture<'_, DeltaResult<R>>
+    where
+        T: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.0.spawn_blocking(task).map(|outcome| outcome.map_err(delta_kernel::Error::join_failure)).boxed()
+    }
+
+    fn enter(&self) -> Self::Guard<'_> {
+        self.0.enter()
+    }
+}

@@ -1,0 +1,281 @@
+//! The object store that the kernel sees: one table, read-only, bounded, and taking notes.
+//!
+//! Its root is the table's own root, so that nothing in a log can name an object outside of the table, and so that
+//! object names never pass through a URL. It remembers what the kernel's errors lose: the identity of each commit, and
+//! whether a failure was the storage's or the log's.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path, prefix::PrefixStore,
+};
+
+use super::error::LogFault;
+use crate::storage::TableLocation;
+
+const LOG: &str = "_delta_log";
+const HINT: &str = "_last_checkpoint";
+
+/// What identifies one stored commit: a different mark under the same name means that it was written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileMark {
+    pub(super) size: u64,
+    pub(super) modified_at: DateTime<Utc>,
+    e_tag: Option<String>,
+}
+
+impl From<&ObjectMeta> for FileMark {
+    fn from(meta: &ObjectMeta) -> Self {
+        Self { size: meta.size, modified_at: meta.last_modified, e_tag: meta.e_tag.clone() }
+    }
+}
+
+/// A version and the file that proves it: its commit or, where that was cleaned away, its checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogTip {
+    pub(super) version: u64,
+    pub(super) mark: FileMark,
+}
+
+/// The bounds on one read of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogLimits {
+    pub(super) commit_bytes: u64,
+    pub(super) entries: usize,
+}
+
+/// What went wrong underneath the kernel, in the first place.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    Storage(Arc<object_store::Error>),
+    Log(LogFault),
+}
+
+/// Which parts of a log to keep from the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hidden {
+    /// Checkpoints above this version: the kernel would start over from one, where a few commits are enough.
+    pub(super) checkpoints_above: Option<u64>,
+    /// The pointer to the last checkpoint, which is only a hint and may be wrong.
+    pub(super) hint: bool,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    commits: BTreeMap<u64, FileMark>,
+    checkpoints: BTreeMap<u64, FileMark>,
+    failure: Option<Failure>,
+}
+
+#[derive(Debug)]
+pub(super) struct LogStore {
+    table: PrefixStore<Arc<dyn ObjectStore>>,
+    limits: LogLimits,
+    hidden: Hidden,
+    notes: Arc<Mutex<Notes>>,
+}
+
+enum LogFile {
+    Commit(u64),
+    Checkpoint(u64),
+    Compaction,
+}
+
+impl LogFile {
+    /// What a listed object is, or nothing for what a read of the log has no use for. Checksum files are among those:
+    /// metadata comes from the log itself, never from a summary of it.
+    fn of(path: &Path) -> Option<Self> {
+        let mut parts = path.parts();
+        let (folder, name) = (parts.next()?, parts.next()?);
+        if folder.as_ref() != LOG || parts.next().is_some() {
+            return None;
+        }
+        let name = name.as_ref();
+        let digits = name.get(..20).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let version = digits.parse().ok()?;
+        match name.get(20..)? {
+            ".json" => Some(Self::Commit(version)),
+            rest if rest.ends_with(".compacted.json") => Some(Self::Compaction),
+            rest if rest.starts_with(".checkpoint.") => Some(Self::Checkpoint(version)),
+            _ => None,
+        }
+    }
+}
+
+impl LogStore {
+    pub(super) fn new(location: &TableLocation, limits: LogLimits, hidden: Hidden) -> Self {
+        let table = PrefixStore::new(location.store().clone(), location.path().clone());
+        Self { table, limits, hidden, notes: Arc::default() }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        lock(&self.notes)
+    }
+
+    /// The first failure that was noted, which is what all later ones follow from.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.notes().failure.clone()
+    }
+
+    pub(super) fn fail(&self, fault: LogFault) {
+        self.notes().failure.get_or_insert(Failure::Log(fault));
+    }
+
+    /// The file that proves `version`, if it was listed.
+    pub(super) fn tip_at(&self, version: u64) -> Option<LogTip> {
+        let notes = self.notes();
+        let mark = notes.commits.get(&version).or_else(|| notes.checkpoints.get(&version))?.clone();
+        Some(LogTip { version, mark })
+    }
+
+    /// Whether no commit and no checkpoint was listed.
+    pub(super) fn saw_nothing(&self) -> bool {
+        let notes = self.notes();
+        notes.commits.is_empty() && notes.checkpoints.is_empty()
+    }
+
+    fn newest(&self) -> Option<LogTip> {
+        let newest = {
+            let notes = self.notes();
+            notes.commits.keys().next_back().copied().max(notes.checkpoints.keys().next_back().copied())
+        };
+        self.tip_at(newest?)
+    }
+
+    /// Lists the log from `known` on, or all of it: the newest version there is, and what `known` looks like now.
+    pub(super) async fn probe(&self, known: Option<u64>) -> Result<(Option<LogTip>, Option<LogTip>)> {
+        let folder = Path::from(LOG);
+        // Every name that belongs to the version sorts after the version alone.
+        let offset = folder.clone().join(known.map_or_else(|| "0".to_owned(), |version| format!("{version:020}")));
+        self.table_list(Some(&folder), Some(&offset)).try_for_each(|_| future::ready(Ok(()))).await?;
+        Ok((self.newest(), known.and_then(|version| self.tip_at(version))))
+    }
+
+    fn table_list(&self, prefix: Option<&Path>, offset: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let listed = match offset {
+            Some(offset) => self.table.list_with_offset(prefix, offset),
+            None => self.table.list(prefix),
+        };
+        let (hidden, limit, notes) = (self.hidden, self.limits.entries, self.notes.clone());
+        // Local folders are listed in no order, and the kernel needs one.
+        let sorted = async move {
+            let mut entries = Vec::new();
+            let mut listed = listed;
+            while let Some(meta) = listed.try_next().await.inspect_err(|error| note_storage(&notes, error))? {
+                let Some(file) = LogFile::of(&meta.location) else { continue };
+                let mut notes = lock(&notes);
+                if entries.len() == limit {
+                    notes.failure.get_or_insert(Failure::Log(LogFault::TooManyEntries));
+                    return Err(refused("too many files in the log"));
+                }
+                match file {
+                    LogFile::Commit(version) => drop(notes.commits.insert(version, FileMark::from(&meta))),
+                    LogFile::Checkpoint(version) if hidden.checkpoints_above.is_some_and(|above| version > above) => {
+                        continue;
+                    }
+                    LogFile::Checkpoint(version) => drop(notes.checkpoints.insert(version, FileMark::from(&meta))),
+                    LogFile::Compaction => {}
+                }
+                entries.push(meta);
+            }
+            entries.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+            Ok(stream::iter(entries.into_iter().map(Ok)))
+        };
+        stream::once(sorted).try_flatten().boxed()
+    }
+}
+
+impl fmt::Display for LogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogStore({})", self.table)
+    }
+}
+
+fn lock(notes: &Mutex<Notes>) -> MutexGuard<'_, Notes> {
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused(reason: impl Into<Box<dyn Error + Send + Sync>>) -> object_store::Error {
+    object_store::Error::Generic { store: "log", source: reason.into() }
+}
+
+/// Object store errors cannot be cloned; the kernel gets the original, the notes its text.
+fn note_storage(notes: &Mutex<Notes>, error: &object_store::Error) {
+    let failure = match error {
+        object_store::Error::NotFound { .. } => Failure::Log(LogFault::MissingFile),
+        other => Failure::Storage(Arc::new(refused(other.to_string()))),
+    };
+    lock(notes).failure.get_or_insert(failure);
+}
+
+#[async_trait]
+impl ObjectStore for LogStore {
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let is_hint = location.filename() == Some(HINT);
+        if is_hint && self.hidden.hint {
+            return Err(object_store::Error::NotFound { path: location.to_string(), source: "hidden".into() });
+        }
+        let mut result = match self.table.get_opts(location, options).await {
+            Err(error @ object_store::Error::NotFound { .. }) if is_hint => return Err(error),
+            other => other.inspect_err(|error| note_storage(&self.notes, error))?,
+        };
+        // Commits are parsed as a whole; checkpoints are read row group by row group and need no bound.
+        if (is_hint || location.extension() == Some("json")) && result.meta.size > self.limits.commit_bytes {
+            self.fail(LogFault::TooLarge);
+            return Err(refused("commit over the size limit"));
+        }
+        if let GetResultPayload::Stream(body) = result.payload {
+            let notes = self.notes.clone();
+            let body = body.inspect_err(move |error| note_storage(&notes, error)).boxed();
+            result.payload = GetResultPayload::Stream(body);
+        }
+        Ok(result)
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.table.get_ranges(location, ranges).await.inspect_err(|error| note_storage(&self.notes, error))
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.table_list(prefix, None)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.table_list(prefix, Some(offset))
+    }
+
+    async fn list_with_delimiter(&self, _prefix: Option<&Path>) -> Result<ListResult> {
+        Err(object_store::Error::NotImplemented { operation: "list_with_delimiter".into(), implementer: "log".into() })
+    }
+
+    async fn put_opts(&self, _location: &Path, _payload: PutPayload, _options: PutOptions) -> Result<PutResult> {
+        Err(read_only("put"))
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(read_only("put_multipart"))
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        locations.map(|_| Err(read_only("delete"))).boxed()
+    }
+
+    async fn copy_opts(&self, _from: &Path, _to: &Path, _options: CopyOptions) -> Result<()> {
+        Err(read_only("copy"))
+    }
+}
+
+fn read_only(operation: &str) -> object_store::Error {
+    object_store::Error::NotImplemented { operation: operation.into(), implementer: "log (read-only)".into() }
+}

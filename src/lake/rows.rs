@@ -1,0 +1,33 @@
+//! How many rows a file holds, read from its statistics' text without building a tree of them.
+
+/// `numRecords` of one file's statistics (Delta protocol, "Per-file Statistics"); `None` where they do not say.
+pub(super) fn num_records(stats: &str) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Stats {
+        #[serde(rename = "numRecords")]
+        num_records: Option<u64>,
+    }
+    // Writers put `numRecords` first, so that the usual case reads a few bytes; anything else is parsed properly.
+    if let Some(rest) = stats.strip_prefix("{\"numRecords\":") {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 && matches!(rest.as_bytes().get(digits), Some(b',' | b'}')) {
+            return rest[..digits].parse().ok();
+        }
+    }
+    serde_json::from_str::<Stats>(stats).ok()?.num_records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::num_records;
+
+    #[test]
+    fn the_count_is_found_wherever_it_stands() {
+        assert_eq!(num_records(r#"{"numRecords":12,"minValues":{}}"#), Some(12));
+        assert_eq!(num_records(r#"{"numRecords":7}"#), Some(7));
+        assert_eq!(num_records(r#"{"minValues":{"numRecords":3},"numRecords": 5}"#), Some(5));
+        for without in ["", "{}", "null", r#"{"numRecords":-1}"#, r#"{"numRecords":1.5}"#, r#"{"numRecords":"9"}"#] {
+            assert_eq!(num_records(without), None, "{without}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One version of one table, as an immutable value.
+
+use std::{collections::BTreeSet, sync::OnceLock};
+
+use delta_kernel::SnapshotRef;
+
+use super::{files::Files, log_store::LogTip, rows::num_records};
+use crate::domain::delta::{Metadata, Protocol, required_features};
+
+/// One version of one table: what it is, and which files it consists of. Never changes; share it freely.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(super) version: u64,
+    pub(super) committed_at: i64,
+    pub(super) protocol: Protocol,
+    pub(super) metadata: Metadata,
+    pub(super) columns: Vec<Column>,
+    pub(super) files: Files,
+    pub(super) size_bytes: u64,
+    /// Counted when first asked for; see [`Snapshot::rows`].
+    pub(super) rows: OnceLock<Option<u64>>,
+    pub(super) tip: LogTip,
+    /// What the next version is advanced from.
+    pub(super) kernel: SnapshotRef,
+}
+
+/// A top-level column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The logical name.
+    pub name: String,
+    /// The type, in the notation of SQL engines (`long`, `decimal(10,2)`, `array<string>`).
+    pub data_type: String,
+    /// Whether the column may hold nulls.
+    pub is_nullable: bool,
+    /// Whether the table is partitioned by it.
+    pub is_partition: bool,
+}
+
+impl Snapshot {
+    /// The table version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// When the version was committed, in milliseconds since the epoch: the in-commit timestamp where the table keeps
+    /// one, else the time of the commit's file.
+    pub fn committed_at(&self) -> i64 {
+        self.committed_at
+    }
+
+    /// The `protocol` action in force.
+    pub fn protocol(&self) -> &Protocol {
+        &self.protocol
+    }
+
+    /// The `metaData` action in force.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Top-level columns, in the table's order.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The files that make up the table.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The sum of the files' sizes, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
+    pub fn rows(&self) -> Option<u64> {
+        *self.rows.get_or_init(|| {
+            self.files.iter().try_fold(0u64, |sum, file| {
+                let deleted = file.deletion_vector.map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
+                let live = file.stats.and_then(num_records)?.saturating_sub(deleted);
+                sum.checked_add(live)
+            })
+        })
+    }
+
+    /// The reader features without which this snapshot's files cannot be read correctly.
+    pub fn required_features(&self) -> BTreeSet<String> {
+        required_features(&self.protocol, &self.metadata, self.files.has_deletion_vectors())
+    }
+
+    /// Bytes of memory that the snapshot holds, including what it shares with other versions.
+    pub fn resident_bytes(&self) -> usize {
+        let properties: usize = self.metadata.configuration.iter().map(|(key, value)| key.len() + value.len()).sum();
+        // The schema is kept as text, as columns, and parsed several times over by the kernel.
+        size_of::<Self>()
+            + properties
+            + 8 * self.metadata.schema_string.len()
+            + self.kernel.estimated_owned_heap_size_bytes()
+            + self.files.resident_bytes()
+    }
+}

@@ -1,0 +1,110 @@
+//! One look at a time, shared by everyone who was already waiting when it began.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::task::JoinError;
+use tracing::Instrument;
+
+type Ticket<T> = Shared<BoxFuture<'static, Result<T, Arc<JoinError>>>>;
+
+/// Coalesces looks at something that changes, without ever answering from a look that began before the question.
+///
+/// A caller who arrives while a look is under way may know of a change that this look has missed, so it waits for the
+/// next one, together with everyone else who arrives until then. However many call, at most one look runs and one waits.
+#[derive(Debug)]
+pub(super) struct Turnstile<T> {
+    waiting: Mutex<Option<Ticket<T>>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl<T> Default for Turnstile<T> {
+    fn default() -> Self {
+        Self { waiting: Mutex::new(None), turn: tokio::sync::Mutex::new(()) }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Turnstile<T> {
+    /// Answers from a look that begins after this call. The look is a task of its own: it ends, and serves the others,
+    /// even if the caller goes away. Errors only if the look panicked or the runtime is shutting down.
+    pub(super) async fn pass<F>(self: &Arc<Self>, look: F) -> Result<T, Arc<JoinError>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let ticket = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.get_or_insert_with(|| self.clone().start(look)).clone()
+        };
+        ticket.await
+    }
+
+    fn start<F>(self: Arc<Self>, look: F) -> Ticket<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let task = tokio::spawn(
+            async move {
+                let _turn = self.turn.lock().await;
+                self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+                look.await
+            }
+            .in_current_span(),
+        );
+        task.map(|outcome| outcome.map_err(Arc::new)).boxed().shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_who_arrive_together_share_one_look() {
+        let turnstile = Arc::new(Turnstile::default());
+        let looks = Arc::new(AtomicUsize::new(0));
+        let callers = (0..50).map(|_| {
+            let looks = looks.clone();
+            turnstile.pass(async move { looks.fetch_add(1, Ordering::SeqCst) })
+        });
+        futures::future::join_all(callers).await;
+        assert_eq!(looks.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_never_gets_an_answer_older_than_its_question() {
+        let turnstile = Arc::new(Turnstile::default());
+        let value = Arc::new(AtomicUsize::new(1));
+        let (began, has_begun) = tokio::sync::oneshot::channel();
+        let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
+        let slow = {
+            let (turnstile, value) = (turnstile.clone(), value.clone());
+            tokio::spawn(async move {
+                let look = async move {
+                    let seen = value.load(Ordering::SeqCst);
+                    began.send(()).unwrap();
+                    may_go_on.await.unwrap();
+                    seen
+                };
+                turnstile.pass(look).await.unwrap()
+            })
+        };
+        has_begun.await.unwrap();
+        value.store(2, Ordering::SeqCst);
+        let mut late = {
+            let value = value.clone();
+            Box::pin(turnstile.pass(async move { value.load(Ordering::SeqCst) }))
+        };
+        assert!((&mut late).now_or_never().is_none());
+        go_on.send(()).unwrap();
+        assert_eq!(slow.await.unwrap(), 1);
+        assert_eq!(late.await.unwrap(), 2);
+    }
+}

@@ -1,0 +1,135 @@
+//! Fetching a file through the server: a sealed URL is opened, and everything is decided anew.
+//!
+//! A sealed URL proves only that the server once handed it out. Token, grant, object and path are looked up again on
+//! every request, so that a revocation kills it at once. Never here: byte ranges and headers.
+
+use chrono::{DateTime, Utc};
+use object_store::path::Path;
+use uuid::Uuid;
+
+use super::{
+    Caller,
+    attempt::{Attempt, Subject},
+};
+use crate::{
+    domain::{decision::Reason, seal::NotSealed},
+    service::{Service, error::ServiceError},
+    storage::Object,
+};
+
+/// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the
+/// Python client's delta reader looks for the path on its own disk (Delta Sharing protocol, 3.5).
+const DOWNLOADABLE: &str = "X-Databricks-Signature=weir";
+
+/// The reason code of a sealed URL past its end.
+const URL_EXPIRED: &str = "URL_EXPIRED";
+/// The reason code of a sealed URL whose object points elsewhere by now.
+const FILE_MOVED: &str = "FILE_MOVED";
+
+/// What a sealed file URL says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFile {
+    /// The token that it was handed out to.
+    pub token_id: Uuid,
+    /// The object that it was read through.
+    pub object_id: Uuid,
+    /// When it ends, in whole seconds.
+    pub expires_at: DateTime<Utc>,
+    /// The file's path in its store.
+    pub path: String,
+}
+
+impl SealedFile {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(40 + self.path.len());
+        for id in [self.token_id, self.object_id] {
+            bytes.extend_from_slice(id.as_bytes());
+        }
+        bytes.extend_from_slice(&self.expires_at.timestamp().to_be_bytes());
+        bytes.extend_from_slice(self.path.as_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (token_id, rest) = bytes.split_first_chunk::<16>()?;
+        let (object_id, rest) = rest.split_first_chunk::<16>()?;
+        let (expires_at, path) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            token_id: Uuid::from_bytes(*token_id),
+            object_id: Uuid::from_bytes(*object_id),
+            expires_at: DateTime::from_timestamp(i64::from_be_bytes(*expires_at), 0)?,
+            path: String::from_utf8(path.to_vec()).ok()?,
+        })
+    }
+}
+
+impl Service {
+    /// The URL of a file that comes through the server.
+    pub(super) fn file_url(&self, file: &SealedFile) -> String {
+        format!("{}/files/{}?{DOWNLOADABLE}", self.public_url, self.files.seal(&file.to_bytes(), b""))
+    }
+
+    /// Opens the file behind a sealed URL, if it may still be read. The first read of each URL is recorded; the ranges
+    /// read after it belong to the same disclosure, but are decided all the same.
+    pub async fn open_file(&self, caller: &Caller, sealed: &str) -> Result<Object, ServiceError> {
+        let file = self.open_seal(sealed)?;
+        let bearer = self.db.find_bearer_by_id(file.token_id).await?;
+        let found = self.db.find_object_by_id(file.object_id).await?;
+        let access = match (&bearer, &found) {
+            (Some(bearer), Some((share, ..))) => {
+                self.db.find_share_access(bearer.recipient.id, share.name.key()).await?
+            }
+            _ => None,
+        };
+        let mut attempt = Attempt::of(self, caller, "file.read", bearer);
+        let granted = attempt.decide_access(access.as_ref(), &Subject::file()).await?;
+        let Some((_, object, table)) = found else {
+            return Err(attempt.refuse(Reason::TableNotFound, Some(&Subject::file())).await);
+        };
+        attempt.name_object(&object);
+        attempt.event.url_expires_at = Some(file.expires_at);
+        attempt.event.delivery = Some("proxied");
+        if file.expires_at <= attempt.now {
+            let error = ServiceError::Expired("this URL has expired; query the table again".to_owned());
+            return Err(attempt.refuse_with(URL_EXPIRED, error).await);
+        }
+        let location = self.storages.locate(&table.location)?;
+        let path = Path::parse(&file.path).map_err(ServiceError::internal)?;
+        // The object may have been pointed to another table since; its files are not this URL's.
+        if !path.prefix_matches(location.path()) {
+            let error = ServiceError::Expired("the table has moved; query it again".to_owned());
+            return Err(attempt.refuse_with(FILE_MOVED, error).await);
+        }
+        let opened = location.open(&path).await?;
+        // Remembered only once it is recorded, so that no range can overtake the event.
+        if !self.first_reads.contains(sealed) {
+            attempt.event.files = Some(1);
+            attempt.event.bytes = Some(opened.size());
+            attempt.allow(&granted).await?;
+            self.first_reads.insert(sealed);
+        }
+        Ok(opened)
+    }
+
+    fn open_seal(&self, sealed: &str) -> Result<SealedFile, ServiceError> {
+        let opened = self.files.open(sealed, b"").and_then(|bytes| SealedFile::from_bytes(&bytes).ok_or(NotSealed));
+        opened.map_err(|_| ServiceError::NotFound { kind: "file", name: String::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_comes_back() {
+        let file = SealedFile {
+            token_id: Uuid::from_u128(1),
+            object_id: Uuid::from_u128(3),
+            expires_at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
+            path: "claims/plan=HMO/part-0.parquet".into(),
+        };
+        assert_eq!(SealedFile::from_bytes(&file.to_bytes()), Some(file));
+        assert_eq!(SealedFile::from_bytes(&[0; 30]), None);
+    }
+}

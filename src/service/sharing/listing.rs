@@ -1,0 +1,193 @@
+//! Listing what a recipient is granted: shares, schemas, tables.
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Caller,
+    attempt::{Attempt, Granted, Subject},
+};
+use crate::{
+    domain::{
+        decision::{Reason, in_scope},
+        grant::in_force,
+        name::name_key,
+        share::{Share, SharedObject},
+    },
+    service::{Service, error::ServiceError},
+};
+
+/// How many items a page has where the caller does not say (Delta Sharing protocol, 1.1), and the most there can be.
+pub const MAX_RESULTS: u32 = 500;
+/// How many shares are read at a time while looking for those that may be read now.
+const READ_AT_ONCE: u32 = 500;
+
+/// Which part of a listing is asked for.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// At most this many items; 0 asks only whether there are any.
+    pub max_results: u32,
+    /// Where the page before ended.
+    pub page_token: Option<String>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The items, in the order of their names' keys.
+    pub items: Vec<T>,
+    /// Asks for the next page; `None` on the last one.
+    pub next_page_token: Option<String>,
+}
+
+/// A schema of a share.
+#[derive(Clone, Debug)]
+pub struct SchemaItem {
+    /// The schema's name.
+    pub name: String,
+    /// The share's name, as it was created.
+    pub share: String,
+}
+
+/// A table of a share.
+#[derive(Clone, Debug)]
+pub struct TableItem {
+    /// The object, with its names as they were created.
+    pub object: SharedObject,
+    /// The share that it is in.
+    pub share: Share,
+}
+
+impl Service {
+    /// The shares that the caller may read now.
+    pub async fn list_shares(&self, caller: &Caller, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
+        let mut attempt = Attempt::begin(self, caller, "shares.list").await?;
+        let granted = attempt.decide_own().await?;
+        let recipient_id = granted.bearer.recipient.id;
+        let context = format!("sharing/shares/{recipient_id}");
+        let after = self.open_page(page, &context)?;
+        let rest = self.readable_shares(&granted, attempt.now, after, page).await?;
+        let page = self.cut_page(rest, page, &context, |share| share.name.key().to_owned());
+        attempt.allow(&granted).await?;
+        Ok(page)
+    }
+
+    /// Shares behind `after` that may be read at `now`, until there are more than the page holds.
+    async fn readable_shares(
+        &self,
+        granted: &Granted,
+        now: DateTime<Utc>,
+        mut after: Option<String>,
+        page: &PageRequest,
+    ) -> Result<Vec<Share>, ServiceError> {
+        let wanted = limit(page) as usize;
+        let mut shares = Vec::new();
+        while shares.len() < wanted {
+            let found = self.db.list_share_access(granted.bearer.recipient.id, after.as_deref(), READ_AT_ONCE).await?;
+            let Some(last) = found.last() else { break };
+            after = Some(last.share.name.key().to_owned());
+            let readable = found.into_iter().filter(|access| {
+                in_force(&access.grants, now).is_some() && in_scope(&granted.bearer.token, access.share.id)
+            });
+            shares.extend(readable.map(|access| access.share));
+        }
+        Ok(shares)
+    }
+
+    /// One share.
+    pub async fn get_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
+        let mut attempt = Attempt::begin(self, caller, "share.get").await?;
+        let granted = attempt.decide_share(share, &Subject::share(share)).await?;
+        let share = granted.share()?.clone();
+        attempt.allow(&granted).await?;
+        Ok(share)
+    }
+
+    /// The schemas of a share.
+    pub async fn list_schemas(
+        &self,
+        caller: &Caller,
+        share: &str,
+        page: &PageRequest,
+    ) -> Result<Page<SchemaItem>, ServiceError> {
+        let mut attempt = Attempt::begin(self, caller, "schemas.list").await?;
+        let granted = attempt.decide_share(share, &Subject::share(share)).await?;
+        let share = granted.share()?;
+        let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
+        let after = self.open_page(page, &context)?;
+        let rest = self.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
+        let page = self.cut_page(rest, page, &context, |schema| schema.key().to_owned());
+        let to_item = |schema: crate::domain::name::Name| SchemaItem {
+            name: schema.to_string(),
+            share: share.name.to_string(),
+        };
+        let page =
+            Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
+        attempt.allow(&granted).await?;
+        Ok(page)
+    }
+
+    /// The tables of one schema of a share, or of all its schemas.
+    pub async fn list_tables(
+        &self,
+        caller: &Caller,
+        share: &str,
+        schema: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<TableItem>, ServiceError> {
+        let mut attempt = Attempt::begin(self, caller, "tables.list").await?;
+        let granted = attempt.decide_share(share, &Subject::share(share)).await?;
+        let found = granted.share()?.clone();
+        let schema_key = schema.map(name_key);
+        let context = format!(
+            "sharing/tables/{}/{}/{}",
+            granted.bearer.recipient.id,
+            found.id,
+            schema_key.as_deref().unwrap_or("*/")
+        );
+        let after = self.open_page(page, &context)?;
+        let after = after.as_deref().and_then(|after| after.split_once('\u{0}'));
+        let objects = self.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
+        if let Some(schema) = schema
+            && objects.is_empty()
+            // A schema exists by the tables in it, and a page token proves that there were some.
+            && page.page_token.is_none()
+        {
+            return Err(attempt.refuse(Reason::SchemaNotFound, Some(&Subject::schema(share, schema))).await);
+        }
+        let page = self.cut_page(objects, page, &context, |(object, _)| {
+            format!("{}\u{0}{}", object.schema.key(), object.name.key())
+        });
+        let to_item = |(object, _)| TableItem { object, share: found.clone() };
+        let page =
+            Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
+        attempt.allow(&granted).await?;
+        Ok(page)
+    }
+
+    /// The key that the page before ended with.
+    fn open_page(&self, page: &PageRequest, context: &str) -> Result<Option<String>, ServiceError> {
+        let Some(token) = &page.page_token else { return Ok(None) };
+        let opened = self.pages.open(token, context.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        opened.map(Some).ok_or_else(|| {
+            ServiceError::Parameter("invalid 'nextPageToken'; start the listing again without pageToken".to_owned())
+        })
+    }
+
+    /// Cuts `rest`, which begins behind the page before, to one page.
+    fn cut_page<T>(&self, mut rest: Vec<T>, page: &PageRequest, context: &str, key: impl Fn(&T) -> String) -> Page<T> {
+        let wanted = usize::try_from(page.max_results).unwrap_or(usize::MAX);
+        let has_more = rest.len() > wanted;
+        rest.truncate(wanted);
+        // A page of nothing goes on where it began.
+        let next_page_token = has_more.then(|| match rest.last() {
+            Some(last) => self.pages.seal(key(last).as_bytes(), context.as_bytes()),
+            None => page.page_token.clone().unwrap_or_else(|| self.pages.seal(b"", context.as_bytes())),
+        });
+        Page { items: rest, next_page_token }
+    }
+}
+
+/// One more than the page holds, which tells whether there is another page.
+fn limit(page: &PageRequest) -> u32 {
+    page.max_results.saturating_add(1)
+}

@@ -1,0 +1,238 @@
+//! Logs that cannot be read are refused with what is wrong with them, in words that name no path.
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+use weir::lake::{Lake, LakeError, LakeSettings, LogFault};
+
+use crate::support::tables::{HandWrittenLog, add, checkpoint, location, metadata, protocol, protocol_with};
+
+async fn refusal_within(table: &Path, settings: LakeSettings) -> LakeError {
+    let error = Lake::new(settings).latest(&location(table)).await.unwrap_err();
+    let message = error.to_string();
+    assert!(!message.contains('/') && !message.contains(".json"), "{message}");
+    error
+}
+
+async fn fault(table: &Path) -> LogFault {
+    match refusal_within(table, LakeSettings::default()).await {
+        LakeError::CorruptLog { fault, .. } => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn unsupported(table: &Path) -> Vec<String> {
+    match refusal_within(table, LakeSettings::default()).await {
+        LakeError::Unsupported { features, .. } => features,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A table's log, in a folder that lives as long as the test.
+fn table() -> (TempDir, HandWrittenLog, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let log = HandWrittenLog::plain(&table);
+    (folder, log, table)
+}
+
+#[tokio::test]
+async fn a_folder_without_a_log_is_not_a_table() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let missing = refusal_within(&table, LakeSettings::default()).await;
+    assert!(matches!(missing, LakeError::NotATable { .. }), "{missing:?}");
+    fs::create_dir_all(table.join("_delta_log")).unwrap();
+    fs::write(table.join("part-0.parquet"), "PAR1").unwrap();
+    let empty = refusal_within(&table, LakeSettings::default()).await;
+    assert!(matches!(empty, LakeError::NotATable { .. }), "{empty:?}");
+    let version = Lake::new(LakeSettings::default()).latest_version(&location(&table)).await.unwrap_err();
+    assert!(matches!(version, LakeError::NotATable { .. }), "{version:?}");
+}
+
+#[tokio::test]
+async fn a_commit_that_is_not_json_is_malformed() {
+    for text in
+        ["{\"add\": {\"path\": \"a.parquet\", ", "not json\n", "\u{0}\u{1}\u{2}", "{\"add\": {\"size\": \"x\"}}\n"]
+    {
+        let (_folder, mut log, table) = table();
+        log.commit_text(text);
+        assert_eq!(fault(&table).await, LogFault::Malformed, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_negative_size_is_malformed() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[json!({"add": {
+        "path": "a.parquet", "partitionValues": {}, "size": -1, "modificationTime": 0, "dataChange": true,
+    }})]);
+    assert_eq!(fault(&table).await, LogFault::Malformed);
+}
+
+#[tokio::test]
+async fn a_missing_commit_is_a_gap() {
+    let (_folder, mut log, table) = table();
+    for number in 0..4 {
+        log.commit(&[add(&format!("{number}.parquet"), 1)]);
+    }
+    fs::remove_file(log.commit_path(2)).unwrap();
+    assert_eq!(fault(&table).await, LogFault::Gap);
+}
+
+#[tokio::test]
+async fn a_log_whose_beginning_is_missing_is_a_gap() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[protocol(1, 2), metadata("a-table", &[("id", "long")], &[]), add("a.parquet", 1)]);
+    fs::remove_file(log.commit_path(0)).unwrap();
+    assert_eq!(fault(&table).await, LogFault::Gap);
+}
+
+#[tokio::test]
+async fn a_log_without_metadata_or_protocol_is_incomplete() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    HandWrittenLog::create(&table, protocol(1, 2), add("a.parquet", 1));
+    assert_eq!(fault(&table).await, LogFault::Incomplete);
+    fs::remove_dir_all(&table).unwrap();
+    HandWrittenLog::create(&table, metadata("a-table", &[("id", "long")], &[]), add("a.parquet", 1));
+    assert_eq!(fault(&table).await, LogFault::Incomplete);
+}
+
+#[tokio::test]
+async fn a_partition_column_that_is_no_column_is_inconsistent() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    HandWrittenLog::create(&table, protocol(1, 2), metadata("a-table", &[("id", "long")], &["day"]));
+    assert_eq!(fault(&table).await, LogFault::Inconsistent);
+}
+
+#[tokio::test]
+async fn a_truncated_checkpoint_is_malformed() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[add("a.parquet", 1)]);
+    checkpoint(&table).await;
+    let file = log.log_folder().join(format!("{:020}.checkpoint.parquet", 1));
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    assert_eq!(fault(&table).await, LogFault::Malformed);
+}
+
+#[tokio::test]
+async fn a_pointer_to_a_checkpoint_that_is_not_there_is_ignored() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[add("a.parquet", 1)]);
+    for hint in ["{\"version\": 1, \"size\": 3}", "{\"version\": 900, \"size\": 3}", "nonsense"] {
+        fs::write(log.log_folder().join("_last_checkpoint"), hint).unwrap();
+        let snapshot = Lake::new(LakeSettings::default()).latest(&location(&table)).await.unwrap();
+        assert_eq!((snapshot.version(), snapshot.files().len()), (1, 1), "{hint}");
+    }
+}
+
+/// A table whose only checkpoint is of the second kind, with one sidecar of that name.
+fn table_with_sidecar(sidecar: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let protocol = protocol_with(&["v2Checkpoint"]);
+    let metadata = metadata("a-table", &[("id", "long")], &[]);
+    let log = HandWrittenLog::create(&table, protocol.clone(), metadata.clone());
+    let checkpoint = [
+        protocol,
+        metadata,
+        json!({"checkpointMetadata": {"version": 0}}),
+        json!({"sidecar": {"path": sidecar, "sizeInBytes": 100, "modificationTime": 0}}),
+    ];
+    let text: String = checkpoint.iter().map(|action| format!("{action}\n")).collect();
+    let name = format!("{:020}.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json", 0);
+    fs::write(log.log_folder().join(name), text).unwrap();
+    (folder, table)
+}
+
+#[tokio::test]
+async fn a_missing_sidecar_is_a_missing_file() {
+    let (_folder, table) = table_with_sidecar("3a0d65cd-4056-49b8-937b-95f9e3ee90e5.parquet");
+    assert_eq!(fault(&table).await, LogFault::MissingFile);
+}
+
+#[tokio::test]
+async fn a_sidecar_outside_the_log_is_refused() {
+    for sidecar in [
+        "https://127.0.0.1:1/x.parquet?X-Amz-Signature=1",
+        "../../part-0.parquet",
+        "../../../other/_delta_log/_sidecars/x.parquet",
+        "file:///etc/passwd",
+    ] {
+        let (_folder, table) = table_with_sidecar(sidecar);
+        assert_eq!(fault(&table).await, LogFault::OutsideLog, "{sidecar}");
+    }
+}
+
+#[tokio::test]
+async fn features_that_cannot_be_served_are_named() {
+    for (features, missing) in [
+        (["timestampNtz", "somethingNew"], "somethingNew"),
+        (["deletionVectors", "geospatial"], "geospatial"),
+        (["columnMapping", "catalogManaged"], "catalogManaged"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let table = folder.path().join("t");
+        HandWrittenLog::create(&table, protocol_with(&features), metadata("a-table", &[("id", "long")], &[]));
+        assert_eq!(unsupported(&table).await, [missing]);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_version_from_the_future_is_unsupported() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    HandWrittenLog::create(&table, protocol(4, 2), metadata("a-table", &[("id", "long")], &[]));
+    assert_eq!(unsupported(&table).await, ["minReaderVersion 4"]);
+}
+
+#[tokio::test]
+async fn a_commit_over_the_limit_is_not_read() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[add(&"a".repeat(5000), 1)]);
+    match refusal_within(&table, LakeSettings { max_commit_bytes: 4096, ..LakeSettings::default() }).await {
+        LakeError::CorruptLog { fault, .. } => assert_eq!(fault, LogFault::TooLarge),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_log_over_the_limit_is_not_listed() {
+    let (_folder, mut log, table) = table();
+    for number in 0..4 {
+        log.commit(&[add(&format!("{number}.parquet"), 1)]);
+    }
+    let lake = Lake::new(LakeSettings { max_log_entries: 3, ..LakeSettings::default() });
+    let location = location(&table);
+    for error in [lake.latest(&location).await.unwrap_err(), lake.latest_version(&location).await.unwrap_err()] {
+        assert!(matches!(error, LakeError::CorruptLog { fault: LogFault::TooManyEntries, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_cause_is_kept_for_the_operator() {
+    let (_folder, mut log, table) = table();
+    log.commit_text("not json\n");
+    let error = refusal_within(&table, LakeSettings::default()).await;
+    assert!(error.source().is_some(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_broken_commit_on_top_of_a_cached_version_is_refused_until_it_is_repaired() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[add("a.parquet", 1)]);
+    let (lake, location) = (Lake::new(LakeSettings::default()), location(&table));
+    lake.latest(&location).await.unwrap();
+    let broken = log.commit_text("not json\n");
+    assert!(matches!(lake.latest(&location).await, Err(LakeError::CorruptLog { .. })));
+    fs::write(log.commit_path(broken), format!("{}\n", add("b.parquet", 1))).unwrap();
+    assert_eq!(lake.latest(&location).await.unwrap().files().len(), 2);
+}

@@ -1,0 +1,167 @@
+//! A snapshot advanced commit by commit is the snapshot that a fresh load gives.
+
+use std::{collections::BTreeSet, path::Path};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use weir::lake::{FileRef, Lake, LakeSettings, Snapshot};
+
+use crate::support::tables::{HandWrittenLog, checkpoint, location, metadata, protocol_with};
+
+fn file(file: FileRef<'_>) -> String {
+    format!(
+        "{} {} {} {:?} {:?} {:?}",
+        file.path,
+        file.size,
+        file.modification_time,
+        file.stats,
+        file.partition_values().collect::<Vec<_>>(),
+        file.deletion_vector
+    )
+}
+
+fn files(snapshot: &Snapshot) -> BTreeSet<String> {
+    let files: BTreeSet<_> = snapshot.files().iter().map(file).collect();
+    assert_eq!(files.len(), snapshot.files().len());
+    for index in 0..snapshot.files().len() {
+        assert!(files.contains(&file(snapshot.files().get(index).unwrap())));
+    }
+    assert!(snapshot.files().get(snapshot.files().len()).is_none());
+    files
+}
+
+/// A table that a random sequence of commits is made to, and the files it should hold.
+struct Table {
+    log: HandWrittenLog,
+    random: StdRng,
+    next_file: u64,
+    /// The `add` actions in force.
+    live: Vec<Value>,
+}
+
+impl Table {
+    fn new(folder: &Path, seed: u64) -> Self {
+        let metadata = metadata("a-table", &[("id", "long"), ("day", "string")], &["day"]);
+        let log = HandWrittenLog::create(folder, protocol_with(&["deletionVectors"]), metadata);
+        Self { log, random: StdRng::seed_from_u64(seed), next_file: 0, live: Vec::new() }
+    }
+
+    fn new_add(&mut self) -> Value {
+        self.next_file += 1;
+        let day = match self.random.random_range(0..4) {
+            0 => Value::Null,
+            day => json!(format!("2026-01-0{day}")),
+        };
+        let mut add = json!({
+            "path": format!("day=x/part%20{}.parquet", self.next_file), "partitionValues": {"day": day},
+            "size": self.random.random_range(1..1_000_000), "modificationTime": self.next_file, "dataChange": true,
+        });
+        if self.random.random_bool(0.8) {
+            add["stats"] = json!(format!("{{\"numRecords\":{}}}", self.next_file));
+        }
+        add
+    }
+
+    fn take(&mut self) -> Option<Value> {
+        let index = self.random.random_range(0..self.live.len().max(1));
+        (index < self.live.len()).then(|| self.live.swap_remove(index))
+    }
+
+    fn remove_of(add: &Value) -> Value {
+        let mut remove = json!({"path": add["path"], "deletionTimestamp": 1, "dataChange": true});
+        if let Some(vector) = add.get("deletionVector") {
+            remove["deletionVector"] = vector.clone();
+        }
+        json!({"remove": remove})
+    }
+
+    /// One commit: appends, deletes, deletion vectors, re-adds and overwrites, each as random as the next.
+    fn commit(&mut self) {
+        let mut actions = Vec::new();
+        let mut added = Vec::new();
+        for _ in 0..self.random.random_range(1..6) {
+            match self.random.random_range(0..12) {
+                0..5 => added.push(self.new_add()),
+                5..7 => actions.extend(self.take().map(|add| Self::remove_of(&add))),
+                7..9 => {
+                    // Rows are deleted: the same file comes back with another deletion vector.
+                    let Some(add) = self.take() else { continue };
+                    actions.push(Self::remove_of(&add));
+                    let mut marked = add;
+                    let count = self.random.random_range(1..100);
+                    marked["deletionVector"] = json!({
+                        "storageType": "u", "pathOrInlineDv": "vBn[lx{q8@P<9BNH/isA", "offset": self.next_file + count,
+                        "sizeInBytes": 36, "cardinality": count,
+                    });
+                    self.next_file += 1000;
+                    added.push(marked);
+                }
+                9..11 => {
+                    // The same file is added again with other statistics and no remove.
+                    let Some(mut add) = self.take() else { continue };
+                    add["stats"] = json!("{\"numRecords\":77}");
+                    added.push(add);
+                }
+                _ => {
+                    actions.extend(self.live.drain(..).map(|add| Self::remove_of(&add)));
+                    added.push(self.new_add());
+                }
+            }
+        }
+        actions.extend(added.iter().map(|add| json!({"add": add})));
+        self.live.extend(added);
+        actions.push(json!({"commitInfo": {"timestamp": 1}}));
+        self.log.commit(&actions);
+    }
+}
+
+#[tokio::test]
+async fn advancing_equals_loading_over_random_commits() {
+    for seed in 0..3 {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("t");
+        let mut table = Table::new(&path, seed);
+        let (lake, location) = (Lake::new(LakeSettings::default()), location(&path));
+        lake.latest(&location).await.unwrap();
+        for round in 0..30 {
+            for _ in 0..table.random.random_range(1..4) {
+                table.commit();
+            }
+            if table.random.random_bool(0.2) {
+                checkpoint(&path).await;
+            }
+            let advanced = lake.latest(&location).await.unwrap();
+            let loaded = Lake::new(LakeSettings::default()).latest(&location).await.unwrap();
+            let context = format!("seed {seed}, round {round}");
+            assert_eq!(advanced.version(), loaded.version(), "{context}");
+            assert_eq!(files(&advanced), files(&loaded), "{context}");
+            assert_eq!(advanced.size_bytes(), loaded.size_bytes(), "{context}");
+            assert_eq!(advanced.metadata(), loaded.metadata(), "{context}");
+            assert_eq!(advanced.committed_at(), loaded.committed_at(), "{context}");
+            assert_eq!(advanced.required_features(), loaded.required_features(), "{context}");
+            let expected: BTreeSet<_> = table.live.iter().map(|add| add["path"].as_str().unwrap()).collect();
+            let found: BTreeSet<_> = advanced.files().iter().map(|file| file.path).collect();
+            assert_eq!(found, expected, "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn versions_that_were_handed_out_do_not_change() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t");
+    let mut table = Table::new(&path, 99);
+    let (lake, location) = (Lake::new(LakeSettings::default()), location(&path));
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        table.commit();
+        let snapshot = lake.latest(&location).await.unwrap();
+        held.push((files(&snapshot), snapshot));
+    }
+    for (files_then, snapshot) in &held {
+        assert_eq!(files(snapshot), *files_then);
+        let again = Lake::new(LakeSettings::default()).at_version(&location, snapshot.version()).await.unwrap();
+        assert_eq!(files(&again), *files_then);
+    }
+}

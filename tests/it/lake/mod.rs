@@ -1,0 +1,8 @@
+//! The lake: logs become snapshots, fresh on every call, and broken logs become errors that say what is wrong.
+
+mod columns;
+mod demo;
+mod faults;
+mod foreign_tables;
+mod freshness;
+mod increments;

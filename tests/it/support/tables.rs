@@ -1,0 +1,186 @@
+//! Delta tables for tests: real ones, written with deltalake, and logs written by hand where no writer would.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{Int64Array, RecordBatch, StringArray},
+    datatypes::{DataType, Field, Schema},
+};
+use deltalake::{
+    DeltaTable,
+    kernel::{DataType as DeltaType, PrimitiveType},
+    operations::create::CreateBuilder,
+    protocol::checkpoints::create_checkpoint,
+    writer::{DeltaWriter, RecordBatchWriter},
+};
+use object_store::{ObjectStore, local::LocalFileSystem};
+use serde_json::{Value, json};
+use url::Url;
+use weir::storage::TableLocation;
+
+/// The folder of tables nobody here wrote, from `WEIR_TEST_TABLES`. Where it is not set, the caller's test is skipped
+/// and says so, except in CI, where a silent skip would be a lie.
+pub fn foreign_tables() -> Option<PathBuf> {
+    let folder = std::env::var_os("WEIR_TEST_TABLES").map(PathBuf::from);
+    if folder.is_none() {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "WEIR_TEST_TABLES must be set in CI");
+        println!("skipped: WEIR_TEST_TABLES names no folder of tables");
+    }
+    folder
+}
+
+/// The folder as a location, in a local store that is rooted at its parent.
+pub fn location(table: &Path) -> TableLocation {
+    let parent = table.parent().expect("a table has a parent folder");
+    let store = LocalFileSystem::new_with_prefix(parent).expect("the parent folder exists");
+    location_in(Arc::new(store), table)
+}
+
+/// The folder as a location in `store`, which must be rooted at the folder's parent.
+pub fn location_in(store: Arc<dyn ObjectStore>, table: &Path) -> TableLocation {
+    let name = table.file_name().expect("a table has a name").to_str().expect("in UTF-8");
+    TableLocation::new(store, object_store::path::Path::parse(name).expect("that is a path"), folder_url(table))
+}
+
+fn folder_url(folder: &Path) -> String {
+    Url::from_file_path(folder).expect("the path is absolute").to_string()
+}
+
+/// Opens a table the way deltalake does.
+pub async fn open(folder: &Path) -> Result<DeltaTable, deltalake::DeltaTableError> {
+    deltalake::open_table(Url::from_directory_path(folder).expect("the path is absolute")).await
+}
+
+/// Creates a table `id long, name string` with one file of `rows` rows, ids counted from 0.
+pub async fn plain_table(folder: &Path, rows: i64) -> DeltaTable {
+    create(folder, &[]).await;
+    append(folder, 0, rows).await
+}
+
+/// Creates a table `id long, name string` that is partitioned by name, with two partitions.
+pub async fn partitioned_table(folder: &Path, rows: i64) -> DeltaTable {
+    create(folder, &["name"]).await;
+    append(folder, 0, rows).await
+}
+
+async fn create(folder: &Path, partition_columns: &[&str]) {
+    fs::create_dir_all(folder).expect("the folder can be made");
+    CreateBuilder::new()
+        .with_location(folder_url(folder))
+        .with_column("id", DeltaType::Primitive(PrimitiveType::Long), true, None)
+        .with_column("name", DeltaType::Primitive(PrimitiveType::String), true, None)
+        .with_partition_columns(partition_columns.iter().copied())
+        .await
+        .expect("the table can be created");
+}
+
+/// Appends `rows` rows to a table that was made here, ids counted from `first_id`, in one commit.
+pub async fn append(folder: &Path, first_id: i64, rows: i64) -> DeltaTable {
+    let mut table = open(folder).await.expect("the table is there");
+    let schema = Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]);
+    let ids = Int64Array::from_iter_values(first_id..first_id + rows);
+    let names =
+        StringArray::from_iter_values((first_id..first_id + rows).map(|id| if id % 2 == 0 { "even" } else { "odd" }));
+    let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(names)]).expect("columns fit");
+    let mut writer = RecordBatchWriter::for_table(&table).expect("the table can be written");
+    writer.write(batch).await.expect("the rows fit");
+    writer.flush_and_commit(&mut table).await.expect("the commit is accepted");
+    table
+}
+
+/// Writes a checkpoint of the newest version.
+pub async fn checkpoint(folder: &Path) {
+    let table = open(folder).await.expect("the table is there");
+    create_checkpoint(&table, None).await.expect("the checkpoint can be written");
+}
+
+/// A log written by hand: commits of whatever actions the test wants, with no data files behind them.
+#[derive(Debug)]
+pub struct HandWrittenLog {
+    folder: PathBuf,
+    next: u64,
+}
+
+impl HandWrittenLog {
+    /// A log whose commit 0 holds `protocol` and `metadata`.
+    pub fn create(folder: &Path, protocol: Value, metadata: Value) -> Self {
+        fs::create_dir_all(folder.join("_delta_log")).expect("the folder can be made");
+        let mut log = Self { folder: folder.to_owned(), next: 0 };
+        log.commit(&[protocol, metadata]);
+        log
+    }
+
+    /// A log of a table `id long` that anything can read.
+    pub fn plain(folder: &Path) -> Self {
+        Self::create(folder, protocol(1, 2), metadata("a-table", &[("id", "long")], &[]))
+    }
+
+    /// Writes the next commit and answers its version.
+    pub fn commit(&mut self, actions: &[Value]) -> u64 {
+        let text: String = actions.iter().map(|action| format!("{action}\n")).collect();
+        self.commit_text(&text)
+    }
+
+    /// Writes the next commit, whatever it says.
+    pub fn commit_text(&mut self, text: &str) -> u64 {
+        let version = self.next;
+        fs::write(self.commit_path(version), text).expect("the commit can be written");
+        self.next += 1;
+        version
+    }
+
+    /// Where the commit of `version` is kept.
+    pub fn commit_path(&self, version: u64) -> PathBuf {
+        self.log_folder().join(format!("{version:020}.json"))
+    }
+
+    /// The folder of the log.
+    pub fn log_folder(&self) -> PathBuf {
+        self.folder.join("_delta_log")
+    }
+}
+
+/// A `protocol` action without features.
+pub fn protocol(reader: i32, writer: i32) -> Value {
+    json!({"protocol": {"minReaderVersion": reader, "minWriterVersion": writer}})
+}
+
+/// A `protocol` action of reader version 3.
+pub fn protocol_with(features: &[&str]) -> Value {
+    json!({"protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
+    }})
+}
+
+/// A `metaData` action with nullable columns of primitive types.
+pub fn metadata(id: &str, columns: &[(&str, &str)], partition_columns: &[&str]) -> Value {
+    let fields: Vec<_> = columns
+        .iter()
+        .map(|(name, data_type)| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}}))
+        .collect();
+    json!({"metaData": {
+        "id": id,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": json!({"type": "struct", "fields": fields}).to_string(),
+        "partitionColumns": partition_columns,
+        "configuration": {},
+        "createdTime": 1_700_000_000_000_i64,
+    }})
+}
+
+/// An `add` action without partition values.
+pub fn add(path: &str, size: u64) -> Value {
+    json!({"add": {
+        "path": path, "partitionValues": {}, "size": size, "modificationTime": 1_700_000_000_000_i64,
+        "dataChange": true, "stats": "{\"numRecords\":1}",
+    }})
+}
+
+/// A `remove` action for a file without a deletion vector.
+pub fn remove(path: &str) -> Value {
+    json!({"remove": {"path": path, "deletionTimestamp": 1_700_000_000_000_i64, "dataChange": true}})
+}

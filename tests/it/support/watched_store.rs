@@ -1,0 +1,129 @@
+//! An object store that counts what it is asked for and can be told to fail: it stands where a cloud would.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result, path::Path,
+};
+
+/// Wraps a store; clones share the counts.
+#[derive(Clone, Debug)]
+pub struct WatchedStore {
+    inner: Arc<dyn ObjectStore>,
+    watch: Arc<Watch>,
+}
+
+#[derive(Debug, Default)]
+struct Watch {
+    listings: Mutex<usize>,
+    reads: Mutex<Vec<String>>,
+    is_down: AtomicBool,
+}
+
+impl WatchedStore {
+    /// Watches `inner`.
+    pub fn new(inner: impl ObjectStore) -> Self {
+        Self { inner: Arc::new(inner), watch: Arc::default() }
+    }
+
+    /// The number of listings so far.
+    pub fn listings(&self) -> usize {
+        *self.watch.listings.lock().unwrap()
+    }
+
+    /// The paths read so far, one for each request.
+    pub fn reads(&self) -> Vec<String> {
+        self.watch.reads.lock().unwrap().clone()
+    }
+
+    /// From now on, every request fails, or none does.
+    pub fn set_down(&self, is_down: bool) {
+        self.watch.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.watch.is_down.load(Ordering::SeqCst) {
+            return Err(object_store::Error::Generic { store: "watched", source: "secret-host is down".into() });
+        }
+        Ok(())
+    }
+
+    fn note_listing(&self) -> Result<()> {
+        *self.watch.listings.lock().unwrap() += 1;
+        self.check()
+    }
+
+    fn note_read(&self, location: &Path) -> Result<()> {
+        self.watch.reads.lock().unwrap().push(location.to_string());
+        self.check()
+    }
+}
+
+impl fmt::Display for WatchedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WatchedStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for WatchedStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.note_read(location)?;
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.note_read(location)?;
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.note_listing() {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        }
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.note_listing() {
+            Ok(()) => self.inner.list_with_offset(prefix, offset),
+            Err(error) => stream::once(async { Err(error) }).boxed(),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.note_listing()?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
