@@ -7,7 +7,6 @@ use std::{fs, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use object_store::{
-    ObjectStore,
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey as Key},
     path::Path,
 };
@@ -18,9 +17,12 @@ use super::{
     StorageError,
     bounded::{Bounded, client_options, retries},
     options::Options,
-    storages::UrlSigner,
+    storages::{Opened, UrlSigner},
     window,
 };
+
+/// More URLs than this in one answer would keep a core busy for a minute.
+pub(super) const MOST_URLS: usize = 50_000;
 
 /// The variable in which platforms name the credential's file.
 const ENVIRONMENT: &str = "GOOGLE_APPLICATION_CREDENTIALS";
@@ -40,7 +42,7 @@ pub(super) fn open(
     bucket: &str,
     options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Arc<dyn ObjectStore>, Option<UrlSigner>), Vec<StorageError>> {
+) -> Result<Opened, Vec<StorageError>> {
     let client_options = client_options().with_allow_http(false);
     let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client_options).with_retry(retries());
     if let Some(path) = environment(ENVIRONMENT) {
@@ -54,7 +56,7 @@ pub(super) fn open(
     let can_sign = has_private_key(&builder);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
     let signer = can_sign.then(|| UrlSigner::Gcs(GcsSigner { store: store.clone() }));
-    Ok((Arc::new(Bounded::new(store)), signer))
+    Ok(Opened { store: Arc::new(Bounded::new(store)), signer })
 }
 
 /// Whether the credential that object_store will choose is a service account's private key, for the host it signs for.

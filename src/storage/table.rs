@@ -62,6 +62,12 @@ impl TableLocation {
         self.storage.can_sign()
     }
 
+    /// Whether signing for `n_files` in one answer would cost too much, so that they are better delivered proxied: GCS
+    /// takes an RSA operation for every URL.
+    pub fn is_dear_to_sign(&self, n_files: usize) -> bool {
+        self.storage.is_dear_to_sign(n_files)
+    }
+
     /// The object that a path written in the table's log names: strictly under the table's own place after exactly one
     /// percent-decode, or [`StorageError::Escapes`].
     pub fn resolve(&self, log_path: &str) -> Result<Path, StorageError> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 pub use credentials::{Clock, S3Credentials};
 use object_store::{
-    ObjectStore,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
     path::Path,
 };
@@ -20,7 +19,7 @@ use super::{
     StorageError,
     bounded::{Bounded, client_options, retries},
     options::Options,
-    storages::UrlSigner,
+    storages::{Opened, UrlSigner},
     window,
 };
 
@@ -48,7 +47,7 @@ pub(super) fn open(
     bucket: &str,
     options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Arc<dyn ObjectStore>, Option<UrlSigner>), Vec<StorageError>> {
+) -> Result<Opened, Vec<StorageError>> {
     let keys =
         || options.values.iter().filter_map(|(name, value)| Some((name.parse::<AmazonS3ConfigKey>().ok()?, value)));
     let mut builder = AmazonS3Builder::new().with_client_options(client_options()).with_retry(retries());
@@ -77,7 +76,7 @@ pub(super) fn open(
     let builder = builder.with_credentials(Arc::clone(&credentials) as _);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
     let signer = (!is_unsigned && !has_customer_key).then(|| S3Signer { store: store.clone(), credentials });
-    Ok((Arc::new(Bounded::new(store)), signer.map(UrlSigner::S3)))
+    Ok(Opened { store: Arc::new(Bounded::new(store)), signer: signer.map(UrlSigner::S3) })
 }
 
 /// How object_store reads a flag.
