@@ -1,1 +1,178 @@
-//! (being written)
+//! Builds everything from the settings and hands it down; the only place that knows every module.
+//!
+//! Never here: a rule of the product.
+
+use std::{collections::BTreeSet, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    config::{DatabaseKind, Settings, keys::load_keys},
+    domain::seal::{Purpose, RootKey, Sealer},
+    http::{
+        Faces,
+        admin::Admin,
+        listen::{Listener, Listeners},
+        middleware::{Limits, Proxies, RequestLayer},
+    },
+    lake::{Lake, LakeSettings},
+    service::{Service, clock::Clock, first_reads::FirstReads, operators::Operators, trail::Trail},
+    storage::Storages,
+    store::{Db, ServerLock, StoreError},
+    telemetry::Metrics,
+};
+
+/// A server that is built and has its sockets, and does not serve yet.
+#[derive(Debug)]
+pub struct App {
+    /// The use cases, for commands that also act themselves.
+    pub service: Service,
+    listeners: Listeners,
+    grace: Duration,
+    /// Held as long as the server lives.
+    _lock: ServerLock,
+}
+
+/// Whether pending migrations are applied on start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migrate {
+    /// On SQLite only, where nobody else can be in the way.
+    IfEmbedded,
+    /// On every database.
+    Always,
+}
+
+impl App {
+    /// Builds the server: keys, database, storages, lake, trail, listeners. `config_file` is kept out of storages'
+    /// reach, with the keys and the database.
+    pub async fn build(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let kind = settings.database.kind().context("database.url is neither sqlite:// nor postgres://")?;
+        let keys = load_keys(&settings.secrets, kind)?;
+        let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
+        let lock = db.lock_server()?;
+        check_keys(&db, &keys, &clock).await?;
+
+        let storages = Storages::open(&settings.storage, &guarded(settings, config_file)).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the storages cannot be opened:\n{}", problems.join("\n"))
+        })?;
+        let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
+        let lake = Lake::new(LakeSettings {
+            cache_bytes: settings.lake.cache_bytes,
+            max_commit_bytes: settings.lake.max_commit_bytes,
+            ..LakeSettings::default()
+        });
+        let service = Service {
+            trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics)),
+            db,
+            lake,
+            storages: Arc::new(storages),
+            pages: Sealer::new(&keys, Purpose::PageToken),
+            files: Sealer::new(&keys, Purpose::FileUrl),
+            first_reads: Arc::new(FirstReads::default()),
+            settings: Arc::new(settings.sharing.clone()),
+            public_url: settings.server.public_url.trim_end_matches('/').into(),
+            clock,
+            metrics,
+        };
+        let listeners = Listeners::bind(listeners(settings, &faces(settings, &service)))?;
+        let grace = Duration::from_secs(settings.server.shutdown_grace_seconds);
+        Ok(Self { service, listeners, grace, _lock: lock })
+    }
+
+    /// Where the server will answer.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// Serves until `stop`, and lets running answers finish.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let outcome = self.listeners.serve(stop, self.grace).await;
+        // What the last answers have to say is written before the database goes.
+        self.service.trail.finish().await;
+        self.service.db.close().await;
+        Ok(outcome?)
+    }
+}
+
+/// Opens the database, migrated or not.
+pub async fn connect(settings: &Settings, migrate: bool) -> anyhow::Result<Db> {
+    let db = Db::connect(settings.database.url.expose(), settings.database.max_connections).await?;
+    match db.check_schema().await {
+        Ok(()) => {}
+        Err(StoreError::PendingMigrations { .. }) if migrate => migrate_database(settings).await?,
+        Err(error @ StoreError::PendingMigrations { .. }) => bail!("{error}, or start with `weir serve --migrate`"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(db)
+}
+
+/// Applies pending migrations, as the owner role where one is configured.
+pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
+    let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
+    let owner = Db::connect(url.expose(), 1).await?;
+    owner.migrate().await?;
+    owner.close().await;
+    Ok(())
+}
+
+/// Refuses a replica whose keys cannot open what others sealed.
+async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<()> {
+    let own: BTreeSet<String> = keys.iter().map(RootKey::fingerprint).collect();
+    let known = db.list_key_fingerprints().await?;
+    if !known.is_empty() && !known.iter().any(|fingerprint| own.contains(fingerprint)) {
+        bail!(
+            "none of secrets.key_files is a key that this database's servers use (fingerprints {}); give this server \
+             the same key file",
+            known.join(", ")
+        );
+    }
+    let Some(active) = keys.first().map(RootKey::fingerprint) else {
+        bail!("secrets.key_files names no key; name at least one file of 32 random bytes");
+    };
+    if !known.contains(&active) {
+        let mut tx = db.begin().await?;
+        tx.remember_key_fingerprint(&active, clock.now()).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// The files that no table may reach.
+fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
+    let tls = settings.server.tls().map(|tls| tls.key_file);
+    let database = settings.database.sqlite_file();
+    settings.secrets.key_files.iter().cloned().chain(config_file).chain(database).chain(tls).collect()
+}
+
+fn faces(settings: &Settings, service: &Service) -> Faces {
+    let server = &settings.server;
+    let proxies = Proxies(server.trusted_proxies.iter().map(|network| network.0).collect());
+    Faces {
+        service: service.clone(),
+        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
+        limits: Limits::new(
+            usize::try_from(server.max_concurrent_requests).unwrap_or(usize::MAX),
+            Duration::from_secs(server.request_timeout_seconds),
+        ),
+        max_body_bytes: usize::try_from(server.max_body_bytes).unwrap_or(usize::MAX),
+        prefix: settings.sharing.prefix.clone(),
+        admin: Admin {
+            service: service.clone(),
+            operators: Operators::new(settings.bootstrap_token.as_ref()),
+            endpoint: format!("{}{}", service.public_url, settings.sharing.prefix),
+        },
+    }
+}
+
+fn listeners(settings: &Settings, faces: &Faces) -> Vec<Listener> {
+    let server = &settings.server;
+    match server.admin_listen {
+        None => vec![Listener { addr: server.listen, router: faces.all(), tls: server.tls() }],
+        Some(admin) => vec![
+            Listener { addr: server.listen, router: faces.sharing_only(), tls: server.tls() },
+            Listener { addr: admin, router: faces.admin_only(), tls: server.tls() },
+        ],
+    }
+}

@@ -1,6 +1,95 @@
 //! The command line: the clap tree, one file per command. Never holds a rule of its own.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy. An error is one line that says what to do next;
+//! a configuration with several problems has a line for each.
+
+mod config;
+mod demo;
+mod health;
+mod migrate;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{Settings, Sources};
+
+/// Weir shares Delta tables by the Delta Sharing protocol: every access decided, limited in time, revocable, recorded.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a small insurer's lake, shares it with a recipient, and serves it
+    Demo(demo::Arguments),
+    /// Serves
+    Serve(serve::Arguments),
+    /// Applies pending database migrations
+    Migrate(ConfigFile),
+    /// Checks or prints the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Asks a running server whether it is alive; for container health checks
+    Health(health::Arguments),
+    /// Prints a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which configuration file.
+#[derive(Clone, Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file; every key and its default are in `weir config show`
+    #[arg(long, env = "WEIR_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> anyhow::Result<Settings> {
+        // Only what concerns Weir is looked at; a variable that is no Unicode is none of it.
+        let ours =
+            std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+        let env = ours.filter(|(key, _)| key.starts_with("WEIR_")).collect();
+        Ok(Settings::load(Sources { file: self.config.clone(), env })?)
+    }
+}
 
 /// Parses the command line, runs the command, and answers its exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    // Wrong usage ends here with exit code 2.
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(arguments) => block_on(demo::run(arguments)),
+        Command::Serve(arguments) => block_on(serve::run(arguments)),
+        Command::Migrate(file) => block_on(migrate::run(file)),
+        Command::Config(command) => config::run(command),
+        Command::Health(arguments) => block_on(health::run(arguments)),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("the async runtime cannot be started")?.block_on(command)
 }

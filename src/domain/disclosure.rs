@@ -127,7 +127,10 @@ mod tests {
         ];
         let configuration = configuration.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let shown = delta_configuration(&configuration);
-        assert_eq!(shown.keys().copied().collect::<Vec<_>>(), ["delta.columnMapping.mode", "delta.enableChangeDataFeed"]);
+        assert_eq!(
+            shown.keys().copied().collect::<Vec<_>>(),
+            ["delta.columnMapping.mode", "delta.enableChangeDataFeed"]
+        );
         assert!(parquet_configuration(&configuration, false).is_empty());
         assert_eq!(parquet_configuration(&configuration, true).len(), 1);
     }

@@ -126,7 +126,9 @@ mod tests {
             assert_eq!(part(unsatisfiable, 10), Part::Unsatisfiable, "{unsatisfiable}");
         }
         assert_eq!(part("bytes=-1", 0), Part::Unsatisfiable);
-        for ignored in ["bytes=3-1", "bytes=a-b", "bytes=0-1,3-4", "rows=0-1", "bytes", "bytes=-", "bytes=0-18446744073709551616"] {
+        for ignored in
+            ["bytes=3-1", "bytes=a-b", "bytes=0-1,3-4", "rows=0-1", "bytes", "bytes=-", "bytes=0-18446744073709551616"]
+        {
             assert_eq!(part(ignored, 10), Part::Whole, "{ignored}");
         }
     }

@@ -35,38 +35,44 @@ pub struct Faces {
 impl Faces {
     /// Everything on one listener.
     pub fn all(&self) -> Router {
-        self.finish(self.sharing_routes().merge(self.admin_routes()).merge(Self::health_routes()))
+        self.finish(self.sharing_routes().merge(self.admin_routes()))
     }
 
     /// What recipients use.
     pub fn sharing_only(&self) -> Router {
-        self.finish(self.sharing_routes().merge(Self::health_routes()))
+        self.finish(self.sharing_routes())
     }
 
     /// What operators and monitoring use.
     pub fn admin_only(&self) -> Router {
-        self.finish(self.admin_routes().merge(Self::health_routes()))
+        self.finish(self.admin_routes())
     }
 
-    fn sharing_routes(&self) -> Router<Service> {
-        Router::new().nest(&self.prefix, sharing::router()).route("/files/{sealed}", get(files::get_file))
+    fn sharing_routes(&self) -> Router {
+        Router::new()
+            .nest(&self.prefix, sharing::router())
+            .route("/files/{sealed}", get(files::get_file))
+            .with_state(self.service.clone())
     }
 
-    fn admin_routes(&self) -> Router<Service> {
-        Router::new().merge(admin::router(&self.admin)).route("/metrics", get(operations::metrics))
+    fn admin_routes(&self) -> Router {
+        let metrics = Router::new().route("/metrics", get(operations::metrics)).with_state(self.service.clone());
+        let (api, _document) = admin::router(self.admin.clone());
+        api.merge(metrics)
     }
 
-    fn health_routes() -> Router<Service> {
-        Router::new().route("/healthz", get(operations::healthz)).route("/readyz", get(operations::readyz))
-    }
-
-    fn finish(&self, router: Router<Service>) -> Router {
+    /// What every listener answers, and what surrounds every request.
+    fn finish(&self, router: Router) -> Router {
+        let health = Router::new()
+            .route("/healthz", get(operations::healthz))
+            .route("/readyz", get(operations::readyz))
+            .with_state(self.service.clone());
         router
+            .merge(health)
             .method_not_allowed_fallback(fault::method_not_allowed)
             .fallback(fault::not_found)
             .layer(DefaultBodyLimit::max(self.max_body_bytes))
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
             .layer(from_fn_with_state(self.requests.clone(), middleware::follow))
-            .with_state(self.service.clone())
     }
 }

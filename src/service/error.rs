@@ -110,7 +110,7 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Stale => Self::PreconditionFailed,
-            StoreError::Conflict(constraint) => Self::conflict(constraint.message()),
+            StoreError::Conflict(constraint) => Self::conflict(constraint.to_string()),
             StoreError::Unavailable(_) | StoreError::Contended(_) => {
                 Self::Unavailable { what: "the database", source: error.into() }
             }

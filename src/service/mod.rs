@@ -6,12 +6,15 @@
 pub mod clock;
 pub mod error;
 pub mod first_reads;
+pub mod operators;
 pub mod sharing;
 pub mod trail;
 
 use std::sync::Arc;
 
-use crate::{config::SharingSettings, domain::seal::Sealer, lake::Lake, storage::Storages, store::Db, telemetry::Metrics};
+use crate::{
+    config::SharingSettings, domain::seal::Sealer, lake::Lake, storage::Storages, store::Db, telemetry::Metrics,
+};
 
 use self::{clock::Clock, first_reads::FirstReads, trail::Trail};
 

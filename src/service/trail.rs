@@ -13,6 +13,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{clock::Clock, error::ServiceError};
@@ -47,6 +48,8 @@ pub struct Standing {
 #[derive(Clone, Debug)]
 pub struct Trail {
     queue: mpsc::Sender<Entry>,
+    /// Events that nobody waits for, so that the last ones are not lost when the server stops.
+    later: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -72,7 +75,7 @@ impl Trail {
     pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(write_all(db, clock, metrics, entries));
-        Self { queue }
+        Self { queue, later: TaskTracker::new() }
     }
 
     /// Writes `event`, and answers once it is durable.
@@ -84,6 +87,22 @@ impl Trail {
     /// answers its reason: nothing may be given out then.
     pub async fn record_allowed(&self, event: Event, standing: Standing) -> Result<Result<(), Reason>, ServiceError> {
         self.submit(event, Some(standing)).await
+    }
+
+    /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on.
+    pub fn record_later(&self, event: Event) {
+        let trail = self.clone();
+        self.later.spawn(async move {
+            if let Err(error) = trail.record(event).await {
+                tracing::error!(error = %error, "an event that tells of an answer's end could not be recorded");
+            }
+        });
+    }
+
+    /// Waits until everything that was to be recorded later is.
+    pub async fn finish(&self) {
+        self.later.close();
+        self.later.wait().await;
     }
 
     async fn submit(&self, event: Event, standing: Option<Standing>) -> Result<Result<(), Reason>, ServiceError> {

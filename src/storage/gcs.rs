@@ -21,9 +21,6 @@ use super::{
     window,
 };
 
-/// More URLs than this in one answer would keep a core busy for a minute.
-pub(super) const MOST_URLS: usize = 50_000;
-
 /// The variable in which platforms name the credential's file.
 const ENVIRONMENT: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// The only host that object_store's signatures are valid for.

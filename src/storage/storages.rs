@@ -19,6 +19,9 @@ use super::{
 };
 use crate::{config::StorageSettings, domain::delivery::Delivery};
 
+/// The most URLs of one answer that are signed with RSA.
+const MOST_RSA_SIGNATURES: usize = 50_000;
+
 /// One configured storage, opened.
 pub struct Storage {
     name: String,
@@ -62,8 +65,14 @@ impl Storage {
         self.signer.is_some()
     }
 
-    pub(super) fn is_dear_to_sign(&self, n_files: usize) -> bool {
-        matches!(self.signer, Some(UrlSigner::Gcs(_))) && n_files > gcs::MOST_URLS
+    /// Whether it is worth signing this many URLs for one answer. An RSA signature for each of very many files would
+    /// keep a client waiting and the processor busy; proxied URLs are a thousand times cheaper.
+    pub fn can_sign_many(&self, n_urls: usize) -> bool {
+        match &self.signer {
+            Some(UrlSigner::Gcs(_)) => n_urls <= MOST_RSA_SIGNATURES,
+            Some(UrlSigner::S3(_) | UrlSigner::Azure(_)) => true,
+            None => false,
+        }
     }
 
     /// The object store below it, for probes.

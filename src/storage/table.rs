@@ -62,10 +62,9 @@ impl TableLocation {
         self.storage.can_sign()
     }
 
-    /// Whether signing for `n_files` in one answer would cost too much, so that they are better delivered proxied: GCS
-    /// takes an RSA operation for every URL.
-    pub fn is_dear_to_sign(&self, n_files: usize) -> bool {
-        self.storage.is_dear_to_sign(n_files)
+    /// Whether it is worth signing this many URLs for one answer; if not, they are delivered proxied.
+    pub fn can_sign_many(&self, n_urls: usize) -> bool {
+        self.storage.can_sign_many(n_urls)
     }
 
     /// The object that a path written in the table's log names: strictly under the table's own place after exactly one

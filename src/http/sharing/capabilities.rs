@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn odd_headers_are_read_leniently() {
-        let read = read(" ResponseFormat = Delta,parquet ,foo; readerFeatures=deletionVectors,, columnMapping;junk;a=b=c;IncludeEndStreamAction=TRUE");
+        let read = read(
+            " ResponseFormat = Delta,parquet ,foo; readerFeatures=deletionVectors,, columnMapping;junk;a=b=c;IncludeEndStreamAction=TRUE",
+        );
         assert_eq!(read.declared.formats, [Format::Delta, Format::Parquet]);
         assert!(read.declared.reader_features.contains("deletionvectors"));
         assert!(read.declared.reader_features.contains("columnmapping"));

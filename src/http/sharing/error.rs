@@ -7,11 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::wire::to_line;
-use crate::{
-    domain::decision::Refusal,
-    http::middleware::Cause,
-    service::error::ServiceError,
-};
+use crate::{domain::decision::Refusal, http::middleware::Cause, service::error::ServiceError};
 
 /// How long a client should wait before it tries again after an outage, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");

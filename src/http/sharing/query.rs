@@ -10,9 +10,7 @@ use axum::{
 use futures::stream;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{
-    CallerOf, Error, capabilities::Capabilities, query_body::QueryBody, table::head_headers, wire,
-};
+use super::{CallerOf, Error, capabilities::Capabilities, query_body::QueryBody, table::head_headers, wire};
 use crate::service::{
     Service,
     error::ServiceError,

@@ -45,7 +45,9 @@ impl QueryBody {
             predicate_hints: fields.strings("predicateHints")?,
             json_predicate_hints: fields.string("jsonPredicateHints")?,
             limit_hint: fields.integer("limitHint", i64::MIN, i64::MAX)?,
-            max_files: fields.integer("maxFiles", i32::MIN.into(), i32::MAX.into())?.and_then(|n| i32::try_from(n).ok()),
+            max_files: fields
+                .integer("maxFiles", i32::MIN.into(), i32::MAX.into())?
+                .and_then(|n| i32::try_from(n).ok()),
         };
         for (name, message) in NOT_YET {
             if fields.get(name).is_some() {

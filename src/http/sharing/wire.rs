@@ -89,7 +89,10 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
             );
         }
         Format::Delta => {
-            write_line(&mut out, &DeltaHead::Protocol(DeltaProtocolLine { delta_protocol: snapshot.protocol().into() }));
+            write_line(
+                &mut out,
+                &DeltaHead::Protocol(DeltaProtocolLine { delta_protocol: snapshot.protocol().into() }),
+            );
             write_line(&mut out, &DeltaHead::MetaData(DeltaMetadataLine { delta_metadata: metadata.into(), size }));
         }
     }

@@ -282,11 +282,9 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
                 Some(subject) if subject.kind == "file" => {
                     "this file is not shared any more; query the table again or ask the data provider".to_owned()
                 }
-                Some(subject) => format!(
-                    "{} '{}' not found; check the name or ask the data provider",
-                    subject.kind,
-                    subject.shown()
-                ),
+                Some(subject) => {
+                    format!("{} '{}' not found; check the name or ask the data provider", subject.kind, subject.shown())
+                }
                 None => "not found; ask the data provider".to_owned(),
             }
         }

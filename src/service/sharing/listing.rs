@@ -116,12 +116,9 @@ impl Service {
         let after = self.open_page(page, &context)?;
         let rest = self.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
         let page = self.cut_page(rest, page, &context, |schema| schema.key().to_owned());
-        let to_item = |schema: crate::domain::name::Name| SchemaItem {
-            name: schema.to_string(),
-            share: share.name.to_string(),
-        };
-        let page =
-            Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
+        let to_item =
+            |schema: crate::domain::name::Name| SchemaItem { name: schema.to_string(), share: share.name.to_string() };
+        let page = Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
         attempt.allow(&granted).await?;
         Ok(page)
     }
@@ -158,8 +155,7 @@ impl Service {
             format!("{}\u{0}{}", object.schema.key(), object.name.key())
         });
         let to_item = |(object, _)| TableItem { object, share: found.clone() };
-        let page =
-            Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
+        let page = Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
         attempt.allow(&granted).await?;
         Ok(page)
     }

@@ -71,14 +71,10 @@ impl From<LakeError> for ServiceError {
 /// A storage's fault as the caller may know it.
 impl From<StorageError> for ServiceError {
     fn from(error: StorageError) -> Self {
-        let unreadable = |message: &str, error: StorageError| Self::Unreadable {
-            message: message.to_owned(),
-            source: error.into(),
-        };
+        let unreadable =
+            |message: &str, error: StorageError| Self::Unreadable { message: message.to_owned(), source: error.into() };
         match error {
-            StorageError::Unavailable { .. } => {
-                Self::Unavailable { what: "the table's storage", source: error.into() }
-            }
+            StorageError::Unavailable { .. } => Self::Unavailable { what: "the table's storage", source: error.into() },
             StorageError::NotFound { .. } | StorageError::Changed { .. } => unreadable(
                 "table files missing: the file is no longer in its storage; read the table again or ask the provider",
                 error,

@@ -116,7 +116,7 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<(Delivery, DateTime<Utc>), ServiceError> {
         let delivery = effective_delivery(&found.location, &found.object, &found.granted);
-        if delivery == Delivery::Presigned && !found.location.is_dear_to_sign(n_files) {
+        if delivery == Delivery::Presigned && found.location.can_sign_many(n_files) {
             let signing_until = found.location.signing_until().await?;
             let until = [found.granted.until, signing_until].into_iter().flatten().min();
             if until.is_none_or(|until| !too_short_to_presign(until, now)) {
@@ -193,9 +193,7 @@ impl Signer {
 
     async fn urls(&self, paths: &[Path]) -> Result<Vec<String>, ServiceError> {
         match self.delivery {
-            Delivery::Presigned => {
-                Ok(self.location.sign(paths, self.expires_at, self.service.clock.now()).await?)
-            }
+            Delivery::Presigned => Ok(self.location.sign(paths, self.expires_at, self.service.clock.now()).await?),
             Delivery::Proxied => Ok(paths
                 .iter()
                 .map(|path| {
@@ -261,14 +259,8 @@ impl Ending {
         let mut event = self.event;
         event.action = action.into();
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        // The disclosure itself was recorded before the answer began. This only tells how it went, so that a client is
-        // not kept waiting for it.
-        let service = self.service;
-        tokio::spawn(async move {
-            if let Err(error) = service.trail.record(event).await {
-                tracing::error!(error = %error, action, "the end of an answer could not be recorded");
-            }
-        });
+        // The disclosure itself was recorded before the answer began, so that nobody needs to wait for this.
+        self.service.trail.record_later(event);
     }
 }
 

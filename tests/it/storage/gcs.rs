@@ -46,7 +46,7 @@ async fn service_account_signature_is_what_google_verifies() {
     let (account, public) = service_account(directory.path());
     let options = options(&[("google_service_account", account.to_str().unwrap())]);
     let table = open(settings("lake", "gs://lake", options)).locate("gs://lake/t").unwrap();
-    assert!(table.can_sign() && !table.is_dear_to_sign(50_000) && table.is_dear_to_sign(50_001));
+    assert!(table.can_sign() && table.can_sign_many(50_000) && !table.can_sign_many(50_001));
     let path = table.resolve("x=A%252FA/p%20%C3%B6.parquet").unwrap();
     let url = table.sign(&[path], Utc::now() + TimeDelta::hours(1), Utc::now()).await.unwrap().remove(0);
 
