@@ -43,42 +43,51 @@ pub(super) fn retries() -> RetryConfig {
 
 /// A read-only cloud store that answers in time or fails.
 #[derive(Debug)]
-pub(super) struct Bounded<S>(pub S);
+pub(super) struct Bounded<S> {
+    store: S,
+    answer: Duration,
+    silence: Duration,
+}
 
 impl<S: ObjectStore> Bounded<S> {
+    /// Wraps `store`.
+    pub fn new(store: S) -> Self {
+        Self { store, answer: ANSWER, silence: SILENCE }
+    }
+
     fn read_only<T>(&self) -> Result<T> {
-        Err(Error::NotSupported { source: format!("{} is read only here", self.0).into() })
+        Err(Error::NotSupported { source: format!("{} is read only here", self.store).into() })
     }
 }
 
 impl<S: ObjectStore> fmt::Display for Bounded<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        fmt::Display::fmt(&self.store, f)
     }
 }
 
 #[async_trait]
 impl<S: ObjectStore> ObjectStore for Bounded<S> {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let answer = timeout(ANSWER, self.0.get_opts(location, options)).await;
-        let mut result = answer.map_err(|_| silent(ANSWER))??;
+        let answer = timeout(self.answer, self.store.get_opts(location, options)).await;
+        let mut result = answer.map_err(|_| silent(self.answer))??;
         if let GetResultPayload::Stream(bytes) = result.payload {
-            result.payload = GetResultPayload::Stream(impatient(bytes, SILENCE));
+            result.payload = GetResultPayload::Stream(impatient(bytes, self.silence));
         }
         Ok(result)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        impatient(self.0.list(prefix), ANSWER)
+        impatient(self.store.list(prefix), self.answer)
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        impatient(self.0.list_with_offset(prefix, offset), ANSWER)
+        impatient(self.store.list_with_offset(prefix, offset), self.answer)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         // Pages of a directory with very many entries come one after the other.
-        timeout(SILENCE, self.0.list_with_delimiter(prefix)).await.map_err(|_| silent(SILENCE))?
+        timeout(self.silence, self.store.list_with_delimiter(prefix)).await.map_err(|_| silent(self.silence))?
     }
 
     async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
@@ -114,11 +123,13 @@ fn impatient<T: Send + 'static>(
 }
 
 fn silent(patience: Duration) -> Error {
-    Error::Generic { store: "cloud", source: format!("no answer for {} seconds", patience.as_secs()).into() }
+    Error::Generic { store: "cloud", source: format!("no answer for {patience:?}").into() }
 }
 
 #[cfg(test)]
 mod tests {
+    use object_store::{ObjectStoreExt, memory::InMemory};
+
     use super::*;
 
     #[tokio::test]
@@ -129,9 +140,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn server_that_accepts_and_says_nothing_is_an_outage() {
+        let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = object_store::aws::AmazonS3Builder::new()
+            .with_endpoint(format!("http://{}", mute.local_addr().unwrap()))
+            .with_client_options(client_options().with_allow_http(true))
+            .with_bucket_name("lake")
+            .with_access_key_id("k")
+            .with_secret_access_key("s")
+            .build()
+            .unwrap();
+        let store = Bounded { answer: Duration::from_millis(50), ..Bounded::new(store) };
+        let path = Path::from("t/p");
+        assert!(matches!(store.head(&path).await, Err(Error::Generic { .. })));
+        assert!(matches!(store.list(None).next().await, Some(Err(Error::Generic { .. }))));
+    }
+
+    #[tokio::test]
     async fn lake_is_never_written() {
-        use object_store::{ObjectStoreExt, memory::InMemory};
-        let store = Bounded(InMemory::new());
+        let store = Bounded::new(InMemory::new());
         let path = Path::from("t/p");
         assert!(matches!(store.put(&path, "x".into()).await, Err(Error::NotSupported { .. })));
         assert!(matches!(store.delete(&path).await, Err(Error::NotSupported { .. })));

@@ -7,17 +7,17 @@ use std::{fs, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use object_store::{
-    ObjectStore,
     gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey as Key},
     path::Path,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::{
     StorageError,
     bounded::{Bounded, client_options, retries},
     options::Options,
-    storages::UrlSigner,
+    storages::{Opened, UrlSigner},
     window,
 };
 
@@ -25,6 +25,9 @@ use super::{
 const ENVIRONMENT: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 /// The only host that object_store's signatures are valid for.
 const SIGNED_HOST: &str = "https://storage.googleapis.com";
+
+/// What an object's name may hold as it is in a URL's path, and in the canonical request that is signed.
+const OBJECT_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// Whether object_store has an option of this name for GCS.
 pub(super) fn knows(option: &str) -> bool {
@@ -36,7 +39,7 @@ pub(super) fn open(
     bucket: &str,
     options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Arc<dyn ObjectStore>, Option<UrlSigner>), Vec<StorageError>> {
+) -> Result<Opened, Vec<StorageError>> {
     let client_options = client_options().with_allow_http(false);
     let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client_options).with_retry(retries());
     if let Some(path) = environment(ENVIRONMENT) {
@@ -50,7 +53,7 @@ pub(super) fn open(
     let can_sign = has_private_key(&builder);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
     let signer = can_sign.then(|| UrlSigner::Gcs(GcsSigner { store: store.clone() }));
-    Ok((Arc::new(Bounded(store)), signer))
+    Ok(Opened { store: Arc::new(Bounded::new(store)), signer })
 }
 
 /// Whether the credential that object_store will choose is a service account's private key, for the host it signs for.
@@ -90,7 +93,11 @@ impl GcsSigner {
     ) -> Result<Vec<String>, StorageError> {
         let mut urls = Vec::with_capacity(paths.len());
         for path in paths {
-            urls.push(window::sign_one(&self.store, path, expires_at, now).await?);
+            // object_store's signer writes the name into the URL as it is: `%2e%2e` in it would lead out of the table,
+            // and `x=A%2FA` would name another object. So it is given the name as a URL writes it.
+            let name = utf8_percent_encode(path.as_ref(), OBJECT_NAME).to_string();
+            let name = Path::parse(name).map_err(object_store::Error::from)?;
+            urls.push(window::sign_one(&self.store, &name, expires_at, now).await?);
             // An RSA signature is long work for a thread that serves others too.
             tokio::task::yield_now().await;
         }

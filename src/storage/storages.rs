@@ -30,6 +30,13 @@ pub struct Storage {
     signer: Option<UrlSigner>,
 }
 
+/// What a service's adapter makes of a location and its options.
+pub(super) struct Opened {
+    pub store: Arc<dyn ObjectStore>,
+    /// `None` where URLs cannot be signed without a network call for each.
+    pub signer: Option<UrlSigner>,
+}
+
 /// Who signs a storage's URLs.
 pub(super) enum UrlSigner {
     S3(s3::S3Signer),
@@ -177,19 +184,19 @@ fn open_one(
 ) -> Result<(Location, Storage), Vec<StorageError>> {
     let name = setting.name.clone();
     let mut location = Location::parse(&setting.url).map_err(|error| vec![error])?;
-    let (store, signer): (Arc<dyn ObjectStore>, _) = match &location.service {
-        Service::File => (open_local(setting, &location, guarded)?, None),
+    let opened = match &location.service {
+        Service::File => Opened { store: open_local(setting, &location, guarded)?, signer: None },
         Service::S3 { bucket } => s3::open(bucket, Options::read(setting, s3::knows)?, environment)?,
         Service::Gcs { bucket } => gcs::open(bucket, Options::read(setting, gcs::knows)?, environment)?,
         Service::Azure { container, account } => {
             let options = Options::read(setting, azure::knows)?;
-            let (account, store, signer) = azure::open(container, account.as_ref(), options, environment)?;
+            let (account, opened) = azure::open(container, account.as_ref(), options, environment)?;
             location.service = Service::Azure { container: container.clone(), account: Some(account) };
-            (store, signer)
+            opened
         }
     };
     let delivery = if location.directory().is_some() { Delivery::Proxied } else { setting.delivery };
-    Ok((location, Storage { name, delivery, store, signer }))
+    Ok((location, Storage { name, delivery, store: opened.store, signer: opened.signer }))
 }
 
 fn open_local(

@@ -136,6 +136,10 @@ impl Object {
         }
         let options = GetOptions::new().with_range(Some(range)).with_if_match(self.meta.e_tag.clone());
         let found = self.store.get_opts(&self.meta.location, options).await?;
+        // Not every store that speaks S3 heeds the condition.
+        if found.meta.e_tag != self.meta.e_tag || found.meta.size != self.meta.size {
+            return Err(StorageError::Changed { path: self.meta.location.to_string() });
+        }
         Ok(found.into_stream().map_err(StorageError::from).boxed())
     }
 }

@@ -12,6 +12,9 @@ use super::StorageError;
 /// No presigned URL may live longer, in S3 and GCS alike (Signature Version 4).
 const LONGEST: TimeDelta = TimeDelta::days(7);
 
+/// How often a URL is signed before the machine is called too slow to sign.
+const TRIES: usize = 3;
+
 /// The whole seconds from `now` to `expires_at`, both cut to seconds as signatures write them.
 pub(super) fn seconds_left(expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Result<u64, StorageError> {
     let left = (expires_at.trunc_subsecs(0) - now).min(LONGEST).num_seconds();
@@ -28,7 +31,7 @@ pub(super) async fn sign_one(
     expires_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<String, StorageError> {
-    loop {
+    for _ in 0..TRIES {
         let now = now.max(Utc::now());
         let left = Duration::from_secs(seconds_left(expires_at, now)?);
         let url = signer.signed_url(Method::GET, path, left).await?;
@@ -36,6 +39,7 @@ pub(super) async fn sign_one(
             return Ok(url.into());
         }
     }
+    Err(StorageError::unavailable("signing takes longer than a second; the machine is overloaded"))
 }
 
 /// The end that a Signature Version 4 URL states: `X-…-Date` plus `X-…-Expires`.

@@ -16,7 +16,6 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, SubsecRound, Utc};
 use delegation::DelegationKeys;
 use object_store::{
-    ObjectStore,
     azure::{AzureConfigKey as Key, MicrosoftAzureBuilder},
     path::Path,
 };
@@ -30,7 +29,7 @@ use super::{
     bounded::{Bounded, client_options, retries},
     location::Account,
     options::Options,
-    storages::UrlSigner,
+    storages::{Opened, UrlSigner},
 };
 
 /// What platforms hand over in the environment; anything else is configured.
@@ -61,7 +60,7 @@ pub(super) fn open(
     account: Option<&Account>,
     options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Account, Arc<dyn ObjectStore>, Option<UrlSigner>), Vec<StorageError>> {
+) -> Result<(Account, Opened), Vec<StorageError>> {
     let builder = configure(&options, environment)?.with_container_name(container);
     let value = |key| builder.get_config_value(&key);
     let is_on = |key| value(key).is_some_and(|flag: String| flag != "false");
@@ -122,7 +121,7 @@ pub(super) fn open(
         let resource = format!("/blob/{}/{container}", account.name);
         UrlSigner::Azure(SasSigner { container_url, resource, https_only: service.scheme() == "https", key })
     });
-    Ok((account, Arc::new(Bounded(store)), signer))
+    Ok((account, Opened { store: Arc::new(Bounded::new(store)), signer }))
 }
 
 enum Signing {

@@ -56,13 +56,16 @@ impl Session {
 impl S3Credentials {
     /// A credential from `source`, not asked for yet.
     pub fn new(source: CredentialSource, clock: Clock) -> Result<Self, SourceError> {
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .timeout(PATIENCE)
             .connect_timeout(Duration::from_secs(2))
             // A metadata service that redirects is not one.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { source, clock, http, held: Mutex::new(None) })
+            .redirect(reqwest::redirect::Policy::none());
+        if matches!(source, CredentialSource::Container { .. } | CredentialSource::Instance { .. }) {
+            // These answer only to this machine; a proxy would ask its own.
+            http = http.no_proxy();
+        }
+        Ok(Self { source, clock, http: http.build()?, held: Mutex::new(None) })
     }
 
     /// The present session, renewed if its end is near. While a renewal fails, the old session serves as long as it can.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 pub use credentials::{Clock, S3Credentials};
 use object_store::{
-    ObjectStore,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
     path::Path,
 };
@@ -20,17 +19,16 @@ use super::{
     StorageError,
     bounded::{Bounded, client_options, retries},
     options::Options,
-    storages::UrlSigner,
+    storages::{Opened, UrlSigner},
     window,
 };
 
 /// What platforms hand over in the environment; anything else is configured.
-const ENVIRONMENT: [&str; 11] = [
+const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+const IDENTITY: [&str; 9] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
@@ -49,18 +47,15 @@ pub(super) fn open(
     bucket: &str,
     options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Arc<dyn ObjectStore>, Option<UrlSigner>), Vec<StorageError>> {
+) -> Result<Opened, Vec<StorageError>> {
     let keys =
         || options.values.iter().filter_map(|(name, value)| Some((name.parse::<AmazonS3ConfigKey>().ok()?, value)));
-    // Keys of a configured storage are not mixed with half a credential from the environment.
-    let has_keys =
-        keys().any(|(key, _)| matches!(key, AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SecretAccessKey));
     let mut builder = AmazonS3Builder::new().with_client_options(client_options()).with_retry(retries());
-    for name in ENVIRONMENT {
-        let is_key = matches!(name, "AWS_ACCESS_KEY_ID" | "AWS_SECRET_ACCESS_KEY" | "AWS_SESSION_TOKEN");
-        if let (Ok(key), Some(value)) = (name.to_ascii_lowercase().parse(), environment(name))
-            && !(is_key && has_keys)
-        {
+    // A configured identity is not mixed with parts of the environment's.
+    let identity = || IDENTITY.iter().filter_map(|name| name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>().ok());
+    let has_identity = keys().any(|(key, _)| identity().any(|other| other == key));
+    for name in REGION.iter().chain(IDENTITY.iter().filter(|_| !has_identity)) {
+        if let (Ok(key), Some(value)) = (name.to_ascii_lowercase().parse(), environment(name)) {
             builder = builder.with_config(key, value);
         }
     }
@@ -70,7 +65,8 @@ pub(super) fn open(
     builder = builder.with_bucket_name(bucket);
 
     let is_on = |key| builder.get_config_value(&key).is_some_and(|value: String| is_true(&value));
-    let is_unsigned = is_on(AmazonS3ConfigKey::SkipSignature);
+    // Directory buckets (S3 Express) want a session of their own in every signature.
+    let is_unsigned = is_on(AmazonS3ConfigKey::SkipSignature) || is_on(AmazonS3ConfigKey::S3Express);
     // With a key of the customer's, every request must carry that key in a header: no URL alone can do it.
     let has_customer_key = options.values.keys().any(|name| name.ends_with("sse_customer_key_base64"));
     let source = CredentialSource::choose(&builder).map_err(|reason| options.problem(reason))?;
@@ -80,7 +76,7 @@ pub(super) fn open(
     let builder = builder.with_credentials(Arc::clone(&credentials) as _);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
     let signer = (!is_unsigned && !has_customer_key).then(|| S3Signer { store: store.clone(), credentials });
-    Ok((Arc::new(Bounded(store)), signer.map(UrlSigner::S3)))
+    Ok(Opened { store: Arc::new(Bounded::new(store)), signer: signer.map(UrlSigner::S3) })
 }
 
 /// How object_store reads a flag.

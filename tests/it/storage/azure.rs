@@ -25,7 +25,8 @@ async fn account_key_url_gives_the_bytes_until_it_is_altered_or_ends() {
     let path = table.resolve("x=A%252FA/p%20%C3%B6+1.parquet").unwrap();
     assert_eq!(table.open(&path).await.unwrap().size(), 10);
 
-    let url = table.sign(&[path.clone()], Utc::now() + TimeDelta::hours(1), Utc::now()).await.unwrap().remove(0);
+    let url =
+        table.sign(std::slice::from_ref(&path), Utc::now() + TimeDelta::hours(1), Utc::now()).await.unwrap().remove(0);
     let http = reqwest::Client::new();
     let all = http.get(&url).send().await.unwrap();
     let status = all.status();

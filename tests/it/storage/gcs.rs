@@ -46,7 +46,7 @@ async fn service_account_signature_is_what_google_verifies() {
     let (account, public) = service_account(directory.path());
     let options = options(&[("google_service_account", account.to_str().unwrap())]);
     let table = open(settings("lake", "gs://lake", options)).locate("gs://lake/t").unwrap();
-    assert!(table.can_sign());
+    assert!(table.can_sign() && table.can_sign_many(50_000) && !table.can_sign_many(50_001));
     let path = table.resolve("x=A%252FA/p%20%C3%B6.parquet").unwrap();
     let url = table.sign(&[path], Utc::now() + TimeDelta::hours(1), Utc::now()).await.unwrap().remove(0);
 
@@ -82,6 +82,23 @@ async fn service_account_signature_is_what_google_verifies() {
     assert!(openssl(&verify), "the signature does not verify for:\n{canonical}\n{to_sign}");
     fs::write(&signed_file, to_sign.replace("GOOG4", "GOOG5")).unwrap();
     assert!(!openssl(&verify));
+}
+
+#[tokio::test]
+async fn name_that_a_url_parser_would_walk_up_stays_under_the_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let (account, _) = service_account(directory.path());
+    let options = options(&[("google_service_account", account.to_str().unwrap())]);
+    let table = open(settings("lake", "gs://lake", options)).locate("gs://lake/t").unwrap();
+    for (written, expected) in [
+        ("%252e%252e/secret", "/lake/t/%252e%252e/secret"),
+        ("a%3Fgeneration=1", "/lake/t/a%3Fgeneration%3D1"),
+        ("a%23b", "/lake/t/a%23b"),
+    ] {
+        let path = table.resolve(written).unwrap();
+        let url = table.sign(&[path], Utc::now() + TimeDelta::hours(1), Utc::now()).await.unwrap().remove(0);
+        assert_eq!(Url::parse(&url).unwrap().path(), expected);
+    }
 }
 
 #[test]

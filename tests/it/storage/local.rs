@@ -125,6 +125,16 @@ async fn ranges_conditions_and_heads_are_honoured() {
 }
 
 #[tokio::test]
+async fn named_pipe_is_no_object_and_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let store = LocalDirectory::open(directory.path().to_owned()).unwrap();
+    assert!(matches!(store.get(&Path::from("pipe")).await.map(drop), Err(Error::NotFound { .. })));
+    assert!(store.list(None).try_collect::<Vec<_>>().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn local_table_is_proxied_and_read_by_its_url() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), "lake/t 1/x=A%2FA/p", "0123456789");

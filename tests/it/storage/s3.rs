@@ -14,8 +14,11 @@ const BYTES: &[u8] = b"0123456789";
 
 async fn table() -> (S3Server, TableLocation) {
     let server = S3Server::start().await;
-    server.put("wh/t/x=A%2FA/p ö+1.parquet", BYTES).await;
-    server.put("wh/secret", &b"not yours"[..]).await;
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(directory.path().join("t/x=A%2FA")).unwrap();
+    std::fs::write(directory.path().join("t/x=A%2FA/p ö+1.parquet"), BYTES).unwrap();
+    std::fs::write(directory.path().join("secret"), "not yours").unwrap();
+    server.put_directory(directory.path(), "wh").await;
     let table = locate(&server);
     (server, table)
 }
@@ -71,12 +74,13 @@ async fn url_dies_when_it_says_and_never_later_than_asked() {
     let (_server, table) = table().await;
     let ends_at = Utc::now() + TimeDelta::milliseconds(2500);
     let url = sign(&table, ends_at).await;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while status(&url).await == 200 {
-        assert!(Instant::now() < deadline, "the URL outlived its end");
+    loop {
+        let asked_at = Utc::now();
+        match status(&url).await {
+            200 => assert!(asked_at <= ends_at, "the URL outlived its end"),
+            other => break assert_eq!(other, 403),
+        }
     }
-    assert!(Utc::now() < ends_at + TimeDelta::seconds(1));
-    assert_eq!(status(&url).await, 403);
 
     let past = table.sign(&[file(&table)], Utc::now() - TimeDelta::seconds(1), Utc::now()).await;
     assert!(matches!(past, Err(StorageError::Expired { .. })), "{past:?}");
@@ -102,7 +106,7 @@ async fn object_is_read_in_ranges_with_its_size_and_etag() {
     let object = table.open(&file(&table)).await.unwrap();
     assert_eq!(object.size(), 10);
     assert!(object.etag().is_some_and(|etag| etag.starts_with('"')), "{:?}", object.etag());
-    for (range, expected) in [(0..10, &BYTES[..]), (3..5, b"34"), (8..100, b"89"), (4..4, b""), (20..30, b"")] {
+    for (range, expected) in [(0..10, BYTES), (3..5, b"34"), (8..100, b"89"), (4..4, b""), (20..30, b"")] {
         let chunks: Vec<_> = object.read(range).await.unwrap().try_collect().await.unwrap();
         assert_eq!(chunks.concat(), expected);
     }

@@ -49,7 +49,7 @@ impl Azurite {
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = lines.find_map(|line| {
-            line.unwrap().split_once("successfully listening at ").map(|(_, address)| address.trim().to_owned())
+            line.unwrap().split_once("successfully listens on ").map(|(_, address)| address.trim().to_owned())
         });
         // Whoever stops reading its output would stop Azurite at its next line.
         std::thread::spawn(move || lines.for_each(drop));
