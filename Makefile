@@ -1,0 +1,35 @@
+# `make` lists the targets. PROFILE=release builds the demo optimised (a much longer build).
+PROFILE ?= dev
+export WEIR_TEST_CACHE ?= $(HOME)/.cache/weir-tests
+
+help:      ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo:      ## build, make a demo lake in ./weir-demo, share and serve it on 127.0.0.1:8080
+	cargo run --profile $(PROFILE) -- demo
+
+test: setup  ## install what the tests need, start PostgreSQL, run every test
+	tests/setup/with-services $(MAKE) --no-print-directory rust-tests client-tests
+
+setup:     ## install what the tests need (Python clients, Spark, Azurite), without running any
+	tests/setup/install
+
+rust-tests:  ## the Rust tests alone; databases and object stores as WEIR_TEST_* name them
+	cargo test
+
+client-tests:  ## the real clients alone, against the debug build
+	cargo build --bin weir --example s3_server
+	$(WEIR_TEST_CACHE)/venv/bin/pytest tests/python
+
+lint:      ## formatting and clippy, warnings refused
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+bench:     ## the benchmarks
+	cargo bench
+
+clean:     ## remove build output and what the tests installed
+	cargo clean
+	rm -rf $(WEIR_TEST_CACHE)
+
+.PHONY: help demo test setup rust-tests client-tests lint bench clean
