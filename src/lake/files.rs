@@ -125,26 +125,26 @@ impl Chunk {
         self.path.len()
     }
 
+    fn deletion_vector(&self, row: usize) -> Option<DeletionVectorRef<'_>> {
+        let found = self.deletion_vectors.binary_search_by_key(&row, |vector| vector.row).ok()?;
+        let vector = &self.deletion_vectors[found];
+        Some(DeletionVectorRef {
+            storage_type: &vector.storage_type,
+            path_or_inline: &vector.path_or_inline,
+            offset: vector.offset,
+            size_in_bytes: vector.size_in_bytes,
+            cardinality: vector.cardinality,
+        })
+    }
+
     fn file<'a>(&'a self, partition_columns: &'a [String], row: usize) -> FileRef<'a> {
-        let deletion_vector = self
-            .deletion_vectors
-            .binary_search_by_key(&row, |vector| vector.row)
-            .ok()
-            .map(|found| &self.deletion_vectors[found])
-            .map(|vector| DeletionVectorRef {
-                storage_type: &vector.storage_type,
-                path_or_inline: &vector.path_or_inline,
-                offset: vector.offset,
-                size_in_bytes: vector.size_in_bytes,
-                cardinality: vector.cardinality,
-            });
         FileRef {
             path: self.path.value(row),
             size: self.size.value(row),
             modification_time: self.modification_time.value(row),
             data_change: true,
             stats: text(&self.stats, row),
-            deletion_vector,
+            deletion_vector: self.deletion_vector(row),
             partition_columns,
             partition_source: PartitionSource::Columns { columns: &self.partition_values, row },
         }
@@ -212,9 +212,11 @@ impl Dropped {
         self.by_path.entry(path.to_owned()).or_default().push(deletion_vector_id.map(str::to_owned));
     }
 
-    fn contains(&self, file: &FileRef<'_>) -> bool {
-        self.by_path.get(file.path).is_some_and(|ids| {
-            ids.iter().any(|id| match (id, &file.deletion_vector) {
+    fn contains(&self, chunk: &Chunk, row: usize) -> bool {
+        // Nearly every file of a large table is asked for by its path alone.
+        self.by_path.get(chunk.path.value(row)).is_some_and(|ids| {
+            let vector = chunk.deletion_vector(row);
+            ids.iter().any(|id| match (id, &vector) {
                 (None, None) => true,
                 (Some(id), Some(vector)) => vector.has_id(id),
                 _ => false,
@@ -253,11 +255,13 @@ impl FilesBuilder {
     pub(super) fn from_base(base: &Files, dropped: &Dropped) -> Self {
         let mut builder = Self::new(base.partition_columns.clone());
         for chunk in &base.chunks {
-            let files = || (0..chunk.len()).map(|row| chunk.file(&base.partition_columns, row));
+            let is_dropped = |&row: &usize| dropped.contains(chunk, row);
             // Small chunks are melted together, so that many small commits do not leave many chunks.
             let is_small = chunk.len() < CHUNK_FILES / 2;
-            if is_small || files().any(|file| dropped.contains(&file)) {
-                files().filter(|file| !dropped.contains(file)).for_each(|file| builder.push(&file));
+            if is_small || (0..chunk.len()).any(|row| is_dropped(&row)) {
+                for row in (0..chunk.len()).filter(|row| !is_dropped(row)) {
+                    builder.push(&chunk.file(&base.partition_columns, row));
+                }
             } else {
                 builder.chunks.push(chunk.clone());
             }
