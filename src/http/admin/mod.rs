@@ -30,7 +30,8 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::problem::{Problem, ProblemCode, ProblemView};
+use self::problem::ProblemView;
+pub use self::problem::{Problem, ProblemCode, render};
 use crate::service::{Service, operators::Operators};
 
 /// The largest body that is read, in bytes; nothing that operators say is longer.
@@ -110,12 +111,11 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
     let api = OpenApiRouter::new()
         .nest("/v1", v1)
         .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn_with_state(admin.clone(), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi()).nest("/api", api).split_for_parts();
     describe_problems(&mut document);
-    let routes = routes.merge(docs::router(&document)).layer(middleware::from_fn(problem::render)).with_state(admin);
+    let routes = routes.merge(docs::router(&document)).method_not_allowed_fallback(unknown_method).with_state(admin);
     (routes, document)
 }
 

@@ -156,7 +156,7 @@ impl From<ServiceError> for Problem {
         let code = match &error {
             ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
             // Recipients are denied; an operator never is, until roles exist.
-            ServiceError::Denied { .. } | ServiceError::Internal(_) => ProblemCode::Internal,
+            ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
@@ -195,8 +195,15 @@ pub async fn render(request: Request, next: Next) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let Problem { code, detail, errors, cause } = problem;
     let status = code.status();
-    let view =
-        ProblemView { kind: "about:blank", title: code.title(), status: status.as_u16(), code, detail, errors, request_id };
+    let view = ProblemView {
+        kind: "about:blank",
+        title: code.title(),
+        status: status.as_u16(),
+        code,
+        detail,
+        errors,
+        request_id,
+    };
     let mut rendered = (status, Json(view)).into_response();
     let headers = rendered.headers_mut();
     for name in [header::ALLOW] {
