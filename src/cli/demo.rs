@@ -93,7 +93,7 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
     let recipient =
         RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
     let recipient = service.put_recipient(&ctx, RECIPIENT, recipient).await?.into_inner();
-    let granted = service.get_share(SHARE).await?;
+    let granted = service.get_share_settings(SHARE).await?;
     if in_force(&service.db.list_grants_of(granted.id, recipient.id).await?, ctx.now).is_none() {
         let grant = NewGrant {
             share: SHARE.to_owned(),

@@ -30,7 +30,7 @@ impl Face {
     /// `error` in the face's manner.
     pub fn respond(&self, error: ServiceError) -> Response {
         if self.is_admin {
-            admin::Problem::from(error).into_response()
+            admin::problem(error, &self.request_id)
         } else {
             sharing::Error::new(error, &self.request_id).into_response()
         }
@@ -39,11 +39,7 @@ impl Face {
     /// An answer that HTTP itself asks for.
     fn status(&self, status: StatusCode, message: &str) -> Response {
         if self.is_admin {
-            let code = match status {
-                StatusCode::METHOD_NOT_ALLOWED => admin::ProblemCode::MethodNotAllowed,
-                _ => admin::ProblemCode::NotFound,
-            };
-            admin::Problem::new(code, message).into_response()
+            admin::problem_of_status(status, message, &self.request_id)
         } else {
             sharing::Error::status(status, message, &self.request_id).into_response()
         }

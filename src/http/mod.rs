@@ -10,12 +10,7 @@ pub mod middleware;
 mod operations;
 pub mod sharing;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware::{from_fn, from_fn_with_state},
-    routing::get,
-};
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, routing::get};
 
 use self::middleware::{Limits, RequestLayer};
 use crate::service::Service;
@@ -78,7 +73,6 @@ impl Faces {
             .fallback(fault::not_found)
             .layer(DefaultBodyLimit::max(self.max_body_bytes))
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
-            .layer(from_fn(admin::render))
             .layer(from_fn_with_state(self.requests.clone(), middleware::follow))
     }
 }

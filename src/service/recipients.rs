@@ -112,7 +112,7 @@ impl Service {
         tx.insert_recipient(&recipient).await?;
         let change = Some(audited(None, Some(&recipient)));
         let event = Event { change, ..event(ctx, "recipient.create", &recipient) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
     }
@@ -124,9 +124,9 @@ impl Service {
 
     /// Recipients by name.
     pub async fn list_recipients(&self, page: &PageRequest) -> Result<Page<Recipient>, ServiceError> {
-        let opened = self.open_page(page, "recipients".into())?;
+        let opened = self.begin_page(page, "recipients".into())?;
         let recipients = self.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.close_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
+        Ok(self.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
     }
 
     /// Changes a recipient; narrower networks and delivery count from the commit on, since the change is ordered with
@@ -139,8 +139,7 @@ impl Service {
         change: RecipientChange,
     ) -> Result<Recipient, ServiceError> {
         let mut tx = self.begin_change().await?;
-        let before =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
         change.apply(&mut after, Mode::Merge);
@@ -151,7 +150,7 @@ impl Service {
         let after = tx.update_recipient(after).await?;
         let change = Some(audited(Some(&before), Some(&after)));
         let event = Event { change, ..event(ctx, "recipient.update", &after) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -164,13 +163,10 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut tx = self.begin_change().await?;
-        let recipient =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let recipient = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, recipient.id, recipient.revision)?;
         let mut users = Vec::new();
-        let grants =
-            open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
-                .await?;
+        let grants = open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now).await?;
         let shares: Vec<String> = grants.into_iter().map(|named| named.share.to_string()).collect();
         if !shares.is_empty() {
             users.push(format!("is granted {}", quoted(&shares)));
@@ -187,7 +183,7 @@ impl Service {
         tx.delete_recipient(recipient.id, recipient.revision).await?;
         let change = Some(audited(Some(&recipient), None));
         let event = Event { change, ..event(ctx, "recipient.delete", &recipient) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -230,8 +226,7 @@ impl Service {
         action: &'static str,
     ) -> Result<Recipient, ServiceError> {
         let mut tx = self.begin_change().await?;
-        let mut recipient =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let mut recipient = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         if recipient.state == state {
             return Ok(recipient);
         }
@@ -243,12 +238,7 @@ impl Service {
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         let recipient = tx.update_recipient(recipient).await?;
         if state == RecipientState::Offboarded {
-            let grants = open_grants(
-                &mut tx,
-                GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() },
-                ctx.now,
-            )
-            .await?;
+            let grants = open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now).await?;
             for named in grants {
                 self.end_grant(&mut tx, ctx, &named, Some(reason)).await?;
             }
@@ -258,7 +248,7 @@ impl Service {
         }
         let change = json!({"before": {"state": before}, "after": {"state": state}, "reason": reason});
         let event = Event { change: Some(change), ..event(ctx, action, &recipient) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(recipient)
     }

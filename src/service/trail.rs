@@ -118,9 +118,9 @@ impl Trail {
 }
 
 /// Writes the event of an operator's change in the transaction that makes the change.
-pub async fn append(tx: &mut Tx, event: &Event, now: DateTime<Utc>) -> Result<(), StoreError> {
+pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(), StoreError> {
     let mut head = tx.lock_audit_head().await?;
-    tx.append_audit(&mut head, std::slice::from_ref(event), now).await?;
+    tx.append_audit(&mut head, &[event], now).await?;
     Ok(())
 }
 

@@ -86,7 +86,7 @@ impl Service {
         let mut attempt = Attempt::begin(self, caller, "table.query").await?;
         attempt.event.predicate_digest = request.predicates.as_ref().map(|text| hex(&Sha256::digest(text.as_bytes())));
         let found = self.find_table(&mut attempt, path).await?;
-        let head = self.open_shared_table(&mut attempt, &found, &request.declared).await?;
+        let head = self.open_table(&mut attempt, &found, &request.declared).await?;
         let n_files = head.snapshot.files().len();
         let (delivery, expires_at) = self.choose_delivery(&found, n_files, attempt.now).await?;
         let signer = Signer::new(self, &found, delivery, expires_at);

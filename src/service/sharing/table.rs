@@ -44,7 +44,7 @@ impl Service {
     ) -> Result<TableHead, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "table.metadata").await?;
         let found = self.find_table(&mut attempt, path).await?;
-        let head = self.open_shared_table(&mut attempt, &found, declared).await?;
+        let head = self.open_table(&mut attempt, &found, declared).await?;
         attempt.allow(&found.granted).await?;
         Ok(head)
     }
@@ -62,7 +62,7 @@ impl Service {
     }
 
     /// Opens the newest snapshot, and agrees on a format with the client.
-    pub(super) async fn open_shared_table(
+    pub(super) async fn open_table(
         &self,
         attempt: &mut Attempt<'_>,
         found: &FoundTable,
