@@ -9,14 +9,18 @@ use super::{
     error::{LakeError, LogFault},
     kernel::Loader,
     log_store::{LogLimits, LogTip},
+    skipping::Selection,
     snapshot::Snapshot,
     turnstile::Turnstile,
 };
-use crate::storage::TableLocation;
+use crate::{domain::predicate::Filter, storage::TableLocation};
 
 /// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
 /// looked up from the beginning again.
 const REMEMBERED_TABLES: u64 = 100_000;
+
+/// The largest table, in files, whose files are selected without leaving the caller's thread: a few milliseconds.
+const SELECTED_AT_ONCE: usize = 2_048;
 
 /// The bounds of the lake.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +141,40 @@ impl Lake {
             LakeError::NotATable { .. } => gone(None),
             other => other.clone(),
         })
+    }
+
+    /// The files of `snapshot` that a client needs.
+    ///
+    /// The first predicate on a column reads it for every file, which a thread of its own does for large tables.
+    pub async fn select(&self, location: &TableLocation, snapshot: &Arc<Snapshot>, filter: &Filter) -> Selection {
+        if filter.is_everything() {
+            return Selection::all(snapshot);
+        }
+        let (has_grown, selection) = if snapshot.files().len() <= SELECTED_AT_ONCE {
+            snapshot.select(filter)
+        } else {
+            let (own, filter) = (snapshot.clone(), filter.clone());
+            match tokio::task::spawn_blocking(move || own.select(&filter)).await {
+                Ok(selected) => selected,
+                Err(error) => {
+                    tracing::error!(table.location = location.url(), %error, "files could not be selected; all are kept");
+                    return Selection::all(snapshot);
+                }
+            }
+        };
+        if has_grown {
+            self.weigh_anew(location, snapshot).await;
+        }
+        selection
+    }
+
+    /// Tells the cache that a snapshot holds more than it did, so that its budget stays true.
+    async fn weigh_anew(&self, location: &TableLocation, snapshot: &Arc<Snapshot>) {
+        let generation = self.table(location).await.memory().generation;
+        let key = SnapshotKey { url: location.url().to_owned(), generation, version: snapshot.version };
+        if self.snapshots.get(&key).await.is_some_and(|cached| Arc::ptr_eq(&cached, snapshot)) {
+            self.snapshots.insert(key, snapshot.clone()).await;
+        }
     }
 
     async fn table(&self, location: &TableLocation) -> Arc<Table> {

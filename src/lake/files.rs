@@ -11,6 +11,11 @@ use arrow::{
     error::ArrowError,
 };
 
+use super::{
+    rows::num_records,
+    statistics::{KeptColumns, Sources},
+};
+
 /// Files per chunk. A chunk is what one changed version copies of the last one, and bounds the text offsets well below
 /// their 32 bits.
 const CHUNK_FILES: usize = 32 * 1024;
@@ -100,7 +105,7 @@ fn text(array: &StringArray, row: usize) -> Option<&str> {
 }
 
 #[derive(Debug)]
-struct Chunk {
+pub(super) struct Chunk {
     path: StringArray,
     size: UInt64Array,
     modification_time: Int64Array,
@@ -108,6 +113,8 @@ struct Chunk {
     partition_values: Vec<StringArray>,
     /// Sorted by row; most tables have none.
     deletion_vectors: Vec<DeletionVector>,
+    /// What predicates asked for so far.
+    kept_columns: KeptColumns,
 }
 
 #[derive(Clone, Debug)]
@@ -121,8 +128,24 @@ struct DeletionVector {
 }
 
 impl Chunk {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.path.len()
+    }
+
+    /// Bytes of the file in `row`.
+    pub(super) fn size(&self, row: usize) -> u64 {
+        self.size.value(row)
+    }
+
+    /// How many rows of the file in `row` are live; `None` where the log does not count them.
+    pub(super) fn live_rows(&self, row: usize) -> Option<u64> {
+        let deleted = self.deletion_vector(row).map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
+        Some(text(&self.stats, row).and_then(num_records)?.saturating_sub(deleted))
+    }
+
+    /// The columns that were read for predicates, and what they are read from.
+    pub(super) fn columns(&self) -> (&KeptColumns, Sources<'_>) {
+        (&self.kept_columns, Sources { stats: &self.stats, partition_values: &self.partition_values })
     }
 
     fn deletion_vector(&self, row: usize) -> Option<DeletionVectorRef<'_>> {
@@ -158,6 +181,7 @@ impl Chunk {
         columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
             + self.partition_values.iter().map(Array::get_array_memory_size).sum::<usize>()
             + vectors.sum::<usize>()
+            + self.kept_columns.resident_bytes()
     }
 }
 
@@ -188,6 +212,11 @@ impl Files {
     /// Every file.
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> + Send {
         self.chunks.iter().flat_map(|chunk| (0..chunk.len()).map(|row| chunk.file(&self.partition_columns, row)))
+    }
+
+    /// The files in chunks, each with the number of files before it.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (usize, &Chunk)> {
+        self.starts.iter().copied().zip(self.chunks.iter().map(Arc::as_ref))
     }
 
     /// Whether some file has a deletion vector.
@@ -300,6 +329,7 @@ impl FilesBuilder {
             stats: shrunk(&mut self.stats),
             partition_values: self.partition_values.iter_mut().map(shrunk).collect(),
             deletion_vectors: std::mem::take(&mut self.deletion_vectors),
+            kept_columns: KeptColumns::default(),
         };
         self.chunks.push(Arc::new(closed));
     }

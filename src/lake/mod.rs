@@ -11,11 +11,14 @@ mod files;
 mod kernel;
 mod log_store;
 mod rows;
+mod skipping;
 mod snapshot;
+mod statistics;
 mod turnstile;
 
 pub use cache::{Lake, LakeSettings};
 pub use deletion_vector::VectorPlace;
 pub use error::{LakeError, LogFault};
 pub use files::{DeletionVectorRef, FileRef, Files};
+pub use skipping::Selection;
 pub use snapshot::{Column, Snapshot};

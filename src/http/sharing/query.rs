@@ -11,10 +11,13 @@ use futures::stream;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{CallerOf, Error, capabilities::Capabilities, query_body::QueryBody, table::head_headers, wire};
-use crate::service::{
-    Service,
-    error::ServiceError,
-    sharing::query::{QueryAnswer, QueryRequest},
+use crate::{
+    domain::predicate::Filter,
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::query::{QueryAnswer, QueryRequest},
+    },
 };
 
 pub(super) async fn query_table(
@@ -27,7 +30,11 @@ pub(super) async fn query_table(
     let bytes = read_body(request, &of).await?;
     let body = QueryBody::parse(&bytes).map_err(|error| of.error(error))?;
     let capabilities = Capabilities::read(&headers);
-    let query = QueryRequest { declared: capabilities.declared.clone(), predicates: body.predicates() };
+    let query = QueryRequest {
+        declared: capabilities.declared.clone(),
+        predicates: body.predicates(),
+        filter: Filter::from_hints(&body.predicate_hints, body.json_predicate_hints.as_deref(), body.limit_hint),
+    };
     let answer = service.query_table(&of.caller, &of.table_path(), &query).await.map_err(|error| of.error(error))?;
     // An EndStreamAction that nobody asked for breaks the Python client; a page size asks for one, too.
     let ends_with_action = capabilities.end_stream_action || body.max_files.is_some();
@@ -76,7 +83,7 @@ fn stream_lines(head: Vec<u8>, answer: QueryAnswer, ends_with_action: bool) -> B
                 }
                 Some(Err(error)) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
                 None if ends_with_action => {
-                    let expires_at = (!answer.head.snapshot.files().is_empty()).then_some(answer.expires_at);
+                    let expires_at = (!answer.files.is_empty()).then_some(answer.expires_at);
                     Some((Ok(Bytes::from(wire::end_line(expires_at, None))), (Step::Done, answer)))
                 }
                 None => None,

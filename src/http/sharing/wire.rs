@@ -103,8 +103,8 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
 pub fn file_lines(head: &TableHead, chunk: &SignedChunk, expires_at: DateTime<Utc>) -> Vec<u8> {
     let expiration = expires_at.timestamp_millis();
     let mut out = Vec::with_capacity(chunk.urls.len() * 1024);
-    for (i, url) in chunk.urls.iter().enumerate() {
-        let Some(file) = head.snapshot.files().get(chunk.range.start + i) else { continue };
+    for (i, (url, &index)) in chunk.urls.iter().zip(&chunk.files).enumerate() {
+        let Some(file) = head.snapshot.files().get(index) else { continue };
         let vector = chunk.vectors.get(i).and_then(Option::as_ref);
         match head.format {
             Format::Parquet => write_line(&mut out, &FileLine { file: parquet_file(&file, url, expiration) }),

@@ -3,7 +3,7 @@
 //! URLs are made while the answer streams, a chunk at a time, all with the one expiry that was decided and recorded
 //! (the table's size never shows in memory). Never here: what a line looks like.
 
-use std::{ops::Range, time::Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use object_store::path::Path;
@@ -20,10 +20,11 @@ use crate::{
         audit::Event,
         delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
         negotiation::Declared,
+        predicate::Filter,
         seal::hex,
         share::SharedObject,
     },
-    lake::{FileRef, VectorPlace},
+    lake::{FileRef, Selection, VectorPlace},
     service::{Service, error::ServiceError},
     storage::TableLocation,
 };
@@ -34,12 +35,14 @@ const FIRST_CHUNK: usize = 64;
 const CHUNK: usize = 512;
 
 /// What a client asks of a table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct QueryRequest {
     /// What the client can read.
     pub declared: Declared,
     /// The predicates as they were sent, for the audit's digest.
     pub predicates: Option<String>,
+    /// Which rows the client is after, as far as it says.
+    pub filter: Filter,
 }
 
 /// The answer to a query: what the table is, and its files as they are signed.
@@ -57,7 +60,7 @@ pub struct QueryAnswer {
 #[derive(Debug)]
 pub struct SignedChunk {
     /// Which of the snapshot's files.
-    pub range: Range<usize>,
+    pub files: Vec<usize>,
     /// A URL for each of them.
     pub urls: Vec<String>,
     /// For each of them whose deletion vector is a file: its path in the table, and a URL for it.
@@ -69,6 +72,7 @@ pub struct SignedChunk {
 pub struct SignedFiles {
     signer: Signer,
     head: TableHead,
+    selection: Selection,
     first: Option<SignedChunk>,
     next: usize,
     ending: Option<Ending>,
@@ -87,23 +91,24 @@ impl Service {
         attempt.event.predicate_digest = request.predicates.as_ref().map(|text| hex(&Sha256::digest(text.as_bytes())));
         let found = self.find_table(&mut attempt, path).await?;
         let head = self.open_table(&mut attempt, &found, &request.declared).await?;
-        let n_files = head.snapshot.files().len();
+        let selection = self.lake.select(&found.location, &head.snapshot, &request.filter).await;
+        let n_files = selection.len();
         let (delivery, expires_at) = self.choose_delivery(&found, n_files, attempt.now).await?;
         let signer = Signer::new(self, &found, delivery, expires_at);
         // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
-        let first = signer.sign(&head, 0..n_files.min(FIRST_CHUNK)).await?;
+        let first = signer.sign(&head, selection.indices(0..FIRST_CHUNK)).await?;
 
         attempt.event.delivery = Some(delivery.as_str());
         attempt.event.files = Some(as_u64(n_files));
-        attempt.event.bytes = Some(head.snapshot.size_bytes());
-        attempt.event.rows = head.snapshot.rows();
+        attempt.event.bytes = Some(selection.bytes());
+        attempt.event.rows = selection.rows();
         attempt.event.url_expires_at = (n_files > 0).then_some(expires_at);
         let event = attempt.allow(&found.granted).await?;
-        self.metrics.files_issued(delivery.as_str(), as_u64(n_files), head.snapshot.size_bytes());
+        self.metrics.files_issued(delivery.as_str(), as_u64(n_files), selection.bytes());
 
         let ending = Ending { service: self.clone(), event, started };
-        let next = first.range.end;
-        let files = SignedFiles { signer, head: head.clone(), first: Some(first), next, ending: Some(ending) };
+        let next = first.files.len();
+        let files = SignedFiles { signer, head: head.clone(), selection, first: Some(first), next, ending: Some(ending) };
         Ok(QueryAnswer { head, expires_at, files })
     }
 
@@ -170,14 +175,14 @@ impl Signer {
         Self { service: service.clone(), location: found.location.clone(), delivery, expires_at, sealed }
     }
 
-    async fn sign(&self, head: &TableHead, range: Range<usize>) -> Result<SignedChunk, ServiceError> {
-        let files = || range.clone().filter_map(|index| head.snapshot.files().get(index));
-        let mut paths = Vec::with_capacity(range.len());
+    async fn sign(&self, head: &TableHead, selected: Vec<usize>) -> Result<SignedChunk, ServiceError> {
+        let files = || selected.iter().filter_map(|&index| head.snapshot.files().get(index));
+        let mut paths = Vec::with_capacity(selected.len());
         for file in files() {
             paths.push(self.location.resolve(file.path)?);
         }
         // Deletion vectors follow the data files, so that one call signs both.
-        let mut vectors = Vec::with_capacity(range.len());
+        let mut vectors = Vec::with_capacity(selected.len());
         for file in files() {
             let path = vector_path(&file)?;
             if let Some(path) = &path {
@@ -188,7 +193,7 @@ impl Signer {
         let mut urls = self.urls(&paths).await?;
         let mut vector_urls = urls.split_off(vectors.len()).into_iter();
         let vectors = vectors.into_iter().map(|path| path.zip(vector_urls.next())).collect();
-        Ok(SignedChunk { range, urls, vectors })
+        Ok(SignedChunk { files: selected, urls, vectors })
     }
 
     async fn urls(&self, paths: &[Path]) -> Result<Vec<String>, ServiceError> {
@@ -220,12 +225,17 @@ fn vector_path(file: &FileRef<'_>) -> Result<Option<String>, ServiceError> {
 }
 
 impl SignedFiles {
+    /// Whether there are no files at all.
+    pub fn is_empty(&self) -> bool {
+        self.selection.is_empty()
+    }
+
     /// The next files with their URLs; `None` after the last.
     pub async fn next_chunk(&mut self) -> Option<Result<SignedChunk, ServiceError>> {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
-        let n_files = self.head.snapshot.files().len();
+        let n_files = self.selection.len();
         if self.next >= n_files {
             if let Some(ending) = self.ending.take() {
                 ending.tell("table.query.completed");
@@ -234,7 +244,7 @@ impl SignedFiles {
         }
         let range = self.next..n_files.min(self.next + CHUNK);
         self.next = range.end;
-        Some(self.signer.sign(&self.head, range).await)
+        Some(self.signer.sign(&self.head, self.selection.indices(range)).await)
     }
 }
 
