@@ -1,6 +1,223 @@
-//! (being written)
+//! `weir demo`: a small insurer's lake, shared with a partner, in one folder.
+//!
+//! It is an ordinary server with an ordinary configuration, which the folder keeps; nothing here works otherwise than
+//! an operator would through the admin API.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use rand::Rng;
+
+use super::serve::stopped;
+use crate::{
+    app::{App, Migrate},
+    config::{Settings, Sources},
+    domain::{
+        grant::in_force,
+        profile::Profile,
+        token::{BearerToken, TokenState},
+    },
+    lake::demo::{DemoLake, write_demo_lake},
+    service::{
+        Service,
+        change::Change,
+        context::OperatorContext,
+        grants::NewGrant,
+        objects::{ObjectChange, ObjectPath},
+        recipients::RecipientChange,
+        shares::ShareChange,
+        tables::TableChange,
+        tokens::NewToken,
+    },
+    telemetry,
+};
+
+const SHARE: &str = "insurer";
+const SCHEMA: &str = "health";
+const RECIPIENT: &str = "acme";
+
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
-pub(super) async fn run(_: Arguments) -> anyhow::Result<()> {
+pub(super) struct Arguments {
+    /// The folder for everything the demo makes
+    #[arg(long, default_value = "weir-demo")]
+    dir: PathBuf,
+    /// Where it listens
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let folder = Folder::open(&arguments.dir)?;
+    let lake = write_demo_lake(&folder.lake()).await?;
+    folder.write_config(arguments.listen)?;
+    let operator_token = folder.operator_token().display().to_string();
+    let env = BTreeMap::from([("WEIR_BOOTSTRAP_TOKEN_FILE".to_owned(), operator_token)]);
+    let settings = Settings::load(Sources { file: Some(folder.config()), env })?;
+    telemetry::init(&settings.log)?;
+    let app = App::build(&settings, Some(folder.config()), Migrate::IfEmbedded).await?;
+    share(&app.service, &lake).await?;
+    let endpoint = format!("{}{}", app.service.public_url, settings.sharing.prefix);
+    write_profile(&app.service, &folder.profile(), &endpoint).await?;
+    print!("{}", welcome(&folder, &settings.server.public_url));
+    std::io::stdout().flush().context("the output cannot be written")?;
+    app.serve(stopped()).await
+}
+
+/// Registers and shares what is not yet, and grants it to the recipient.
+async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
+    let ctx = OperatorContext::system("demo", service.clock.now());
+    let share = ShareChange {
+        display_name: Change::Set("An insurer's claims".to_owned()),
+        description: Change::Set("Synthetic data: nobody in it exists".to_owned()),
+        ..ShareChange::default()
+    };
+    service.put_share(&ctx, SHARE, share).await?;
+    for table in &lake.tables {
+        let registered = format!("{SHARE}.{}", table.name);
+        let location = format!("file://{}", table.folder.display());
+        let description = Change::Set(table.description.to_owned());
+        let change = TableChange { location: Change::Set(location), description, ..TableChange::default() };
+        service.put_table(&ctx, &registered, change).await?;
+        let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
+        let change = ObjectChange { table: Change::Set(registered), ..ObjectChange::default() };
+        service.put_object(&ctx, path, change).await?;
+    }
+    let recipient =
+        RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
+    let recipient = service.put_recipient(&ctx, RECIPIENT, recipient).await?.into_inner();
+    let granted = service.get_share_settings(SHARE).await?;
+    if in_force(&service.db.list_grants_of(granted.id, recipient.id).await?, ctx.now).is_none() {
+        let grant = NewGrant {
+            share: SHARE.to_owned(),
+            recipient: RECIPIENT.to_owned(),
+            valid_from: None,
+            valid_until: None,
+            purpose: Some("fraud_analytics".to_owned()),
+            agreement: None,
+            replaces: None,
+        };
+        service.create_grant(&ctx, grant).await?;
+    }
     Ok(())
+}
+
+/// Keeps a profile whose token works, and issues a token where there is none.
+async fn write_profile(service: &Service, path: &Path, endpoint: &str) -> anyhow::Result<()> {
+    let now = service.clock.now();
+    if let Some(mut profile) = read_profile(path)? {
+        let token = BearerToken::presented(&profile.bearer_token);
+        let bearer = service.db.find_bearer(&token.hash()).await?;
+        if bearer.is_some_and(|bearer| bearer.token.state(now) == TokenState::Active) {
+            // The server may listen elsewhere than the last time.
+            profile.endpoint = endpoint.to_owned();
+            return write_private(path, &serde_json::to_vec_pretty(&profile)?);
+        }
+    }
+    let ctx = OperatorContext::system("demo", now);
+    // A credential has at most two live tokens; those whose profile is lost are of no use.
+    let recipient = service.get_recipient(RECIPIENT).await?;
+    for token in service.db.list_live_tokens(recipient.id, now).await? {
+        service.revoke_token(&ctx, RECIPIENT, token.id, Some("its profile is lost")).await?;
+    }
+    let issued = service.issue_token(&ctx, RECIPIENT, NewToken { reveal: true, ..NewToken::default() }).await?;
+    let profile = Profile::new(endpoint, issued.secret.reveal(), issued.expires_at);
+    write_private(path, &serde_json::to_vec_pretty(&profile)?)
+}
+
+fn read_profile(path: &Path) -> anyhow::Result<Option<Profile>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+/// The demo's folder and what is in it.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn open(dir: &Path) -> anyhow::Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        let made = builder.create(dir).and_then(|()| dir.canonicalize());
+        let dir =
+            made.with_context(|| format!("cannot make the folder `{}`; name another with --dir", dir.display()))?;
+        if dir.to_str().is_none_or(|dir| dir.contains(['"', '\\', '%', '?', '#'])) {
+            bail!("the path of `{}` holds characters that do not fit in a URL; name another with --dir", dir.display());
+        }
+        Ok(Self(dir))
+    }
+
+    fn lake(&self) -> PathBuf {
+        self.0.join("lake")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.join("weir.toml")
+    }
+
+    fn profile(&self) -> PathBuf {
+        self.0.join(format!("{RECIPIENT}.share"))
+    }
+
+    fn operator_token(&self) -> PathBuf {
+        self.0.join("operator.token")
+    }
+
+    /// A configuration that `weir serve --config` takes, too.
+    fn write_config(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        if !self.operator_token().exists() {
+            let mut bits = [0u8; 32];
+            rand::rng().fill_bytes(&mut bits);
+            write_private(&self.operator_token(), BASE64_URL_SAFE_NO_PAD.encode(bits).as_bytes())?;
+        }
+        let dir = self.0.display();
+        let config = format!(
+            "# Written by `weir demo` on every start.\n\
+             [server]\nlisten = \"{listen}\"\npublic_url = \"http://{listen}\"\n\n\
+             [database]\nurl = \"sqlite://{dir}/weir.db\"\n\n\
+             [secrets]\nkey_files = [\"{dir}/weir.key\"]\n\n\
+             [log]\nlevel = \"warn\"\n\n\
+             [[storage]]\nname = \"lake\"\nurl = \"file://{dir}/lake\"\n"
+        );
+        write_private(&self.config(), config.as_bytes())
+    }
+}
+
+/// Replaces a file as a whole; nobody but the owner reads it.
+fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let draft = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+fn welcome(folder: &Folder, public_url: &str) -> String {
+    let profile = folder.profile();
+    let (profile, token) = (profile.display(), folder.operator_token());
+    format!(
+        "The insurer's demo lake is shared with `{RECIPIENT}`.\n\n\
+         Profile: {profile}\n\n\
+         Read it with pandas (pip install delta-sharing):\n\n    \
+         import delta_sharing\n    \
+         profile = \"{profile}\"\n    \
+         print(delta_sharing.SharingClient(profile).list_all_tables())\n    \
+         print(delta_sharing.load_as_pandas(profile + \"#{SHARE}.{SCHEMA}.claims\", limit=5))\n\n\
+         The admin API: {public_url}/api/docs (operator token: {})\n\
+         Serving on {public_url}; stop with Ctrl-C.\n",
+        token.display()
+    )
 }

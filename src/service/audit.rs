@@ -64,10 +64,10 @@ impl Service {
         if let Some(table) = &query.table {
             filter.table_id = Some(self.filtered_object(filter.share_id, table).await?);
         }
-        let opened = self.open_page(page, format!("audit {filter:?}"))?;
+        let opened = self.begin_page(page, format!("audit {filter:?}"))?;
         filter.after_seq = query.after_seq.or_else(|| opened.after.as_deref().and_then(|seq| seq.parse().ok()));
         let events = self.db.list_audit(&filter, opened.limit).await?;
-        Ok(self.close_page(opened, events, |event| event.seq.to_string()))
+        Ok(self.end_page(opened, events, |event| event.seq.to_string()))
     }
 
     /// Records that somebody without a valid credential called `route`.

@@ -30,7 +30,7 @@ impl Service {
         };
         tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
         let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(freeze)
     }
@@ -43,7 +43,7 @@ impl Service {
         };
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
         let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.lift", object(freeze.id)) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
     }

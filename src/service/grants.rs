@@ -190,11 +190,11 @@ impl Service {
             let replaced = NamedGrant { grant: replaced.clone(), ..named.clone() };
             let change = json!({"after": {"ended_at": timestamp(ctx.now), "replaced_by": id}});
             let event = Event { change: Some(change), ..event(ctx, "grant.replace", &replaced) };
-            trail::append(&mut tx, &event, ctx.now).await?;
+            trail::append(&mut tx, event, ctx.now).await?;
         }
         idempotency::remember(&mut tx, ctx, id).await?;
         let change = Some(json!({"after": described(&named.grant)}));
-        trail::append(&mut tx, &Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
+        trail::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
         tx.commit().await?;
         Ok(named)
     }
@@ -213,10 +213,10 @@ impl Service {
         if let Some(recipient) = &query.recipient {
             filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
         }
-        let opened = self.open_page(page, format!("grants {filter:?}"))?;
+        let opened = self.begin_page(page, format!("grants {filter:?}"))?;
         let after = opened.after_created();
         let grants = self.db.list_grants(&filter, after, opened.limit).await?;
-        Ok(self.close_page(opened, grants, |named| super::page::created_key(named.grant.created_at, named.grant.id)))
+        Ok(self.end_page(opened, grants, |named| super::page::created_key(named.grant.created_at, named.grant.id)))
     }
 
     /// Ends a grant now. A grant that was revoked before stays revoked as it was.
@@ -291,7 +291,7 @@ impl Service {
         let ending = Ending { at: ctx.now, reason, ended_by: ctx.operator_name(), replaced_by: None };
         tx.end_grant(named.grant.id, &ending).await?;
         let event = Event { change: Some(change), ..event(ctx, "grant.revoke", named) };
-        Ok(trail::append(tx, &event, ctx.now).await?)
+        Ok(trail::append(tx, event, ctx.now).await?)
     }
 
     /// When the end of `grants` takes full effect. URLs handed out under a grant that one of them replaced count too.

@@ -133,7 +133,7 @@ impl Service {
         change: ObjectChange,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
-        let share = self.get_share(path.share).await?;
+        let share = self.get_share_settings(path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
         let table = match (&change.table, &existing) {
             (Change::Set(table), _) => self.source(table).await?,
@@ -176,14 +176,14 @@ impl Service {
         tx.insert_object(&object).await?;
         let detail = self.detail(share, object, table);
         let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(detail))
     }
 
     /// An object.
     pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
-        let share = self.get_share(path.share).await?;
+        let share = self.get_share_settings(path.share).await?;
         let found = self.db.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Ok(self.detail(share, object, table))
@@ -191,13 +191,13 @@ impl Service {
 
     /// A share's objects by schema and name.
     pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
-        let share = self.get_share(share).await?;
-        let opened = self.open_page(page, format!("objects of {}", share.id))?;
+        let share = self.get_share_settings(share).await?;
+        let opened = self.begin_page(page, format!("objects of {}", share.id))?;
         // Names hold no spaces, so that one separates the keys.
         let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
         let objects = self.db.list_objects(share.id, None, after, opened.limit).await?;
         let detailed = objects.into_iter().map(|(object, table)| self.detail(share.clone(), object, table)).collect();
-        Ok(self.close_page(opened, detailed, |detail: &ObjectDetail| {
+        Ok(self.end_page(opened, detailed, |detail: &ObjectDetail| {
             format!("{} {}", detail.object.schema.key(), detail.object.name.key())
         }))
     }
@@ -236,7 +236,7 @@ impl Service {
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
         let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -248,7 +248,7 @@ impl Service {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let share = self.get_share(path.share).await?;
+        let share = self.get_share_settings(path.share).await?;
         let mut tx = self.begin_change().await?;
         let found = tx.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
@@ -256,7 +256,7 @@ impl Service {
         tx.delete_object(object.id, object.revision).await?;
         let detail = self.detail(share, object, table);
         let event = Event { change: Some(audited(Some(&detail), None)), ..event(ctx, "object.delete", &detail) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 

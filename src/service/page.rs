@@ -53,7 +53,7 @@ pub(super) fn created_key(created_at: DateTime<Utc>, id: Uuid) -> String {
 
 impl Service {
     /// Checks a page request; `context` names the listing and its filters, for which alone its tokens are good.
-    pub(super) fn open_page(&self, request: &PageRequest, context: String) -> Result<Opened, ServiceError> {
+    pub(super) fn begin_page(&self, request: &PageRequest, context: String) -> Result<Opened, ServiceError> {
         let items = request.max_results.unwrap_or(DEFAULT_ITEMS);
         if !(1..=MAX_ITEMS).contains(&items) {
             return Err(ServiceError::Parameter(format!("`max_results` must be between 1 and {MAX_ITEMS}")));
@@ -74,7 +74,7 @@ impl Service {
     }
 
     /// Makes a page of what was read with [`Opened::limit`]; `key` answers an item's sort key.
-    pub(super) fn close_page<T>(&self, opened: Opened, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
+    pub(super) fn end_page<T>(&self, opened: Opened, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let size = usize::try_from(opened.limit - 1).unwrap_or_default();
         let has_more = items.len() > size;
         items.truncate(size);

@@ -112,7 +112,7 @@ impl Service {
         tx.insert_recipient(&recipient).await?;
         let change = Some(audited(None, Some(&recipient)));
         let event = Event { change, ..event(ctx, "recipient.create", &recipient) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
     }
@@ -124,9 +124,9 @@ impl Service {
 
     /// Recipients by name.
     pub async fn list_recipients(&self, page: &PageRequest) -> Result<Page<Recipient>, ServiceError> {
-        let opened = self.open_page(page, "recipients".into())?;
+        let opened = self.begin_page(page, "recipients".into())?;
         let recipients = self.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.close_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
+        Ok(self.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
     }
 
     /// Changes a recipient; narrower networks and delivery count from the commit on, since the change is ordered with
@@ -150,7 +150,7 @@ impl Service {
         let after = tx.update_recipient(after).await?;
         let change = Some(audited(Some(&before), Some(&after)));
         let event = Event { change, ..event(ctx, "recipient.update", &after) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -183,7 +183,7 @@ impl Service {
         tx.delete_recipient(recipient.id, recipient.revision).await?;
         let change = Some(audited(Some(&recipient), None));
         let event = Event { change, ..event(ctx, "recipient.delete", &recipient) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -248,7 +248,7 @@ impl Service {
         }
         let change = json!({"before": {"state": before}, "after": {"state": state}, "reason": reason});
         let event = Event { change: Some(change), ..event(ctx, action, &recipient) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(recipient)
     }

@@ -92,21 +92,21 @@ impl Service {
         change.apply(&mut share, Mode::Whole);
         tx.insert_share(&share).await?;
         let event = Event { change: Some(audited(None, Some(&share))), ..event(ctx, "share.create", &share) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(share))
     }
 
     /// A share.
-    pub async fn get_share(&self, name: &str) -> Result<Share, ServiceError> {
+    pub async fn get_share_settings(&self, name: &str) -> Result<Share, ServiceError> {
         self.db.find_share(&lookup::key(NameKind::Share, name)?).await?.ok_or_else(|| not_found(name))
     }
 
     /// Shares by name.
-    pub async fn list_shares(&self, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
-        let opened = self.open_page(page, "shares".into())?;
+    pub async fn list_all_shares(&self, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
+        let opened = self.begin_page(page, "shares".into())?;
         let shares = self.db.list_shares(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.close_page(opened, shares, |share| share.name.key().to_owned()))
+        Ok(self.end_page(opened, shares, |share| share.name.key().to_owned()))
     }
 
     /// Changes a share.
@@ -128,7 +128,7 @@ impl Service {
         after.updated_at = ctx.now;
         let after = tx.update_share(after).await?;
         let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "share.update", &after) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -159,7 +159,7 @@ impl Service {
         }
         tx.delete_share(share.id, share.revision).await?;
         let event = Event { change: Some(audited(Some(&share), None)), ..event(ctx, "share.delete", &share) };
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 }

@@ -95,7 +95,7 @@ impl Service {
         let Some(asked) = asked else {
             return Err(ServiceError::invalid("location", "is missing; name the folder that holds `_delta_log`"));
         };
-        let (location, snapshot) = self.open_table(&asked).await?;
+        let (location, snapshot) = self.open_log(&asked).await?;
 
         let mut tx = self.begin_change().await?;
         if let Some(existing) = tx.find_table(name.key()).await? {
@@ -119,7 +119,7 @@ impl Service {
         tx.insert_table(&table).await?;
         let mut event = ctx.event("table.create", object(&table));
         event.change = Some(audited(None, Some(&table)));
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(OpenedTable { table, snapshot }))
     }
@@ -130,10 +130,10 @@ impl Service {
     }
 
     /// Registered tables by name.
-    pub async fn list_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
-        let opened = self.open_page(page, "tables".into())?;
+    pub async fn list_registered_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
+        let opened = self.begin_page(page, "tables".into())?;
         let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.close_page(opened, tables, |table| table.name.key().to_owned()))
+        Ok(self.end_page(opened, tables, |table| table.name.key().to_owned()))
     }
 
     /// Changes what is said about a table. Another location is refused while the table is shared: recipients would be
@@ -148,7 +148,7 @@ impl Service {
         let moved = match &change.location {
             Change::Keep => None,
             Change::Clear => return Err(ServiceError::invalid("location", "must not be null; a table is somewhere")),
-            Change::Set(location) => Some(self.open_table(location).await?),
+            Change::Set(location) => Some(self.open_log(location).await?),
         };
         let mut tx = self.begin_change().await?;
         let before = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
@@ -174,7 +174,7 @@ impl Service {
         let after = tx.update_table(after).await?;
         let mut event = ctx.event("table.update", object(&after));
         event.change = Some(audited(Some(&before), Some(&after)));
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -197,12 +197,12 @@ impl Service {
         tx.delete_table(table.id, table.revision).await?;
         let mut event = ctx.event("table.delete", object(&table));
         event.change = Some(audited(Some(&table), None));
-        trail::append(&mut tx, &event, ctx.now).await?;
+        trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
 
     /// Finds a location's storage and opens the log there.
-    async fn open_table(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
+    async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
         let located = self.storages.locate(location).map_err(refused_location)?;
         let snapshot = self.lake.latest(&located).await.map_err(refused_log)?;
         Ok((located, snapshot))
@@ -210,7 +210,7 @@ impl Service {
 
     /// The newest snapshot of a registered table.
     pub(super) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
-        Ok(self.open_table(&table.location).await?.1)
+        Ok(self.open_log(&table.location).await?.1)
     }
 }
 

@@ -212,7 +212,7 @@ impl Service {
             "after": {"expires_at": timestamp(end.map_or(old_end, |end| end.min(old_end))), "replaced_by": token.id},
         });
         let rotated = Event { change: Some(change), ..event(ctx, "token.rotate", &recipient, &old) };
-        trail::append(&mut tx, &rotated, ctx.now).await?;
+        trail::append(&mut tx, rotated, ctx.now).await?;
         let issued = self.insert_revealed(&mut tx, ctx, &recipient, token).await?;
         tx.commit().await?;
         Ok(issued)
@@ -249,10 +249,10 @@ impl Service {
     /// A recipient's tokens by their creation.
     pub async fn list_tokens(&self, recipient: &str, page: &PageRequest) -> Result<Page<TokenDetail>, ServiceError> {
         let recipient = self.get_recipient(recipient).await?;
-        let opened = self.open_page(page, format!("tokens of {}", recipient.id))?;
+        let opened = self.begin_page(page, format!("tokens of {}", recipient.id))?;
         let after = opened.after_created();
         let tokens = self.db.list_tokens(recipient.id, after, opened.limit).await?;
-        let page = self.close_page(opened, tokens, |token| super::page::created_key(token.created_at, token.id));
+        let page = self.end_page(opened, tokens, |token| super::page::created_key(token.created_at, token.id));
         let mut items = Vec::with_capacity(page.items.len());
         for token in page.items {
             items.push(self.token_detail(token).await?);
@@ -272,7 +272,7 @@ impl Service {
         tx.revoke_token(token.id, ctx.now).await?;
         let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
         let event = Event { change: Some(change), ..event(ctx, "token.revoke", recipient, token) };
-        Ok(trail::append(tx, &event, ctx.now).await?)
+        Ok(trail::append(tx, event, ctx.now).await?)
     }
 
     /// Makes the secret of `token`, keeps its hash, and records both the issue and the showing.
@@ -308,8 +308,8 @@ impl Service {
             "expires_at": timestamp(expires_at),
         }});
         let issue = Event { change: Some(change), ..event(ctx, "token.issue", recipient, &token) };
-        trail::append(tx, &issue, ctx.now).await?;
-        trail::append(tx, &event(ctx, "token.reveal", recipient, &token), ctx.now).await?;
+        trail::append(tx, issue, ctx.now).await?;
+        trail::append(tx, event(ctx, "token.reveal", recipient, &token), ctx.now).await?;
         Ok(IssuedToken { token, secret, expires_at })
     }
 

@@ -20,7 +20,7 @@ mod tables;
 mod text;
 mod tokens;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware};
+use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, response::Response};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -31,7 +31,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::{Problem, ProblemCode, ProblemView};
-use crate::service::{Service, operators::Operators};
+use crate::service::{Service, error::ServiceError, operators::Operators};
 
 /// The largest body that is read, in bytes; nothing that operators say is longer.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -107,16 +107,26 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .routes(routes!(freezes::unfreeze))
         .routes(routes!(audit::list_audit_events))
         .routes(routes!(operators::whoami));
-    let api = OpenApiRouter::new()
-        .nest("/v1", v1)
+    let (api, described) = OpenApiRouter::new().nest("/v1", v1).split_for_parts();
+    let api = api
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn_with_state(admin.clone(), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi()).nest("/api", api).split_for_parts();
+    let mut document = Document::openapi().nest("/api", described);
     describe_problems(&mut document);
-    let routes = routes.merge(docs::router(&document)).layer(middleware::from_fn(problem::render)).with_state(admin);
-    (routes, document)
+    let routes = Router::new().nest("/api", api).merge(docs::router(&document));
+    (routes.layer(middleware::from_fn(problem::render)).with_state(admin), document)
+}
+
+/// `error` in the manner of this face, for what happens outside its routes.
+pub fn problem(error: ServiceError, request_id: &str) -> Response {
+    Problem::from(error).write(request_id)
+}
+
+/// An answer that HTTP itself asks for, in the manner of this face.
+pub fn problem_of_status(status: StatusCode, message: &str, request_id: &str) -> Response {
+    Problem::new(ProblemCode::of(status), message).write(request_id)
 }
 
 /// Every operation can answer a problem; the document says so in one place.

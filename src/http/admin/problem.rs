@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -56,6 +56,19 @@ pub enum ProblemCode {
 }
 
 impl ProblemCode {
+    /// The code of an answer that HTTP itself asks for.
+    pub fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            other if other.is_client_error() => Self::InvalidParameter,
+            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            _ => Self::Internal,
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
@@ -155,8 +168,8 @@ impl From<ServiceError> for Problem {
         let detail = error.to_string();
         let code = match &error {
             ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
-            // Recipients are denied; an operator never is, until roles exist.
-            ServiceError::Denied { .. } | ServiceError::Internal(_) => ProblemCode::Internal,
+            // Only recipients are denied, and only they bring file URLs that expire.
+            ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
@@ -193,27 +206,40 @@ pub async fn render(request: Request, next: Next) -> Response {
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let mut response = next.run(request).await;
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    let Problem { code, detail, errors, cause } = problem;
-    let status = code.status();
-    let view =
-        ProblemView { kind: "about:blank", title: code.title(), status: status.as_u16(), code, detail, errors, request_id };
-    let mut rendered = (status, Json(view)).into_response();
-    let headers = rendered.headers_mut();
-    for name in [header::ALLOW] {
-        if let Some(value) = response.headers_mut().remove(&name) {
-            headers.insert(name, value);
-        }
-    }
-    let problem_json = HeaderValue::from_static("application/problem+json");
-    let mut set = |name: HeaderName, value| drop(headers.insert(name, value));
-    set(header::CONTENT_TYPE, problem_json);
-    match code {
-        ProblemCode::Unauthenticated => set(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-        ProblemCode::Unavailable => set(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)),
-        _ => {}
-    }
-    if let Some(cause) = cause {
-        rendered.extensions_mut().insert(cause);
+    let mut rendered = problem.write(&request_id);
+    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
+        rendered.headers_mut().insert(header::ALLOW, allow);
     }
     rendered
+}
+
+impl Problem {
+    /// The whole response.
+    pub fn write(self, request_id: &str) -> Response {
+        let Self { code, detail, errors, cause } = self;
+        let status = code.status();
+        let view = ProblemView {
+            kind: "about:blank",
+            title: code.title(),
+            status: status.as_u16(),
+            code,
+            detail,
+            errors,
+            request_id: request_id.to_owned(),
+        };
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(view)).into_response();
+        match code {
+            ProblemCode::Unauthenticated => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            ProblemCode::Unavailable => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
+    }
 }

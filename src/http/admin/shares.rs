@@ -119,7 +119,7 @@ pub async fn get_share(
     State(admin): State<Admin>,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<ShareView>, Problem> {
-    Ok(Resource::found(admin.service.get_share(&name).await?.into()))
+    Ok(Resource::found(admin.service.get_share_settings(&name).await?.into()))
 }
 
 /// Lists shares by name.
@@ -130,7 +130,7 @@ pub async fn list_shares(
     State(admin): State<Admin>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ShareView>>, Problem> {
-    let page = admin.service.list_shares(&page.into()).await?;
+    let page = admin.service.list_all_shares(&page.into()).await?;
     Ok(Json(PageView::new(page, ShareView::from)))
 }
 

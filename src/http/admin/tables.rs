@@ -184,7 +184,7 @@ pub async fn list_tables(
     State(admin): State<Admin>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<axum::Json<PageView<TableView>>, Problem> {
-    let page = admin.service.list_tables(&page.into()).await?;
+    let page = admin.service.list_registered_tables(&page.into()).await?;
     Ok(axum::Json(PageView::new(page, TableView::from)))
 }
 
