@@ -150,7 +150,7 @@ mod tests {
     fn lists_are_padded_to_powers_of_two() {
         assert_eq!(padded(&[1, 2, 3]), [1, 2, 3, 3]);
         assert_eq!(padded(&[1, 2]), [1, 2]);
-        assert_eq!(padded::<i32>(&[]), []);
+        assert!(padded::<i32>(&[]).is_empty());
     }
 
     #[test]

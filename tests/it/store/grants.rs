@@ -166,14 +166,20 @@ async fn of_overlapping_grants_made_at_once_one_wins() {
     for db in TestDatabase::each().await {
         let (share, recipient) = insert_pair(&db).await;
         let replica = Db::connect(db.url(), 4).await.unwrap();
-        let mut tasks = tokio::task::JoinSet::new();
-        for i in 0..8 {
-            let db = if i % 2 == 0 { (*db).clone() } else { replica.clone() };
-            tasks.spawn(grant_unless_overlapping(db, grant(&share, &recipient)));
+        // The first rounds also open the connections, so that the later ones race more closely.
+        for round in 1..=5 {
+            let from = days(400 * round);
+            let wanted =
+                Grant { valid_from: from, valid_until: from + TimeDelta::days(1), ..grant(&share, &recipient) };
+            let mut tasks = tokio::task::JoinSet::new();
+            for i in 0..8 {
+                let db = if i % 2 == 0 { (*db).clone() } else { replica.clone() };
+                tasks.spawn(grant_unless_overlapping(db, Grant { id: Uuid::now_v7(), ..wanted.clone() }));
+            }
+            let won = tasks.join_all().await.into_iter().filter(|won| *won).count();
+            assert_eq!(won, 1);
+            assert_eq!(db.list_grants_of(share.id, recipient.id).await.unwrap().len(), round as usize);
         }
-        let won = tasks.join_all().await.into_iter().filter(|won| *won).count();
-        assert_eq!(won, 1);
-        assert_eq!(db.list_grants_of(share.id, recipient.id).await.unwrap().len(), 1);
         replica.close().await;
     }
 }
