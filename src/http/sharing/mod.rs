@@ -5,6 +5,7 @@
 mod capabilities;
 mod error;
 mod extract;
+mod file_id_hash;
 mod listing;
 mod query;
 mod query_body;

@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, io};
 
-use chrono::{DateTime, Utc};
 use md5::Md5;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use sha2::{Digest, Sha256};
@@ -20,7 +19,11 @@ use crate::{
     lake::{DeletionVectorRef, FileRef},
     service::{
         error::ServiceError,
-        sharing::{TableHead, query::SignedChunk},
+        sharing::{
+            TableHead,
+            delivery::SignedVector,
+            stream::{Answer, Lines, SignedChunk},
+        },
     },
 };
 
@@ -68,6 +71,7 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
     let (snapshot, shares_changes) = (&head.snapshot, head.object.history && head.object.cdf);
     let metadata = snapshot.metadata();
     let size = Size { size: snapshot.size_bytes(), num_files: snapshot.files().len() };
+    let version = head.stamp.metadata;
     let mut out = Vec::with_capacity(1024 + metadata.schema_string.len());
     match head.format {
         Format::Parquet => {
@@ -84,6 +88,7 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
                     schema_string: &schema_string,
                     partition_columns: &metadata.partition_columns,
                     configuration: parquet_configuration(&metadata.configuration, shares_changes),
+                    version,
                     size,
                 }),
             );
@@ -99,39 +104,53 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
     Ok(out)
 }
 
-/// The lines of the files of `chunk`.
-pub fn file_lines(head: &TableHead, chunk: &SignedChunk, expires_at: DateTime<Utc>) -> Vec<u8> {
-    let expiration = expires_at.timestamp_millis();
-    let mut out = Vec::with_capacity(chunk.urls.len() * 1024);
-    for (i, url) in chunk.urls.iter().enumerate() {
-        let Some(file) = head.snapshot.files().get(chunk.range.start + i) else { continue };
-        let vector = chunk.vectors.get(i).and_then(Option::as_ref);
-        match head.format {
-            Format::Parquet => write_line(&mut out, &FileLine { file: parquet_file(&file, url, expiration) }),
-            Format::Delta => write_line(&mut out, &FileLine { file: delta_file(&file, url, vector, expiration) }),
+/// Which digest of a file's path is its id (`fileidhash`, Delta Sharing protocol, 2.5).
+pub type IdHash = Format;
+
+/// The lines of `chunk`.
+pub fn chunk_lines(answer: &Answer, chunk: &SignedChunk, id_hash: IdHash) -> Vec<u8> {
+    let mut out = Vec::with_capacity(chunk.urls.files.len() * 1024);
+    let expiration = answer.expires_at.timestamp_millis();
+    match &answer.lines {
+        Lines::Snapshot(files) => {
+            let signed = chunk.urls.files.iter().zip(&chunk.urls.vectors);
+            for (file, (url, vector)) in files.get(chunk.range.clone()).zip(signed) {
+                let ids = Ids { hash: id_hash, stamp: answer.head.stamp.files, expiration };
+                match answer.head.format {
+                    Format::Parquet => write_line(&mut out, &FileLine { file: parquet_file(&file, url, ids) }),
+                    Format::Delta => {
+                        write_line(&mut out, &FileLine { file: delta_file(&file, url, vector.as_ref(), ids) });
+                    }
+                }
+            }
         }
     }
     out
 }
 
+/// What every file line says besides the file.
+#[derive(Clone, Copy)]
+struct Ids {
+    hash: IdHash,
+    stamp: Option<(u64, i64)>,
+    expiration: i64,
+}
+
+impl Ids {
+    /// The id of the file at `path`, the path as the log writes it: MD5 in parquet answers and SHA-256 in delta ones,
+    /// unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
+    /// the reference server need the same ones.
+    fn id(&self, path: &str) -> String {
+        match self.hash {
+            IdHash::Parquet => hex(&Md5::digest(path.as_bytes())),
+            IdHash::Delta => hex(&Sha256::digest(path.as_bytes())),
+        }
+    }
+}
+
 /// The last line of an answer, where the client asked for one.
-pub fn end_line(expires_at: Option<DateTime<Utc>>, error: Option<&str>) -> Vec<u8> {
-    let end = EndStreamAction {
-        min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
-        error_message: error,
-    };
+pub fn end_line(end: &EndStreamAction) -> Vec<u8> {
     to_line(&EndLine { end_stream_action: end })
-}
-
-/// The id of a file in a parquet-format answer: MD5 of its path as the log writes it. Ids order files inside Spark's
-/// streaming checkpoints, so that providers who move from the reference server need the same ones (2.5).
-fn parquet_id(path: &str) -> String {
-    hex(&Md5::digest(path.as_bytes()))
-}
-
-/// The id of a file in a delta-format answer: SHA-256 of its path as the log writes it.
-fn delta_id(path: &str) -> String {
-    hex(&Sha256::digest(path.as_bytes()))
 }
 
 #[derive(Serialize)]
@@ -159,6 +178,8 @@ struct ParquetMetadata<'a> {
     schema_string: &'a str,
     partition_columns: &'a [String],
     configuration: BTreeMap<&'static str, &'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
     #[serde(flatten)]
     size: Size,
 }
@@ -187,6 +208,8 @@ enum DeltaHead<'a> {
 #[serde(rename_all = "camelCase")]
 struct DeltaProtocolLine<'a> {
     delta_protocol: DeltaProtocol<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -215,6 +238,8 @@ impl<'a> From<&'a Protocol> for DeltaProtocol<'a> {
 #[serde(rename_all = "camelCase")]
 struct DeltaMetadataLine<'a> {
     delta_metadata: DeltaMetadata<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
     #[serde(flatten)]
     size: Size,
 }
@@ -270,17 +295,23 @@ struct ParquetFile<'a> {
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<i64>,
     expiration_timestamp: i64,
 }
 
-fn parquet_file<'a>(file: &FileRef<'a>, url: &'a str, expiration_timestamp: i64) -> ParquetFile<'a> {
+fn parquet_file<'a>(file: &FileRef<'a>, url: &'a str, ids: Ids) -> ParquetFile<'a> {
     ParquetFile {
         url,
-        id: parquet_id(file.path),
+        id: ids.id(file.path),
         partition_values: PartitionValues(*file),
         size: file.size,
         stats: file.stats,
-        expiration_timestamp,
+        version: ids.stamp.map(|stamp| stamp.0),
+        timestamp: ids.stamp.map(|stamp| stamp.1),
+        expiration_timestamp: ids.expiration,
     }
 }
 
@@ -303,6 +334,10 @@ struct DeltaFile<'a> {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     deletion_vector_file_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<i64>,
     expiration_timestamp: i64,
     delta_single_action: DeltaAction<'a>,
 }
@@ -337,12 +372,7 @@ struct DeletionVector<'a> {
     cardinality: i64,
 }
 
-fn delta_file<'a>(
-    file: &FileRef<'a>,
-    url: &'a str,
-    vector: Option<&'a (String, String)>,
-    expiration_timestamp: i64,
-) -> DeltaFile<'a> {
+fn delta_file<'a>(file: &FileRef<'a>, url: &'a str, vector: Option<&'a SignedVector>, ids: Ids) -> DeltaFile<'a> {
     let add = Add {
         path: url,
         partition_values: PartitionValues(*file),
@@ -353,18 +383,20 @@ fn delta_file<'a>(
         deletion_vector: file.deletion_vector.map(|descriptor| deletion_vector(descriptor, vector)),
     };
     DeltaFile {
-        id: delta_id(file.path),
+        id: ids.id(file.path),
         // Spark's cache key of the vector's file; it fails without one (2.7).
-        deletion_vector_file_id: vector.map(|(path, _)| delta_id(path)),
-        expiration_timestamp,
+        deletion_vector_file_id: vector.map(|vector| ids.id(&vector.path)),
+        version: ids.stamp.map(|stamp| stamp.0),
+        timestamp: ids.stamp.map(|stamp| stamp.1),
+        expiration_timestamp: ids.expiration,
         delta_single_action: DeltaAction { add },
     }
 }
 
 /// A vector in a file becomes an absolute one whose path is the signed URL; an inline one stays what it is (2.7).
-fn deletion_vector<'a>(descriptor: DeletionVectorRef<'a>, vector: Option<&'a (String, String)>) -> DeletionVector<'a> {
+fn deletion_vector<'a>(descriptor: DeletionVectorRef<'a>, vector: Option<&'a SignedVector>) -> DeletionVector<'a> {
     let (storage_type, path_or_inline_dv) = match vector {
-        Some((_, url)) => ("p", url.as_str()),
+        Some(vector) => ("p", vector.url.as_str()),
         None => (descriptor.storage_type, descriptor.path_or_inline),
     };
     DeletionVector {
@@ -379,16 +411,28 @@ fn deletion_vector<'a>(descriptor: DeletionVectorRef<'a>, vector: Option<&'a (St
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EndLine<'a> {
-    end_stream_action: EndStreamAction<'a>,
+    end_stream_action: &'a EndStreamAction,
 }
 
-#[derive(Serialize)]
+/// What the last line says (Delta Sharing protocol, 2.1); what is absent is left out.
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EndStreamAction<'a> {
+pub struct EndStreamAction {
+    /// Asks for fresh URLs of the same version.
     #[serde(skip_serializing_if = "Option::is_none")]
-    min_url_expiration_timestamp: Option<i64>,
+    pub refresh_token: Option<String>,
+    /// Asks for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error_message: Option<&'a str>,
+    pub next_page_token: Option<String>,
+    /// When the first URL of the answer ends, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_url_expiration_timestamp: Option<i64>,
+    /// Why the answer is not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// What status the fault would have had; Spark tries again on some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status_error_code: Option<u16>,
 }
 
 #[cfg(test)]
@@ -404,7 +448,8 @@ mod tests {
 
     #[test]
     fn ids_are_the_reference_servers() {
-        assert_eq!(parquet_id("").as_str(), "d41d8cd98f00b204e9800998ecf8427e");
-        assert!(delta_id("").starts_with("e3b0c44298fc1c149afbf4c8996fb924"));
+        let id = |hash| Ids { hash, stamp: None, expiration: 0 }.id("");
+        assert_eq!(id(IdHash::Parquet), "d41d8cd98f00b204e9800998ecf8427e");
+        assert!(id(IdHash::Delta).starts_with("e3b0c44298fc1c149afbf4c8996fb924"));
     }
 }
