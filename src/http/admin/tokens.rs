@@ -253,10 +253,8 @@ pub async fn rotate_token(
     CreatingJson { body, idempotency }: CreatingJson<RotationBody>,
 ) -> Result<(StatusCode, Json<IssuedTokenView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
-    let rotation = Rotation {
-        existing_token_expire_in_seconds: body.existing_token_expire_in_seconds,
-        reveal: body.reveal,
-    };
+    let rotation =
+        Rotation { existing_token_expire_in_seconds: body.existing_token_expire_in_seconds, reveal: body.reveal };
     let issued = admin.service.rotate_token(&ctx, &recipient, id, rotation).await?;
     Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, ctx.now))))
 }

@@ -59,7 +59,13 @@ impl From<LakeError> for ServiceError {
     fn from(error: LakeError) -> Self {
         match &error {
             LakeError::Unavailable { .. } => Self::Unavailable { what: "the table's storage", source: error.into() },
-            LakeError::Unsupported { .. } | LakeError::VersionNotFound { .. } => Self::Unsupported(error.to_string()),
+            LakeError::Unsupported { .. } => Self::Unsupported(error.to_string()),
+            LakeError::VersionNotFound { .. }
+            | LakeError::CommitNotFound { .. }
+            | LakeError::TimestampTooEarly { .. }
+            | LakeError::TimestampTooLate { .. }
+            | LakeError::ChangesNotRecorded { .. }
+            | LakeError::IncompleteRemove { .. } => Self::Malformed(error.to_string()),
             LakeError::NotATable { .. } | LakeError::CorruptLog { .. } => {
                 Self::Unreadable { message: error.to_string(), source: error.into() }
             }
