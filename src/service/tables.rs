@@ -236,7 +236,13 @@ fn refused_log(error: LakeError) -> ServiceError {
         LakeError::Unavailable { .. } => {
             ServiceError::Unavailable { what: "the table's storage", source: error.into() }
         }
-        LakeError::CorruptLog { .. } | LakeError::VersionNotFound { .. } => {
+        LakeError::CorruptLog { .. }
+        | LakeError::VersionNotFound { .. }
+        | LakeError::CommitNotFound { .. }
+        | LakeError::TimestampTooEarly { .. }
+        | LakeError::TimestampTooLate { .. }
+        | LakeError::ChangesNotRecorded { .. }
+        | LakeError::IncompleteRemove { .. } => {
             ServiceError::Unreadable { message: error.to_string(), source: error.into() }
         }
         LakeError::Demo { .. } => ServiceError::internal(error),

@@ -18,12 +18,16 @@ use super::{
     table::head_headers,
     wire::{self, EndStreamAction, IdHash},
 };
-use crate::service::{
-    Service,
-    error::ServiceError,
-    sharing::{
-        query::{PageAsk, QueryRequest},
-        stream::Answer,
+use crate::{
+    lake::Feed,
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::{
+            changes::{ChangesRequest, Moment},
+            query::{PageAsk, QueryRequest},
+            stream::Answer,
+        },
     },
 };
 
@@ -37,15 +41,27 @@ pub(super) async fn query_table(
     let bytes = read_body(request, &of).await?;
     let body = QueryBody::parse(&bytes).map_err(|error| of.error(error))?;
     let capabilities = Capabilities::read(&headers);
-    let chosen_hash = file_id_hash(&headers).map_err(|error| of.error(error))?;
+    file_id_hash(&headers).map_err(|error| of.error(error))?;
     let answer = ask(&service, &of, &body, &capabilities).await.map_err(|error| of.error(error))?;
     // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
     let ends_with_action = capabilities.end_stream_action || body.include_refresh_token || body.max_files.is_some();
-    let head = wire::head_lines(&answer.head).map_err(|error| of.error(error))?;
-    let mut headers = head_headers(&answer.head, &capabilities, ends_with_action);
+    let response = respond(answer, &headers, &capabilities, ends_with_action);
+    Ok(response.map_err(|error| of.error(error))?.into_response())
+}
+
+/// The headers of an answer, and its body as it streams.
+pub(super) fn respond(
+    answer: Answer,
+    request_headers: &HeaderMap,
+    capabilities: &Capabilities,
+    ends_with_action: bool,
+) -> Result<(HeaderMap, Body), ServiceError> {
+    let chosen_hash = file_id_hash(request_headers)?;
+    let head = wire::head_lines(&answer.head)?;
+    let mut headers = head_headers(&answer.head, capabilities, ends_with_action);
     echo_file_id_hash(&mut headers, chosen_hash);
     let id_hash = chosen_hash.unwrap_or(answer.head.format);
-    Ok((headers, stream_lines(head, answer, id_hash, ends_with_action)).into_response())
+    Ok((headers, stream_lines(head, answer, id_hash, ends_with_action)))
 }
 
 async fn ask(
@@ -67,7 +83,18 @@ async fn ask(
             };
             service.query_table(&of.caller, &of.table_path(), &request).await
         }
-        QueryRange::Since { .. } => Err(ServiceError::Unsupported("startingVersion is not supported yet".to_owned())),
+        QueryRange::Since { starting, ending } => {
+            let request = ChangesRequest {
+                declared: capabilities.declared.clone(),
+                feed: Feed::Files,
+                starting: Moment::Version(starting),
+                ending: ending.map(Moment::Version),
+                include_historical_metadata: true,
+                include_historical_protocol: body.include_historical_protocol,
+                page,
+            };
+            service.query_changes(&of.caller, &of.table_path(), &request).await
+        }
     }
 }
 
@@ -100,18 +127,18 @@ enum Step {
 
 /// The answer's body. A fault midway is said in the EndStreamAction where the client asked for one; otherwise the
 /// connection is cut, so that nobody takes half a table for a whole one.
-pub(super) fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action: bool) -> Body {
+fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action: bool) -> Body {
     let stream = stream::unfold((Step::Head(head), answer), move |(step, mut answer)| async move {
         match step {
             Step::Head(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
             Step::Lines => match answer.next_chunk().await {
-                Some(Ok(chunk)) => {
-                    let lines = wire::chunk_lines(&answer, &chunk, id_hash);
-                    Some((Ok(Bytes::from(lines)), (Step::Lines, answer)))
-                }
+                Some(Ok(chunk)) => match wire::chunk_lines(&answer, &chunk, id_hash) {
+                    Ok(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
+                    Err(error) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
+                },
                 Some(Err(error)) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
                 None if ends_with_action => {
-                    let expires_at = (!answer.lines.is_empty()).then_some(answer.expires_at);
+                    let expires_at = answer.has_files.then_some(answer.expires_at);
                     let end = EndStreamAction {
                         refresh_token: answer.refresh_token.take(),
                         next_page_token: answer.next_page_token.take(),

@@ -10,13 +10,16 @@ use super::{
     CallerOf, Error, NDJSON, TABLE_VERSION,
     capabilities::{self, Capabilities},
     file_id_hash::{echo_file_id_hash, file_id_hash},
-    query_body::{not_negative, timestamp_of},
+    query_body::not_negative,
     wire,
 };
 use crate::service::{
     Service,
     error::ServiceError,
-    sharing::{TableHead, TablePath, query::AsOf},
+    sharing::{
+        TableHead, TablePath,
+        query::{AsOf, timestamp_of},
+    },
 };
 
 impl CallerOf {
@@ -27,10 +30,8 @@ impl CallerOf {
 }
 
 pub(super) async fn get_version(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    if of.parameter("startingTimestamp").is_some() {
-        return Err(of.error(no_history()));
-    }
-    let version = service.table_version(&of.caller, &of.table_path()).await.map_err(|error| of.error(error))?;
+    let since = of.parameter("startingTimestamp");
+    let version = service.table_version(&of.caller, &of.table_path(), since).await.map_err(|error| of.error(error))?;
     Ok(([(TABLE_VERSION, HeaderValue::from(version))], ()).into_response())
 }
 
@@ -71,17 +72,9 @@ pub(super) fn number_of(name: &str, text: &str) -> Result<i64, ServiceError> {
 pub(super) fn head_headers(head: &TableHead, capabilities: &Capabilities, ends_with_action: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, NDJSON);
-    headers.insert(HeaderName::from_static(TABLE_VERSION), HeaderValue::from(head.snapshot.version()));
+    headers.insert(HeaderName::from_static(TABLE_VERSION), HeaderValue::from(head.version));
     if let Ok(value) = HeaderValue::from_str(&capabilities.answer(head.format, ends_with_action)) {
         headers.insert(HeaderName::from_static(capabilities::HEADER), value);
     }
     headers
-}
-
-fn no_history() -> ServiceError {
-    ServiceError::Parameter(
-        "Reading table by version or timestamp is not supported because history sharing is not enabled; read the \
-         latest version instead"
-            .to_owned(),
-    )
 }

@@ -69,7 +69,8 @@ impl Service {
         found.require_feed(request.feed, path)?;
         let continuations = self.continuations(&attempt, &found);
         let parameters = request.parameters();
-        let page = request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
+        let page =
+            request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
 
         let history = self.lake.history(&found.location).await?;
         let (first, last) = match &page {
@@ -89,11 +90,8 @@ impl Service {
             Described::State(history.state_at(last).await?)
         };
         let head_version = if tells.metadata { first } else { last };
-        let stamp = Stamp {
-            metadata: Some(head_version),
-            protocol: tells.protocol.then_some(head_version),
-            files: None,
-        };
+        let stamp =
+            Stamp { metadata: Some(head_version), protocol: tells.protocol.then_some(head_version), files: None };
         let head = TableHead { object: found.object.clone(), described, version: first, format, stamp };
 
         let (lines, disclosed, next_position) =
@@ -165,7 +163,9 @@ impl ChangesRequest {
             (Some(Moment::Timestamp(at)), _) => history.last_version_until(at.timestamp_millis()).await?,
         };
         if last < first {
-            return refused(format!("CDF range from start {first} to end {last} was invalid. End cannot be before start."));
+            return refused(format!(
+                "CDF range from start {first} to end {last} was invalid. End cannot be before start."
+            ));
         }
         Ok((first, last))
     }

@@ -19,7 +19,10 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     domain::{
         delta::{Metadata, Protocol},
-        negotiation::Format, share::SharedObject, token::BearerToken},
+        negotiation::Format,
+        share::SharedObject,
+        token::BearerToken,
+    },
     lake::{LakeError, Snapshot, TableState},
     service::error::ServiceError,
     storage::StorageError,
@@ -130,8 +133,8 @@ impl From<LakeError> for ServiceError {
             LakeError::Unsupported { .. } => Self::Unsupported(error.to_string()),
             LakeError::VersionNotFound { .. }
             | LakeError::TimestampTooEarly { .. }
-            | LakeError::TimestampTooLate { .. }
-            | LakeError::ChangesNotRecorded { .. } => Self::Parameter(error.to_string()),
+            | LakeError::TimestampTooLate { .. } => Self::Malformed(error.to_string()),
+            LakeError::ChangesNotRecorded { .. } => Self::Parameter(error.to_string()),
             LakeError::NotATable { .. }
             | LakeError::CorruptLog { .. }
             | LakeError::CommitNotFound { .. }
