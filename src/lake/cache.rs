@@ -6,10 +6,11 @@ use moka::future::Cache;
 use tokio::task::JoinError;
 
 use super::{
-    error::{LakeError, LogFault},
+    error::LakeError,
+    history::HistoryCache,
     kernel::Loader,
     log_store::{LogLimits, LogTip},
-    skipping::Selection,
+    skipping::Order,
     snapshot::Snapshot,
     turnstile::Turnstile,
 };
@@ -22,10 +23,13 @@ const REMEMBERED_TABLES: u64 = 100_000;
 /// The largest table, in files, whose files are selected without leaving the caller's thread: a few milliseconds.
 const SELECTED_AT_ONCE: usize = 2_048;
 
+/// The part of the cache that commits get; snapshots get the rest.
+const COMMITS_SHARE: u64 = 8;
+
 /// The bounds of the lake.
 #[derive(Clone, Copy, Debug)]
 pub struct LakeSettings {
-    /// Memory for snapshots, in bytes. A snapshot larger than this is loaded for each use.
+    /// Memory for snapshots and commits, in bytes. A snapshot larger than this is loaded for each use.
     pub cache_bytes: u64,
     /// The largest commit that is read, in bytes; a commit is parsed as a whole.
     pub max_commit_bytes: u64,
@@ -45,9 +49,10 @@ impl Default for LakeSettings {
 /// All tables. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
 pub struct Lake {
-    loader: Loader,
+    pub(super) loader: Loader,
     tables: Cache<String, Arc<Table>>,
     snapshots: Cache<SnapshotKey, Arc<Snapshot>>,
+    pub(super) past: HistoryCache,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +99,11 @@ impl Lake {
         Self {
             loader: Loader::new(limits, settings.concurrent_loads),
             tables: Cache::new(REMEMBERED_TABLES),
-            snapshots: Cache::builder().max_capacity(settings.cache_bytes / 1024).weigher(weight).build(),
+            snapshots: Cache::builder()
+                .max_capacity((settings.cache_bytes - settings.cache_bytes / COMMITS_SHARE) / 1024)
+                .weigher(weight)
+                .build(),
+            past: HistoryCache::new(settings.cache_bytes / COMMITS_SHARE),
         }
     }
 
@@ -123,49 +132,65 @@ impl Lake {
 
     /// One version of a table, of the table that is there now.
     pub async fn at_version(&self, location: &TableLocation, version: u64) -> Result<Arc<Snapshot>, LakeError> {
-        let latest = self.latest(location).await?;
-        if version == latest.version {
-            return Ok(latest);
-        }
-        let newest = latest.version;
-        let gone = |source| LakeError::VersionNotFound { location: location.url().to_owned(), version, newest, source };
-        if version > newest {
-            return Err(gone(None));
-        }
-        let generation = self.table(location).await.memory().generation;
-        let key = SnapshotKey { url: location.url().to_owned(), generation, version };
-        let load = async { self.loader.load(location, Some(version)).await.map(Arc::new) };
-        self.snapshots.try_get_with(key, load).await.map_err(|error| match &*error {
-            // The newest version could be read, so this one's commits were cleaned away.
-            LakeError::CorruptLog { source, fault: LogFault::Gap | LogFault::MissingFile, .. } => gone(source.clone()),
-            LakeError::NotATable { .. } => gone(None),
-            other => other.clone(),
-        })
+        self.history(location).await?.at_version(version).await
     }
 
-    /// The files of `snapshot` that a client needs.
+    /// How often another table was found at `location`.
+    pub(super) async fn generation(&self, location: &TableLocation) -> u64 {
+        self.table(location).await.memory().generation
+    }
+
+    /// A version older than the newest, which was `generation`'s.
+    pub(super) async fn load_version(
+        &self,
+        location: &TableLocation,
+        generation: u64,
+        version: u64,
+    ) -> Result<Arc<Snapshot>, LakeError> {
+        let key = SnapshotKey { url: location.url().to_owned(), generation, version };
+        let load = async { self.loader.load(location, Some(version)).await.map(Arc::new) };
+        self.snapshots.try_get_with(key, load).await.map_err(|error| (*error).clone())
+    }
+
+    /// The version, if it is in the cache.
+    pub(super) async fn cached_version(
+        &self,
+        location: &TableLocation,
+        generation: u64,
+        version: u64,
+    ) -> Option<Arc<Snapshot>> {
+        self.snapshots.get(&SnapshotKey { url: location.url().to_owned(), generation, version }).await
+    }
+
+    /// The indices of the files of `snapshot` that a client needs, in `order`; `None` for all of them.
     ///
-    /// The first predicate on a column reads it for every file, which a thread of its own does for large tables.
-    pub async fn select(&self, location: &TableLocation, snapshot: &Arc<Snapshot>, filter: &Filter) -> Selection {
+    /// The first predicate on a column reads it for every file, which another thread does for large tables.
+    pub async fn select(
+        &self,
+        location: &TableLocation,
+        snapshot: &Arc<Snapshot>,
+        filter: &Filter,
+        order: Order,
+    ) -> Option<Vec<u32>> {
         if filter.is_everything() {
-            return Selection::all(snapshot);
+            return None;
         }
-        let (has_grown, selection) = if snapshot.files().len() <= SELECTED_AT_ONCE {
-            snapshot.select(filter)
+        let (selected, has_grown) = if snapshot.files().len() <= SELECTED_AT_ONCE {
+            snapshot.select(filter, order)
         } else {
             let (own, filter) = (snapshot.clone(), filter.clone());
-            match tokio::task::spawn_blocking(move || own.select(&filter)).await {
+            match tokio::task::spawn_blocking(move || own.select(&filter, order)).await {
                 Ok(selected) => selected,
                 Err(error) => {
-                    tracing::error!(table.location = location.url(), %error, "files could not be selected; all are kept");
-                    return Selection::all(snapshot);
+                    tracing::error!(table.location = location.url(), %error, "files were not selected; all are kept");
+                    return None;
                 }
             }
         };
         if has_grown {
             self.weigh_anew(location, snapshot).await;
         }
-        selection
+        selected
     }
 
     /// Tells the cache that a snapshot holds more than it did, so that its budget stays true.

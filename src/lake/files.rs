@@ -11,10 +11,7 @@ use arrow::{
     error::ArrowError,
 };
 
-use super::{
-    rows::num_records,
-    statistics::{KeptColumns, Sources},
-};
+use super::statistics::{KeptColumns, Sources};
 
 /// Files per chunk. A chunk is what one changed version copies of the last one, and bounds the text offsets well below
 /// their 32 bits.
@@ -47,8 +44,8 @@ pub struct FileRef<'a> {
     pub stats: Option<&'a str>,
     /// The rows of the file that are deleted.
     pub deletion_vector: Option<DeletionVectorRef<'a>>,
-    partition_columns: &'a [String],
-    partition_source: PartitionSource<'a>,
+    pub(super) partition_columns: &'a [String],
+    pub(super) partition_source: PartitionSource<'a>,
 }
 
 /// A file's deletion vector as the log describes it.
@@ -78,24 +75,39 @@ impl DeletionVectorRef<'_> {
     }
 }
 
+/// Values by physical column name, as one action of a log spells them.
+pub(super) type PartitionPairs = [(Box<str>, Option<Box<str>>)];
+
 #[derive(Clone, Copy, Debug)]
-enum PartitionSource<'a> {
-    Columns { columns: &'a [StringArray], row: usize },
-    Map { keys: &'a StringArray, values: &'a StringArray, from: usize, to: usize },
+pub(super) enum PartitionSource<'a> {
+    Columns {
+        columns: &'a [StringArray],
+        row: usize,
+    },
+    Map {
+        keys: &'a StringArray,
+        values: &'a StringArray,
+        from: usize,
+        to: usize,
+    },
+    /// Carries the names too; the columns are then not asked.
+    Pairs(&'a PartitionPairs),
 }
 
 impl<'a> FileRef<'a> {
-    /// Each partition column's physical name and its value as the log spells it, in the table's order.
+    /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
+    /// for a file of a snapshot, the names' for a file of a commit.
     pub fn partition_values(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
         let (names, source) = (self.partition_columns, self.partition_source);
-        names.iter().enumerate().map(move |(index, name)| {
-            let value = match source {
-                PartitionSource::Columns { columns, row } => text(&columns[index], row),
-                PartitionSource::Map { keys, values, from, to } => {
-                    (from..to).find(|&entry| text(keys, entry) == Some(name)).and_then(|entry| text(values, entry))
-                }
-            };
-            (name.as_str(), value)
+        let len = if let PartitionSource::Pairs(pairs) = source { pairs.len() } else { names.len() };
+        (0..len).map(move |index| match source {
+            PartitionSource::Columns { columns, row } => (names[index].as_str(), text(&columns[index], row)),
+            PartitionSource::Map { keys, values, from, to } => {
+                let name = names[index].as_str();
+                let entry = (from..to).find(|&entry| text(keys, entry) == Some(name));
+                (name, entry.and_then(|entry| text(values, entry)))
+            }
+            PartitionSource::Pairs(pairs) => (&*pairs[index].0, pairs[index].1.as_deref()),
         })
     }
 }
@@ -130,17 +142,6 @@ struct DeletionVector {
 impl Chunk {
     pub(super) fn len(&self) -> usize {
         self.path.len()
-    }
-
-    /// Bytes of the file in `row`.
-    pub(super) fn size(&self, row: usize) -> u64 {
-        self.size.value(row)
-    }
-
-    /// How many rows of the file in `row` are live; `None` where the log does not count them.
-    pub(super) fn live_rows(&self, row: usize) -> Option<u64> {
-        let deleted = self.deletion_vector(row).map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
-        Some(text(&self.stats, row).and_then(num_records)?.saturating_sub(deleted))
     }
 
     /// The columns that were read for predicates, and what they are read from.
@@ -214,9 +215,9 @@ impl Files {
         self.chunks.iter().flat_map(|chunk| (0..chunk.len()).map(|row| chunk.file(&self.partition_columns, row)))
     }
 
-    /// The files in chunks, each with the number of files before it.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = (usize, &Chunk)> {
-        self.starts.iter().copied().zip(self.chunks.iter().map(Arc::as_ref))
+    /// The files in chunks, in order.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter().map(Arc::as_ref)
     }
 
     /// Whether some file has a deletion vector.

@@ -4,7 +4,7 @@
 //! for nothing, never left out wrongly. Hints name columns logically, the log names them physically; the schema knows
 //! both.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use delta_kernel::schema::StructField;
 
@@ -20,60 +20,20 @@ const COLLATIONS: &str = "__COLLATIONS";
 /// Marks a column that had other types before.
 const TYPE_CHANGES: &str = "delta.typeChanges";
 
-/// Some of a snapshot's files, in the snapshot's order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection {
-    /// Which files; `None` for all of them.
-    files: Option<Vec<u32>>,
-    len: usize,
-    bytes: u64,
-    rows: Option<u64>,
+/// In which order files are listed, which decides the ones that a limit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As the snapshot holds them.
+    Snapshot,
+    /// By path, which is the same on every server.
+    Path,
 }
 
-impl Selection {
-    /// Every file.
-    pub fn all(snapshot: &Snapshot) -> Self {
-        Self { files: None, len: snapshot.files().len(), bytes: snapshot.size_bytes(), rows: snapshot.rows() }
-    }
-
-    /// The number of files.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether no file is selected.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The sum of the files' sizes, in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// How many live rows the files hold; `None` where the log does not count them all.
-    pub fn rows(&self) -> Option<u64> {
-        self.rows
-    }
-
-    /// The indices in the snapshot of the selected files with these numbers, as far as there are so many.
-    pub fn indices(&self, numbers: Range<usize>) -> Vec<usize> {
-        let numbers = numbers.start.min(self.len)..numbers.end.min(self.len);
-        match &self.files {
-            None => numbers.collect(),
-            Some(files) => files.get(numbers).into_iter().flatten().map(|&index| index as usize).collect(),
-        }
-    }
-
-    fn push(&mut self, index: usize, size: u64, live_rows: Option<u64>) {
-        // A table of more files than 32 bits count would not fit into memory.
-        if let (Some(files), Ok(index)) = (&mut self.files, u32::try_from(index)) {
-            files.push(index);
-        }
-        self.len += 1;
-        self.bytes = self.bytes.saturating_add(size);
-        self.rows = self.rows.zip(live_rows).and_then(|(sum, rows)| sum.checked_add(rows));
-    }
+/// What a predicate comes to for each file of a snapshot.
+struct Verdicts {
+    outcomes: Vec<Outcomes>,
+    /// Whether columns had to be read, which the snapshot now holds.
+    has_read: bool,
 }
 
 /// One leaf of a predicate tied to a snapshot's column.
@@ -85,37 +45,50 @@ struct BoundLeaf {
 }
 
 impl Snapshot {
-    /// The files that `filter` needs, and whether columns had to be read for it, which the snapshot now holds.
-    pub(super) fn select(&self, filter: &Filter) -> (bool, Selection) {
-        let mut selection = Selection { files: Some(Vec::new()), len: 0, bytes: 0, rows: Some(0) };
-        let mut has_grown = false;
-        let (predicate, columns) = self.bind(filter);
-        // Rows that match for certain, among the files selected so far.
+    /// The indices of the files that `filter` needs, in `order`, or `None` for all of them; and whether columns had to
+    /// be read for it, which the snapshot now holds.
+    pub(super) fn select(&self, filter: &Filter, order: Order) -> (Option<Vec<u32>>, bool) {
+        let Verdicts { outcomes, has_read } = self.judge(filter);
+        let is_kept = |&index: &u32| outcomes.get(index as usize).is_some_and(|outcome| !outcome.cannot_match());
+        let selected: Vec<u32> = match (order, filter.limit) {
+            (Order::Snapshot, None) => self.all_indices().filter(is_kept).collect(),
+            (Order::Path, None) => self.files_by_path().iter().copied().filter(is_kept).collect(),
+            (Order::Snapshot, Some(limit)) => self.until_enough(limit, &outcomes, self.all_indices().filter(is_kept)),
+            (Order::Path, Some(limit)) => {
+                self.until_enough(limit, &outcomes, self.files_by_path().iter().copied().filter(is_kept))
+            }
+        };
+        ((selected.len() < self.files().len()).then_some(selected), has_read)
+    }
+
+    fn all_indices(&self) -> impl Iterator<Item = u32> {
+        0..u32::try_from(self.files().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes files until `limit` rows match for certain. A file that only may match counts nothing, or else rows of the
+    /// files after it would be lost.
+    fn until_enough(&self, limit: u64, outcomes: &[Outcomes], files: impl Iterator<Item = u32>) -> Vec<u32> {
         let mut matching = 0u64;
-        let is_enough = |matching: u64| filter.limit.is_some_and(|limit| matching >= limit);
-        for (start, chunk) in self.files().chunks() {
-            if is_enough(matching) {
-                break;
-            }
-            let (outcomes, was_read) = evaluate(&predicate, &columns, chunk);
-            has_grown |= was_read;
-            for (row, outcome) in outcomes.into_iter().enumerate() {
-                if outcome.cannot_match() {
-                    continue;
-                }
-                if is_enough(matching) {
-                    break;
-                }
-                let live_rows = chunk.live_rows(row);
-                selection.push(start + row, chunk.size(row), live_rows);
-                // A file that only may match counts nothing, or else matching rows of later files would be lost.
-                matching = matching.saturating_add(live_rows.filter(|_| outcome.must_match()).unwrap_or(0));
-            }
+        files
+            .take_while(|&index| {
+                let is_wanted = matching < limit;
+                let must_match = outcomes.get(index as usize).is_some_and(|outcome| outcome.must_match());
+                let rows = || self.files().get(index as usize).and_then(|file| file.live_rows());
+                matching = matching.saturating_add(if must_match { rows().unwrap_or(0) } else { 0 });
+                is_wanted
+            })
+            .collect()
+    }
+
+    fn judge(&self, filter: &Filter) -> Verdicts {
+        let (predicate, columns) = self.bind(filter);
+        let mut verdicts = Verdicts { outcomes: Vec::with_capacity(self.files().len()), has_read: false };
+        for chunk in self.files().chunks() {
+            let (outcomes, has_read) = evaluate(&predicate, &columns, chunk);
+            verdicts.outcomes.extend(outcomes);
+            verdicts.has_read |= has_read;
         }
-        if selection.len == self.files().len() {
-            selection.files = None;
-        }
-        (has_grown, selection)
+        verdicts
     }
 
     /// Ties the hints to this snapshot's columns. A hint about a column that is not there tells nothing.

@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 100;
 /// The most comparisons of one hint; each is a pass over the table's files.
 const MAX_LEAVES: usize = 2_000;
 
-/// What a client wants of a table's rows.
+/// What a client wants of a table's rows; by default all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     /// Only rows that match.
@@ -101,6 +101,12 @@ pub enum LiteralKind {
     Number,
     /// A text, which SQL turns into the type that it is compared with.
     Quoted,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self { predicate: Predicate::All(Vec::new()), limit: None }
+    }
 }
 
 impl Filter {
