@@ -348,13 +348,14 @@ async fn commits_are_read_once_and_the_log_is_listed_once_for_each_request() {
     let more = changes_at(&lake, &location, 1, 5, Feed::Files).await.unwrap();
     commits(&more).await;
     assert_eq!((store.listings(), store.reads().len()), (listings + 2, reads + 1));
-    // A new commit is read to advance the table, and once more as a commit.
+    // A new commit is read to advance the table; beyond that, it is read once.
     log.commit(&[add("e", 1)]);
+    lake.latest(&location).await.unwrap();
+    let reads = store.reads().len();
     let newest = changes_at(&lake, &location, 1, 6, Feed::Files).await.unwrap();
     let listed = listed(&newest, Feed::Files).await;
     assert_eq!(listed.last().unwrap(), "6 Add e");
-    let new_reads = store.reads().split_off(reads + 1);
-    assert_eq!(new_reads.len(), 2, "{new_reads:?}");
+    assert_eq!(store.reads().len(), reads + 1);
 }
 
 #[tokio::test]
@@ -423,22 +424,29 @@ async fn a_storage_that_fails_is_not_taken_for_a_log_that_does() {
     history.changes(0..=5, Feed::Files).await.unwrap();
 }
 
-/// What the rules of the protocol make of a log that is read as plain JSON, as `version kind path size vector`.
-fn by_hand(table: &Path, feed: Feed) -> Vec<String> {
+/// What the rules of the protocol make of a log that is read as plain JSON, as `version kind path size vector`. Removes
+/// without a size have that of the file's add.
+fn by_hand(table: &Path, from: u64, feed: Feed) -> Vec<String> {
     let mut logs: Vec<_> = fs::read_dir(table.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    logs.retain(|path| path.extension().is_some_and(|end| end == "json") && !path.to_str().unwrap().contains("/."));
+    logs.retain(|path| path.extension().is_some_and(|end| end == "json"));
     logs.sort();
-    let mut lines = Vec::new();
-    for (version, log) in logs.iter().enumerate() {
+    let (mut lines, mut sizes) = (Vec::new(), BTreeMap::new());
+    for log in logs {
+        let version: u64 = log.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         let text = fs::read_to_string(log).unwrap();
         let actions: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let records = feed == Feed::Changes && actions.iter().any(|action| action.get("cdc").is_some());
-        for action in &actions {
+        for add in actions.iter().filter_map(|action| action.get("add")) {
+            sizes.insert(add["path"].to_string(), add["size"].clone());
+        }
+        for action in actions.iter().filter(|_| version >= from) {
             for kind in ["add", "remove", "cdc"] {
                 let Some(file) = action.get(kind) else { continue };
-                if if kind == "cdc" { records } else { !records && file["dataChange"] == true } {
+                let is_listed = if kind == "cdc" { records } else { !records && file["dataChange"] == true };
+                if is_listed {
                     let vector = &file["deletionVector"]["pathOrInlineDv"];
-                    lines.push(format!("{version} {kind} {} {} {vector}", file["path"], file["size"]));
+                    let size = file.get("size").unwrap_or_else(|| &sizes[&file["path"].to_string()]);
+                    lines.push(format!("{version} {kind} {} {size} {vector}", file["path"]));
                 }
             }
         }
@@ -449,30 +457,31 @@ fn by_hand(table: &Path, feed: Feed) -> Vec<String> {
 #[tokio::test]
 async fn foreign_tables_change_as_their_logs_say() {
     let Some(tables) = foreign_tables() else { return };
-    for (name, feeds) in [
-        ("cdf-table", &[Feed::Files, Feed::Changes][..]),
-        ("cdc_ict_table", &[Feed::Files, Feed::Changes]),
-        ("cdf-table-with-cdc-and-dvs", &[Feed::Files, Feed::Changes]),
-        ("simple_table_with_cdc", &[Feed::Files, Feed::Changes]),
-        ("simple_table", &[Feed::Files]),
-        ("simple_table_with_checkpoint", &[Feed::Files]),
-        ("table-with-dv-small", &[Feed::Files]),
-        ("table_with_column_mapping", &[Feed::Files]),
-        ("table_with_deletion_logs", &[Feed::Files]),
-        ("table_with_edge_timestamps", &[Feed::Files]),
-        ("delta-0.8.0-special-partition", &[Feed::Files]),
-        ("delta-0.8.0-null-partition", &[Feed::Files]),
-        ("checkpoint_with_partitions", &[Feed::Files]),
+    for (name, from, records_changes) in [
+        ("cdf-table", 0, true),
+        ("cdc_ict_table", 0, true),
+        ("cdf-table-with-cdc-and-dvs", 0, true),
+        ("simple_table_with_cdc", 0, true),
+        ("simple_table", 0, false),
+        ("simple_table_with_checkpoint", 0, false),
+        ("table-with-dv-small", 0, false),
+        ("table_with_column_mapping", 0, false),
+        ("table_with_deletion_logs", 0, false),
+        ("table_with_edge_timestamps", 0, false),
+        ("delta-0.8.0-special-partition", 0, false),
+        ("delta-0.8.0-null-partition", 0, false),
+        // Its commit of version 1 is left, but not what it was made to.
+        ("checkpoint_with_partitions", 2, false),
     ] {
         let table = tables.join(name);
         let newest = Lake::new(LakeSettings::default()).latest(&location(&table)).await.unwrap().version();
-        for &feed in feeds {
-            let changes = match changes(&table, 0, newest, feed).await {
-                Ok(changes) => changes,
-                Err(error) => {
-                    println!("{name} {feed:?}: {error}");
+        for feed in [Feed::Files, Feed::Changes] {
+            let changes = match changes(&table, from, newest, feed).await {
+                Err(LakeError::ChangesNotRecorded { version, .. }) if feed == Feed::Changes && !records_changes => {
+                    assert_eq!(version, from, "{name}");
                     continue;
                 }
+                other => other.unwrap(),
             };
             let mut found = Vec::new();
             for commit in commits(&changes).await {
@@ -483,7 +492,7 @@ async fn foreign_tables_change_as_their_logs_say() {
                     found.push(format!("{} {kind} {path} {size} {vector}", commit.version));
                 }
             }
-            assert_eq!(found, by_hand(&table, feed), "{name} {feed:?}");
+            assert_eq!(found, by_hand(&table, from, feed), "{name} {feed:?}");
         }
     }
 }

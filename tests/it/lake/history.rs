@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use object_store::local::LocalFileSystem;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use weir::lake::{History, Lake, LakeError, LakeSettings};
 
@@ -154,17 +154,17 @@ async fn a_commit_that_should_date_itself_and_does_not_is_a_fault() {
 async fn few_commits_are_read_to_find_one_among_many_that_date_themselves() {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");
-    let mut described = metadata("a-table", &[("id", "long")], &[]);
-    described["metaData"]["configuration"] = json!({"delta.enableInCommitTimestamps": "true"});
-    let dated = |time: u64, action: Value| {
-        [json!({"commitInfo": {"inCommitTimestamp": BEGAN + 10 * time, "padding": "x".repeat(20_000)}}), action]
-    };
-    let mut log = HandWrittenLog::create(&table, protocol(1, 7), described.clone());
-    let first = [&dated(0, protocol(1, 7))[..], &[described]].concat();
-    let text: String = first.iter().map(|action| format!("{action}\n")).collect();
-    fs::write(log.commit_path(0), text).unwrap();
+    let mut metadata = metadata("a-table", &[("id", "long")], &[]);
+    metadata["metaData"]["configuration"] = json!({"delta.enableInCommitTimestamps": "true"});
+    let protocol = json!({"protocol": {
+        "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["inCommitTimestamp"],
+    }});
+    let info = |version: u64| json!({"commitInfo": {"inCommitTimestamp": BEGAN + 10 * version, "padding": "x".repeat(20_000)}});
+    let mut log = HandWrittenLog::create(&table, protocol.clone(), metadata.clone());
+    let first: String = [info(0), protocol, metadata].map(|action| format!("{action}\n")).concat();
+    fs::write(log.commit_path(0), first).unwrap();
     for version in 1..200 {
-        log.commit(&dated(version, add(&format!("{version}.parquet"), 1)));
+        log.commit(&[info(version), add(&format!("{version}.parquet"), 1)]);
     }
     let store = WatchedStore::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
     let location = location_in(Arc::new(store.clone()), &table);
