@@ -153,8 +153,8 @@ mod tests {
         let timeline = Timeline::new(marks(&[(0, 1), (1, 2), (3, 4)]), None);
         let versions = |from, to| timeline.between(from, to).iter().map(|stamp| stamp.version).collect::<Vec<_>>();
         assert_eq!(versions(1, 3), [1, 3]);
-        assert_eq!(versions(2, 2), []);
-        assert_eq!(versions(3, 1), []);
+        assert!(versions(2, 2).is_empty());
+        assert!(versions(3, 1).is_empty());
         assert_eq!(versions(0, u64::MAX), [0, 1, 3]);
     }
 }
