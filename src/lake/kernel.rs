@@ -337,6 +337,7 @@ impl Log {
             size_bytes: files.iter().fold(0, |sum, file| sum.saturating_add(file.size)),
             files,
             rows: OnceLock::new(),
+            by_path: OnceLock::new(),
             tip,
             kernel,
         })
