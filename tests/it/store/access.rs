@@ -77,7 +77,8 @@ async fn access_to_a_share_holds_every_grant_of_the_recipient_and_no_other() {
         assert_eq!(db.find_share_access(recipient.id, "nothing").await.unwrap(), None);
 
         let mut tx = db.begin().await.unwrap();
-        let pairs = [(recipient.id, share.id), (other.id, share.id), (recipient.id, Uuid::now_v7())];
+        let pair = (recipient.id, share.id);
+        let pairs = [pair, (other.id, share.id), (recipient.id, Uuid::now_v7()), pair, pair];
         let accesses = tx.find_share_accesses(&pairs).await.unwrap();
         assert_eq!(accesses.len(), 1);
         assert_eq!(accesses[&(recipient.id, share.id)], ShareAccess { share, grants: vec![ended, later] });
