@@ -4,6 +4,7 @@
 //! Never here: async, IO, SQL, HTTP, clocks that are read rather than passed in.
 
 pub mod audit;
+pub mod clients;
 pub mod decision;
 pub mod delivery;
 pub mod delta;

@@ -12,8 +12,15 @@ pub mod sharing;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, routing::get};
 
+use tower_http::{CompressionLevel, compression::CompressionLayer};
+
 use self::middleware::{Limits, RequestLayer};
 use crate::service::Service;
+
+/// Lines compress well even at the lowest effort, and nobody should wait for more.
+fn compression() -> CompressionLayer {
+    CompressionLayer::new().quality(CompressionLevel::Fastest)
+}
 
 /// What the routers are built from.
 #[derive(Clone, Debug)]
@@ -50,7 +57,8 @@ impl Faces {
 
     fn sharing_routes(&self) -> Router {
         Router::new()
-            .nest(&self.prefix, sharing::router())
+            // Never the files' bytes: they are compressed already, and ranges are of what is stored.
+            .nest(&self.prefix, sharing::router().layer(compression()))
             .route("/files/{sealed}", get(files::get_file))
             .with_state(self.service.clone())
     }

@@ -8,9 +8,7 @@ use tempfile::TempDir;
 use weir::lake::{History, Lake, LakeError, LakeSettings};
 
 use crate::support::{
-    tables::{
-        HandWrittenLog, add, append, checkpoint, foreign_tables, location, location_in, metadata, plain_table, protocol,
-    },
+    tables::{HandWrittenLog, add, append, checkpoint, foreign_tables, location, location_in, metadata, plain_table},
     watched_store::WatchedStore,
 };
 
