@@ -6,3 +6,4 @@ mod faults;
 mod foreign_tables;
 mod freshness;
 mod increments;
+mod skipping;
