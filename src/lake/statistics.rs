@@ -80,10 +80,13 @@ enum Bounds {
     Integer(Vec<(i64, i64)>),
     /// Rows may be NaN beside, because some writers leave NaN out of the bounds.
     Float(Vec<(f64, f64)>),
-    Text {
-        low: BinaryArray,
-        high: BinaryArray,
-    },
+    Text(Box<TextBounds>),
+}
+
+#[derive(Debug)]
+struct TextBounds {
+    low: BinaryArray,
+    high: BinaryArray,
 }
 
 impl ColumnBounds {
@@ -107,14 +110,12 @@ impl ColumnBounds {
                 };
                 bounds.iter().zip(&self.holds).map(one).collect()
             }
-            (BoundTest::Compare(comparison, Scalar::Text(value)), Bounds::Text { low, high }) => {
+            (BoundTest::Compare(comparison, Scalar::Text(value)), Bounds::Text(bounds)) => {
                 let value = value.as_bytes();
-                let bounds =
-                    low.iter().zip(high.iter()).map(|(low, high)| (low.unwrap_or(b""), high.unwrap_or(&[BEYOND_TEXT])));
-                bounds
-                    .zip(&self.holds)
-                    .map(|((low, high), holds)| holds.with(comparison.outcomes(low, high, value)))
-                    .collect()
+                let one = |((low, high), holds): ((Option<&[u8]>, Option<&[u8]>), &Holds)| {
+                    holds.with(comparison.outcomes(low.unwrap_or(b""), high.unwrap_or(&[BEYOND_TEXT]), value))
+                };
+                bounds.low.iter().zip(bounds.high.iter()).zip(&self.holds).map(one).collect()
             }
             (BoundTest::Compare(..), _) => vec![Outcomes::ANYTHING; self.holds.len()],
         };
@@ -131,7 +132,7 @@ impl ColumnBounds {
         let bounds = match &self.bounds {
             Bounds::Integer(bounds) => bounds.capacity() * size_of::<(i64, i64)>(),
             Bounds::Float(bounds) => bounds.capacity() * size_of::<(f64, f64)>(),
-            Bounds::Text { low, high } => low.get_array_memory_size() + high.get_array_memory_size(),
+            Bounds::Text(bounds) => bounds.low.get_array_memory_size() + bounds.high.get_array_memory_size(),
         };
         let codes = self.codes.as_ref().map_or(0, |codes| codes.capacity() * size_of::<u32>());
         size_of::<Self>() + bounds + codes + self.holds.capacity() * size_of::<Holds>()
@@ -384,7 +385,7 @@ impl ColumnBuilder {
                 let (mut low, mut high) = (low.finish(), high.finish());
                 low.shrink_to_fit();
                 high.shrink_to_fit();
-                Bounds::Text { low, high }
+                Bounds::Text(Box::new(TextBounds { low, high }))
             }
         };
         ColumnBounds { codes, holds: self.holds, bounds }
