@@ -170,7 +170,7 @@ impl TestApp {
             service: service.clone(),
             requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
             limits: Limits::new(100, Duration::from_secs(60)),
-            max_body_bytes: 1 << 20,
+            max_body_bytes: 4 << 20,
             prefix: PREFIX.into(),
             admin: Admin {
                 service: service.clone(),
