@@ -24,7 +24,7 @@ const CHANGE_DATA_FEED: &str = "delta.enableChangeDataFeed";
 
 /// Commits that are read together, by number and by bytes of their files. A larger one is read alone. This, parsed, is
 /// what one request holds of the commits it walks through; the rest is the cache's.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 32;
 const TOGETHER_BYTES: u64 = 16 << 20;
 
 /// What was committed in a range of versions.
