@@ -11,6 +11,7 @@ pub mod disclosure;
 pub mod grant;
 pub mod name;
 pub mod negotiation;
+pub mod predicate;
 pub mod profile;
 pub mod recipient;
 pub mod seal;
