@@ -50,15 +50,15 @@ def changing(location, partition_by=None):
     """Appends, an update, a delete and a rewrite without any change, with a change data feed."""
     def batch(start, end):
         ids = range(start, end)
-        parts = [None if i % 3 == 0 else f"p {i % 3}" for i in ids]
+        parts = [None if i % 3 == 0 else f"p{i % 3}" for i in ids]
         return pyarrow.table({"id": list(ids), "name": [f"row {i}" for i in ids], "part": pyarrow.array(parts, pyarrow.string())})
 
     write_deltalake(location, batch(0, 10), partition_by=partition_by, configuration={"delta.enableChangeDataFeed": "true"})
     write_deltalake(location, batch(10, 20), mode="append")
     DeltaTable(location).update(updates={"name": "'changed'"}, predicate="id = 3 OR id = 14")
     DeltaTable(location).delete("id < 5")
-    DeltaTable(location).optimize.compact()
     write_deltalake(location, batch(20, 24), mode="append")
+    DeltaTable(location).optimize.compact()
 
 
 def committed_at(version):
