@@ -57,7 +57,8 @@ impl Lines {
                 None => Ok(None),
                 Some(lines) => {
                     let files = lines.files().map(|file| (&*file.path, file.deletion_vector()));
-                    let urls = signer.sign(files).await?;
+                    let mut urls = signer.sign(files).await?;
+                    urls.unite(lines.files().map(|file| &*file.path));
                     Ok(Some(SignedChunk { content: Content::Commit(lines), urls }))
                 }
             },
