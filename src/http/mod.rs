@@ -2,6 +2,7 @@
 //!
 //! Lives here: routes, extractors, bodies, headers, listeners. Never here: a rule, a query, a transaction.
 
+mod activation;
 pub mod admin;
 mod fault;
 mod files;
@@ -52,6 +53,7 @@ impl Faces {
         Router::new()
             .nest(&self.prefix, sharing::router())
             .route("/files/{sealed}", get(files::get_file))
+            .merge(activation::router())
             .with_state(self.service.clone())
     }
 
@@ -63,6 +65,7 @@ impl Faces {
 
     /// What every listener answers, and what surrounds every request.
     fn finish(&self, router: Router) -> Router {
+        let contact = sharing::Contact(self.service.settings.support_contact.as_str().into());
         let health = Router::new()
             .route("/healthz", get(operations::healthz))
             .route("/readyz", get(operations::readyz))
@@ -73,6 +76,7 @@ impl Faces {
             .fallback(fault::not_found)
             .layer(DefaultBodyLimit::max(self.max_body_bytes))
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
+            .layer(from_fn_with_state(contact, sharing::write_errors))
             .layer(from_fn_with_state(self.requests.clone(), middleware::follow))
     }
 }

@@ -382,7 +382,8 @@ mod tests {
     }
 
     fn grant(id: u128, from: i64, until: i64, replaced_by: Option<u128>) -> Grant {
-        let ended = |by| Ending { at: at(from), reason: None, ended_by: "o".into(), replaced_by: Some(Uuid::from_u128(by)) };
+        let ended =
+            |by| Ending { at: at(from), reason: None, ended_by: "o".into(), replaced_by: Some(Uuid::from_u128(by)) };
         Grant {
             id: Uuid::from_u128(id),
             share_id: Uuid::nil(),
@@ -400,7 +401,8 @@ mod tests {
     #[test]
     fn windows_that_only_touch_do_not_overlap() {
         let live = grant(1, 10, 20, None);
-        for (from, until, expected) in [(0, 10, false), (20, 30, false), (0, 11, true), (19, 30, true), (12, 13, true)] {
+        for (from, until, expected) in [(0, 10, false), (20, 30, false), (0, 11, true), (19, 30, true), (12, 13, true)]
+        {
             assert_eq!(overlaps(&live, at(from), at(until)), expected, "{from}..{until}");
         }
     }

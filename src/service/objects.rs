@@ -13,14 +13,12 @@ use super::{
     precondition::Precondition,
     shares, trail,
 };
-use crate::{
-    domain::{
-        audit::{Event, Object},
-        delivery::{Delivery, DeliveryFacts, effective},
-        name::{Name, NameKind, name_key},
-        share::{OnSchemaChange, Share, SharedObject},
-        table::Table,
-    },
+use crate::domain::{
+    audit::{Event, Object},
+    delivery::{Delivery, DeliveryFacts, effective},
+    name::{Name, NameKind, name_key},
+    share::{OnSchemaChange, Share, SharedObject},
+    table::Table,
 };
 
 /// What an operator says about an object.
@@ -184,7 +182,14 @@ impl Service {
     /// An object.
     pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
         let share = self.get_share_settings(path.share).await?;
-        let found = self.db.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
+        let found = self
+            .db
+            .find_object(
+                share.id,
+                &lookup::key(NameKind::Schema, path.schema)?,
+                &lookup::key(NameKind::Table, path.name)?,
+            )
+            .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Ok(self.detail(share, object, table))
     }
@@ -250,7 +255,13 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let share = self.get_share_settings(path.share).await?;
         let mut tx = self.begin_change().await?;
-        let found = tx.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
+        let found = tx
+            .find_object(
+                share.id,
+                &lookup::key(NameKind::Schema, path.schema)?,
+                &lookup::key(NameKind::Table, path.name)?,
+            )
+            .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Precondition::check(condition, object.id, object.revision)?;
         tx.delete_object(object.id, object.revision).await?;

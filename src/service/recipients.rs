@@ -19,6 +19,7 @@ use crate::{
     domain::{
         audit::{Event, Object},
         delivery::Delivery,
+        limits::RecipientLimits,
         name::{Name, NameKind},
         recipient::{Recipient, RecipientState},
     },
@@ -38,8 +39,32 @@ pub struct RecipientChange {
     pub allowed_cidrs: Change<Vec<IpNet>>,
     /// How its files get to it.
     pub delivery: Change<Delivery>,
+    /// How much it may ask for.
+    pub limits: Change<LimitsChange>,
     /// Free text for operators.
     pub description: Change<String>,
+}
+
+/// What an operator says about a recipient's limits.
+#[derive(Clone, Debug, Default)]
+pub struct LimitsChange {
+    /// Requests in a minute.
+    pub requests_per_minute: Change<u64>,
+    /// Answers that stream at the same time.
+    pub concurrent_streams: Change<u64>,
+    /// Bytes issued in a day.
+    pub bytes_per_day: Change<u64>,
+}
+
+impl LimitsChange {
+    fn apply(self, limits: &mut RecipientLimits, mode: Mode) {
+        if mode == Mode::Whole {
+            *limits = RecipientLimits::default();
+        }
+        self.requests_per_minute.apply(&mut limits.requests_per_minute);
+        self.concurrent_streams.apply(&mut limits.concurrent_streams);
+        self.bytes_per_day.apply(&mut limits.bytes_per_day);
+    }
 }
 
 impl Described for Recipient {
@@ -50,6 +75,7 @@ impl Described for Recipient {
             "properties": self.properties,
             "allowed_cidrs": self.allowed_cidrs,
             "delivery": self.delivery,
+            "limits": self.limits,
             "description": self.description,
         }))
     }
@@ -62,6 +88,11 @@ impl RecipientChange {
         self.properties.apply_to_map(&mut recipient.properties, mode);
         self.allowed_cidrs.apply_or(&mut recipient.allowed_cidrs, Vec::new());
         self.delivery.apply(&mut recipient.delivery);
+        match self.limits {
+            Change::Keep => {}
+            Change::Clear => recipient.limits = RecipientLimits::default(),
+            Change::Set(limits) => limits.apply(&mut recipient.limits, mode),
+        }
         self.description.apply(&mut recipient.description);
     }
 }
@@ -103,6 +134,7 @@ impl Service {
             properties: Default::default(),
             allowed_cidrs: Vec::new(),
             delivery: None,
+            limits: RecipientLimits::default(),
             description: None,
             created_at: ctx.now,
             updated_at: ctx.now,
@@ -139,7 +171,8 @@ impl Service {
         change: RecipientChange,
     ) -> Result<Recipient, ServiceError> {
         let mut tx = self.begin_change().await?;
-        let before = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
         change.apply(&mut after, Mode::Merge);
@@ -163,10 +196,13 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut tx = self.begin_change().await?;
-        let recipient = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let recipient =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, recipient.id, recipient.revision)?;
         let mut users = Vec::new();
-        let grants = open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now).await?;
+        let grants =
+            open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
+                .await?;
         let shares: Vec<String> = grants.into_iter().map(|named| named.share.to_string()).collect();
         if !shares.is_empty() {
             users.push(format!("is granted {}", quoted(&shares)));
@@ -226,7 +262,8 @@ impl Service {
         action: &'static str,
     ) -> Result<Recipient, ServiceError> {
         let mut tx = self.begin_change().await?;
-        let mut recipient = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let mut recipient =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         if recipient.state == state {
             return Ok(recipient);
         }
@@ -238,7 +275,12 @@ impl Service {
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         let recipient = tx.update_recipient(recipient).await?;
         if state == RecipientState::Offboarded {
-            let grants = open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now).await?;
+            let grants = open_grants(
+                &mut tx,
+                GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() },
+                ctx.now,
+            )
+            .await?;
             for named in grants {
                 self.end_grant(&mut tx, ctx, &named, Some(reason)).await?;
             }

@@ -71,7 +71,8 @@ impl Service {
         name: &str,
         change: ShareChange,
     ) -> Result<Put<Share>, ServiceError> {
-        let name = Name::parse(NameKind::Share, name).map_err(|error| ServiceError::invalid("share", error.to_string()))?;
+        let name =
+            Name::parse(NameKind::Share, name).map_err(|error| ServiceError::invalid("share", error.to_string()))?;
         let mut tx = self.begin_change().await?;
         if let Some(existing) = tx.find_share(name.key()).await? {
             let mut after = existing.clone();
@@ -144,13 +145,15 @@ impl Service {
         let share = tx.find_share(&lookup::key(NameKind::Share, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, share.id, share.revision)?;
         let mut users = Vec::new();
-        let grants = open_grants(&mut tx, GrantFilter { share_id: Some(share.id), ..GrantFilter::default() }, ctx.now).await?;
+        let grants =
+            open_grants(&mut tx, GrantFilter { share_id: Some(share.id), ..GrantFilter::default() }, ctx.now).await?;
         let recipients: Vec<String> = grants.into_iter().map(|named| named.recipient.to_string()).collect();
         if !recipients.is_empty() {
             users.push(format!("is granted to {} (revoke that first)", quoted(&recipients)));
         }
         let objects = tx.list_objects(share.id, None, None, 20).await?;
-        let objects: Vec<String> = objects.iter().map(|(object, _)| format!("{}.{}", object.schema, object.name)).collect();
+        let objects: Vec<String> =
+            objects.iter().map(|(object, _)| format!("{}.{}", object.schema, object.name)).collect();
         if !objects.is_empty() {
             users.push(format!("holds {} (remove them first)", quoted(&objects)));
         }

@@ -151,7 +151,8 @@ impl Service {
             Change::Set(location) => Some(self.open_log(location).await?),
         };
         let mut tx = self.begin_change().await?;
-        let before = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before =
+            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
         change.apply(&mut after, moved.as_ref().map(|(location, _)| location));
@@ -187,7 +188,8 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let mut tx = self.begin_change().await?;
-        let table = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let table =
+            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, table.id, table.revision)?;
         let users = users(&mut tx, table.id).await?;
         if !users.is_empty() {

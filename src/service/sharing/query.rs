@@ -24,7 +24,7 @@ use crate::{
         share::SharedObject,
     },
     lake::{FileRef, VectorPlace},
-    service::{Service, error::ServiceError},
+    service::{Service, error::ServiceError, meter::Stream},
     storage::TableLocation,
 };
 
@@ -72,6 +72,8 @@ pub struct SignedFiles {
     first: Option<SignedChunk>,
     next: usize,
     ending: Option<Ending>,
+    /// Counts as a running stream.
+    _stream: Stream,
 }
 
 impl Service {
@@ -86,6 +88,7 @@ impl Service {
         let mut attempt = Attempt::begin(self, caller, "table.query").await?;
         attempt.event.predicate_digest = request.predicates.as_ref().map(|text| hex(&Sha256::digest(text.as_bytes())));
         let found = self.find_table(&mut attempt, path).await?;
+        let stream = attempt.begin_stream(&found.granted).await?;
         let head = self.open_table(&mut attempt, &found, &request.declared).await?;
         let n_files = head.snapshot.files().len();
         let (delivery, expires_at) = self.choose_delivery(&found, n_files, attempt.now).await?;
@@ -103,7 +106,8 @@ impl Service {
 
         let ending = Ending { service: self.clone(), event, started };
         let next = first.range.end;
-        let files = SignedFiles { signer, head: head.clone(), first: Some(first), next, ending: Some(ending) };
+        let files =
+            SignedFiles { signer, head: head.clone(), first: Some(first), next, ending: Some(ending), _stream: stream };
         Ok(QueryAnswer { head, expires_at, files })
     }
 
