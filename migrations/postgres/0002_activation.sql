@@ -1,7 +1,7 @@
 -- A token that was handed out by a link and never used ends at `unused_until`; none where it was shown to an operator.
 ALTER TABLE tokens ADD COLUMN unused_until timestamptz;
 
-ALTER TABLE recipients ADD COLUMN limits json NOT NULL DEFAULT '{}';
+ALTER TABLE recipients ADD COLUMN limits text NOT NULL DEFAULT '{}';
 
 -- The links of pending tokens. A link's code is never here, only its SHA-256. A row stays when its link is used, so
 -- that a second use is recognised.

@@ -98,7 +98,9 @@ impl fmt::Display for LogFault {
             Self::TooManyEntries => "the log holds more files than the limit",
             Self::OutsideLog => "a checkpoint refers to a file outside the log",
             Self::Incomplete => "it has no protocol or no metadata",
-            Self::Inconsistent => "its protocol, schema or properties contradict each other",
+            Self::Inconsistent => {
+                "its protocol (reader version and features), schema or properties contradict each other"
+            }
         })
     }
 }

@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn ranges_after_the_first_are_one_event_a_minute() {
         let (reads, event) = (FirstReads::default(), Event::new(Actor::ANONYMOUS, FILE_READ));
-        let at = |seconds| DateTime::from_timestamp(1_790_000_040 + seconds, 0).unwrap();
+        let at = |seconds: i64| DateTime::from_timestamp(1_790_000_040 + seconds, 0).unwrap();
         for seconds in 0..50 {
             assert!(reads.add("url", &event, 10, at(seconds)).is_empty());
         }

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_flood_becomes_one_event_an_address_and_minute() {
         let meter = Meter::default();
-        let mut fail = |address: &str, seconds| {
+        let fail = |address: &str, seconds| {
             let noted = meter.authentication_failed(address.parse().unwrap(), None, &event(), TOLERANCE, at(seconds));
             (noted.is_recorded, noted.is_limited, noted.summaries.len())
         };

@@ -7,4 +7,5 @@ mod config;
 mod lake;
 mod listen;
 mod storage;
+mod store;
 mod support;

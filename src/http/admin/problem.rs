@@ -138,9 +138,9 @@ pub struct ProblemView {
 /// What a handler answers when it cannot do what was asked.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    code: ProblemCode,
+    pub(super) code: ProblemCode,
     detail: String,
-    errors: Vec<FieldProblem>,
+    pub(super) errors: Vec<FieldProblem>,
     cause: Option<Cause>,
 }
 

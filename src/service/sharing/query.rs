@@ -191,7 +191,7 @@ impl Signer {
         }
         let mut urls = self.urls(&paths).await?;
         let mut vector_urls = urls.split_off(vectors.len()).into_iter();
-        let vectors = vectors.into_iter().map(|path| path.zip(vector_urls.next())).collect();
+        let vectors = vectors.into_iter().map(|path| path.and_then(|path| Some((path, vector_urls.next()?)))).collect();
         Ok(SignedChunk { range, urls, vectors })
     }
 
