@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activation;
 mod arch;
 mod config;
 mod lake;
 mod listen;
+mod sharing;
 mod storage;
 mod store;
 mod support;
