@@ -94,8 +94,9 @@ impl Service {
         let found = match self.db.find_activation(&hash).await? {
             None => None,
             Some(_) => {
-                let mut tx = self.begin_change().await?;
-                let found = find(&mut tx, code).await?;
+                let mut tx = self.db.begin().await?;
+                tx.lock_audit_head().await?;
+                let (found, now) = (find(&mut tx, code).await?, self.clock.now());
                 if let Ok((activation, bearer)) = decide(&found, caller, now) {
                     let activated = self.hand_out(&mut tx, caller, activation, bearer, now).await?;
                     tx.commit().await?;
@@ -116,7 +117,7 @@ impl Service {
         recipient: &str,
         id: Uuid,
     ) -> Result<(), ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let recipient = tokens::find_recipient(&mut tx, recipient).await?;
         let token = tokens::find_token(&mut tx, &recipient, id).await?;
         if token.activated_at.is_some() {
@@ -149,11 +150,11 @@ impl Service {
             return Ok(0);
         }
         let ctx = OperatorContext::system("unused tokens", now);
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(&ctx).await?;
         let mut revoked = 0;
         for token in tx.list_unused_tokens(now, AT_ONCE).await? {
             if let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? {
-                self.end_token(&mut tx, &ctx, &recipient, &token, Some("never used")).await?;
+                self.end_token(&mut tx, ctx, &recipient, &token, Some("never used")).await?;
                 revoked += 1;
             }
         }

@@ -118,7 +118,7 @@ impl Service {
     ) -> Result<Put<Recipient>, ServiceError> {
         let name = Name::parse(NameKind::Recipient, name)
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_recipient(name.key()).await? {
             let mut after = existing.clone();
             change.apply(&mut after, Mode::Whole);
@@ -170,7 +170,7 @@ impl Service {
         condition: Option<&Precondition>,
         change: RecipientChange,
     ) -> Result<Recipient, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
@@ -195,7 +195,7 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let recipient =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, recipient.id, recipient.revision)?;
@@ -261,7 +261,7 @@ impl Service {
         state: RecipientState,
         action: &'static str,
     ) -> Result<Recipient, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let mut recipient =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         if recipient.state == state {

@@ -73,7 +73,7 @@ impl Service {
     ) -> Result<Put<Share>, ServiceError> {
         let name =
             Name::parse(NameKind::Share, name).map_err(|error| ServiceError::invalid("share", error.to_string()))?;
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_share(name.key()).await? {
             let mut after = existing.clone();
             change.apply(&mut after, Mode::Whole);
@@ -118,7 +118,7 @@ impl Service {
         condition: Option<&Precondition>,
         change: ShareChange,
     ) -> Result<Share, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before = tx.find_share(&lookup::key(NameKind::Share, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
@@ -141,7 +141,7 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(&lookup::key(NameKind::Share, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, share.id, share.revision)?;
         let mut users = Vec::new();

@@ -156,7 +156,7 @@ impl Service {
         recipient: &str,
         asked: NewToken,
     ) -> Result<Issued, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let mut errors = Vec::new();
@@ -213,7 +213,7 @@ impl Service {
         id: Uuid,
         rotation: Rotation,
     ) -> Result<Issued, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let old = find_token(&mut tx, &recipient, id).await?;
@@ -269,7 +269,7 @@ impl Service {
         id: Uuid,
         reason: Option<&str>,
     ) -> Result<RevokedToken, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let token = find_token(&mut tx, &recipient, id).await?;
         let outstanding = tx.find_outstanding_of_tokens(&[id], ctx.now).await?;

@@ -1,5 +1,6 @@
 //! What tests of several areas need: nothing here asserts anything.
 
+pub mod app;
 pub mod azurite;
 pub mod postgres;
 pub mod s3;
