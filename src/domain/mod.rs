@@ -13,6 +13,7 @@ pub mod grant;
 pub mod limits;
 pub mod name;
 pub mod negotiation;
+pub mod predicate;
 pub mod profile;
 pub mod recipient;
 pub mod seal;

@@ -156,7 +156,7 @@ impl Changes {
     }
 
     fn completed(&self, commit: Arc<Commit>) -> Arc<Commit> {
-        if self.found.is_empty() || !commit.files.iter().any(|file| is_incomplete(file)) {
+        if self.found.is_empty() || !commit.files.iter().any(is_incomplete) {
             return commit;
         }
         let mut commit = Commit::clone(&commit);
