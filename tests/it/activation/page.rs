@@ -8,10 +8,7 @@ use weir::config::SharingSettings;
 use super::{BROWSER, ask, ask_with, pending, with_acme};
 use crate::support::app::{Answer, TestApp, on_both_databases};
 
-on_both_databases!(
-    an_unknown_link_is_answered_like_a_malformed_one,
-    failures_from_one_address_are_limited,
-);
+on_both_databases!(an_unknown_link_is_answered_like_a_malformed_one, failures_from_one_address_are_limited,);
 
 fn assert_strict(answer: &Answer) {
     let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
@@ -45,7 +42,10 @@ async fn the_page_says_what_a_partner_needs_and_has_one_button() {
 
     assert_strict(&ask_with(&app, Method::POST, &issued, &[BROWSER]).await);
     let used = ask_with(&app, Method::POST, &issued, &[BROWSER]).await;
-    assert_eq!((used.status.as_u16(), &used.headers[header::CONTENT_TYPE]), (410, &"text/html; charset=utf-8".parse().unwrap()));
+    assert_eq!(
+        (used.status.as_u16(), &used.headers[header::CONTENT_TYPE]),
+        (410, &"text/html; charset=utf-8".parse().unwrap())
+    );
     assert_strict(&used);
     assert!(used.text.contains("<h1>This link has been used</h1>"), "{}", used.text);
     let program = ask(&app, Method::POST, &issued).await;

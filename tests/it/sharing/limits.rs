@@ -162,12 +162,12 @@ async fn shares_say_when_access_ends_and_whom_to_ask(app: TestApp) {
 #[tokio::test]
 async fn every_message_ends_with_the_request_and_whom_to_ask() {
     let contact = "https://insurer.example/help";
-    let app =
-        TestApp::sqlite_with(|settings| SharingSettings { support_contact: contact.into(), ..settings }).await;
+    let app = TestApp::sqlite_with(|settings| SharingSettings { support_contact: contact.into(), ..settings }).await;
     let token = acme(&app).await;
     let properties = app.shared(&token, "/shares/insurer").await.expect(200)["share"]["properties"].clone();
     assert_eq!(properties["support_contact"], contact);
-    for (token, path) in [("no", "/shares"), (&*token, "/shares/nothing"), (&*token, "/nothing"), (&*token, "/shares?maxResults=x")]
+    for (token, path) in
+        [("no", "/shares"), (&*token, "/shares/nothing"), (&*token, "/nothing"), (&*token, "/shares?maxResults=x")]
     {
         let answer = app.shared(token, path).await;
         let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();

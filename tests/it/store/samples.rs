@@ -90,7 +90,11 @@ pub fn recipient(name: &str) -> Recipient {
         ]),
         allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         delivery: Some(Delivery::Presigned),
-        limits: RecipientLimits { requests_per_minute: Some(600), concurrent_streams: None, bytes_per_day: Some(u64::MAX) },
+        limits: RecipientLimits {
+            requests_per_minute: Some(600),
+            concurrent_streams: None,
+            bytes_per_day: Some(u64::MAX),
+        },
         description: Some(String::new()),
         created_at: now(),
         updated_at: now(),
