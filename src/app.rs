@@ -16,10 +16,11 @@ use crate::{
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, operators::Operators, trail::Trail},
+    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, trail::Trail},
     storage::Storages,
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
+    worker::housekeeping,
 };
 
 /// A server that is built and has its sockets, and does not serve yet.
@@ -71,6 +72,7 @@ impl App {
             pages: Sealer::new(&keys, Purpose::PageToken),
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -88,7 +90,10 @@ impl App {
 
     /// Serves until `stop`, and lets running answers finish.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let housekeeping = tokio::spawn(housekeeping::run(self.service.clone()));
         let outcome = self.listeners.serve(stop, self.grace).await;
+        housekeeping.abort();
+        self.service.record_summaries(true);
         // What the last answers have to say is written before the database goes.
         self.service.trail.finish().await;
         self.service.db.close().await;
@@ -161,7 +166,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
         admin: Admin {
             service: service.clone(),
             operators: Operators::new(settings.bootstrap_token.as_ref()),
-            endpoint: format!("{}{}", service.public_url, settings.sharing.prefix),
+            endpoint: service.endpoint(),
         },
     }
 }

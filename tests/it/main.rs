@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activation;
 mod admin;
 mod arch;
 mod config;
 mod lake;
 mod listen;
+mod skipping;
+mod sharing;
 mod storage;
 mod store;
 mod support;

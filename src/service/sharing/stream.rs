@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::audit::Event,
-    service::{Service, error::ServiceError},
+    service::{Service, error::ServiceError, meter::Stream},
 };
 
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
@@ -57,7 +57,8 @@ impl Lines {
                 None => Ok(None),
                 Some(lines) => {
                     let files = lines.files().map(|file| (&*file.path, file.deletion_vector()));
-                    let urls = signer.sign(files).await?;
+                    let mut urls = signer.sign(files).await?;
+                    urls.unite(lines.files().map(|file| &*file.path));
                     Ok(Some(SignedChunk { content: Content::Commit(lines), urls }))
                 }
             },
@@ -162,18 +163,19 @@ impl Drop for Answer {
     }
 }
 
-/// Tells the audit trail how an answer ended.
+/// Tells the audit trail how an answer ended; until then it counts as a running stream.
 #[derive(Debug)]
 pub(super) struct Ending {
     service: Service,
     event: Event,
     started: Instant,
+    _stream: Stream,
 }
 
 impl Ending {
     /// The ending of the answer that `event` recorded.
-    pub(super) fn new(service: &Service, event: Event, started: Instant) -> Self {
-        Self { service: service.clone(), event, started }
+    pub(super) fn new(service: &Service, event: Event, started: Instant, stream: Stream) -> Self {
+        Self { service: service.clone(), event, started, _stream: stream }
     }
 
     fn tell(self, how: &'static str) {
