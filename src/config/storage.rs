@@ -12,7 +12,7 @@ use super::problems::Problems;
 pub use crate::domain::delivery::Delivery;
 
 /// The schemes that a storage's URL may have.
-const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
+pub(super) const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
 
 /// One storage: every table under `url` belongs to it, unless another storage's `url` is a longer prefix.
 #[derive(Clone, Deserialize)]

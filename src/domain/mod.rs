@@ -4,11 +4,14 @@
 //! Never here: async, IO, SQL, HTTP, clocks that are read rather than passed in.
 
 pub mod audit;
+pub mod chain;
+pub mod checkpoint;
 pub mod decision;
 pub mod delivery;
 pub mod delta;
 pub mod disclosure;
 pub mod grant;
+pub mod merkle;
 pub mod name;
 pub mod negotiation;
 pub mod profile;

@@ -56,7 +56,7 @@ impl RootKey {
         hex(&out)
     }
 
-    fn derive(&self, label: &[u8], out: &mut [u8]) {
+    pub(super) fn derive(&self, label: &[u8], out: &mut [u8]) {
         // HKDF-SHA256 refuses only outputs beyond 255 hashes, which no caller here asks for.
         let expanded = Hkdf::<Sha256>::new(None, self.0.as_ref()).expand(label, out);
         debug_assert!(expanded.is_ok());

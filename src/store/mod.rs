@@ -7,7 +7,9 @@
 
 mod access;
 mod audit;
+mod checkpoints;
 mod connect;
+mod durability;
 mod error;
 mod freezes;
 mod grants;
@@ -25,6 +27,7 @@ mod value;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
+pub use checkpoints::{Derived, StoredCheckpoint};
 pub use error::{Constraint, Result, StoreError};
 pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};
