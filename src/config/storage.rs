@@ -46,7 +46,7 @@ impl fmt::Debug for StorageSettings {
 
 impl StorageSettings {
     /// The folder that a `file:///…` storage names.
-    pub(super) fn local_root(&self) -> Option<PathBuf> {
+    pub fn local_root(&self) -> Option<PathBuf> {
         Url::parse(&self.url).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
     }
 

@@ -4,6 +4,7 @@
 //! read. Start with [`sharing`], the way of a recipient's request.
 
 pub mod audit;
+pub mod audit_export;
 pub mod change;
 pub mod clock;
 pub mod context;
@@ -13,6 +14,7 @@ pub mod freezes;
 pub mod grants;
 pub mod idempotency;
 mod lookup;
+pub mod notary;
 pub mod objects;
 pub mod operators;
 pub mod page;
@@ -23,6 +25,7 @@ pub mod sharing;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
+pub mod verification;
 
 use std::sync::Arc;
 

@@ -295,8 +295,9 @@ impl Tx {
     /// Erases the personal parts of events that were written before `before`, at most [`LONGEST_ERASURE`] at a time,
     /// so that nobody waits long for the transaction; answers how many.
     pub async fn delete_audit_personal(&mut self, before: DateTime<Utc>) -> Result<u64> {
-        const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT p.seq FROM audit_personal p \
-            JOIN audit_events a ON a.seq = p.seq WHERE a.at < $1 ORDER BY p.seq LIMIT $2)";
+        // Events stand in the order of their times, so that the newest of them ends a range of the key.
+        const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT seq FROM audit_personal WHERE seq <= \
+            (SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC LIMIT 1) ORDER BY seq LIMIT $2)";
         let at = Micros::from(before);
         Ok(on_tx!(self, db => sqlx::query(SQL).bind(at).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
     }

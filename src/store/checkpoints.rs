@@ -142,6 +142,12 @@ reads! {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
+    /// The newest event that was exported with its checkpoint.
+    pub async fn find_exported_through(self, db) -> Result<Option<i64>> {
+        let sql = "SELECT MAX(seq) FROM audit_checkpoints WHERE exported_at IS NOT NULL";
+        Ok(sqlx::query_scalar(sql).fetch_one(db).await?)
+    }
+
     /// The last event that lives in the export only; `None` where every event is still here.
     pub async fn find_detached_through(self, db) -> Result<Option<i64>> {
         Ok(sqlx::query_scalar("SELECT MAX(through_seq) FROM audit_detachments").fetch_one(db).await?)
@@ -149,7 +155,14 @@ reads! {
 
     /// The last event written before `before`; `None` where there is none.
     pub async fn find_last_seq_before(self, db, before: DateTime<Utc>) -> Result<Option<i64>> {
-        let sql = "SELECT MAX(seq) FROM audit_events WHERE at < $1";
+        let sql = "SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC, seq DESC LIMIT 1";
+        Ok(sqlx::query_scalar(sql).bind(Micros::from(before)).fetch_optional(db).await?)
+    }
+
+    /// Whether an event written before `before` still has its personal part.
+    pub async fn find_erasable(self, db, before: DateTime<Utc>) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM audit_personal WHERE seq <= \
+            (SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC LIMIT 1))";
         Ok(sqlx::query_scalar(sql).bind(Micros::from(before)).fetch_one(db).await?)
     }
 

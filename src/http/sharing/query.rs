@@ -88,9 +88,17 @@ fn stream_lines(head: Vec<u8>, answer: QueryAnswer, ends_with_action: bool) -> B
 }
 
 fn fail(error: &ServiceError, ends_with_action: bool) -> Result<Bytes, io::Error> {
-    tracing::error!(error = %error, "an answer failed midway");
+    let message = match error {
+        ServiceError::Denied { reason, message } => {
+            tracing::info!(reason = reason.code(), "an answer was ended midway: what it stood on has ended");
+            message.as_str()
+        }
+        error => {
+            tracing::error!(error = %error, "an answer failed midway");
+            "the server could not finish this answer; send the query again"
+        }
+    };
     if ends_with_action {
-        let message = "the server could not finish this answer; send the query again";
         Ok(Bytes::from(wire::end_line(None, Some(message))))
     } else {
         Err(io::Error::other("the answer could not be finished"))

@@ -54,6 +54,35 @@ impl Granted {
     }
 }
 
+/// What a long answer stands on, to be looked at again while it runs.
+#[derive(Debug)]
+pub(super) struct Hold {
+    caller: Caller,
+    granted: Granted,
+}
+
+impl Hold {
+    pub(super) fn new(caller: &Caller, granted: Granted) -> Result<Self, ServiceError> {
+        granted.share()?;
+        Ok(Self { caller: caller.clone(), granted })
+    }
+
+    /// Decides again as things are now, and answers the refusal.
+    pub(super) async fn check(&self, service: &Service) -> Result<(), ServiceError> {
+        let standing = &self.granted.standing;
+        let share = self.granted.share()?;
+        let bearer = service.db.find_bearer_by_id(standing.token_id).await?;
+        let access = service.db.find_share_access(standing.recipient_id, share.name.key()).await?;
+        let target = Target::Share(access.as_ref());
+        let facts = Facts { now: service.clock.now(), address: standing.address, bearer: bearer.as_ref(), target };
+        let decided = decide(facts).map(|_| ());
+        decided.map_err(|reason| {
+            let subject = Subject { kind: "share", names: vec![share.name.as_str()] };
+            ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
+        })
+    }
+}
+
 impl<'a> Attempt<'a> {
     /// Finds the caller, and begins the event of `action`.
     pub(super) async fn begin(

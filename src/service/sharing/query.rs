@@ -3,7 +3,10 @@
 //! URLs are made while the answer streams, a chunk at a time, all with the one expiry that was decided and recorded
 //! (the table's size never shows in memory). Never here: what a line looks like.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use object_store::path::Path;
@@ -11,13 +14,13 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Caller, TableHead, TablePath,
-    attempt::{Attempt, Granted},
+    attempt::{Attempt, Granted, Hold},
     files::SealedFile,
     table::FoundTable,
 };
 use crate::{
     domain::{
-        audit::Event,
+        audit::{Event, Outcome},
         delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
         negotiation::Declared,
         seal::hex,
@@ -32,6 +35,8 @@ use crate::{
 const FIRST_CHUNK: usize = 64;
 /// How many files are signed at a time after that.
 const CHUNK: usize = 512;
+/// How long an answer goes on signing before it looks whether it still may.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a client asks of a table.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +77,9 @@ pub struct SignedFiles {
     first: Option<SignedChunk>,
     next: usize,
     ending: Option<Ending>,
+    /// What the answer stands on, and when that was last looked at.
+    hold: Hold,
+    looked_at: Instant,
 }
 
 impl Service {
@@ -103,7 +111,10 @@ impl Service {
 
         let ending = Ending { service: self.clone(), event, started };
         let next = first.range.end;
-        let files = SignedFiles { signer, head: head.clone(), first: Some(first), next, ending: Some(ending) };
+        let hold = Hold::new(caller, found.granted)?;
+        let looked_at = Instant::now();
+        let files =
+            SignedFiles { signer, head: head.clone(), first: Some(first), next, ending: Some(ending), hold, looked_at };
         Ok(QueryAnswer { head, expires_at, files })
     }
 
@@ -232,9 +243,33 @@ impl SignedFiles {
             }
             return None;
         }
+        if let Err(error) = self.look_again().await {
+            // Nothing more is signed, however often this is asked again.
+            self.next = n_files;
+            if let Some(mut ending) = self.ending.take() {
+                if let ServiceError::Denied { reason, .. } = &error {
+                    ending.event.decision = Outcome::Deny;
+                    ending.event.reason = Some(reason.code().into());
+                }
+                ending.tell("table.query.aborted");
+            }
+            return Some(Err(error));
+        }
         let range = self.next..n_files.min(self.next + CHUNK);
         self.next = range.end;
         Some(self.signer.sign(&self.head, range).await)
+    }
+
+    /// Looks whether what was decided still holds, at most once a [`LOOK_AGAIN`]: a slow reader must not be given URLs
+    /// after a revocation.
+    async fn look_again(&mut self) -> Result<(), ServiceError> {
+        if self.looked_at.elapsed() < LOOK_AGAIN {
+            return Ok(());
+        }
+        let service = &self.signer.service;
+        self.hold.check(service).await?;
+        self.looked_at = Instant::now();
+        Ok(())
     }
 }
 
@@ -258,6 +293,8 @@ impl Ending {
     fn tell(self, action: &'static str) {
         let mut event = self.event;
         event.action = action.into();
+        // Its URLs were counted when they were allowed.
+        event.url_expires_at = None;
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         // The disclosure itself was recorded before the answer began, so that nobody needs to wait for this.
         self.service.trail.record_later(event);
