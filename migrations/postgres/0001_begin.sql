@@ -1,5 +1,5 @@
 -- Times are timestamptz, in whole microseconds. Name keys are computed by the server and compare byte by byte, hence
--- COLLATE "C". Columns of lists and maps are json, not jsonb, so that what was written is what is read.
+-- COLLATE "C". Lists and maps are JSON text: jsonb would rewrite numbers and refuse U+0000.
 
 CREATE TABLE tables (
     id uuid NOT NULL CONSTRAINT tables_pk PRIMARY KEY,
@@ -20,7 +20,7 @@ CREATE TABLE shares (
     name_key text COLLATE "C" NOT NULL CONSTRAINT shares_name UNIQUE,
     display_name text,
     description text,
-    properties json NOT NULL,
+    properties text NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     revision bigint NOT NULL
@@ -54,9 +54,9 @@ CREATE TABLE recipients (
     name_key text COLLATE "C" NOT NULL CONSTRAINT recipients_name UNIQUE,
     state text NOT NULL,
     display_name text,
-    contacts json NOT NULL,
-    properties json NOT NULL,
-    allowed_cidrs json NOT NULL,
+    contacts text NOT NULL,
+    properties text NOT NULL,
+    allowed_cidrs text NOT NULL,
     delivery text,
     description text,
     created_at timestamptz NOT NULL,
@@ -70,8 +70,8 @@ CREATE TABLE tokens (
     recipient_id uuid NOT NULL CONSTRAINT tokens_recipient REFERENCES recipients (id) ON DELETE CASCADE,
     hash bytea CONSTRAINT tokens_hash UNIQUE,
     credential text NOT NULL,
-    share_ids json NOT NULL,
-    allowed_cidrs json NOT NULL,
+    share_ids text NOT NULL,
+    allowed_cidrs text NOT NULL,
     created_at timestamptz NOT NULL,
     activated_at timestamptz,
     expires_at timestamptz,

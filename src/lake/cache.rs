@@ -6,7 +6,8 @@ use moka::future::Cache;
 use tokio::task::JoinError;
 
 use super::{
-    error::{LakeError, LogFault},
+    error::LakeError,
+    history::HistoryCache,
     kernel::Loader,
     log_store::{LogLimits, LogTip},
     snapshot::Snapshot,
@@ -18,10 +19,13 @@ use crate::storage::TableLocation;
 /// looked up from the beginning again.
 const REMEMBERED_TABLES: u64 = 100_000;
 
+/// The part of the cache that commits get; snapshots get the rest.
+const COMMITS_SHARE: u64 = 8;
+
 /// The bounds of the lake.
 #[derive(Clone, Copy, Debug)]
 pub struct LakeSettings {
-    /// Memory for snapshots, in bytes. A snapshot larger than this is loaded for each use.
+    /// Memory for snapshots and commits, in bytes. A snapshot larger than this is loaded for each use.
     pub cache_bytes: u64,
     /// The largest commit that is read, in bytes; a commit is parsed as a whole.
     pub max_commit_bytes: u64,
@@ -41,9 +45,10 @@ impl Default for LakeSettings {
 /// All tables. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
 pub struct Lake {
-    loader: Loader,
+    pub(super) loader: Loader,
     tables: Cache<String, Arc<Table>>,
     snapshots: Cache<SnapshotKey, Arc<Snapshot>>,
+    pub(super) past: HistoryCache,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +95,11 @@ impl Lake {
         Self {
             loader: Loader::new(limits, settings.concurrent_loads),
             tables: Cache::new(REMEMBERED_TABLES),
-            snapshots: Cache::builder().max_capacity(settings.cache_bytes / 1024).weigher(weight).build(),
+            snapshots: Cache::builder()
+                .max_capacity((settings.cache_bytes - settings.cache_bytes / COMMITS_SHARE) / 1024)
+                .weigher(weight)
+                .build(),
+            past: HistoryCache::new(settings.cache_bytes / COMMITS_SHARE),
         }
     }
 
@@ -119,24 +128,34 @@ impl Lake {
 
     /// One version of a table, of the table that is there now.
     pub async fn at_version(&self, location: &TableLocation, version: u64) -> Result<Arc<Snapshot>, LakeError> {
-        let latest = self.latest(location).await?;
-        if version == latest.version {
-            return Ok(latest);
-        }
-        let newest = latest.version;
-        let gone = |source| LakeError::VersionNotFound { location: location.url().to_owned(), version, newest, source };
-        if version > newest {
-            return Err(gone(None));
-        }
-        let generation = self.table(location).await.memory().generation;
+        self.history(location).await?.at_version(version).await
+    }
+
+    /// How often another table was found at `location`.
+    pub(super) async fn generation(&self, location: &TableLocation) -> u64 {
+        self.table(location).await.memory().generation
+    }
+
+    /// A version older than the newest, which was `generation`'s.
+    pub(super) async fn load_version(
+        &self,
+        location: &TableLocation,
+        generation: u64,
+        version: u64,
+    ) -> Result<Arc<Snapshot>, LakeError> {
         let key = SnapshotKey { url: location.url().to_owned(), generation, version };
         let load = async { self.loader.load(location, Some(version)).await.map(Arc::new) };
-        self.snapshots.try_get_with(key, load).await.map_err(|error| match &*error {
-            // The newest version could be read, so this one's commits were cleaned away.
-            LakeError::CorruptLog { source, fault: LogFault::Gap | LogFault::MissingFile, .. } => gone(source.clone()),
-            LakeError::NotATable { .. } => gone(None),
-            other => other.clone(),
-        })
+        self.snapshots.try_get_with(key, load).await.map_err(|error| (*error).clone())
+    }
+
+    /// The version, if it is in the cache.
+    pub(super) async fn cached_version(
+        &self,
+        location: &TableLocation,
+        generation: u64,
+        version: u64,
+    ) -> Option<Arc<Snapshot>> {
+        self.snapshots.get(&SnapshotKey { url: location.url().to_owned(), generation, version }).await
     }
 
     async fn table(&self, location: &TableLocation) -> Arc<Table> {

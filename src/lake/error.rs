@@ -3,6 +3,8 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
+use chrono::{DateTime, SecondsFormat};
+
 /// The private cause of an error, kept for the operator's log.
 pub(super) type Cause = Arc<dyn Error + Send + Sync + 'static>;
 
@@ -35,17 +37,72 @@ pub enum LakeError {
         features: Vec<String>,
     },
     /// The version is not (or no longer) in the log.
-    #[error("the table has no version {version}; its newest is {newest}")]
+    #[error("{}", version_not_found(*.version, *.oldest, *.newest))]
     VersionNotFound {
         /// The table.
         location: String,
         /// The version asked for.
         version: u64,
+        /// The oldest version that can still be read, where it is known.
+        oldest: Option<u64>,
         /// The newest version there is.
         newest: u64,
         /// What the reader of the log said, if it said something.
         #[source]
         source: Option<Cause>,
+    },
+    /// The log does not hold the commit of a version that lies within what it covers.
+    #[error("table files missing: the log does not hold the commit of version {version}; ask for later versions")]
+    CommitNotFound {
+        /// The table.
+        location: String,
+        /// The version whose commit is missing.
+        version: u64,
+    },
+    /// A moment before the first commit that is left.
+    #[error("The provided timestamp ({}) is before the earliest available version {version}, which was committed at \
+             {}; ask for that moment or a later one", moment(*.asked_at), moment(*.committed_at))]
+    TimestampTooEarly {
+        /// The table.
+        location: String,
+        /// What was asked for, in milliseconds since the epoch.
+        asked_at: i64,
+        /// The earliest version.
+        version: u64,
+        /// When it was committed, in milliseconds since the epoch.
+        committed_at: i64,
+    },
+    /// A moment after the newest commit.
+    #[error("The provided timestamp ({}) is after the latest available version {version}, which was committed at {}; \
+             ask for that moment or an earlier one", moment(*.asked_at), moment(*.committed_at))]
+    TimestampTooLate {
+        /// The table.
+        location: String,
+        /// What was asked for, in milliseconds since the epoch.
+        asked_at: i64,
+        /// The newest version.
+        version: u64,
+        /// When it was committed, in milliseconds since the epoch.
+        committed_at: i64,
+    },
+    /// Change data was asked for, of a version at which the table did not record it.
+    #[error(
+        "change data was not recorded for version {version}; ask for versions since \
+             `delta.enableChangeDataFeed` was set to true"
+    )]
+    ChangesNotRecorded {
+        /// The table.
+        location: String,
+        /// The first such version in the range.
+        version: u64,
+    },
+    /// An old writer removed a file without saying its size or partition, and the log says it nowhere else.
+    #[error("version {version} removes a file whose size or partition the log no longer tells; ask for later versions")]
+    IncompleteRemove {
+        /// The table.
+        location: String,
+        /// The version that removes the file.
+        version: u64,
     },
     /// The storage did not answer, or refused. It may do so later; nothing is known about the table.
     #[error("the table's storage is not available; try again later")]
@@ -65,6 +122,29 @@ pub enum LakeError {
         #[source]
         source: Cause,
     },
+}
+
+fn version_not_found(version: u64, oldest: Option<u64>, newest: u64) -> String {
+    match oldest {
+        _ if version > newest => format!(
+            "Cannot load table version {version}: it is after the latest available version {newest}; ask for that or an \
+             earlier one"
+        ),
+        Some(oldest) if version < oldest => format!(
+            "Cannot load table version {version}: it is before the earliest available version {oldest}; ask for that or \
+             a later one"
+        ),
+        _ => format!(
+            "Cannot load table version {version}: the log no longer holds what it consists of; the latest available \
+             version is {newest}"
+        ),
+    }
+}
+
+/// RFC 3339 with milliseconds, or the number where it is beyond all calendars.
+fn moment(millis: i64) -> String {
+    DateTime::from_timestamp_millis(millis)
+        .map_or_else(|| millis.to_string(), |at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// What is wrong with a log.
@@ -98,7 +178,9 @@ impl fmt::Display for LogFault {
             Self::TooManyEntries => "the log holds more files than the limit",
             Self::OutsideLog => "a checkpoint refers to a file outside the log",
             Self::Incomplete => "it has no protocol or no metadata",
-            Self::Inconsistent => "its protocol, schema or properties contradict each other",
+            Self::Inconsistent => {
+                "its protocol (reader version and features), schema or properties contradict each other"
+            }
         })
     }
 }

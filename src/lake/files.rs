@@ -42,8 +42,8 @@ pub struct FileRef<'a> {
     pub stats: Option<&'a str>,
     /// The rows of the file that are deleted.
     pub deletion_vector: Option<DeletionVectorRef<'a>>,
-    partition_columns: &'a [String],
-    partition_source: PartitionSource<'a>,
+    pub(super) partition_columns: &'a [String],
+    pub(super) partition_source: PartitionSource<'a>,
 }
 
 /// A file's deletion vector as the log describes it.
@@ -73,24 +73,39 @@ impl DeletionVectorRef<'_> {
     }
 }
 
+/// Values by physical column name, as one action of a log spells them.
+pub(super) type PartitionPairs = [(Box<str>, Option<Box<str>>)];
+
 #[derive(Clone, Copy, Debug)]
-enum PartitionSource<'a> {
-    Columns { columns: &'a [StringArray], row: usize },
-    Map { keys: &'a StringArray, values: &'a StringArray, from: usize, to: usize },
+pub(super) enum PartitionSource<'a> {
+    Columns {
+        columns: &'a [StringArray],
+        row: usize,
+    },
+    Map {
+        keys: &'a StringArray,
+        values: &'a StringArray,
+        from: usize,
+        to: usize,
+    },
+    /// Carries the names too; the columns are then not asked.
+    Pairs(&'a PartitionPairs),
 }
 
 impl<'a> FileRef<'a> {
-    /// Each partition column's physical name and its value as the log spells it, in the table's order.
+    /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
+    /// for a file of a snapshot, the names' for a file of a commit.
     pub fn partition_values(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
         let (names, source) = (self.partition_columns, self.partition_source);
-        names.iter().enumerate().map(move |(index, name)| {
-            let value = match source {
-                PartitionSource::Columns { columns, row } => text(&columns[index], row),
-                PartitionSource::Map { keys, values, from, to } => {
-                    (from..to).find(|&entry| text(keys, entry) == Some(name)).and_then(|entry| text(values, entry))
-                }
-            };
-            (name.as_str(), value)
+        let len = if let PartitionSource::Pairs(pairs) = source { pairs.len() } else { names.len() };
+        (0..len).map(move |index| match source {
+            PartitionSource::Columns { columns, row } => (names[index].as_str(), text(&columns[index], row)),
+            PartitionSource::Map { keys, values, from, to } => {
+                let name = names[index].as_str();
+                let entry = (from..to).find(|&entry| text(keys, entry) == Some(name));
+                (name, entry.and_then(|entry| text(values, entry)))
+            }
+            PartitionSource::Pairs(pairs) => (&*pairs[index].0, pairs[index].1.as_deref()),
         })
     }
 }

@@ -77,15 +77,16 @@ impl Loader {
         location: &TableLocation,
         known: Option<u64>,
     ) -> Result<(Option<LogTip>, Option<LogTip>), LakeError> {
-        let store = LogStore::new(location, self.limits, Hidden::default());
-        match store.probe(known).await {
-            Ok(found) => Ok(found),
-            Err(error) => Err(match store.failure() {
-                Some(Failure::Log(LogFault::MissingFile)) => not_a_table(location),
-                Some(Failure::Log(fault)) => corrupt(location, fault, Some(Arc::new(error))),
-                _ => unavailable(location, Arc::new(error)),
-            }),
-        }
+        let store = self.store(location);
+        store.probe(known).await.map_err(|error| match store.failure() {
+            Some(Failure::Log(LogFault::MissingFile)) => not_a_table(location),
+            _ => failed(location, &store, error),
+        })
+    }
+
+    /// The log as a store, for reads that need no kernel.
+    pub(super) fn store(&self, location: &TableLocation) -> LogStore {
+        LogStore::new(location, self.limits, Hidden::default())
     }
 
     /// Reads `version`, or the newest, from its checkpoint and commits.
@@ -107,20 +108,32 @@ impl Loader {
         hidden: Hidden,
     ) -> Result<Snapshot, LakeError> {
         self.read(location, hidden, move |log| {
-            let mut builder = KernelSnapshot::builder_for(ROOT);
-            if let Some(version) = version {
-                builder = builder.at_version(version);
-            }
-            let kernel = builder.build(&log.engine)?;
-            // The kernel would take the commits that are left for the whole table.
-            if kernel.log_segment().checkpoint_version.is_none() && log.store.tip_at(0).is_none() {
-                return Err(Trouble::Log(LogFault::Gap, None));
-            }
+            let kernel = log.open(version)?;
             let description = Description::of(&kernel)?;
             let files = log.scan(&kernel, &description)?;
             log.snapshot(kernel, description, files)
         })
         .await
+    }
+
+    /// The protocol and metadata in force at `version`, without its files.
+    pub(super) async fn describe(
+        &self,
+        location: &TableLocation,
+        version: u64,
+    ) -> Result<(Protocol, Metadata), LakeError> {
+        let describe = |hidden| {
+            self.read(location, hidden, move |log| {
+                let description = Description::of(&log.open(Some(version))?)?;
+                Ok((description.protocol, description.metadata))
+            })
+        };
+        match describe(Hidden::default()).await {
+            Err(LakeError::CorruptLog { .. } | LakeError::NotATable { .. }) => {
+                describe(Hidden { hint: true, ..Hidden::default() }).await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Reads what was committed since `base`. Nothing where the files have to be listed anew: the table was replaced,
@@ -191,11 +204,19 @@ fn not_a_table(location: &TableLocation) -> LakeError {
     LakeError::NotATable { location: location.url().to_owned() }
 }
 
-fn corrupt(location: &TableLocation, fault: LogFault, source: Option<Cause>) -> LakeError {
+/// What a failed read of `store` means.
+pub(super) fn failed(location: &TableLocation, store: &LogStore, error: object_store::Error) -> LakeError {
+    match store.failure() {
+        Some(Failure::Log(fault)) => corrupt(location, fault, Some(Arc::new(error))),
+        Some(Failure::Storage(_)) | None => unavailable(location, Arc::new(error)),
+    }
+}
+
+pub(super) fn corrupt(location: &TableLocation, fault: LogFault, source: Option<Cause>) -> LakeError {
     LakeError::CorruptLog { location: location.url().to_owned(), fault, source }
 }
 
-fn unavailable(location: &TableLocation, source: Cause) -> LakeError {
+pub(super) fn unavailable(location: &TableLocation, source: Cause) -> LakeError {
     LakeError::Unavailable { location: location.url().to_owned(), source }
 }
 
@@ -256,6 +277,19 @@ struct Log {
 }
 
 impl Log {
+    fn open(&self, version: Option<u64>) -> Result<SnapshotRef, Trouble> {
+        let mut builder = KernelSnapshot::builder_for(ROOT);
+        if let Some(version) = version {
+            builder = builder.at_version(version);
+        }
+        let kernel = builder.build(&self.engine)?;
+        // The kernel would take the commits that are left for the whole table.
+        if kernel.log_segment().checkpoint_version.is_none() && self.store.tip_at(0).is_none() {
+            return Err(Trouble::Log(LogFault::Gap, None));
+        }
+        Ok(kernel)
+    }
+
     fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
         // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
         // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
@@ -303,6 +337,7 @@ impl Log {
             size_bytes: files.iter().fold(0, |sum, file| sum.saturating_add(file.size)),
             files,
             rows: OnceLock::new(),
+            by_path: OnceLock::new(),
             tip,
             kernel,
         })
@@ -332,19 +367,31 @@ struct Description {
     partition_columns: Arc<[String]>,
 }
 
-/// The kernel's own actions, which it shows completely only in their serialised form.
+/// An action as a log spells it. The kernel's own ones show themselves completely only in this form.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ProtocolAction {
+pub(super) struct ProtocolAction {
     min_reader_version: i32,
     min_writer_version: i32,
     reader_features: Option<Vec<String>>,
     writer_features: Option<Vec<String>>,
 }
 
+impl From<ProtocolAction> for Protocol {
+    fn from(action: ProtocolAction) -> Self {
+        Self {
+            min_reader_version: action.min_reader_version,
+            min_writer_version: action.min_writer_version,
+            reader_features: action.reader_features,
+            writer_features: action.writer_features,
+        }
+    }
+}
+
+/// See [`ProtocolAction`].
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MetadataAction {
+pub(super) struct MetadataAction {
     id: String,
     name: Option<String>,
     description: Option<String>,
@@ -352,13 +399,31 @@ struct MetadataAction {
     schema_string: String,
     partition_columns: Vec<String>,
     created_time: Option<i64>,
+    #[serde(default)]
     configuration: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct FormatOfFiles {
     provider: String,
+    #[serde(default)]
     options: BTreeMap<String, String>,
+}
+
+impl From<MetadataAction> for Metadata {
+    fn from(action: MetadataAction) -> Self {
+        Self {
+            id: action.id,
+            name: action.name,
+            description: action.description,
+            format_provider: action.format.provider,
+            format_options: action.format.options,
+            schema_string: action.schema_string,
+            partition_columns: action.partition_columns,
+            configuration: action.configuration,
+            created_time: action.created_time,
+        }
+    }
 }
 
 fn spelled_out<T: DeserializeOwned>(action: &impl serde::Serialize) -> Result<T, Trouble> {
@@ -370,26 +435,9 @@ fn spelled_out<T: DeserializeOwned>(action: &impl serde::Serialize) -> Result<T,
 impl Description {
     fn of(kernel: &SnapshotRef) -> Result<Self, Trouble> {
         let configuration = kernel.table_configuration();
-        let protocol: ProtocolAction = spelled_out(configuration.protocol())?;
-        let protocol = Protocol {
-            min_reader_version: protocol.min_reader_version,
-            min_writer_version: protocol.min_writer_version,
-            reader_features: protocol.reader_features,
-            writer_features: protocol.writer_features,
-        };
+        let protocol = Protocol::from(spelled_out::<ProtocolAction>(configuration.protocol())?);
         check_readable(&protocol)?;
-        let metadata: MetadataAction = spelled_out(configuration.metadata())?;
-        let metadata = Metadata {
-            id: metadata.id,
-            name: metadata.name,
-            description: metadata.description,
-            format_provider: metadata.format.provider,
-            format_options: metadata.format.options,
-            schema_string: metadata.schema_string,
-            partition_columns: metadata.partition_columns,
-            configuration: metadata.configuration,
-            created_time: metadata.created_time,
-        };
+        let metadata = Metadata::from(spelled_out::<MetadataAction>(configuration.metadata())?);
         let schema = kernel.schema();
         let columns = schema
             .fields()
@@ -412,13 +460,17 @@ impl Description {
 }
 
 fn check_readable(protocol: &Protocol) -> Result<(), Trouble> {
+    let unreadable = unreadable(protocol);
+    if unreadable.is_empty() { Ok(()) } else { Err(Trouble::Unsupported(unreadable)) }
+}
+
+/// What `protocol` asks of a reader and is not met here.
+pub(super) fn unreadable(protocol: &Protocol) -> Vec<String> {
     if protocol.min_reader_version > 3 {
-        return Err(Trouble::Unsupported(vec![format!("minReaderVersion {}", protocol.min_reader_version)]));
+        return vec![format!("minReaderVersion {}", protocol.min_reader_version)];
     }
     let features = protocol.reader_features.iter().flatten();
-    let unreadable: Vec<_> =
-        features.filter(|feature| !READABLE_FEATURES.contains(&feature.as_str())).cloned().collect();
-    if unreadable.is_empty() { Ok(()) } else { Err(Trouble::Unsupported(unreadable)) }
+    features.filter(|feature| !READABLE_FEATURES.contains(&feature.as_str())).cloned().collect()
 }
 
 /// The kernel's default engine, kept inside the log.

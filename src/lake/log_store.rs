@@ -28,7 +28,7 @@ const LOG: &str = "_delta_log";
 const HINT: &str = "_last_checkpoint";
 
 /// What identifies one stored commit: a different mark under the same name means that it was written anew.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileMark {
     pub(super) size: u64,
     pub(super) modified_at: DateTime<Utc>,
@@ -113,6 +113,11 @@ impl LogFile {
     }
 }
 
+/// Where the commit of `version` lies in the table.
+pub(super) fn commit_path(version: u64) -> Path {
+    Path::from_iter([LOG, &format!("{version:020}.json")])
+}
+
 impl LogStore {
     pub(super) fn new(location: &TableLocation, limits: LogLimits, hidden: Hidden) -> Self {
         let table = PrefixStore::new(location.store().clone(), location.path().clone());
@@ -143,6 +148,13 @@ impl LogStore {
     pub(super) fn saw_nothing(&self) -> bool {
         let notes = self.notes();
         notes.commits.is_empty() && notes.checkpoints.is_empty()
+    }
+
+    /// Takes the listed commits, and the oldest listed checkpoint.
+    pub(super) fn take_commits(&self) -> (BTreeMap<u64, FileMark>, Option<u64>) {
+        let mut notes = self.notes();
+        let oldest_checkpoint = notes.checkpoints.keys().next().copied();
+        (std::mem::take(&mut notes.commits), oldest_checkpoint)
     }
 
     fn newest(&self) -> Option<LogTip> {

@@ -1,7 +1,17 @@
 //! How many rows a file holds, read from its statistics' text without building a tree of them.
 
+use super::files::FileRef;
+
+impl FileRef<'_> {
+    /// How many rows are live: the file's count less its deleted rows. `None` where its statistics have no count.
+    pub fn live_rows(&self) -> Option<u64> {
+        let deleted = self.deletion_vector.map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
+        Some(self.stats.and_then(num_records)?.saturating_sub(deleted))
+    }
+}
+
 /// `numRecords` of one file's statistics (Delta protocol, "Per-file Statistics"); `None` where they do not say.
-pub(super) fn num_records(stats: &str) -> Option<u64> {
+fn num_records(stats: &str) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Stats {
         #[serde(rename = "numRecords")]

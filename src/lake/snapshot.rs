@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::OnceLock};
 
 use delta_kernel::SnapshotRef;
 
-use super::{files::Files, log_store::LogTip, rows::num_records};
+use super::{files::Files, log_store::LogTip};
 use crate::domain::delta::{Metadata, Protocol, required_features};
 
 /// One version of one table: what it is, and which files it consists of. Never changes; share it freely.
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub(super) size_bytes: u64,
     /// Counted when first asked for; see [`Snapshot::rows`].
     pub(super) rows: OnceLock<Option<u64>>,
+    /// Sorted when first asked for; see [`Snapshot::files_by_path`].
+    pub(super) by_path: OnceLock<Vec<u32>>,
     pub(super) tip: LogTip,
     /// What the next version is advanced from.
     pub(super) kernel: SnapshotRef,
@@ -76,12 +78,21 @@ impl Snapshot {
 
     /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
     pub fn rows(&self) -> Option<u64> {
-        *self.rows.get_or_init(|| {
-            self.files.iter().try_fold(0u64, |sum, file| {
-                let deleted = file.deletion_vector.map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
-                let live = file.stats.and_then(num_records)?.saturating_sub(deleted);
-                sum.checked_add(live)
-            })
+        *self.rows.get_or_init(|| self.files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.live_rows()?)))
+    }
+
+    /// The files' indices in the order of their paths: the one order that is the same on every server. Made when first
+    /// asked for.
+    pub fn files_by_path(&self) -> &[u32] {
+        self.by_path.get_or_init(|| {
+            // A log of more files than that was refused when it was opened.
+            let mut indices: Vec<u32> = (0..u32::try_from(self.files.len()).unwrap_or(u32::MAX)).collect();
+            let key = |index: u32| {
+                let file = self.files.get(index as usize);
+                file.map(|file| (file.path, file.deletion_vector.map(|vector| vector.path_or_inline)))
+            };
+            indices.sort_by(|a, b| key(*a).cmp(&key(*b)));
+            indices
         })
     }
 
@@ -99,5 +110,7 @@ impl Snapshot {
             + 8 * self.metadata.schema_string.len()
             + self.kernel.estimated_owned_heap_size_bytes()
             + self.files.resident_bytes()
+            // The order by path, whether it is made yet or not.
+            + size_of::<u32>() * self.files.len()
     }
 }

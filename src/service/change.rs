@@ -154,7 +154,12 @@ pub(super) fn differing(before: &impl Described, after: &impl Described) -> Vec<
 }
 
 /// Refuses a PUT that would change what is there.
-pub(super) fn confirm(kind: &str, name: &str, before: &impl Described, after: &impl Described) -> Result<(), ServiceError> {
+pub(super) fn confirm(
+    kind: &str,
+    name: &str,
+    before: &impl Described,
+    after: &impl Described,
+) -> Result<(), ServiceError> {
     let fields = differing(before, after);
     if fields.is_empty() {
         return Ok(());
@@ -168,7 +173,8 @@ pub(super) fn confirm(kind: &str, name: &str, before: &impl Described, after: &i
 pub(super) fn audited<T: Described>(before: Option<&T>, after: Option<&T>) -> Value {
     let (mut before, mut after) = (before.map(T::described), after.map(T::described));
     if let (Some(before), Some(after)) = (&mut before, &mut after) {
-        let same: Vec<String> = before.iter().filter(|(k, v)| after.get(*k) == Some(v)).map(|(k, _)| k.clone()).collect();
+        let same: Vec<String> =
+            before.iter().filter(|(k, v)| after.get(*k) == Some(v)).map(|(k, _)| k.clone()).collect();
         for field in same {
             before.remove(&field);
             after.remove(&field);

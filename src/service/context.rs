@@ -15,7 +15,7 @@ pub struct OperatorContext {
     pub request_id: Option<String>,
     /// What is personal about the request; goes to the audit trail only.
     pub personal: Personal,
-    /// The time that counts for the whole use case.
+    /// When it was asked; a change counts from when it has its turn.
     pub now: DateTime<Utc>,
     /// Makes a repeated creation answer what the first one made.
     pub idempotency: Option<IdempotencyKey>,

@@ -16,7 +16,7 @@ fn object(id: Uuid) -> Object {
 impl Service {
     /// Freezes everything; where it is frozen already, that freeze stays as it is.
     pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(freeze) = tx.find_freeze().await? {
             return Ok(freeze);
         }
@@ -37,7 +37,7 @@ impl Service {
 
     /// Lifts the freeze that is on.
     pub async fn unfreeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let Some(freeze) = tx.find_freeze().await? else {
             return Err(ServiceError::conflict("nothing is frozen"));
         };

@@ -136,6 +136,18 @@ fn window(
     if errors.is_empty() { Ok((from, until)) } else { Err(ServiceError::Invalid(errors)) }
 }
 
+/// Both values, or the problems of both at once.
+fn both<A, B>(a: Result<A, ServiceError>, b: Result<B, ServiceError>) -> Result<(A, B), ServiceError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(ServiceError::Invalid(mut errors)), Err(ServiceError::Invalid(more))) => {
+            errors.extend(more);
+            Err(ServiceError::Invalid(errors))
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
 /// Whether two windows share a moment; ends are exclusive, and an ending closes a window early.
 fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
     let end = grant.ending.as_ref().map_or(grant.until(), |ending| ending.at.min(grant.until()));
@@ -145,15 +157,15 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
 impl Service {
     /// Grants a share to a recipient.
     pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
             return tx.find_grant(id).await?.ok_or_else(|| not_found(id));
         }
-        let (share, recipient) = named_parties(&mut tx, &asked).await?;
+        let window = window(&asked, self.settings.grant_max_seconds, ctx.now);
+        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, &asked).await, window)?;
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
-        let (valid_from, valid_until) = window(&asked, self.settings.grant_max_seconds, ctx.now)?;
         let others = tx.list_grants_of(share.id, recipient.id).await?;
         let id = Uuid::now_v7();
         let replaced = match asked.replaces {
@@ -226,7 +238,7 @@ impl Service {
         id: Uuid,
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
         match &named.grant.ending {
             Some(Ending { replaced_by: Some(successor), .. }) => {
@@ -259,7 +271,7 @@ impl Service {
     ) -> Result<Revoked, ServiceError> {
         let share_key = lookup::key(NameKind::Share, share)?;
         let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(&share_key).await?.ok_or_else(|| super::shares::not_found(share))?;
         let recipient_id = match recipient_key {
             None => None,
@@ -382,7 +394,8 @@ mod tests {
     }
 
     fn grant(id: u128, from: i64, until: i64, replaced_by: Option<u128>) -> Grant {
-        let ended = |by| Ending { at: at(from), reason: None, ended_by: "o".into(), replaced_by: Some(Uuid::from_u128(by)) };
+        let ended =
+            |by| Ending { at: at(from), reason: None, ended_by: "o".into(), replaced_by: Some(Uuid::from_u128(by)) };
         Grant {
             id: Uuid::from_u128(id),
             share_id: Uuid::nil(),
@@ -400,7 +413,8 @@ mod tests {
     #[test]
     fn windows_that_only_touch_do_not_overlap() {
         let live = grant(1, 10, 20, None);
-        for (from, until, expected) in [(0, 10, false), (20, 30, false), (0, 11, true), (19, 30, true), (12, 13, true)] {
+        for (from, until, expected) in [(0, 10, false), (20, 30, false), (0, 11, true), (19, 30, true), (12, 13, true)]
+        {
             assert_eq!(overlaps(&live, at(from), at(until)), expected, "{from}..{until}");
         }
     }

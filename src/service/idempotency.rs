@@ -2,6 +2,7 @@
 //!
 //! Never here: a secret. What was shown once is not shown again, whatever key is sent.
 
+use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -10,6 +11,9 @@ use crate::store::{IdempotencyRecord, Tx};
 
 /// Only creations are remembered, and this is what they answer (RFC 9110, 15.3.2).
 const CREATED: u16 = 201;
+
+/// For how long a request is remembered.
+const REMEMBERED: TimeDelta = TimeDelta::days(1);
 
 /// A caller's `Idempotency-Key` with what it was sent for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub(super) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> Result<Optio
     }
 }
 
-/// Remembers that this request made `resource_id`.
+/// Remembers that this request made `resource_id`, and forgets requests that nobody repeats any more.
 pub(super) async fn remember(tx: &mut Tx, ctx: &OperatorContext, resource_id: Uuid) -> Result<(), ServiceError> {
     let Some(asked) = &ctx.idempotency else { return Ok(()) };
     let record = IdempotencyRecord {
@@ -55,5 +59,6 @@ pub(super) async fn remember(tx: &mut Tx, ctx: &OperatorContext, resource_id: Uu
         status: CREATED,
         created_at: ctx.now,
     };
+    tx.delete_idempotency(ctx.now - REMEMBERED).await?;
     Ok(tx.insert_idempotency(&record).await?)
 }

@@ -38,7 +38,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-use self::{clock::Clock, error::ServiceError, first_reads::FirstReads, trail::Trail};
+use self::{clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, trail::Trail};
 
 /// Everything that use cases work with, built once by `app` and handed down.
 #[derive(Clone, Debug)]
@@ -69,10 +69,11 @@ pub struct Service {
 
 impl Service {
     /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
-    /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true.
-    async fn begin_change(&self) -> Result<Tx, ServiceError> {
+    /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
+    /// change's time is read under the lock, so that times follow that order, too.
+    async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
         let mut tx = self.db.begin().await?;
         tx.lock_audit_head().await?;
-        Ok(tx)
+        Ok((tx, OperatorContext { now: self.clock.now(), ..ctx.clone() }))
     }
 }

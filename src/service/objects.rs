@@ -13,14 +13,12 @@ use super::{
     precondition::Precondition,
     shares, trail,
 };
-use crate::{
-    domain::{
-        audit::{Event, Object},
-        delivery::{Delivery, DeliveryFacts, effective},
-        name::{Name, NameKind, name_key},
-        share::{OnSchemaChange, Share, SharedObject},
-        table::Table,
-    },
+use crate::domain::{
+    audit::{Event, Object},
+    delivery::{Delivery, DeliveryFacts, effective},
+    name::{Name, NameKind, name_key},
+    share::{OnSchemaChange, Share, SharedObject},
+    table::Table,
 };
 
 /// What an operator says about an object.
@@ -143,7 +141,7 @@ impl Service {
         };
         let newest = self.newest_version(&table).await?;
 
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
@@ -154,6 +152,11 @@ impl Service {
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
             confirm("object", &shown, &before, &after)?;
             return Ok(Put::Confirmed(before));
+        }
+        if self.settings.require_acknowledge {
+            let message = "what a raw table discloses cannot be acknowledged yet; set \
+                           `sharing.require_acknowledge = false` to share raw tables without";
+            return Err(ServiceError::invalid("acknowledge", message));
         }
         let mut object = SharedObject {
             id: Uuid::now_v7(),
@@ -184,7 +187,14 @@ impl Service {
     /// An object.
     pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
         let share = self.get_share_settings(path.share).await?;
-        let found = self.db.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
+        let found = self
+            .db
+            .find_object(
+                share.id,
+                &lookup::key(NameKind::Schema, path.schema)?,
+                &lookup::key(NameKind::Table, path.name)?,
+            )
+            .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Ok(self.detail(share, object, table))
     }
@@ -222,7 +232,7 @@ impl Service {
         if change.table == Change::Clear {
             return Err(ServiceError::invalid("source", "must not be null; an object has a table"));
         }
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -249,8 +259,14 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let share = self.get_share_settings(path.share).await?;
-        let mut tx = self.begin_change().await?;
-        let found = tx.find_object(share.id, &lookup::key(NameKind::Schema, path.schema)?, &lookup::key(NameKind::Table, path.name)?).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let found = tx
+            .find_object(
+                share.id,
+                &lookup::key(NameKind::Schema, path.schema)?,
+                &lookup::key(NameKind::Table, path.name)?,
+            )
+            .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Precondition::check(condition, object.id, object.revision)?;
         tx.delete_object(object.id, object.revision).await?;

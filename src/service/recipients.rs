@@ -87,7 +87,7 @@ impl Service {
     ) -> Result<Put<Recipient>, ServiceError> {
         let name = Name::parse(NameKind::Recipient, name)
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_recipient(name.key()).await? {
             let mut after = existing.clone();
             change.apply(&mut after, Mode::Whole);
@@ -138,8 +138,9 @@ impl Service {
         condition: Option<&Precondition>,
         change: RecipientChange,
     ) -> Result<Recipient, ServiceError> {
-        let mut tx = self.begin_change().await?;
-        let before = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
         change.apply(&mut after, Mode::Merge);
@@ -162,11 +163,14 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let mut tx = self.begin_change().await?;
-        let recipient = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let recipient =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, recipient.id, recipient.revision)?;
         let mut users = Vec::new();
-        let grants = open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now).await?;
+        let grants =
+            open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
+                .await?;
         let shares: Vec<String> = grants.into_iter().map(|named| named.share.to_string()).collect();
         if !shares.is_empty() {
             users.push(format!("is granted {}", quoted(&shares)));
@@ -225,8 +229,9 @@ impl Service {
         state: RecipientState,
         action: &'static str,
     ) -> Result<Recipient, ServiceError> {
-        let mut tx = self.begin_change().await?;
-        let mut recipient = tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let mut recipient =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         if recipient.state == state {
             return Ok(recipient);
         }
@@ -238,7 +243,12 @@ impl Service {
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         let recipient = tx.update_recipient(recipient).await?;
         if state == RecipientState::Offboarded {
-            let grants = open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now).await?;
+            let grants = open_grants(
+                &mut tx,
+                GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() },
+                ctx.now,
+            )
+            .await?;
             for named in grants {
                 self.end_grant(&mut tx, ctx, &named, Some(reason)).await?;
             }

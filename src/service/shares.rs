@@ -71,8 +71,9 @@ impl Service {
         name: &str,
         change: ShareChange,
     ) -> Result<Put<Share>, ServiceError> {
-        let name = Name::parse(NameKind::Share, name).map_err(|error| ServiceError::invalid("share", error.to_string()))?;
-        let mut tx = self.begin_change().await?;
+        let name =
+            Name::parse(NameKind::Share, name).map_err(|error| ServiceError::invalid("share", error.to_string()))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_share(name.key()).await? {
             let mut after = existing.clone();
             change.apply(&mut after, Mode::Whole);
@@ -117,7 +118,7 @@ impl Service {
         condition: Option<&Precondition>,
         change: ShareChange,
     ) -> Result<Share, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before = tx.find_share(&lookup::key(NameKind::Share, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
@@ -140,17 +141,19 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(&lookup::key(NameKind::Share, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, share.id, share.revision)?;
         let mut users = Vec::new();
-        let grants = open_grants(&mut tx, GrantFilter { share_id: Some(share.id), ..GrantFilter::default() }, ctx.now).await?;
+        let grants =
+            open_grants(&mut tx, GrantFilter { share_id: Some(share.id), ..GrantFilter::default() }, ctx.now).await?;
         let recipients: Vec<String> = grants.into_iter().map(|named| named.recipient.to_string()).collect();
         if !recipients.is_empty() {
             users.push(format!("is granted to {} (revoke that first)", quoted(&recipients)));
         }
         let objects = tx.list_objects(share.id, None, None, 20).await?;
-        let objects: Vec<String> = objects.iter().map(|(object, _)| format!("{}.{}", object.schema, object.name)).collect();
+        let objects: Vec<String> =
+            objects.iter().map(|(object, _)| format!("{}.{}", object.schema, object.name)).collect();
         if !objects.is_empty() {
             users.push(format!("holds {} (remove them first)", quoted(&objects)));
         }

@@ -97,7 +97,7 @@ impl Service {
         };
         let (location, snapshot) = self.open_log(&asked).await?;
 
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_table(name.key()).await? {
             let mut after = existing.clone();
             change.apply(&mut after, Some(&location));
@@ -150,8 +150,9 @@ impl Service {
             Change::Clear => return Err(ServiceError::invalid("location", "must not be null; a table is somewhere")),
             Change::Set(location) => Some(self.open_log(location).await?),
         };
-        let mut tx = self.begin_change().await?;
-        let before = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before =
+            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
         change.apply(&mut after, moved.as_ref().map(|(location, _)| location));
@@ -186,8 +187,9 @@ impl Service {
         name: &str,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let mut tx = self.begin_change().await?;
-        let table = tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let table =
+            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, table.id, table.revision)?;
         let users = users(&mut tx, table.id).await?;
         if !users.is_empty() {
@@ -234,7 +236,13 @@ fn refused_log(error: LakeError) -> ServiceError {
         LakeError::Unavailable { .. } => {
             ServiceError::Unavailable { what: "the table's storage", source: error.into() }
         }
-        LakeError::CorruptLog { .. } | LakeError::VersionNotFound { .. } => {
+        LakeError::CorruptLog { .. }
+        | LakeError::VersionNotFound { .. }
+        | LakeError::CommitNotFound { .. }
+        | LakeError::TimestampTooEarly { .. }
+        | LakeError::TimestampTooLate { .. }
+        | LakeError::ChangesNotRecorded { .. }
+        | LakeError::IncompleteRemove { .. } => {
             ServiceError::Unreadable { message: error.to_string(), source: error.into() }
         }
         LakeError::Demo { .. } => ServiceError::internal(error),

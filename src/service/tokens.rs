@@ -130,7 +130,7 @@ impl Service {
         recipient: &str,
         asked: NewToken,
     ) -> Result<IssuedToken, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let mut errors = Vec::new();
@@ -187,7 +187,7 @@ impl Service {
         rotation: Rotation,
     ) -> Result<IssuedToken, ServiceError> {
         check_reveal(rotation.reveal)?;
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let old = find_token(&mut tx, &recipient, id).await?;
@@ -226,7 +226,7 @@ impl Service {
         id: Uuid,
         reason: Option<&str>,
     ) -> Result<RevokedToken, ServiceError> {
-        let mut tx = self.begin_change().await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let token = find_token(&mut tx, &recipient, id).await?;
         let outstanding = tx.find_outstanding_of_tokens(&[id], ctx.now).await?;

@@ -119,6 +119,8 @@ fn impatient<T: Send + 'static>(
             Err(_) => Some((Err(silent(patience)), None)),
         }
     })
+    // The reader of Delta logs polls listings beyond their end, which an unfolded stream takes for a mistake.
+    .fuse()
     .boxed()
 }
 
@@ -131,6 +133,14 @@ mod tests {
     use object_store::{ObjectStoreExt, memory::InMemory};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_ended_stays_ended() {
+        let mut items = impatient(stream::iter([Ok(1)]).boxed(), Duration::from_secs(1));
+        assert!(items.next().await.is_some());
+        assert!(items.next().await.is_none());
+        assert!(items.next().await.is_none());
+    }
 
     #[tokio::test]
     async fn silence_ends_a_stream_with_an_error() {

@@ -164,15 +164,21 @@ impl Tx {
         let mut accesses = HashMap::<(Uuid, Uuid), ShareAccess>::with_capacity(pairs.len());
         for pairs in pairs.chunks(LONGEST_LIST) {
             let rows: Vec<AccessRow> = on_tx!(self, db => {
-                let mut query = QueryBuilder::new(concat!(
-                    "SELECT ", share_columns!(), ", ", grant_columns!(), " FROM grants g \
-                     JOIN shares s ON s.id = g.share_id LEFT JOIN grant_endings e ON e.grant_id = g.id \
-                     WHERE (g.recipient_id, g.share_id) IN ("
-                ));
+                // As a join, because SQLite would look through every grant for a list of pairs.
+                let mut query = QueryBuilder::new("WITH asked (recipient_id, share_id) AS (");
                 query.push_values(padded(pairs), |mut pair, (recipient_id, share_id)| {
                     pair.push_bind(recipient_id).push_bind(share_id);
                 });
-                query.push(") ORDER BY g.recipient_id, g.share_id, g.valid_from, g.id");
+                query.push(concat!(
+                    ") SELECT ",
+                    share_columns!(),
+                    ", ",
+                    grant_columns!(),
+                    " FROM (SELECT DISTINCT recipient_id, share_id FROM asked) a \
+                     JOIN grants g ON g.recipient_id = a.recipient_id AND g.share_id = a.share_id \
+                     JOIN shares s ON s.id = g.share_id LEFT JOIN grant_endings e ON e.grant_id = g.id \
+                     ORDER BY g.valid_from, g.id"
+                ));
                 query.build_query_as().fetch_all(db).await?
             });
             for row in rows {

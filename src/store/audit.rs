@@ -142,10 +142,10 @@ macro_rules! outstanding {
         if $ids.is_empty() {
             return Ok(Outstanding { urls: 0, until: None });
         }
-        let mut query = QueryBuilder::new(concat!(
+        let mut query = QueryBuilder::new(
             "SELECT CAST(COALESCE(SUM(presigned_files), 0) AS BIGINT) AS urls, MAX(presigned_until) AS until \
              FROM audit_events WHERE presigned_until > ",
-        ));
+        );
         query.push_bind(Micros::from($now)).push(concat!(" AND ", $column, " IN ("));
         let mut list = query.separated(", ");
         for id in padded($ids) {

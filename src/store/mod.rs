@@ -113,7 +113,12 @@ impl Db {
     /// Opens a transaction; on SQLite it holds the write lock from its first moment.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite { writer, .. } => match writer.begin_with("BEGIN IMMEDIATE").await {
+                Ok(tx) => Tx::Sqlite(tx),
+                // The one writer was not let go in time.
+                Err(error @ sqlx::Error::PoolTimedOut) => return Err(StoreError::Contended(error)),
+                Err(error) => return Err(error.into()),
+            },
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
-use sqlx::{FromRow, types::Json};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, on_tx, reads,
-    value::{Micros, delivery, name, word},
+    value::{Json, Micros, delivery, name, word},
 };
 use crate::domain::{
     delivery::Delivery,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{FromRow, types::Json};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, on_tx, reads,
-    value::{Micros, name},
+    value::{Json, Micros, name},
 };
 use crate::domain::{name::NameKind, share::Share};
 

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
-use sqlx::{FromRow, QueryBuilder, types::Json};
+use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, on_tx, reads,
-    value::{Micros, micros, padded, time},
+    value::{Json, Micros, micros, padded, time},
 };
 use crate::domain::token::{Token, TokenHash};
 

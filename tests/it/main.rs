@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod admin;
 mod arch;
 mod config;
 mod lake;
 mod listen;
 mod storage;
+mod store;
 mod support;

@@ -11,13 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    Admin,
-    extract::AdminQuery,
-    page::PageView,
-    problem::Problem,
-    text::Text,
-};
+use super::{Admin, extract::AdminQuery, page::PageView, problem::Problem, text::Text};
 use crate::{
     domain::{audit::Outcome, seal::hex},
     service::{audit::AuditQuery, error::ServiceError, page::PageRequest},

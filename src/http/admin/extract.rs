@@ -183,7 +183,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         let mut etags = Vec::new();
         for value in parts.headers.get_all(header::IF_MATCH) {
             let text = value.to_str().map_err(|_| {
-                Problem::new(ProblemCode::InvalidParameter, "`If-Match` is no list of etags; send the `etag` as answered")
+                Problem::new(
+                    ProblemCode::InvalidParameter,
+                    "`If-Match` is no list of etags; send the `etag` as answered",
+                )
             })?;
             etags.extend(text.split(',').map(|etag| etag.trim().to_owned()));
         }

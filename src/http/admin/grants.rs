@@ -243,7 +243,7 @@ pub async fn create_grant(
 ) -> Result<(StatusCode, Json<GrantView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
     let named = admin.service.create_grant(&ctx, body.into()).await?;
-    Ok((StatusCode::CREATED, Json(GrantView::new(named, ctx.now))))
+    Ok((StatusCode::CREATED, Json(GrantView::new(named, admin.service.clock.now()))))
 }
 
 /// Lists grants by their creation.
@@ -252,7 +252,6 @@ pub async fn create_grant(
 )]
 pub async fn list_grants(
     State(admin): State<Admin>,
-    Operator(ctx): Operator,
     AdminQuery(query): AdminQuery<GrantQuery>,
 ) -> Result<Json<PageView<GrantView>>, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
@@ -262,7 +261,7 @@ pub async fn list_grants(
         at: query.at,
     };
     let page = admin.service.list_grants(&filter, &page).await?;
-    Ok(Json(PageView::new(page, |named| GrantView::new(named, ctx.now))))
+    Ok(Json(PageView::new(page, |named| GrantView::new(named, admin.service.clock.now()))))
 }
 
 /// Answers a grant.
@@ -270,12 +269,8 @@ pub async fn list_grants(
     get, path = "/grants/{id}", tag = "grants", params(("id" = Uuid, Path)),
     responses((status = 200, body = GrantView))
 )]
-pub async fn get_grant(
-    State(admin): State<Admin>,
-    Operator(ctx): Operator,
-    AdminPath(id): AdminPath<Uuid>,
-) -> Result<Json<GrantView>, Problem> {
-    Ok(Json(GrantView::new(admin.service.get_grant(id).await?, ctx.now)))
+pub async fn get_grant(State(admin): State<Admin>, AdminPath(id): AdminPath<Uuid>) -> Result<Json<GrantView>, Problem> {
+    Ok(Json(GrantView::new(admin.service.get_grant(id).await?, admin.service.clock.now())))
 }
 
 /// Ends a grant now.

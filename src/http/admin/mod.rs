@@ -114,7 +114,7 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .layer(middleware::from_fn_with_state(admin.clone(), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     let mut document = Document::openapi().nest("/api", described);
-    describe_problems(&mut document);
+    complete(&mut document);
     let routes = Router::new().nest("/api", api).merge(docs::router(&document));
     (routes.layer(middleware::from_fn(problem::render)).with_state(admin), document)
 }
@@ -129,8 +129,9 @@ pub fn problem_of_status(status: StatusCode, message: &str, request_id: &str) ->
     Problem::new(ProblemCode::of(status), message).write(request_id)
 }
 
-/// Every operation can answer a problem; the document says so in one place.
-fn describe_problems(document: &mut openapi::OpenApi) {
+/// What every operation has in common: it can answer a problem, and an answer that needs no words of its own still has
+/// some, because OpenAPI asks for them.
+fn complete(document: &mut openapi::OpenApi) {
     let schema = Some(RefOr::Ref(Ref::from_schema_name("ProblemView")));
     let content = ContentBuilder::new().schema(schema).build();
     let response = ResponseBuilder::new()
@@ -140,6 +141,13 @@ fn describe_problems(document: &mut openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
+            for answer in operation.responses.responses.values_mut() {
+                if let RefOr::T(answer) = answer
+                    && answer.description.is_empty()
+                {
+                    answer.description = "Done".into();
+                }
+            }
             operation.responses.responses.insert("default".into(), RefOr::T(response.clone()));
         }
     }

@@ -24,34 +24,50 @@ use crate::{
 const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// The kinds of problems; scripts branch on them, so that the list is closed.
+///
+/// | code | status | meaning |
+/// |---|---|---|
+/// | `malformed_body` | 400 | the body is no JSON object |
+/// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
+/// | `unauthenticated` | 401 | the operator token is missing or not valid |
+/// | `not_found` | 404 | there is no such thing, or no such route |
+/// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
+/// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
+/// | `precondition_failed` | 412 | it was changed since it was read |
+/// | `body_too_large` | 413 | the body is too large |
+/// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
+/// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
+/// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
+/// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
+/// | `internal` | 500 | a fault of the server |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// 400: the body is no JSON.
+    /// The body is no JSON.
     MalformedBody,
-    /// 400: a query parameter, a header or the path cannot be accepted.
+    /// A query parameter, a header or the path cannot be accepted.
     InvalidParameter,
-    /// 401: the operator token is missing or not valid.
+    /// The operator token is missing or not valid.
     Unauthenticated,
-    /// 404: there is no such thing, or no such route.
+    /// There is no such thing, or no such route.
     NotFound,
-    /// 405: the route knows other methods; `Allow` names them.
+    /// The route knows other methods; `Allow` names them.
     MethodNotAllowed,
-    /// 409: it clashes with what is there.
+    /// It clashes with what is there.
     Conflict,
-    /// 412: it was changed since it was read.
+    /// It was changed since it was read.
     PreconditionFailed,
-    /// 413: the body is too large.
+    /// The body is too large.
     BodyTooLarge,
-    /// 415: the body is not of a type that is read here.
+    /// The body is not of a type that is read here.
     UnsupportedMediaType,
-    /// 422: the input breaks rules; `errors` names them all.
+    /// The input breaks rules; `errors` names them all.
     InvalidInput,
-    /// 422: the table cannot be read, or needs what this server cannot do.
+    /// The table cannot be read, or needs what this server cannot do.
     TableNotServable,
-    /// 503: something is out of reach; try again after `Retry-After`.
+    /// Something is out of reach; try again after `Retry-After`.
     Unavailable,
-    /// 500: a fault of the server.
+    /// A fault of the server.
     Internal,
 }
 
@@ -138,9 +154,9 @@ pub struct ProblemView {
 /// What a handler answers when it cannot do what was asked.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    code: ProblemCode,
+    pub(super) code: ProblemCode,
     detail: String,
-    errors: Vec<FieldProblem>,
+    pub(super) errors: Vec<FieldProblem>,
     cause: Option<Cause>,
 }
 
@@ -241,5 +257,28 @@ impl Problem {
             response.extensions_mut().insert(cause);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_asks_to_come_back_and_keeps_its_cause_out_of_the_answer() {
+        let error = ServiceError::Unavailable { what: "the table's storage", source: "10.0.0.1 refused".into() };
+        let response = Problem::from(error).write("r1");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        assert!(response.extensions().get::<Cause>().is_some());
+        let problem = Problem::from(ServiceError::internal("secret cause"));
+        assert_eq!((problem.code, problem.detail.as_str()), (ProblemCode::Internal, "internal error"));
+    }
+
+    #[test]
+    fn a_conflict_names_the_fields_that_differ() {
+        let error = ServiceError::Conflict { message: "differs".into(), fields: vec!["owner".into()] };
+        let problem = Problem::from(error);
+        assert_eq!((problem.code, problem.errors[0].field.as_str()), (ProblemCode::Conflict, "owner"));
     }
 }

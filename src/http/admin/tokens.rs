@@ -188,7 +188,7 @@ pub async fn issue_token(
         reveal: body.reveal,
     };
     let issued = admin.service.issue_token(&ctx, &recipient, asked).await?;
-    Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, ctx.now))))
+    Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, admin.service.clock.now()))))
 }
 
 /// Lists a recipient's tokens by their creation.
@@ -198,12 +198,11 @@ pub async fn issue_token(
 )]
 pub async fn list_tokens(
     State(admin): State<Admin>,
-    Operator(ctx): Operator,
     AdminPath(recipient): AdminPath<String>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<TokenView>>, Problem> {
     let page = admin.service.list_tokens(&recipient, &page.into()).await?;
-    Ok(Json(PageView::new(page, |detail| TokenView::new(detail, ctx.now))))
+    Ok(Json(PageView::new(page, |detail| TokenView::new(detail, admin.service.clock.now()))))
 }
 
 /// Answers a token, without the token itself.
@@ -213,11 +212,10 @@ pub async fn list_tokens(
 )]
 pub async fn get_token(
     State(admin): State<Admin>,
-    Operator(ctx): Operator,
     AdminPath((recipient, id)): AdminPath<(String, Uuid)>,
 ) -> Result<Json<TokenView>, Problem> {
     let detail = admin.service.get_token(&recipient, id).await?;
-    Ok(Json(TokenView::new(detail, ctx.now)))
+    Ok(Json(TokenView::new(detail, admin.service.clock.now())))
 }
 
 /// Ends a token now.
@@ -253,10 +251,8 @@ pub async fn rotate_token(
     CreatingJson { body, idempotency }: CreatingJson<RotationBody>,
 ) -> Result<(StatusCode, Json<IssuedTokenView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
-    let rotation = Rotation {
-        existing_token_expire_in_seconds: body.existing_token_expire_in_seconds,
-        reveal: body.reveal,
-    };
+    let rotation =
+        Rotation { existing_token_expire_in_seconds: body.existing_token_expire_in_seconds, reveal: body.reveal };
     let issued = admin.service.rotate_token(&ctx, &recipient, id, rotation).await?;
-    Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, ctx.now))))
+    Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, admin.service.clock.now()))))
 }

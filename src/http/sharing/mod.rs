@@ -3,8 +3,10 @@
 //! Lives here: paths, parameters, bodies, headers and lines. Never here: who may read what, or how files are found.
 
 mod capabilities;
+mod changes;
 mod error;
 mod extract;
+mod file_id_hash;
 mod listing;
 mod query;
 mod query_body;
@@ -45,7 +47,7 @@ pub fn router() -> Router<Service> {
         .route(&format!("{TABLE}/version"), get(table::get_version))
         .route(&format!("{TABLE}/metadata"), get(table::get_metadata))
         .route(&format!("{TABLE}/query"), post(query::query_table))
-        .route(&format!("{TABLE}/changes"), get(not_yet))
+        .route(&format!("{TABLE}/changes"), get(changes::get_changes))
         .route(&format!("{TABLE}/queries/{{query_id}}"), post(not_yet))
         .route(&format!("{TABLE}/temporary-table-credentials"), post(not_yet))
 }

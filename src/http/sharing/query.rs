@@ -10,11 +10,25 @@ use axum::{
 use futures::stream;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{CallerOf, Error, capabilities::Capabilities, query_body::QueryBody, table::head_headers, wire};
-use crate::service::{
-    Service,
-    error::ServiceError,
-    sharing::query::{QueryAnswer, QueryRequest},
+use super::{
+    CallerOf, Error,
+    capabilities::Capabilities,
+    file_id_hash::{echo_file_id_hash, file_id_hash},
+    query_body::{QueryBody, QueryRange},
+    table::head_headers,
+    wire::{self, EndStreamAction, IdHash},
+};
+use crate::{
+    lake::Feed,
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::{
+            changes::{ChangesRequest, Moment},
+            query::{PageAsk, QueryRequest},
+            stream::Answer,
+        },
+    },
 };
 
 pub(super) async fn query_table(
@@ -27,13 +41,61 @@ pub(super) async fn query_table(
     let bytes = read_body(request, &of).await?;
     let body = QueryBody::parse(&bytes).map_err(|error| of.error(error))?;
     let capabilities = Capabilities::read(&headers);
-    let query = QueryRequest { declared: capabilities.declared.clone(), predicates: body.predicates() };
-    let answer = service.query_table(&of.caller, &of.table_path(), &query).await.map_err(|error| of.error(error))?;
-    // An EndStreamAction that nobody asked for breaks the Python client; a page size asks for one, too.
-    let ends_with_action = capabilities.end_stream_action || body.max_files.is_some();
-    let lines = wire::head_lines(&answer.head).map_err(|error| of.error(error))?;
-    let headers = head_headers(&answer.head, &capabilities, ends_with_action);
-    Ok((headers, stream_lines(lines, answer, ends_with_action)).into_response())
+    file_id_hash(&headers).map_err(|error| of.error(error))?;
+    let answer = ask(&service, &of, &body, &capabilities).await.map_err(|error| of.error(error))?;
+    // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
+    let ends_with_action = capabilities.end_stream_action || body.include_refresh_token || body.max_files.is_some();
+    let response = respond(answer, &headers, &capabilities, ends_with_action);
+    Ok(response.map_err(|error| of.error(error))?.into_response())
+}
+
+/// The headers of an answer, and its body as it streams.
+pub(super) fn respond(
+    answer: Answer,
+    request_headers: &HeaderMap,
+    capabilities: &Capabilities,
+    ends_with_action: bool,
+) -> Result<(HeaderMap, Body), ServiceError> {
+    let chosen_hash = file_id_hash(request_headers)?;
+    let head = wire::head_lines(&answer.head)?;
+    let mut headers = head_headers(&answer.head, capabilities, ends_with_action);
+    echo_file_id_hash(&mut headers, chosen_hash);
+    let id_hash = chosen_hash.unwrap_or(answer.head.format);
+    Ok((headers, stream_lines(head, answer, id_hash, ends_with_action)))
+}
+
+async fn ask(
+    service: &Service,
+    of: &CallerOf,
+    body: &QueryBody,
+    capabilities: &Capabilities,
+) -> Result<Answer, ServiceError> {
+    let page = PageAsk { max_files: body.max_files, page_token: body.page_token.clone() };
+    match body.range {
+        QueryRange::Snapshot(as_of) => {
+            let request = QueryRequest {
+                declared: capabilities.declared.clone(),
+                as_of,
+                predicates: body.predicates(),
+                page,
+                refresh_token: body.refresh_token.clone(),
+                include_refresh_token: body.include_refresh_token,
+            };
+            service.query_table(&of.caller, &of.table_path(), &request).await
+        }
+        QueryRange::Since { starting, ending } => {
+            let request = ChangesRequest {
+                declared: capabilities.declared.clone(),
+                feed: Feed::Files,
+                starting: Moment::Version(starting),
+                ending: ending.map(Moment::Version),
+                include_historical_metadata: true,
+                include_historical_protocol: body.include_historical_protocol,
+                page,
+            };
+            service.query_changes(&of.caller, &of.table_path(), &request).await
+        }
+    }
 }
 
 /// A body without a content type is JSON; one with another type is refused.
@@ -59,25 +121,31 @@ async fn read_body(request: Request, of: &CallerOf) -> Result<Bytes, Error> {
 
 enum Step {
     Head(Vec<u8>),
-    Files,
+    Lines,
     Done,
 }
 
 /// The answer's body. A fault midway is said in the EndStreamAction where the client asked for one; otherwise the
 /// connection is cut, so that nobody takes half a table for a whole one.
-fn stream_lines(head: Vec<u8>, answer: QueryAnswer, ends_with_action: bool) -> Body {
+fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action: bool) -> Body {
     let stream = stream::unfold((Step::Head(head), answer), move |(step, mut answer)| async move {
         match step {
-            Step::Head(lines) => Some((Ok(Bytes::from(lines)), (Step::Files, answer))),
-            Step::Files => match answer.files.next_chunk().await {
-                Some(Ok(chunk)) => {
-                    let lines = wire::file_lines(&answer.head, &chunk, answer.expires_at);
-                    Some((Ok(Bytes::from(lines)), (Step::Files, answer)))
-                }
+            Step::Head(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
+            Step::Lines => match answer.next_chunk().await {
+                Some(Ok(chunk)) => match wire::chunk_lines(&answer, &chunk, id_hash) {
+                    Ok(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
+                    Err(error) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
+                },
                 Some(Err(error)) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
                 None if ends_with_action => {
-                    let expires_at = (!answer.head.snapshot.files().is_empty()).then_some(answer.expires_at);
-                    Some((Ok(Bytes::from(wire::end_line(expires_at, None))), (Step::Done, answer)))
+                    let expires_at = answer.has_files.then_some(answer.expires_at);
+                    let end = EndStreamAction {
+                        refresh_token: answer.refresh_token.take(),
+                        next_page_token: answer.next_page_token.take(),
+                        min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
+                        ..EndStreamAction::default()
+                    };
+                    Some((Ok(Bytes::from(wire::end_line(&end))), (Step::Done, answer)))
                 }
                 None => None,
             },
@@ -88,18 +156,24 @@ fn stream_lines(head: Vec<u8>, answer: QueryAnswer, ends_with_action: bool) -> B
 }
 
 fn fail(error: &ServiceError, ends_with_action: bool) -> Result<Bytes, io::Error> {
-    let message = match error {
+    let (status, message) = match error {
         ServiceError::Denied { reason, message } => {
             tracing::info!(reason = reason.code(), "an answer was ended midway: what it stood on has ended");
-            message.as_str()
+            (StatusCode::FORBIDDEN, message.as_str())
         }
         error => {
             tracing::error!(error = %error, "an answer failed midway");
-            "the server could not finish this answer; send the query again"
+            let message = "the server could not finish this answer; send the query again";
+            (StatusCode::SERVICE_UNAVAILABLE, message)
         }
     };
     if ends_with_action {
-        Ok(Bytes::from(wire::end_line(None, Some(message))))
+        let end = EndStreamAction {
+            error_message: Some(message.to_owned()),
+            http_status_error_code: Some(status.as_u16()),
+            ..EndStreamAction::default()
+        };
+        Ok(Bytes::from(wire::end_line(&end)))
     } else {
         Err(io::Error::other("the answer could not be finished"))
     }

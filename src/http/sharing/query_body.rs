@@ -5,7 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::service::error::ServiceError;
+use crate::service::{
+    error::ServiceError,
+    sharing::query::{AsOf, timestamp_of},
+};
 
 /// A query's body.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,51 +19,76 @@ pub struct QueryBody {
     pub json_predicate_hints: Option<String>,
     /// How many rows suffice; a hint only.
     pub limit_hint: Option<i64>,
-    /// The most files a page should have.
-    pub max_files: Option<i32>,
+    /// Which part of the table's history is asked for.
+    pub range: QueryRange,
+    /// The most files that a page should have.
+    pub max_files: Option<u32>,
+    /// Where the page before ended.
+    pub page_token: Option<String>,
+    /// Whether a refresh token is wanted.
+    pub include_refresh_token: bool,
+    /// The refresh token of an earlier answer.
+    pub refresh_token: Option<String>,
+    /// Whether protocol changes inside a range are wanted.
+    pub include_historical_protocol: bool,
 }
 
-/// What is not served yet, with what to do without it.
-const NOT_YET: [(&str, &str); 6] = [
-    ("version", "Reading table by version or timestamp is not supported because history sharing is not enabled"),
-    ("timestamp", "Reading table by version or timestamp is not supported because history sharing is not enabled"),
-    ("startingVersion", "reading changes since a version is not supported; query the latest version instead"),
-    ("endingVersion", "reading changes up to a version is not supported; query the latest version instead"),
-    ("pageToken", "paging of queries is not supported; send the query without pageToken"),
-    ("refreshToken", "refresh tokens are not supported; send the query without refreshToken"),
-];
+/// Which part of a table's history a query asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryRange {
+    /// One version.
+    Snapshot(AsOf),
+    /// What was added and removed since a version, up to and including another or the newest.
+    Since {
+        /// The first version.
+        starting: u64,
+        /// The last one.
+        ending: Option<u64>,
+    },
+}
+
+impl Default for QueryRange {
+    fn default() -> Self {
+        Self::Snapshot(AsOf::Latest)
+    }
+}
 
 impl QueryBody {
-    /// Reads a body.
+    /// Reads a body, and refuses what contradicts itself in the order of the protocol (1.4).
     pub fn parse(bytes: &[u8]) -> Result<Self, ServiceError> {
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(malformed("No content to map due to end-of-input; send {} where nothing is asked for"));
-        }
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-            malformed(format!("the body is not valid JSON (line {}, column {})", error.line(), error.column()))
-        })?;
-        let Value::Object(fields) = value else { return Err(malformed("the body must be a JSON object")) };
-        let fields = Fields(fields);
+        let fields = Fields::parse(bytes)?;
+        let version = fields.integer("version", i64::MIN, i64::MAX)?;
+        let timestamp = fields.string("timestamp")?.filter(|text| !text.is_empty());
+        let starting = fields.integer("startingVersion", i64::MIN, i64::MAX)?;
+        let ending = fields.integer("endingVersion", i64::MIN, i64::MAX)?;
+        let max_files = fields.integer("maxFiles", i32::MIN.into(), i32::MAX.into())?;
         let body = Self {
             predicate_hints: fields.strings("predicateHints")?,
             json_predicate_hints: fields.string("jsonPredicateHints")?,
             limit_hint: fields.integer("limitHint", i64::MIN, i64::MAX)?,
-            max_files: fields
-                .integer("maxFiles", i32::MIN.into(), i32::MAX.into())?
-                .and_then(|n| i32::try_from(n).ok()),
+            range: query_range(version, timestamp, starting, ending)?,
+            max_files: max_files.map(positive_max_files).transpose()?,
+            page_token: fields.string("pageToken")?.filter(|token| !token.is_empty()),
+            include_refresh_token: fields.boolean("includeRefreshToken")?.unwrap_or(false),
+            refresh_token: fields.string("refreshToken")?.filter(|token| !token.is_empty()),
+            include_historical_protocol: fields.boolean("includeHistoricalProtocol")?.unwrap_or(false),
         };
-        for (name, message) in NOT_YET {
-            if fields.get(name).is_some() {
-                return Err(ServiceError::Parameter(format!("{name}: {message}")));
-            }
-        }
-        for name in ["includeRefreshToken", "includeHistoricalProtocol"] {
-            fields.boolean(name)?;
-        }
-        if body.max_files.is_some_and(|max_files| max_files <= 0) {
-            return Err(ServiceError::Parameter("maxFiles must be positive".to_owned()));
-        }
+        body.check_tokens()?;
         Ok(body)
+    }
+
+    /// Refresh tokens are for the first page of the newest version alone.
+    fn check_tokens(&self) -> Result<(), ServiceError> {
+        let travels = self.range != QueryRange::default();
+        let (pages, refreshes) = (self.page_token.is_some(), self.refresh_token.is_some());
+        let wrong = match (self.include_refresh_token, refreshes) {
+            (true, _) if travels => "includeRefreshToken cannot be used when querying a specific version",
+            (true, _) if pages => "includeRefreshToken must be used in the first page query only",
+            (_, true) if travels => "refreshToken cannot be used when querying a specific version",
+            (_, true) if pages => "refreshToken must be used in the first page query only",
+            _ => return Ok(()),
+        };
+        Err(ServiceError::Parameter(format!("{wrong}; leave one of the two out")))
     }
 
     /// The predicates as one text, for the audit's digest; `None` where there are none.
@@ -71,6 +99,46 @@ impl QueryBody {
     }
 }
 
+fn query_range(
+    version: Option<i64>,
+    timestamp: Option<String>,
+    starting: Option<i64>,
+    ending: Option<i64>,
+) -> Result<QueryRange, ServiceError> {
+    if [version.is_some(), timestamp.is_some(), starting.is_some()].into_iter().filter(|named| *named).count() > 1 {
+        let message = "Please only provide one of: version,timestamp,startingVersion";
+        return Err(ServiceError::Parameter(message.to_owned()));
+    }
+    let version = version.map(|version| not_negative("version", version)).transpose()?;
+    let starting = starting.map(|version| not_negative("startingVersion", version)).transpose()?;
+    match (version, timestamp, starting) {
+        (Some(version), ..) => Ok(QueryRange::Snapshot(AsOf::Version(version))),
+        (_, Some(text), _) => Ok(QueryRange::Snapshot(AsOf::Timestamp(timestamp_of("timestamp", &text)?))),
+        (.., Some(starting)) => {
+            let ending = ending.map(|version| not_negative("endingVersion", version)).transpose()?;
+            if ending.is_some_and(|ending| ending < starting) {
+                let message = "startingVersion must not be greater than endingVersion";
+                return Err(ServiceError::Parameter(message.to_owned()));
+            }
+            Ok(QueryRange::Since { starting, ending })
+        }
+        // An endingVersion alone means nothing, and is ignored.
+        (None, None, None) => Ok(QueryRange::default()),
+    }
+}
+
+/// A version or another count that must not be negative.
+pub fn not_negative(name: &str, number: i64) -> Result<u64, ServiceError> {
+    u64::try_from(number)
+        .map_err(|_| ServiceError::Parameter(format!("{name} cannot be negative; the first version is 0")))
+}
+
+/// A page's size.
+pub fn positive_max_files(number: i64) -> Result<u32, ServiceError> {
+    let number = u32::try_from(number).ok().filter(|number| *number > 0);
+    number.ok_or_else(|| ServiceError::Parameter("maxFiles must be positive".to_owned()))
+}
+
 fn malformed(message: impl Into<String>) -> ServiceError {
     ServiceError::Malformed(message.into())
 }
@@ -78,6 +146,19 @@ fn malformed(message: impl Into<String>) -> ServiceError {
 struct Fields(Map<String, Value>);
 
 impl Fields {
+    fn parse(bytes: &[u8]) -> Result<Self, ServiceError> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(malformed("No content to map due to end-of-input; send {} where nothing is asked for"));
+        }
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+            malformed(format!("the body is not valid JSON (line {}, column {})", error.line(), error.column()))
+        })?;
+        match value {
+            Value::Object(fields) => Ok(Self(fields)),
+            _ => Err(malformed("the body must be a JSON object")),
+        }
+    }
+
     /// A field by its camelCase name or the same in snake_case; `null` is absent.
     fn get(&self, name: &str) -> Option<&Value> {
         let value = self.0.get(name).or_else(|| self.0.get(&snake_case(name)));
@@ -158,6 +239,10 @@ mod tests {
         assert_eq!(body.predicates().as_deref(), Some("a = 1"));
         assert_eq!(QueryBody::parse(b"{}").unwrap(), QueryBody::default());
         assert_eq!(QueryBody::parse(br#"{"version":null,"includeRefreshToken":false}"#).unwrap(), QueryBody::default());
+        let body = QueryBody::parse(br#"{"version":"3","includeRefreshToken":false,"endingVersion":1}"#).unwrap();
+        assert_eq!(body.range, QueryRange::Snapshot(AsOf::Version(3)));
+        let body = QueryBody::parse(br#"{"starting_version":3}"#).unwrap();
+        assert_eq!(body.range, QueryRange::Since { starting: 3, ending: None });
     }
 
     #[test]
@@ -171,9 +256,17 @@ mod tests {
             (r#"{"maxFiles":0}"#, "maxFiles must be positive"),
             (r#"{"predicateHints":"a"}"#, "Expected an array for repeated field predicateHints"),
             (r#"{"predicateHints":[1]}"#, "Expected an array"),
-            (r#"{"version":1}"#, "version"),
-            (r#"{"starting_version":"1"}"#, "startingVersion"),
-            (r#"{"pageToken":""}"#, "pageToken"),
+            (r#"{"version":-1}"#, "version cannot be negative"),
+            (r#"{"version":1,"timestamp":"2022-01-01T00:00:00Z"}"#, "Please only provide one of"),
+            (r#"{"version":1,"startingVersion":"1"}"#, "Please only provide one of"),
+            (r#"{"timestamp":"2022-01-01"}"#, "Invalid timestamp"),
+            (r#"{"starting_version":"-1"}"#, "startingVersion cannot be negative"),
+            (r#"{"startingVersion":3,"endingVersion":2}"#, "startingVersion must not be greater"),
+            (r#"{"pageToken":7}"#, "pageToken"),
+            (r#"{"includeRefreshToken":true,"version":1}"#, "includeRefreshToken cannot be used"),
+            (r#"{"includeRefreshToken":true,"pageToken":"x"}"#, "first page query only"),
+            (r#"{"refreshToken":"x","pageToken":"x"}"#, "first page query only"),
+            (r#"{"refreshToken":"x","timestamp":"2022-01-01T00:00:00-08:00"}"#, "refreshToken cannot be used"),
             (r#"{"includeRefreshToken":"maybe"}"#, "includeRefreshToken"),
         ] {
             let message = QueryBody::parse(body.as_bytes()).unwrap_err().to_string();

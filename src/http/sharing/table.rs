@@ -6,11 +6,20 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{CallerOf, Error, NDJSON, TABLE_VERSION, capabilities, capabilities::Capabilities, wire};
+use super::{
+    CallerOf, Error, NDJSON, TABLE_VERSION,
+    capabilities::{self, Capabilities},
+    file_id_hash::{echo_file_id_hash, file_id_hash},
+    query_body::not_negative,
+    wire,
+};
 use crate::service::{
     Service,
     error::ServiceError,
-    sharing::{TableHead, TablePath},
+    sharing::{
+        TableHead, TablePath,
+        query::{AsOf, timestamp_of},
+    },
 };
 
 impl CallerOf {
@@ -21,10 +30,8 @@ impl CallerOf {
 }
 
 pub(super) async fn get_version(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    if of.parameter("startingTimestamp").is_some() {
-        return Err(of.error(no_history()));
-    }
-    let version = service.table_version(&of.caller, &of.table_path()).await.map_err(|error| of.error(error))?;
+    let since = of.parameter("startingTimestamp");
+    let version = service.table_version(&of.caller, &of.table_path(), since).await.map_err(|error| of.error(error))?;
     Ok(([(TABLE_VERSION, HeaderValue::from(version))], ()).into_response())
 }
 
@@ -33,31 +40,41 @@ pub(super) async fn get_metadata(
     headers: HeaderMap,
     of: CallerOf,
 ) -> Result<Response, Error> {
-    if of.parameter("version").is_some() || of.parameter("timestamp").is_some() {
-        return Err(of.error(no_history()));
-    }
+    let as_of = as_of(&of).map_err(|error| of.error(error))?;
+    let chosen_hash = file_id_hash(&headers).map_err(|error| of.error(error))?;
     let capabilities = Capabilities::read(&headers);
-    let head = service.table_metadata(&of.caller, &of.table_path(), &capabilities.declared).await;
+    let head = service.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;
     let head = head.map_err(|error| of.error(error))?;
     let lines = wire::head_lines(&head).map_err(|error| of.error(error))?;
-    Ok((head_headers(&head, &capabilities, false), lines).into_response())
+    // Exactly two lines whatever was asked, because Spark refuses a third.
+    let mut headers = head_headers(&head, &capabilities, false);
+    echo_file_id_hash(&mut headers, chosen_hash);
+    Ok((headers, lines).into_response())
+}
+
+fn as_of(of: &CallerOf) -> Result<AsOf, ServiceError> {
+    match (of.parameter("version"), of.parameter("timestamp")) {
+        (Some(_), Some(_)) => Err(ServiceError::Parameter("Please only provide one of: version,timestamp".to_owned())),
+        (Some(text), None) => Ok(AsOf::Version(not_negative("version", number_of("version", text)?)?)),
+        (None, Some(text)) => Ok(AsOf::Timestamp(timestamp_of("timestamp", text)?)),
+        (None, None) => Ok(AsOf::Latest),
+    }
+}
+
+/// A whole number in a query parameter.
+pub(super) fn number_of(name: &str, text: &str) -> Result<i64, ServiceError> {
+    text.parse().map_err(|_| {
+        ServiceError::Parameter(format!("{name}: expected a number but the string didn't have the appropriate format"))
+    })
 }
 
 /// The headers of every answer about a table.
 pub(super) fn head_headers(head: &TableHead, capabilities: &Capabilities, ends_with_action: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, NDJSON);
-    headers.insert(HeaderName::from_static(TABLE_VERSION), HeaderValue::from(head.snapshot.version()));
+    headers.insert(HeaderName::from_static(TABLE_VERSION), HeaderValue::from(head.version));
     if let Ok(value) = HeaderValue::from_str(&capabilities.answer(head.format, ends_with_action)) {
         headers.insert(HeaderName::from_static(capabilities::HEADER), value);
     }
     headers
-}
-
-fn no_history() -> ServiceError {
-    ServiceError::Parameter(
-        "Reading table by version or timestamp is not supported because history sharing is not enabled; read the \
-         latest version instead"
-            .to_owned(),
-    )
 }

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
         decision::{Bearer, Facts, Reason, ShareAccess, Target, decide},
-        name::name_key,
+        name::{Name, name_key},
         share::{Share, SharedObject},
         table::Table,
     },
@@ -58,26 +58,21 @@ impl Granted {
 #[derive(Debug)]
 pub(super) struct Hold {
     caller: Caller,
-    granted: Granted,
+    standing: Standing,
+    share: Name,
 }
 
 impl Hold {
-    pub(super) fn new(caller: &Caller, granted: Granted) -> Result<Self, ServiceError> {
-        granted.share()?;
-        Ok(Self { caller: caller.clone(), granted })
-    }
-
     /// Decides again as things are now, and answers the refusal.
     pub(super) async fn check(&self, service: &Service) -> Result<(), ServiceError> {
-        let standing = &self.granted.standing;
-        let share = self.granted.share()?;
-        let bearer = service.db.find_bearer_by_id(standing.token_id).await?;
-        let access = service.db.find_share_access(standing.recipient_id, share.name.key()).await?;
+        let Standing { token_id, recipient_id, address, .. } = self.standing;
+        let bearer = service.db.find_bearer_by_id(token_id).await?;
+        let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
         let target = Target::Share(access.as_ref());
-        let facts = Facts { now: service.clock.now(), address: standing.address, bearer: bearer.as_ref(), target };
+        let facts = Facts { now: service.clock.now(), address, bearer: bearer.as_ref(), target };
         let decided = decide(facts).map(|_| ());
         decided.map_err(|reason| {
-            let subject = Subject { kind: "share", names: vec![share.name.as_str()] };
+            let subject = Subject::share(self.share.as_str());
             ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
         })
     }
@@ -219,6 +214,12 @@ impl<'a> Attempt<'a> {
             Ok(()) => error,
             Err(unavailable) => unavailable,
         }
+    }
+
+    /// What an answer about `granted` stands on.
+    pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
+        let share = granted.share()?.name.clone();
+        Ok(Hold { caller: self.caller.clone(), standing: granted.standing.clone(), share })
     }
 
     /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event

@@ -5,16 +5,25 @@
 //! like on the wire.
 
 mod attempt;
+pub mod changes;
+mod continuation;
+pub mod delivery;
 pub mod files;
 pub mod listing;
 pub mod query;
+pub mod stream;
 pub mod table;
 
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    domain::{negotiation::Format, share::SharedObject, token::BearerToken},
-    lake::{LakeError, Snapshot},
+    domain::{
+        delta::{Metadata, Protocol},
+        negotiation::Format,
+        share::SharedObject,
+        token::BearerToken,
+    },
+    lake::{LakeError, Snapshot, TableState},
     service::error::ServiceError,
     storage::StorageError,
 };
@@ -48,10 +57,72 @@ pub struct TablePath {
 pub struct TableHead {
     /// The object through which it is shared.
     pub object: SharedObject,
-    /// What is shared of it.
-    pub snapshot: Arc<Snapshot>,
+    /// What the table is.
+    pub described: Described,
+    /// The version that the answer is about; of a range, the first.
+    pub version: u64,
     /// The format that the client gets.
     pub format: Format,
+    /// The versions that lines name.
+    pub stamp: Stamp,
+}
+
+/// What a table is at one version, with its files or without.
+#[derive(Clone, Debug)]
+pub enum Described {
+    /// With its files.
+    Snapshot(Arc<Snapshot>),
+    /// Without.
+    State(Arc<TableState>),
+}
+
+impl Described {
+    /// The protocol in force.
+    pub fn protocol(&self) -> &Protocol {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.protocol(),
+            Self::State(state) => &state.protocol,
+        }
+    }
+
+    /// The metadata in force.
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.metadata(),
+            Self::State(state) => &state.metadata,
+        }
+    }
+
+    /// How many bytes in how many files the table has, where they are known.
+    pub fn size(&self) -> Option<(u64, usize)> {
+        match self {
+            Self::Snapshot(snapshot) => Some((snapshot.size_bytes(), snapshot.files().len())),
+            Self::State(_) => None,
+        }
+    }
+}
+
+/// The versions that the lines of an answer name (Delta Sharing protocol, 2.4); those of the newest version name none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// What the `metaData` line names.
+    pub metadata: Option<u64>,
+    /// What the `protocol` line names.
+    pub protocol: Option<u64>,
+    /// What file lines name: the version, and when it was committed in milliseconds since the epoch.
+    pub files: Option<(u64, i64)>,
+}
+
+impl Stamp {
+    /// The stamp of an answer that was asked for by version or timestamp.
+    fn of_version(snapshot: &Snapshot) -> Self {
+        let version = snapshot.version();
+        Self { metadata: Some(version), protocol: None, files: Some((version, snapshot.committed_at())) }
+    }
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// A lake's fault as the caller may know it.
@@ -59,8 +130,15 @@ impl From<LakeError> for ServiceError {
     fn from(error: LakeError) -> Self {
         match &error {
             LakeError::Unavailable { .. } => Self::Unavailable { what: "the table's storage", source: error.into() },
-            LakeError::Unsupported { .. } | LakeError::VersionNotFound { .. } => Self::Unsupported(error.to_string()),
-            LakeError::NotATable { .. } | LakeError::CorruptLog { .. } => {
+            LakeError::Unsupported { .. } => Self::Unsupported(error.to_string()),
+            LakeError::VersionNotFound { .. }
+            | LakeError::TimestampTooEarly { .. }
+            | LakeError::TimestampTooLate { .. } => Self::Malformed(error.to_string()),
+            LakeError::ChangesNotRecorded { .. } => Self::Parameter(error.to_string()),
+            LakeError::NotATable { .. }
+            | LakeError::CorruptLog { .. }
+            | LakeError::CommitNotFound { .. }
+            | LakeError::IncompleteRemove { .. } => {
                 Self::Unreadable { message: error.to_string(), source: error.into() }
             }
             LakeError::Demo { .. } => Self::internal(error),

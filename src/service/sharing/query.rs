@@ -1,85 +1,155 @@
-//! Querying a table: the files of its newest snapshot, each behind a URL that ends.
+//! Querying a table: the files of one version, each behind a URL that ends.
 //!
 //! URLs are made while the answer streams, a chunk at a time, all with the one expiry that was decided and recorded
 //! (the table's size never shows in memory). Never here: what a line looks like.
 
-use std::{
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{ops::Range, sync::Arc, time::Instant};
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use object_store::path::Path;
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Caller, TableHead, TablePath,
-    attempt::{Attempt, Granted, Hold},
-    files::SealedFile,
+    Caller, Stamp, TableHead, TablePath,
+    attempt::Attempt,
+    continuation::Continuations,
+    delivery::{SignedUrls, Signer},
+    stream::{Answer, Ending, Lines},
     table::FoundTable,
 };
 use crate::{
-    domain::{
-        audit::{Event, Outcome},
-        delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
-        negotiation::Declared,
-        seal::hex,
-        share::SharedObject,
-    },
-    lake::{FileRef, VectorPlace},
+    domain::{negotiation::Declared, seal::hex},
+    lake::{FileRef, Snapshot},
     service::{Service, error::ServiceError},
-    storage::TableLocation,
 };
 
-/// How many files are signed before the answer begins; few, so that the first byte leaves soon.
-const FIRST_CHUNK: usize = 64;
-/// How many files are signed at a time after that.
-const CHUNK: usize = 512;
-/// How long an answer goes on signing before it looks whether it still may.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The most files that a page has, whatever was asked.
+const MAX_PAGE: usize = 100_000;
+
+/// Which version of a table is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AsOf {
+    /// The newest.
+    #[default]
+    Latest,
+    /// This one; needs history.
+    Version(u64),
+    /// The newest that was committed at this time or before; needs history.
+    Timestamp(DateTime<Utc>),
+}
+
+impl AsOf {
+    /// What the lines of an answer about `snapshot` name.
+    pub(super) fn stamp(self, snapshot: &Snapshot) -> Stamp {
+        match self {
+            Self::Latest => Stamp::default(),
+            Self::Version(_) | Self::Timestamp(_) => Stamp::of_version(snapshot),
+        }
+    }
+}
 
 /// What a client asks of a table.
 #[derive(Clone, Debug, Default)]
 pub struct QueryRequest {
     /// What the client can read.
     pub declared: Declared,
+    /// Which version.
+    pub as_of: AsOf,
     /// The predicates as they were sent, for the audit's digest.
     pub predicates: Option<String>,
+    /// How much is answered at once.
+    pub page: PageAsk,
+    /// A refresh token, which pins the version that it was given out with.
+    pub refresh_token: Option<String>,
+    /// Whether a refresh token is wanted.
+    pub include_refresh_token: bool,
 }
 
-/// The answer to a query: what the table is, and its files as they are signed.
-#[derive(Debug)]
-pub struct QueryAnswer {
-    /// What the table is.
-    pub head: TableHead,
-    /// When every URL of this answer ends, in whole seconds.
-    pub expires_at: DateTime<Utc>,
-    /// The files.
-    pub files: SignedFiles,
+/// How much of an answer is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct PageAsk {
+    /// At most this many files.
+    pub max_files: Option<u32>,
+    /// Where the page before ended.
+    pub page_token: Option<String>,
 }
 
-/// Files of a snapshot with the URLs that open them.
-#[derive(Debug)]
-pub struct SignedChunk {
-    /// Which of the snapshot's files.
-    pub range: Range<usize>,
-    /// A URL for each of them.
-    pub urls: Vec<String>,
-    /// For each of them whose deletion vector is a file: its path in the table, and a URL for it.
-    pub vectors: Vec<Option<(String, String)>>,
+/// The files of a snapshot that an answer holds.
+#[derive(Clone, Debug)]
+pub enum Chosen {
+    /// All of them, in the snapshot's order.
+    All(usize),
+    /// These, in this order.
+    These(Vec<u32>),
 }
 
-/// Signs a snapshot's files, chunk by chunk. Tells the audit trail how it ended, also when it is dropped midway.
-#[derive(Debug)]
-pub struct SignedFiles {
-    signer: Signer,
-    head: TableHead,
-    first: Option<SignedChunk>,
-    next: usize,
-    ending: Option<Ending>,
-    /// What the answer stands on, and when that was last looked at.
-    hold: Hold,
-    looked_at: Instant,
+impl Chosen {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::All(len) => *len,
+            Self::These(indices) => indices.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn iter(&self, range: Range<usize>) -> impl Iterator<Item = usize> + Clone + '_ {
+        range.map(move |position| match self {
+            Self::All(_) => position,
+            Self::These(indices) => indices.get(position).map_or(usize::MAX, |index| *index as usize),
+        })
+    }
+}
+
+/// What an answer hands out, for the audit trail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disclosed {
+    /// How many files.
+    pub(super) files: usize,
+    /// How many rows they hold, where all say so.
+    pub(super) rows: Option<u64>,
+    /// How many bytes.
+    pub(super) bytes: u64,
+}
+
+/// Files of a snapshot that an answer lists. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SnapshotFiles {
+    snapshot: Arc<Snapshot>,
+    chosen: Arc<Chosen>,
+}
+
+impl SnapshotFiles {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.chosen.len()
+    }
+
+    /// Files at these positions of the answer.
+    pub fn get(&self, range: Range<usize>) -> impl Iterator<Item = FileRef<'_>> + Clone {
+        self.chosen.iter(range).filter_map(|index| self.snapshot.files().get(index))
+    }
+
+    pub(super) async fn sign(&self, signer: &Signer, range: Range<usize>) -> Result<SignedUrls, ServiceError> {
+        signer.sign(self.get(range).map(|file| (file.path, file.deletion_vector))).await
+    }
+
+    fn size_bytes(&self) -> u64 {
+        match *self.chosen {
+            Chosen::All(_) => self.snapshot.size_bytes(),
+            Chosen::These(_) => self.get(0..self.len()).fold(0, |sum, file| sum.saturating_add(file.size)),
+        }
+    }
+
+    fn rows(&self) -> Option<u64> {
+        match *self.chosen {
+            Chosen::All(_) => self.snapshot.rows(),
+            Chosen::These(_) => self.get(0..self.len()).try_fold(0u64, |sum, file| sum.checked_add(file.live_rows()?)),
+        }
+    }
 }
 
 impl Service {
@@ -89,218 +159,107 @@ impl Service {
         caller: &Caller,
         path: &TablePath,
         request: &QueryRequest,
-    ) -> Result<QueryAnswer, ServiceError> {
+    ) -> Result<Answer, ServiceError> {
         let started = Instant::now();
         let mut attempt = Attempt::begin(self, caller, "table.query").await?;
-        attempt.event.predicate_digest = request.predicates.as_ref().map(|text| hex(&Sha256::digest(text.as_bytes())));
+        attempt.event.predicate_digest = request.predicates.as_ref().map(|text| digest(text));
         let found = self.find_table(&mut attempt, path).await?;
-        let head = self.open_table(&mut attempt, &found, &request.declared).await?;
-        let n_files = head.snapshot.files().len();
-        let (delivery, expires_at) = self.choose_delivery(&found, n_files, attempt.now).await?;
-        let signer = Signer::new(self, &found, delivery, expires_at);
-        // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
-        let first = signer.sign(&head, 0..n_files.min(FIRST_CHUNK)).await?;
+        let continuations = self.continuations(&attempt, &found);
+        let parameters = request.parameters();
+        let page =
+            request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
+        let refresh = request.refresh_token.as_ref().map(|token| continuations.open_refresh(token)).transpose()?;
+        let pinned = page.as_ref().map(|page| page.first).or(refresh.as_ref().map(|refresh| refresh.version));
+        let snapshot = self.snapshot_as_of(&found, request.as_of, pinned).await?;
+        let stamp = request.as_of.stamp(&snapshot);
+        let head = self.agree(&mut attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
-        attempt.event.delivery = Some(delivery.as_str());
-        attempt.event.files = Some(as_u64(n_files));
-        attempt.event.bytes = Some(head.snapshot.size_bytes());
-        attempt.event.rows = head.snapshot.rows();
-        attempt.event.url_expires_at = (n_files > 0).then_some(expires_at);
-        let event = attempt.allow(&found.granted).await?;
-        self.metrics.files_issued(delivery.as_str(), as_u64(n_files), head.snapshot.size_bytes());
-
-        let ending = Ending { service: self.clone(), event, started };
-        let next = first.range.end;
-        let hold = Hold::new(caller, found.granted)?;
-        let looked_at = Instant::now();
-        let files =
-            SignedFiles { signer, head: head.clone(), first: Some(first), next, ending: Some(ending), hold, looked_at };
-        Ok(QueryAnswer { head, expires_at, files })
+        let (chosen, next_position) = request.page.cut(&snapshot, page.map_or(0, |page| page.position));
+        let version = head.version;
+        let next_page_token =
+            next_position.map(|position| continuations.next_page((version, version), &parameters, position));
+        let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version));
+        let files = SnapshotFiles { snapshot, chosen: Arc::new(chosen) };
+        let disclosed = Disclosed { files: files.len(), rows: files.rows(), bytes: files.size_bytes() };
+        let mut answer = self.answer(attempt, &found, head, files.into(), disclosed, started).await?;
+        (answer.next_page_token, answer.refresh_token) = (next_page_token, refresh_token);
+        Ok(answer)
     }
 
-    /// How the files are delivered, and until when: never longer than what the decision stands on, nor than the
-    /// credential that signs.
-    async fn choose_delivery(
+    /// Signs the first lines, records what is disclosed, and only then answers.
+    pub(super) async fn answer(
         &self,
+        mut attempt: Attempt<'_>,
         found: &FoundTable,
-        n_files: usize,
-        now: DateTime<Utc>,
-    ) -> Result<(Delivery, DateTime<Utc>), ServiceError> {
-        let delivery = effective_delivery(&found.location, &found.object, &found.granted);
-        if delivery == Delivery::Presigned && found.location.can_sign_many(n_files) {
-            let signing_until = found.location.signing_until().await?;
-            let until = [found.granted.until, signing_until].into_iter().flatten().min();
-            if until.is_none_or(|until| !too_short_to_presign(until, now)) {
-                return Ok((Delivery::Presigned, expiry(now, self.settings.url_ttl_seconds, until)));
-            }
+        head: TableHead,
+        lines: Lines,
+        disclosed: Disclosed,
+        started: Instant,
+    ) -> Result<Answer, ServiceError> {
+        let (delivery, expires_at) = self.choose_delivery(found, disclosed.files, attempt.now).await?;
+        let n_files = super::as_u64(disclosed.files);
+        attempt.event.delivery = Some(delivery.as_str());
+        attempt.event.files = Some(n_files);
+        attempt.event.rows = disclosed.rows;
+        attempt.event.bytes = Some(disclosed.bytes);
+        attempt.event.url_expires_at = (n_files > 0).then_some(expires_at);
+        let signer = Signer::new(self, found, delivery, expires_at);
+        // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
+        let mut answer = Answer::new(head, lines, signer, expires_at, n_files > 0).await?;
+        let hold = attempt.hold(&found.granted)?;
+        let event = attempt.allow(&found.granted).await?;
+        self.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);
+        answer.begin(Ending::new(self, event, started, hold));
+        Ok(answer)
+    }
+
+    /// What seals the tokens of this recipient for this object.
+    pub(super) fn continuations<'a>(&'a self, attempt: &Attempt<'_>, found: &FoundTable) -> Continuations<'a> {
+        Continuations {
+            sealer: &self.pages,
+            recipient_id: found.granted.bearer.recipient.id,
+            object_id: found.object.id,
+            now: attempt.now,
         }
-        Ok((Delivery::Proxied, expiry(now, self.settings.proxied_url_ttl_seconds, found.granted.until)))
     }
 }
 
-/// What storage, recipient and object come to.
-fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: &Granted) -> Delivery {
-    let (recipient, token) = (&granted.bearer.recipient, &granted.bearer.token);
-    effective(DeliveryFacts {
-        storage: location.delivery(),
-        storage_can_sign: location.can_sign(),
-        recipient: recipient.delivery,
-        recipient_has_networks: !recipient.allowed_cidrs.is_empty() || !token.allowed_cidrs.is_empty(),
-        object: object.delivery,
-        presigned_despite_networks: object.presigned_despite_networks,
+impl QueryRequest {
+    /// What a later page must repeat. The page's size may differ.
+    fn parameters(&self) -> String {
+        digest(&format!("{:?}|{:?}|{:?}", self.as_of, self.predicates, self.declared))
+    }
+}
+
+impl PageAsk {
+    /// The most files that this page has.
+    pub(super) fn most(&self) -> usize {
+        self.max_files.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAGE))
+    }
+
+    /// Cuts a snapshot's files to the page that begins at `position`, and answers where the next one begins.
+    ///
+    /// Pages go by path, because that order is the same on every replica and after every reload.
+    fn cut(&self, snapshot: &Snapshot, position: usize) -> (Chosen, Option<usize>) {
+        let all = snapshot.files().len();
+        if self.max_files.is_none() && self.page_token.is_none() {
+            return (Chosen::All(all), None);
+        }
+        let most = self.most();
+        let begin = position.min(all);
+        let end = begin.saturating_add(most).min(all);
+        let indices = snapshot.files_by_path()[begin..end].to_vec();
+        (Chosen::These(indices), (end < all).then_some(end))
+    }
+}
+
+/// A time as the protocol writes it: ISO 8601 with an offset (1.8).
+pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceError> {
+    DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| {
+        ServiceError::Parameter(format!("Invalid {name}: expected a time with an offset, such as 2022-01-01T00:00:00Z"))
     })
 }
 
-/// `now` plus `ttl_seconds` or `until`, whichever comes first, cut to the whole seconds that signatures know.
-fn expiry(now: DateTime<Utc>, ttl_seconds: u64, until: Option<DateTime<Utc>>) -> DateTime<Utc> {
-    let ttl = i64::try_from(ttl_seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX);
-    let end = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
-    let end = until.map_or(end, |until| until.min(end));
-    end.duration_trunc(TimeDelta::seconds(1)).unwrap_or(end)
-}
-
-/// Makes URLs for one answer.
-#[derive(Debug)]
-struct Signer {
-    service: Service,
-    location: TableLocation,
-    delivery: Delivery,
-    expires_at: DateTime<Utc>,
-    /// What a sealed URL names besides the file.
-    sealed: SealedFile,
-}
-
-impl Signer {
-    fn new(service: &Service, found: &FoundTable, delivery: Delivery, expires_at: DateTime<Utc>) -> Self {
-        let sealed = SealedFile {
-            token_id: found.granted.bearer.token.id,
-            object_id: found.object.id,
-            expires_at,
-            path: String::new(),
-        };
-        Self { service: service.clone(), location: found.location.clone(), delivery, expires_at, sealed }
-    }
-
-    async fn sign(&self, head: &TableHead, range: Range<usize>) -> Result<SignedChunk, ServiceError> {
-        let files = || range.clone().filter_map(|index| head.snapshot.files().get(index));
-        let mut paths = Vec::with_capacity(range.len());
-        for file in files() {
-            paths.push(self.location.resolve(file.path)?);
-        }
-        // Deletion vectors follow the data files, so that one call signs both.
-        let mut vectors = Vec::with_capacity(range.len());
-        for file in files() {
-            let path = vector_path(&file)?;
-            if let Some(path) = &path {
-                paths.push(self.location.resolve(path)?);
-            }
-            vectors.push(path);
-        }
-        let mut urls = self.urls(&paths).await?;
-        let mut vector_urls = urls.split_off(vectors.len()).into_iter();
-        let vectors = vectors.into_iter().map(|path| path.zip(vector_urls.next())).collect();
-        Ok(SignedChunk { range, urls, vectors })
-    }
-
-    async fn urls(&self, paths: &[Path]) -> Result<Vec<String>, ServiceError> {
-        match self.delivery {
-            Delivery::Presigned => Ok(self.location.sign(paths, self.expires_at, self.service.clock.now()).await?),
-            Delivery::Proxied => Ok(paths
-                .iter()
-                .map(|path| {
-                    let file = SealedFile { path: path.as_ref().to_owned(), ..self.sealed.clone() };
-                    self.service.file_url(&file)
-                })
-                .collect()),
-        }
-    }
-}
-
-/// Where a file's deletion vector lies, as a path in the table; `None` where it has none or carries it inline.
-fn vector_path(file: &FileRef<'_>) -> Result<Option<String>, ServiceError> {
-    match file.deletion_vector.map(|vector| vector.place()) {
-        None | Some(VectorPlace::Inline) => Ok(None),
-        Some(VectorPlace::File(path)) => Ok(Some(path)),
-        Some(VectorPlace::Absolute) => Err(ServiceError::Unsupported(
-            "Table contains absolute paths, which are never shared; ask the data provider".to_owned(),
-        )),
-        Some(VectorPlace::Malformed) => Err(ServiceError::Unsupported(
-            "the table's log holds a deletion vector that cannot be understood; ask the data provider".to_owned(),
-        )),
-    }
-}
-
-impl SignedFiles {
-    /// The next files with their URLs; `None` after the last.
-    pub async fn next_chunk(&mut self) -> Option<Result<SignedChunk, ServiceError>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        let n_files = self.head.snapshot.files().len();
-        if self.next >= n_files {
-            if let Some(ending) = self.ending.take() {
-                ending.tell("table.query.completed");
-            }
-            return None;
-        }
-        if let Err(error) = self.look_again().await {
-            // Nothing more is signed, however often this is asked again.
-            self.next = n_files;
-            if let Some(mut ending) = self.ending.take() {
-                if let ServiceError::Denied { reason, .. } = &error {
-                    ending.event.decision = Outcome::Deny;
-                    ending.event.reason = Some(reason.code().into());
-                }
-                ending.tell("table.query.aborted");
-            }
-            return Some(Err(error));
-        }
-        let range = self.next..n_files.min(self.next + CHUNK);
-        self.next = range.end;
-        Some(self.signer.sign(&self.head, range).await)
-    }
-
-    /// Looks whether what was decided still holds, at most once a [`LOOK_AGAIN`]: a slow reader must not be given URLs
-    /// after a revocation.
-    async fn look_again(&mut self) -> Result<(), ServiceError> {
-        if self.looked_at.elapsed() < LOOK_AGAIN {
-            return Ok(());
-        }
-        let service = &self.signer.service;
-        self.hold.check(service).await?;
-        self.looked_at = Instant::now();
-        Ok(())
-    }
-}
-
-impl Drop for SignedFiles {
-    fn drop(&mut self) {
-        if let Some(ending) = self.ending.take() {
-            ending.tell("table.query.aborted");
-        }
-    }
-}
-
-/// Tells the audit trail how an answer ended.
-#[derive(Debug)]
-struct Ending {
-    service: Service,
-    event: Event,
-    started: Instant,
-}
-
-impl Ending {
-    fn tell(self, action: &'static str) {
-        let mut event = self.event;
-        event.action = action.into();
-        // Its URLs were counted when they were allowed.
-        event.url_expires_at = None;
-        event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        // The disclosure itself was recorded before the answer began, so that nobody needs to wait for this.
-        self.service.trail.record_later(event);
-    }
-}
-
-fn as_u64(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
+pub(super) fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
 }

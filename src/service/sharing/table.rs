@@ -1,14 +1,18 @@
 //! A table's version and metadata.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use super::{
-    Caller, TableHead, TablePath,
+    Caller, Described, Stamp, TableHead, TablePath,
     attempt::{Attempt, Granted, Subject},
+    query::{AsOf, timestamp_of},
 };
 use crate::{
     domain::{
-        negotiation::{Declared, negotiate},
+        negotiation::{Declared, Format, negotiate},
         share::SharedObject,
     },
+    lake::Snapshot,
     service::{Service, error::ServiceError},
     storage::TableLocation,
 };
@@ -25,13 +29,38 @@ pub(super) struct FoundTable {
 }
 
 impl Service {
-    /// The newest version of a table.
-    pub async fn table_version(&self, caller: &Caller, path: &TablePath) -> Result<u64, ServiceError> {
+    /// The newest version of a table, or the earliest that was committed at `since` or later.
+    pub async fn table_version(
+        &self,
+        caller: &Caller,
+        path: &TablePath,
+        since: Option<&str>,
+    ) -> Result<u64, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "table.version").await?;
         let found = self.find_table(&mut attempt, path).await?;
-        let version = self.lake.latest_version(&found.location).await?;
+        let version = match since {
+            None => self.lake.latest_version(&found.location).await?,
+            Some(since) => self.first_version_since(&found, since).await?,
+        };
         attempt.event.table_version = Some(version);
         attempt.allow(&found.granted).await?;
+        Ok(version)
+    }
+
+    /// History is asked for before the time is read, so that a table without any always answers alike
+    /// (Delta Sharing protocol, 1.2).
+    async fn first_version_since(&self, found: &FoundTable, since: &str) -> Result<u64, ServiceError> {
+        found.require_history()?;
+        let at = timestamp_of("startingTimestamp", since)?;
+        let history = self.lake.history(&found.location).await?;
+        let version = history.first_version_since(at.timestamp_millis()).await?;
+        let first = found.first_version();
+        if version < first {
+            return Err(ServiceError::Parameter(format!(
+                "You can only query table data since version {first}.The provided timestamp({since}) corresponds to \
+                 {version}."
+            )));
+        }
         Ok(version)
     }
 
@@ -40,11 +69,14 @@ impl Service {
         &self,
         caller: &Caller,
         path: &TablePath,
+        as_of: AsOf,
         declared: &Declared,
     ) -> Result<TableHead, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "table.metadata").await?;
         let found = self.find_table(&mut attempt, path).await?;
-        let head = self.open_table(&mut attempt, &found, declared).await?;
+        let snapshot = self.snapshot_as_of(&found, as_of, None).await?;
+        let stamp = Stamp { files: None, ..as_of.stamp(&snapshot) };
+        let head = self.agree(&mut attempt, &found, snapshot, declared, stamp).await?;
         attempt.allow(&found.granted).await?;
         Ok(head)
     }
@@ -61,24 +93,93 @@ impl Service {
         Ok(FoundTable { granted, object, location })
     }
 
-    /// Opens the newest snapshot, and agrees on a format with the client.
-    pub(super) async fn open_table(
+    /// The version that is asked for, or the one that a token `pinned`. Older versions need history, and end at the
+    /// object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
+    pub(super) async fn snapshot_as_of(
+        &self,
+        found: &FoundTable,
+        as_of: AsOf,
+        pinned: Option<u64>,
+    ) -> Result<Arc<Snapshot>, ServiceError> {
+        if pinned.is_none() && as_of == AsOf::Latest {
+            return Ok(self.lake.latest(&found.location).await?);
+        }
+        if pinned.is_none() {
+            found.require_history()?;
+        }
+        let history = self.lake.history(&found.location).await?;
+        let version = match (pinned, as_of) {
+            (Some(version), _) => version,
+            (None, AsOf::Latest) => history.latest().version(),
+            (None, AsOf::Version(version)) => found.readable(version)?,
+            (None, AsOf::Timestamp(at)) => found.readable(history.version_as_of(at.timestamp_millis()).await?)?,
+        };
+        Ok(history.at_version(version).await?)
+    }
+
+    /// Agrees on a format with the client.
+    pub(super) async fn agree(
         &self,
         attempt: &mut Attempt<'_>,
         found: &FoundTable,
+        snapshot: Arc<Snapshot>,
         declared: &Declared,
+        stamp: Stamp,
     ) -> Result<TableHead, ServiceError> {
-        let snapshot = self.lake.latest(&found.location).await?;
-        attempt.event.table_version = Some(snapshot.version());
-        match negotiate(&snapshot.required_features(), declared) {
+        let version = snapshot.version();
+        attempt.event.table_version = Some(version);
+        let format = self.negotiate(attempt, &snapshot.required_features(), declared).await?;
+        let described = Described::Snapshot(snapshot);
+        Ok(TableHead { object: found.object.clone(), described, version, format, stamp })
+    }
+
+    /// Chooses the format, or records that the client cannot read the table.
+    pub(super) async fn negotiate(
+        &self,
+        attempt: &mut Attempt<'_>,
+        needed: &BTreeSet<String>,
+        declared: &Declared,
+    ) -> Result<Format, ServiceError> {
+        match negotiate(needed, declared) {
             Ok(format) => {
                 attempt.event.format = Some(format.as_str());
-                Ok(TableHead { object: found.object.clone(), snapshot, format })
+                Ok(format)
             }
             Err(error) => {
                 let error = ServiceError::Unsupported(error.to_string());
                 Err(attempt.refuse_with(CLIENT_LACKS_FEATURES, error).await)
             }
         }
+    }
+}
+
+impl FoundTable {
+    /// Refuses what needs history where the object shares none.
+    pub(super) fn require_history(&self) -> Result<(), ServiceError> {
+        if self.object.history {
+            return Ok(());
+        }
+        Err(ServiceError::Parameter(
+            "Reading table by version or timestamp is not supported because history sharing is not enabled on this \
+             table; read its latest version, or ask the data provider to share its history"
+                .to_owned(),
+        ))
+    }
+
+    /// `version`, if the object shares it.
+    pub(super) fn readable(&self, version: u64) -> Result<u64, ServiceError> {
+        self.require_history()?;
+        let first = self.first_version();
+        if version < first {
+            return Err(ServiceError::Parameter(format!(
+                "You can only query table data since version {first}; ask for that version or a later one"
+            )));
+        }
+        Ok(version)
+    }
+
+    /// The oldest version that the object shares.
+    pub(super) fn first_version(&self) -> u64 {
+        u64::try_from(self.object.start_version).unwrap_or(0)
     }
 }

@@ -1,6 +1,8 @@
 //! What tests of several areas need: nothing here asserts anything.
 
+pub mod app;
 pub mod azurite;
+pub mod postgres;
 pub mod s3;
 pub mod tables;
 pub mod watched_store;

@@ -1,0 +1,79 @@
+//! The change data feed (Delta Sharing protocol, 1.5).
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::HeaderMap;
+
+use super::{
+    CallerOf, Error,
+    capabilities::Capabilities,
+    file_id_hash::file_id_hash,
+    query::respond,
+    query_body::{not_negative, positive_max_files},
+    table::number_of,
+};
+use crate::{
+    lake::Feed,
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::{
+            changes::{ChangesRequest, Moment},
+            query::{PageAsk, timestamp_of},
+        },
+    },
+};
+
+pub(super) async fn get_changes(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    of: CallerOf,
+) -> Result<Response, Error> {
+    let capabilities = Capabilities::read(&headers);
+    let request = request(&of, &capabilities).map_err(|error| of.error(error))?;
+    file_id_hash(&headers).map_err(|error| of.error(error))?;
+    let ends_with_action = capabilities.end_stream_action || request.page.max_files.is_some();
+    let answer = service.query_changes(&of.caller, &of.table_path(), &request).await;
+    let answer = answer.map_err(|error| of.error(error))?;
+    let response = respond(answer, &headers, &capabilities, ends_with_action);
+    Ok(response.map_err(|error| of.error(error))?.into_response())
+}
+
+fn request(of: &CallerOf, capabilities: &Capabilities) -> Result<ChangesRequest, ServiceError> {
+    let max_files =
+        of.parameter("maxFiles").map(|text| positive_max_files(number_of("maxFiles", text)?)).transpose()?;
+    let starting = moment(of, "startingVersion", "startingTimestamp", "Multiple starting arguments")?;
+    let ending = moment(of, "endingVersion", "endingTimestamp", "Multiple ending arguments")?;
+    let starting = starting.ok_or_else(|| {
+        ServiceError::Parameter(
+            "No startingVersion or startingTimestamp provided for CDF read; provide one of them".to_owned(),
+        )
+    })?;
+    Ok(ChangesRequest {
+        declared: capabilities.declared.clone(),
+        feed: Feed::Changes,
+        starting,
+        ending,
+        include_historical_metadata: is_true(of, "includeHistoricalMetadata"),
+        include_historical_protocol: is_true(of, "includeHistoricalProtocol"),
+        page: PageAsk { max_files, page_token: of.parameter("pageToken").map(str::to_owned) },
+    })
+}
+
+fn moment(of: &CallerOf, version: &str, timestamp: &str, both: &str) -> Result<Option<Moment>, ServiceError> {
+    match (of.parameter(version), of.parameter(timestamp)) {
+        (Some(_), Some(_)) => {
+            Err(ServiceError::Parameter(format!("{both} provided for CDF read; provide only one of them")))
+        }
+        (Some(text), None) => Ok(Some(Moment::Version(not_negative(version, number_of(version, text)?)?))),
+        (None, Some(text)) => Ok(Some(Moment::Timestamp(timestamp_of(timestamp, text)?))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Python writes `True`; whatever is not true is false.
+fn is_true(of: &CallerOf, name: &str) -> bool {
+    of.parameter(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}

@@ -1,0 +1,29 @@
+//! The `fileidhash` header: which digest of its path is a file's id (Delta Sharing protocol, 1.0).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::wire::IdHash;
+use crate::service::error::ServiceError;
+
+const FILE_ID_HASH: HeaderName = HeaderName::from_static("fileidhash");
+
+/// The digest that the client chose; `None` where it left the choice to the format.
+pub(super) fn file_id_hash(headers: &HeaderMap) -> Result<Option<IdHash>, ServiceError> {
+    let Some(value) = headers.get(FILE_ID_HASH) else { return Ok(None) };
+    let raw = String::from_utf8_lossy(value.as_bytes());
+    match raw.trim().to_ascii_lowercase().as_str() {
+        "parquet" => Ok(Some(IdHash::Parquet)),
+        "delta" => Ok(Some(IdHash::Delta)),
+        _ => {
+            let shown: String = raw.chars().take(64).collect();
+            Err(ServiceError::Parameter(format!("Unsupported fileidhash: '{shown}'; use parquet or delta")))
+        }
+    }
+}
+
+/// Spark fails a query whose answer does not repeat its choice.
+pub(super) fn echo_file_id_hash(headers: &mut HeaderMap, chosen: Option<IdHash>) {
+    if let Some(chosen) = chosen {
+        headers.insert(FILE_ID_HASH, HeaderValue::from_static(chosen.as_str()));
+    }
+}

@@ -1,0 +1,168 @@
+//! The lines of the sharing protocol, in both formats (Delta Sharing protocol, section 2).
+//!
+//! Each line is built field by field from an allow-list; nothing is copied from a log and edited. Key order is fixed
+//! by the structs here, so that two answers about one snapshot are the same bytes. Never here: which files there are.
+
+mod file;
+mod head;
+
+use std::io;
+
+use serde::Serialize;
+
+pub use self::file::IdHash;
+use self::file::{FileLine, Said};
+use crate::{
+    domain::negotiation::Format,
+    lake::{ActionKind, FileRef},
+    service::{
+        error::ServiceError,
+        sharing::{
+            TableHead,
+            delivery::SignedVector,
+            stream::{Answer, Content, SignedChunk},
+        },
+    },
+};
+
+/// `value` as one line of JSON with its newline.
+///
+/// The Python client splits lines as Unicode does, so that U+2028, U+2029 and U+0085 must not stand in one raw.
+pub fn to_line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::with_capacity(256);
+    write_line(&mut line, value);
+    line
+}
+
+fn write_line(out: &mut Vec<u8>, value: &impl Serialize) {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, OneLine);
+    // Writing to memory does not fail, and every value here has string keys.
+    let written = value.serialize(&mut serializer);
+    debug_assert!(written.is_ok());
+    out.push(b'\n');
+}
+
+/// Compact JSON whose strings hold nothing that any client takes for the end of a line.
+struct OneLine;
+
+impl serde_json::ser::Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        // All three begin with one of two bytes in UTF-8, which most texts do not hold at all.
+        if !fragment.bytes().any(|byte| byte == 0xC2 || byte == 0xE2) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['\u{85}', '\u{2028}', '\u{2029}']) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            let mut following = rest[at..].chars();
+            if let Some(breaker) = following.next() {
+                write!(writer, "\\u{:04x}", u32::from(breaker))?;
+            }
+            rest = following.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// The two lines that every answer about a table begins with.
+pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
+    let mut out = Vec::with_capacity(1024 + head.described.metadata().schema_string.len());
+    match head.format {
+        Format::Parquet => head::write_parquet_protocol(&mut out),
+        Format::Delta => head::write_delta_protocol(&mut out, head.described.protocol(), head.stamp.protocol),
+    }
+    head::write_metadata(&mut out, head, head.described.metadata(), head.stamp.metadata, head.described.size())?;
+    Ok(out)
+}
+
+/// The lines of `chunk`.
+pub fn chunk_lines(answer: &Answer, chunk: &SignedChunk, id_hash: IdHash) -> Result<Vec<u8>, ServiceError> {
+    let head = &answer.head;
+    let mut out = Vec::with_capacity(chunk.urls.files.len() * 1024);
+    let said = |stamp| Said { hash: id_hash, stamp, expiration: answer.expires_at.timestamp_millis() };
+    let signed = chunk.urls.files.iter().zip(&chunk.urls.vectors);
+    match &chunk.content {
+        Content::Files { files, range } => {
+            let said = said(head.stamp.files);
+            for (file, (url, vector)) in files.get(range.clone()).zip(signed) {
+                write_file(&mut out, head.format, None, &file, url, vector.as_ref(), said);
+            }
+        }
+        Content::Commit(lines) => {
+            let version = lines.commit.version;
+            if let Some(protocol) = &lines.protocol {
+                head::write_delta_protocol(&mut out, protocol, Some(version));
+            }
+            if let Some(metadata) = &lines.metadata {
+                head::write_metadata(&mut out, head, metadata, Some(version), None)?;
+            }
+            let said = said(Some((version, lines.commit.committed_at)));
+            for (action, (url, vector)) in lines.files().zip(signed) {
+                // Every action of a range knows its size and partition.
+                let file = action.as_file().ok_or_else(|| ServiceError::internal("an action without its size"))?;
+                write_file(&mut out, head.format, Some(action.kind), &file, url, vector.as_ref(), said);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Writes a file of a snapshot, or what a commit did with one.
+fn write_file(
+    out: &mut Vec<u8>,
+    format: Format,
+    kind: Option<ActionKind>,
+    file: &FileRef<'_>,
+    url: &str,
+    vector: Option<&SignedVector>,
+    said: Said,
+) {
+    match format {
+        Format::Parquet => write_line(out, &FileLine::parquet(kind, file, url, said)),
+        Format::Delta => write_line(out, &FileLine::delta(kind, file, url, vector, said)),
+    }
+}
+
+/// The last line of an answer, where the client asked for one.
+pub fn end_line(end: &EndStreamAction) -> Vec<u8> {
+    to_line(&EndLine { end_stream_action: end })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndLine<'a> {
+    end_stream_action: &'a EndStreamAction,
+}
+
+/// What the last line says (Delta Sharing protocol, 2.1); what is absent is left out.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndStreamAction {
+    /// Asks for fresh URLs of the same version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    /// Asks for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_page_token: Option<String>,
+    /// When the first URL of the answer ends, in milliseconds since the epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_url_expiration_timestamp: Option<i64>,
+    /// Why the answer is not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// What status the fault would have had; Spark tries again on some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status_error_code: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_string_ends_a_line_for_any_client() {
+        let line = String::from_utf8(to_line(&"a\u{2028}b\u{2029}c\u{85}d\u{e9}€\n")).unwrap();
+        assert_eq!(line, "\"a\\u2028b\\u2029c\\u0085dé€\\n\"\n");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), "a\u{2028}b\u{2029}c\u{85}d\u{e9}€\n");
+    }
+}

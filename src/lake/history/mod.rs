@@ -1,0 +1,497 @@
+//! What a table was, and how it became what it is: versions by time, older versions, and commits one by one.
+//!
+//! Start at [`History`]. Commits are read from the log itself, each once, and kept within a bound of bytes. Never here:
+//! how much of its history a table's owner shares, and what a line of an answer looks like.
+
+mod changes;
+mod commit;
+mod timeline;
+
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use moka::future::Cache;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
+
+pub use changes::{Changes, Outline};
+pub use commit::{ActionKind, Commit, Feed, FileAction};
+
+use self::{
+    commit::{CommitText, MalformedCommit, leading_timestamp},
+    timeline::{Stamp, Timeline},
+};
+use super::{
+    Lake, LakeError, LogFault, Snapshot,
+    error::Cause,
+    kernel::{corrupt, failed, unavailable, unreadable},
+    log_store::{Failure, FileMark, commit_path},
+};
+use crate::{
+    domain::delta::{Metadata, Protocol},
+    storage::TableLocation,
+};
+
+/// The table property that has writers date their commits themselves.
+const IN_COMMIT_TIMESTAMPS: &str = "delta.enableInCommitTimestamps";
+/// The first version so dated, where the property was not set from the beginning.
+const IN_COMMIT_SINCE: &str = "delta.inCommitTimestampEnablementVersion";
+
+/// Memory for timelines, in bytes: 32 for each commit of a log.
+const TIMELINE_BYTES: u64 = 64 << 20;
+/// Remembered in-commit timestamps of single commits.
+const REMEMBERED_TIMES: u64 = 100_000;
+/// Remembered protocols and metadata of older versions, in bytes.
+const STATE_BYTES: u64 = 32 << 20;
+/// Text of commits that is being read at once by everyone together, in kibibytes. A larger commit is read alone.
+const READING_KIB: u32 = 64 << 10;
+/// What is read of a commit for its in-commit timestamp, at first.
+const LEADING_BYTES: u64 = 8 << 10;
+
+/// One table's past, as of one look at its log. What is committed later does not show. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct History {
+    lake: Lake,
+    table: TableKey,
+    location: TableLocation,
+    latest: Arc<Snapshot>,
+    /// Listed when first asked for.
+    timeline: Arc<OnceCell<Arc<Timeline>>>,
+}
+
+/// What a table was at one version, without its files.
+#[derive(Debug)]
+pub struct TableState {
+    /// The version.
+    pub version: u64,
+    /// The `protocol` in force.
+    pub protocol: Protocol,
+    /// The `metaData` in force.
+    pub metadata: Metadata,
+}
+
+/// What is remembered of the past of all tables. Clones share everything.
+#[derive(Clone, Debug)]
+pub(super) struct HistoryCache {
+    timelines: Cache<TableKey, Arc<Timeline>>,
+    commits: Cache<CommitKey, Arc<Commit>>,
+    times: Cache<CommitKey, i64>,
+    states: Cache<CommitKey, Arc<TableState>>,
+    /// Held while a log is listed, so that those who ask together share the listing.
+    listing: Cache<TableKey, Arc<Mutex<()>>>,
+    reading: Arc<Semaphore>,
+}
+
+type TableKey = (Arc<str>, u64);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CommitKey {
+    table: TableKey,
+    version: u64,
+    mark: u64,
+}
+
+impl HistoryCache {
+    pub(super) fn new(commit_bytes: u64) -> Self {
+        let kib = |bytes: usize| u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        Self {
+            timelines: Cache::builder()
+                .max_capacity(TIMELINE_BYTES / 1024)
+                .weigher(move |_, timeline: &Arc<Timeline>| kib(timeline.resident_bytes()))
+                .build(),
+            commits: Cache::builder()
+                .max_capacity(commit_bytes / 1024)
+                .weigher(move |_, commit: &Arc<Commit>| kib(commit.resident_bytes()))
+                .build(),
+            times: Cache::new(REMEMBERED_TIMES),
+            states: Cache::builder()
+                .max_capacity(STATE_BYTES / 1024)
+                .weigher(move |_, state: &Arc<TableState>| kib(1024 + 2 * state.metadata.schema_string.len()))
+                .build(),
+            listing: Cache::new(10_000),
+            reading: Arc::new(Semaphore::new(READING_KIB as usize)),
+        }
+    }
+}
+
+impl Lake {
+    /// Looks at a table's log: every commit that was finished before this call is in it.
+    ///
+    /// Costs one listing while nothing has changed. The first question about times or commits lists the whole log once,
+    /// later ones only what is new of it.
+    pub async fn history(&self, location: &TableLocation) -> Result<History, LakeError> {
+        let latest = self.latest(location).await?;
+        let generation = self.generation(location).await;
+        Ok(History {
+            lake: self.clone(),
+            table: (Arc::from(location.url()), generation),
+            location: location.clone(),
+            latest,
+            timeline: Arc::default(),
+        })
+    }
+}
+
+impl History {
+    /// The newest version.
+    pub fn latest(&self) -> &Arc<Snapshot> {
+        &self.latest
+    }
+
+    /// One version of the table.
+    ///
+    /// # Errors
+    /// [`LakeError::VersionNotFound`] where there is none yet, or no longer.
+    pub async fn at_version(&self, version: u64) -> Result<Arc<Snapshot>, LakeError> {
+        if version == self.latest.version() {
+            return Ok(self.latest.clone());
+        }
+        if version > self.latest.version() {
+            return Err(self.no_version(version, None).await);
+        }
+        match self.lake.load_version(&self.location, self.table.1, version).await {
+            Ok(snapshot) => Ok(snapshot),
+            Err(error) => Err(self.old_version_failed(version, error).await),
+        }
+    }
+
+    /// What the table was at one version, without listing its files: cheap where [`Self::at_version`] is not.
+    ///
+    /// # Errors
+    /// Those of [`Self::at_version`].
+    pub async fn state_at(&self, version: u64) -> Result<Arc<TableState>, LakeError> {
+        if version > self.latest.version() {
+            return Err(self.no_version(version, None).await);
+        }
+        let (location, generation) = (&self.location, self.table.1);
+        let cached = if version == self.latest.version() {
+            Some(self.latest.clone())
+        } else {
+            self.lake.cached_version(location, generation, version).await
+        };
+        if let Some(snapshot) = cached {
+            let (protocol, metadata) = (snapshot.protocol().clone(), snapshot.metadata().clone());
+            return Ok(Arc::new(TableState { version, protocol, metadata }));
+        }
+        let describe = async {
+            let (protocol, metadata) = self.lake.loader.describe(location, version).await?;
+            Ok(Arc::new(TableState { version, protocol, metadata }))
+        };
+        let key = CommitKey { table: self.table.clone(), version, mark: 0 };
+        match self.lake.past.states.try_get_with(key, describe).await {
+            Ok(state) => Ok(state),
+            Err(error) => Err(self.old_version_failed(version, LakeError::clone(&error)).await),
+        }
+    }
+
+    /// The newest version that was committed at `at_ms` (milliseconds since the epoch) or before.
+    ///
+    /// # Errors
+    /// [`LakeError::TimestampTooEarly`], [`LakeError::TimestampTooLate`].
+    pub async fn version_as_of(&self, at_ms: i64) -> Result<u64, LakeError> {
+        let commits = self.dated_commits().await?;
+        if at_ms > commits.newest.1 {
+            return Err(self.too_late(at_ms, commits.newest));
+        }
+        self.last_until(&commits, at_ms).await
+    }
+
+    /// The same where a moment after the newest commit is the newest commit.
+    ///
+    /// # Errors
+    /// [`LakeError::TimestampTooEarly`].
+    pub async fn last_version_until(&self, at_ms: i64) -> Result<u64, LakeError> {
+        let commits = self.dated_commits().await?;
+        self.last_until(&commits, at_ms).await
+    }
+
+    /// The earliest version that was committed at `at_ms` (milliseconds since the epoch) or later.
+    ///
+    /// # Errors
+    /// [`LakeError::TimestampTooLate`].
+    pub async fn first_version_since(&self, at_ms: i64) -> Result<u64, LakeError> {
+        let commits = self.dated_commits().await?;
+        if at_ms > commits.newest.1 {
+            return Err(self.too_late(at_ms, commits.newest));
+        }
+        if let Some(first) = commits.in_commit().first()
+            && at_ms > self.in_commit_time(first).await?
+        {
+            let at = self.partition(commits.in_commit(), |time| time < at_ms).await?;
+            return Ok(commits.in_commit().get(at).map_or(commits.newest.0, |stamp| stamp.version));
+        }
+        let at = commits.by_file().partition_point(|stamp| stamp.file_time < at_ms);
+        let found = commits.by_file().get(at).or(commits.in_commit().first());
+        Ok(found.map_or(commits.newest.0, |stamp| stamp.version))
+    }
+
+    /// The earliest version that can be asked for by time or whose changes can, and when it was committed, in
+    /// milliseconds since the epoch.
+    pub async fn earliest(&self) -> Result<(u64, i64), LakeError> {
+        let commits = self.dated_commits().await?;
+        match commits.by_file().first().or(commits.in_commit().first()) {
+            Some(first) => Ok((first.version, self.time_of(first).await?)),
+            None => Ok(commits.newest),
+        }
+    }
+
+    /// When a version was committed, in milliseconds since the epoch, by the same clock as everything here.
+    pub async fn committed_at(&self, version: u64) -> Result<i64, LakeError> {
+        let timeline = self.timeline().await?;
+        let stamp = timeline.find(version).ok_or_else(|| self.no_commit(version))?;
+        self.time_of(stamp).await
+    }
+
+    /// What was committed in a range of versions, both ends included, read and checked as a whole.
+    ///
+    /// # Errors
+    /// [`LakeError::VersionNotFound`] where the range reaches beyond the newest version, or its first version can no
+    /// longer be read; [`LakeError::CommitNotFound`] where a commit in it is missing;
+    /// [`LakeError::ChangesNotRecorded`] for [`Feed::Changes`] where the table did not record them all along;
+    /// [`LakeError::IncompleteRemove`] where an old writer left out what nothing else tells.
+    pub async fn changes(&self, versions: RangeInclusive<u64>, feed: Feed) -> Result<Changes, LakeError> {
+        Changes::read(self, versions, feed).await
+    }
+
+    async fn timeline(&self) -> Result<&Arc<Timeline>, LakeError> {
+        self.timeline.get_or_try_init(|| self.find_timeline(false)).await
+    }
+
+    /// Brings the remembered timeline up to date, or lists the log from its beginning.
+    async fn find_timeline(&self, anew: bool) -> Result<Arc<Timeline>, LakeError> {
+        let past = &self.lake.past;
+        let turn = past.listing.get_with_by_ref(&self.table, async { Arc::default() }).await;
+        let _turn = turn.lock().await;
+        let known = if anew { None } else { past.timelines.get(&self.table).await };
+        let timeline = match known {
+            Some(known) if known.holds(&self.latest.tip) => return Ok(known),
+            Some(known) => {
+                let (commits, _) = self.list_commits(known.newest()).await?;
+                (*known).clone().extended(&commits)
+            }
+            None => None,
+        };
+        let timeline = match timeline {
+            Some(timeline) => timeline,
+            None => {
+                let (commits, oldest_checkpoint) = self.list_commits(None).await?;
+                Timeline::new(commits, oldest_checkpoint)
+            }
+        };
+        let timeline = Arc::new(timeline);
+        past.timelines.insert(self.table.clone(), timeline.clone()).await;
+        Ok(timeline)
+    }
+
+    async fn list_commits(&self, since: Option<u64>) -> Result<(BTreeMap<u64, FileMark>, Option<u64>), LakeError> {
+        let store = self.lake.loader.store(&self.location);
+        match store.probe(since).await {
+            Ok(_) => Ok(store.take_commits()),
+            Err(error) => Err(failed(&self.location, &store, error)),
+        }
+    }
+
+    /// The commits there are now, by the clock that dates them.
+    async fn dated_commits(&self) -> Result<DatedCommits, LakeError> {
+        let mut timeline = self.timeline().await?.clone();
+        // What is remembered may have been cleaned away since, oldest first.
+        if let Some(oldest) = timeline.oldest()
+            && !self.has_commit(oldest).await?
+        {
+            timeline = self.find_timeline(true).await?;
+        }
+        let stamps = timeline.up_to(self.latest.version());
+        let Some(last) = stamps.last() else { return Err(self.no_commit(self.latest.version())) };
+        let split = match self.in_commit_since()? {
+            Some(since) => stamps.partition_point(|stamp| stamp.version < since),
+            None => stamps.len(),
+        };
+        let newest = (last.version, self.time_of(last).await?);
+        let (by_file, in_commit) = (0..split, split..stamps.len());
+        Ok(DatedCommits { timeline, by_file, in_commit, newest })
+    }
+
+    async fn last_until(&self, commits: &DatedCommits, at_ms: i64) -> Result<u64, LakeError> {
+        let mut earliest = None;
+        if let Some(first) = commits.in_commit().first() {
+            let began_at = self.in_commit_time(first).await?;
+            if at_ms >= began_at {
+                let at = self.partition(commits.in_commit(), |time| time <= at_ms).await?;
+                return Ok(commits.in_commit()[at.saturating_sub(1)].version);
+            }
+            earliest = Some((first.version, began_at));
+        }
+        let at = commits.by_file().partition_point(|stamp| stamp.file_time <= at_ms);
+        if let Some(found) = at.checked_sub(1) {
+            return Ok(commits.by_file()[found].version);
+        }
+        let by_file = commits.by_file().first().map(|stamp| (stamp.version, stamp.file_time));
+        let (version, committed_at) = by_file.or(earliest).unwrap_or(commits.newest);
+        Err(LakeError::TimestampTooEarly { location: self.url(), asked_at: at_ms, version, committed_at })
+    }
+
+    /// How many of the commits come first by their own times, which ascend (Delta protocol, in-commit timestamps); reads
+    /// as many as a binary search does.
+    async fn partition(&self, commits: &[Stamp], is_first: impl Fn(i64) -> bool) -> Result<usize, LakeError> {
+        let (mut from, mut to) = (0, commits.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if is_first(self.in_commit_time(&commits[middle]).await?) { from = middle + 1 } else { to = middle }
+        }
+        Ok(from)
+    }
+
+    /// The version since which commits are dated by their writers, as the newest metadata says.
+    fn in_commit_since(&self) -> Result<Option<u64>, LakeError> {
+        let properties = &self.latest.metadata().configuration;
+        if properties.get(IN_COMMIT_TIMESTAMPS).is_none_or(|value| !value.eq_ignore_ascii_case("true")) {
+            return Ok(None);
+        }
+        match properties.get(IN_COMMIT_SINCE).map(|since| since.parse()) {
+            None => Ok(Some(0)),
+            Some(Ok(since)) => Ok(Some(since)),
+            Some(Err(_)) => Err(corrupt(&self.location, LogFault::Inconsistent, None)),
+        }
+    }
+
+    async fn time_of(&self, stamp: &Stamp) -> Result<i64, LakeError> {
+        if self.in_commit_since()?.is_some_and(|since| stamp.version >= since) {
+            self.in_commit_time(stamp).await
+        } else {
+            Ok(stamp.file_time)
+        }
+    }
+
+    /// What the commit says of its own time.
+    async fn in_commit_time(&self, stamp: &Stamp) -> Result<i64, LakeError> {
+        if stamp.version == self.latest.version() {
+            return Ok(self.latest.committed_at());
+        }
+        let read = async {
+            if let Some(commit) = self.lake.past.commits.get(&self.key(stamp)).await {
+                return Ok(commit.committed_at);
+            }
+            for bytes in [LEADING_BYTES.min(stamp.size), stamp.size] {
+                let text = self.read_commit(stamp, Some(bytes)).await?;
+                if let Some(time) = leading_timestamp(&text, bytes == stamp.size) {
+                    let time = time.map_err(|error| self.malformed(error))?;
+                    return time.ok_or_else(|| corrupt(&self.location, LogFault::Inconsistent, None));
+                }
+            }
+            Err(corrupt(&self.location, LogFault::Malformed, None))
+        };
+        self.lake.past.times.try_get_with(self.key(stamp), read).await.map_err(|error| LakeError::clone(&error))
+    }
+
+    /// One commit, from memory or from the log.
+    async fn commit(&self, stamp: &Stamp) -> Result<Arc<Commit>, LakeError> {
+        let read = async {
+            let kib = u32::try_from(stamp.size.div_ceil(1024)).unwrap_or(READING_KIB).clamp(1, READING_KIB);
+            // The semaphore is never closed.
+            let _reading = self.lake.past.reading.acquire_many(kib).await;
+            let text = self.read_commit(stamp, None).await?;
+            let version = stamp.version;
+            let parsed = tokio::task::spawn_blocking(move || CommitText::parse(version, &text)).await;
+            let CommitText { in_commit_timestamp, mut commit } = match parsed {
+                Ok(parsed) => parsed.map_err(|error| self.malformed(error))?,
+                Err(error) => return Err(unavailable(&self.location, Arc::new(error))),
+            };
+            let is_in_commit = self.in_commit_since()?.is_some_and(|since| version >= since);
+            commit.committed_at = match (is_in_commit, in_commit_timestamp) {
+                (true, Some(time)) => time,
+                (true, None) => return Err(corrupt(&self.location, LogFault::Inconsistent, None)),
+                (false, _) => stamp.file_time,
+            };
+            let features = commit.protocol.as_ref().map(unreadable).unwrap_or_default();
+            if !features.is_empty() {
+                return Err(LakeError::Unsupported { location: self.url(), features });
+            }
+            Ok(Arc::new(commit))
+        };
+        self.lake.past.commits.try_get_with(self.key(stamp), read).await.map_err(|error| LakeError::clone(&error))
+    }
+
+    async fn has_commit(&self, version: u64) -> Result<bool, LakeError> {
+        let store = self.lake.loader.store(&self.location);
+        match store.head(&commit_path(version)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(failed(&self.location, &store, error)),
+        }
+    }
+
+    /// The text of a commit's file, or the beginning of it.
+    async fn read_commit(&self, stamp: &Stamp, bytes: Option<u64>) -> Result<Bytes, LakeError> {
+        let store = self.lake.loader.store(&self.location);
+        let options = GetOptions::new().with_range(bytes.filter(|bytes| *bytes < stamp.size).map(|bytes| 0..bytes));
+        let text = async { store.get_opts(&commit_path(stamp.version), options).await?.bytes().await };
+        text.await.map_err(|error| match store.failure() {
+            Some(Failure::Log(LogFault::MissingFile)) => self.no_commit(stamp.version),
+            _ => failed(&self.location, &store, error),
+        })
+    }
+
+    fn key(&self, stamp: &Stamp) -> CommitKey {
+        CommitKey { table: self.table.clone(), version: stamp.version, mark: stamp.mark }
+    }
+
+    fn url(&self) -> String {
+        self.location.url().to_owned()
+    }
+
+    /// Older versions fail for one reason more: the newest could be read, so that theirs was cleaned away.
+    async fn old_version_failed(&self, version: u64, error: LakeError) -> LakeError {
+        match error {
+            LakeError::CorruptLog { source, fault: LogFault::Gap | LogFault::MissingFile, .. } => {
+                self.no_version(version, source).await
+            }
+            LakeError::NotATable { .. } => self.no_version(version, None).await,
+            other => other,
+        }
+    }
+
+    async fn no_version(&self, version: u64, source: Option<Cause>) -> LakeError {
+        let newest = self.latest.version();
+        // Only for the message: an error about the error would help nobody.
+        let oldest = match version <= newest {
+            true => self.find_timeline(true).await.ok().and_then(|timeline| timeline.oldest()),
+            false => None,
+        };
+        LakeError::VersionNotFound { location: self.url(), version, oldest, newest, source }
+    }
+
+    fn no_commit(&self, version: u64) -> LakeError {
+        LakeError::CommitNotFound { location: self.url(), version }
+    }
+
+    fn too_late(&self, asked_at: i64, (version, committed_at): (u64, i64)) -> LakeError {
+        LakeError::TimestampTooLate { location: self.url(), asked_at, version, committed_at }
+    }
+
+    fn malformed(&self, error: MalformedCommit) -> LakeError {
+        corrupt(&self.location, LogFault::Malformed, Some(Arc::new(error)))
+    }
+}
+
+/// The commits up to the newest version, those dated by their files first.
+struct DatedCommits {
+    timeline: Arc<Timeline>,
+    by_file: Range<usize>,
+    in_commit: Range<usize>,
+    /// The newest version and its time.
+    newest: (u64, i64),
+}
+
+impl DatedCommits {
+    fn by_file(&self) -> &[Stamp] {
+        self.timeline.slice(&self.by_file)
+    }
+
+    fn in_commit(&self) -> &[Stamp] {
+        self.timeline.slice(&self.in_commit)
+    }
+}

@@ -1,0 +1,99 @@
+//! The commits of a log, in order, with the times of their files.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
+};
+
+use crate::lake::log_store::{FileMark, LogTip};
+
+/// The commits that one listing has shown, oldest first. There may be gaps.
+#[derive(Clone, Debug)]
+pub(super) struct Timeline {
+    stamps: Vec<Stamp>,
+}
+
+/// One commit's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) version: u64,
+    /// Differs where the file was written anew.
+    pub(super) mark: u64,
+    /// Bytes.
+    pub(super) size: u64,
+    /// The file's time in milliseconds since the epoch, at least one after that of the commit before: storages and
+    /// writers have clocks of their own (Delta Sharing protocol, 1.8).
+    pub(super) file_time: i64,
+}
+
+impl Timeline {
+    /// The commits from the oldest version on that can still be read.
+    pub(super) fn new(commits: BTreeMap<u64, FileMark>, oldest_checkpoint: Option<u64>) -> Self {
+        let oldest = if commits.contains_key(&0) { Some(0) } else { oldest_checkpoint };
+        let mut timeline = Self { stamps: Vec::with_capacity(commits.len()) };
+        if let Some(oldest) = oldest {
+            timeline.push(commits.range(oldest..));
+        }
+        timeline
+    }
+
+    /// The same with what a listing from [`Self::newest`] on has shown; nothing if that one is not there any more.
+    pub(super) fn extended(mut self, commits: &BTreeMap<u64, FileMark>) -> Option<Self> {
+        let last = self.stamps.last()?;
+        if commits.get(&last.version).map(digest) != Some(last.mark) {
+            return None;
+        }
+        self.push(commits.range(last.version + 1..));
+        Some(self)
+    }
+
+    fn push<'a>(&mut self, commits: impl Iterator<Item = (&'a u64, &'a FileMark)>) {
+        for (&version, mark) in commits {
+            let not_before = self.stamps.last().map_or(i64::MIN, |last| last.file_time.saturating_add(1));
+            let file_time = mark.modified_at.timestamp_millis().max(not_before);
+            self.stamps.push(Stamp { version, mark: digest(mark), size: mark.size, file_time });
+        }
+    }
+
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.stamps.last().map(|stamp| stamp.version)
+    }
+
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.stamps.first().map(|stamp| stamp.version)
+    }
+
+    pub(super) fn find(&self, version: u64) -> Option<&Stamp> {
+        self.stamps.binary_search_by_key(&version, |stamp| stamp.version).ok().map(|at| &self.stamps[at])
+    }
+
+    /// Whether `tip` is one of these commits, unchanged.
+    pub(super) fn holds(&self, tip: &LogTip) -> bool {
+        self.find(tip.version).is_some_and(|stamp| stamp.mark == digest(&tip.mark))
+    }
+
+    pub(super) fn up_to(&self, version: u64) -> &[Stamp] {
+        &self.stamps[..self.stamps.partition_point(|stamp| stamp.version <= version)]
+    }
+
+    pub(super) fn slice(&self, range: &Range<usize>) -> &[Stamp] {
+        self.stamps.get(range.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn between(&self, from: u64, to: u64) -> &[Stamp] {
+        let start = self.stamps.partition_point(|stamp| stamp.version < from);
+        let end = self.stamps.partition_point(|stamp| stamp.version <= to);
+        self.stamps.get(start..end).unwrap_or_default()
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        size_of::<Self>() + self.stamps.capacity() * size_of::<Stamp>()
+    }
+}
+
+fn digest(mark: &FileMark) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    mark.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,157 @@
+//! Tokens by which a client goes on: to the next page of an answer, or to fresh URLs of the same version.
+//!
+//! Both are sealed for one recipient and name the object, the versions and the parameters that they continue, so that
+//! none can be turned into another question. The decision is taken anew when one comes back (Delta Sharing protocol,
+//! 1.9 and 2.5).
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{domain::seal::Sealer, service::error::ServiceError};
+
+/// How long a page may be continued.
+const PAGE_LIFE: TimeDelta = TimeDelta::days(3);
+/// How long a refresh token may be used.
+const REFRESH_LIFE: TimeDelta = TimeDelta::hours(1);
+
+/// Where a paged answer goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PageToken {
+    /// The object that is read.
+    pub(super) object_id: Uuid,
+    /// The first version of the answer, which later commits do not move.
+    pub(super) first: u64,
+    /// Its last version; the same as the first for a snapshot.
+    pub(super) last: u64,
+    /// SHA-256 of the parameters that must be repeated, in hex.
+    pub(super) parameters: String,
+    /// How many lines the pages before took.
+    pub(super) position: usize,
+    /// When the token ends, in seconds since the epoch.
+    expires_at: i64,
+}
+
+/// A version that stays the same while its URLs are refreshed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RefreshToken {
+    /// The object that is read.
+    pub(super) object_id: Uuid,
+    /// Its version.
+    pub(super) version: u64,
+    /// When the token ends, in seconds since the epoch.
+    expires_at: i64,
+}
+
+/// Seals and opens the tokens of one recipient.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Continuations<'a> {
+    pub(super) sealer: &'a Sealer,
+    pub(super) recipient_id: Uuid,
+    pub(super) object_id: Uuid,
+    pub(super) now: DateTime<Utc>,
+}
+
+impl Continuations<'_> {
+    /// The token of the page behind `position`.
+    pub(super) fn next_page(&self, versions: (u64, u64), parameters: &str, position: usize) -> String {
+        let token = PageToken {
+            object_id: self.object_id,
+            first: versions.0,
+            last: versions.1,
+            parameters: parameters.to_owned(),
+            position,
+            expires_at: (self.now + PAGE_LIFE).timestamp(),
+        };
+        self.seal("page", &token)
+    }
+
+    /// The token that pins `version`.
+    pub(super) fn refresh(&self, version: u64) -> String {
+        let expires_at = (self.now + REFRESH_LIFE).timestamp();
+        self.seal("refresh", &RefreshToken { object_id: self.object_id, version, expires_at })
+    }
+
+    /// Where the page named by `text` goes on; it must have been asked for with the same `parameters`.
+    pub(super) fn open_page(&self, text: &str, parameters: &str) -> Result<PageToken, ServiceError> {
+        let token: PageToken = self.open("page", text).ok_or_else(|| {
+            refused("Error decoding the page token: it is not one of this server's; send the query without pageToken")
+        })?;
+        self.check("page", token.object_id, token.expires_at)?;
+        if token.parameters != parameters {
+            return Err(refused("Query parameter mismatch: repeat the first page's parameters with its pageToken"));
+        }
+        Ok(token)
+    }
+
+    /// The version that `text` pins.
+    pub(super) fn open_refresh(&self, text: &str) -> Result<RefreshToken, ServiceError> {
+        let token: RefreshToken = self.open("refresh", text).ok_or_else(|| {
+            refused("Error decoding refresh token: it is not one of this server's; send the query without refreshToken")
+        })?;
+        self.check("refresh", token.object_id, token.expires_at)?;
+        Ok(token)
+    }
+
+    fn check(&self, kind: &str, object_id: Uuid, expires_at: i64) -> Result<(), ServiceError> {
+        if object_id != self.object_id {
+            return Err(refused(format!("the {kind} token does not match the table being queried; send it without")));
+        }
+        if expires_at <= self.now.timestamp() {
+            return Err(refused(format!("The {kind} token has expired; send the query without it")));
+        }
+        Ok(())
+    }
+
+    fn seal(&self, kind: &str, token: &impl Serialize) -> String {
+        // Both tokens serialise to objects with string keys.
+        let plain = serde_json::to_vec(token).unwrap_or_default();
+        self.sealer.seal(&plain, self.context(kind).as_bytes())
+    }
+
+    fn open<T: DeserializeOwned>(&self, kind: &str, text: &str) -> Option<T> {
+        let plain = self.sealer.open(text, self.context(kind).as_bytes()).ok()?;
+        serde_json::from_slice(&plain).ok()
+    }
+
+    fn context(&self, kind: &str) -> String {
+        format!("sharing/{kind}/{}", self.recipient_id)
+    }
+}
+
+fn refused(message: impl Into<String>) -> ServiceError {
+    ServiceError::Parameter(message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::domain::seal::{Purpose, RootKey};
+
+    #[test]
+    fn tokens_continue_only_what_they_were_made_for() {
+        let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], Purpose::PageToken);
+        let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let mine =
+            Continuations { sealer: &sealer, recipient_id: Uuid::from_u128(1), object_id: Uuid::from_u128(2), now };
+        let page = mine.next_page((3, 3), "p", 10);
+        assert_eq!(mine.open_page(&page, "p").unwrap().position, 10);
+        let says = |result: Result<PageToken, ServiceError>, text: &str| {
+            let message = result.unwrap_err().to_string();
+            assert!(message.contains(text), "{message}");
+        };
+        says(mine.open_page(&page, "q"), "Query parameter mismatch");
+        says(mine.open_page("junk", "p"), "Error decoding the page token");
+        says(mine.open_page(&mine.refresh(3), "p"), "Error decoding the page token");
+        let other = Continuations { recipient_id: Uuid::from_u128(9), ..mine };
+        says(other.open_page(&page, "p"), "Error decoding the page token");
+        let other = Continuations { object_id: Uuid::from_u128(9), ..mine };
+        says(other.open_page(&page, "p"), "does not match the table being queried");
+        let later = Continuations { now: now + PAGE_LIFE, ..mine };
+        says(later.open_page(&page, "p"), "The page token has expired");
+        assert_eq!(mine.open_refresh(&mine.refresh(3)).unwrap().version, 3);
+        assert!(Continuations { now: now + REFRESH_LIFE, ..mine }.open_refresh(&mine.refresh(3)).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! How files are handed out: presigned or proxied, until when, and the URLs themselves.
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use object_store::path::Path;
+
+use super::{attempt::Granted, files::SealedFile, table::FoundTable};
+use crate::{
+    domain::{
+        delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
+        share::SharedObject,
+    },
+    lake::{DeletionVectorRef, VectorPlace},
+    service::{Service, error::ServiceError},
+    storage::TableLocation,
+};
+
+/// A deletion vector's file: its path in the table, and the URL that opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedVector {
+    /// The path in the table, which the vector's id is made from.
+    pub path: String,
+    /// The URL.
+    pub url: String,
+}
+
+/// URLs for some files, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct SignedUrls {
+    /// A URL for each file.
+    pub files: Vec<String>,
+    /// For each file whose deletion vector is a file, that one's URL.
+    pub vectors: Vec<Option<SignedVector>>,
+}
+
+impl Service {
+    /// How `n_files` are delivered, and until when: never longer than what the decision stands on, nor than the
+    /// credential that signs. Every URL of an answer has this one end.
+    pub(super) async fn choose_delivery(
+        &self,
+        found: &FoundTable,
+        n_files: usize,
+        now: DateTime<Utc>,
+    ) -> Result<(Delivery, DateTime<Utc>), ServiceError> {
+        let delivery = effective_delivery(&found.location, &found.object, &found.granted);
+        if delivery == Delivery::Presigned && found.location.can_sign_many(n_files) {
+            let signing_until = found.location.signing_until().await?;
+            let until = [found.granted.until, signing_until].into_iter().flatten().min();
+            if until.is_none_or(|until| !too_short_to_presign(until, now)) {
+                return Ok((Delivery::Presigned, expiry(now, self.settings.url_ttl_seconds, until)));
+            }
+        }
+        Ok((Delivery::Proxied, expiry(now, self.settings.proxied_url_ttl_seconds, found.granted.until)))
+    }
+}
+
+/// What storage, recipient and object come to.
+fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: &Granted) -> Delivery {
+    let (recipient, token) = (&granted.bearer.recipient, &granted.bearer.token);
+    effective(DeliveryFacts {
+        storage: location.delivery(),
+        storage_can_sign: location.can_sign(),
+        recipient: recipient.delivery,
+        recipient_has_networks: !recipient.allowed_cidrs.is_empty() || !token.allowed_cidrs.is_empty(),
+        object: object.delivery,
+        presigned_despite_networks: object.presigned_despite_networks,
+    })
+}
+
+/// `now` plus `ttl_seconds` or `until`, whichever comes first, cut to the whole seconds that signatures know.
+fn expiry(now: DateTime<Utc>, ttl_seconds: u64, until: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    let ttl = i64::try_from(ttl_seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX);
+    let end = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let end = until.map_or(end, |until| until.min(end));
+    end.duration_trunc(TimeDelta::seconds(1)).unwrap_or(end)
+}
+
+/// Makes URLs for one answer.
+#[derive(Debug)]
+pub(super) struct Signer {
+    service: Service,
+    location: TableLocation,
+    delivery: Delivery,
+    expires_at: DateTime<Utc>,
+    /// What a sealed URL names besides the file.
+    sealed: SealedFile,
+}
+
+impl Signer {
+    pub(super) fn new(service: &Service, found: &FoundTable, delivery: Delivery, expires_at: DateTime<Utc>) -> Self {
+        let sealed = SealedFile {
+            token_id: found.granted.bearer.token.id,
+            object_id: found.object.id,
+            expires_at,
+            path: String::new(),
+        };
+        Self { service: service.clone(), location: found.location.clone(), delivery, expires_at, sealed }
+    }
+
+    /// URLs for files, each given by its path in the log and its deletion vector.
+    pub(super) async fn sign<'a>(
+        &self,
+        files: impl Iterator<Item = (&'a str, Option<DeletionVectorRef<'a>>)> + Clone,
+    ) -> Result<SignedUrls, ServiceError> {
+        let mut paths = Vec::new();
+        for (path, _) in files.clone() {
+            paths.push(self.location.resolve(path)?);
+        }
+        // Deletion vectors follow the data files, so that one call signs both.
+        let mut vectors = Vec::with_capacity(paths.len());
+        for (_, vector) in files {
+            let path = vector.map(vector_path).transpose()?.flatten();
+            if let Some(path) = &path {
+                paths.push(self.location.resolve(path)?);
+            }
+            vectors.push(path);
+        }
+        let mut urls = self.urls(&paths).await?;
+        let mut vector_urls = urls.split_off(vectors.len()).into_iter();
+        let signed = |path: Option<String>| Some(SignedVector { path: path?, url: vector_urls.next()? });
+        let vectors = vectors.into_iter().map(signed).collect();
+        Ok(SignedUrls { files: urls, vectors })
+    }
+
+    async fn urls(&self, paths: &[Path]) -> Result<Vec<String>, ServiceError> {
+        match self.delivery {
+            Delivery::Presigned => Ok(self.location.sign(paths, self.expires_at, self.service.clock.now()).await?),
+            Delivery::Proxied => Ok(paths
+                .iter()
+                .map(|path| {
+                    let file = SealedFile { path: path.as_ref().to_owned(), ..self.sealed.clone() };
+                    self.service.file_url(&file)
+                })
+                .collect()),
+        }
+    }
+}
+
+/// Where a deletion vector lies, as a path in the table; `None` where it is inline.
+fn vector_path(vector: DeletionVectorRef<'_>) -> Result<Option<String>, ServiceError> {
+    match vector.place() {
+        VectorPlace::Inline => Ok(None),
+        VectorPlace::File(path) => Ok(Some(path)),
+        VectorPlace::Absolute => Err(ServiceError::Unsupported(
+            "Table contains absolute paths, which are never shared; ask the data provider".to_owned(),
+        )),
+        VectorPlace::Malformed => Err(ServiceError::Unsupported(
+            "the table's log holds a deletion vector that cannot be understood; ask the data provider".to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_end_with_what_they_stand_on_in_whole_seconds() {
+        let now = DateTime::from_timestamp(1_790_000_000, 900_000_000).unwrap();
+        assert_eq!(expiry(now, 3600, None).timestamp(), 1_790_003_600);
+        assert_eq!(expiry(now, 3600, Some(now + TimeDelta::seconds(60))).timestamp(), 1_790_000_060);
+        assert_eq!(expiry(now, 3600, None).timestamp_subsec_nanos(), 0);
+    }
+}

@@ -1,0 +1,122 @@
+//! The audit trail, read.
+
+use http::{Method, Request, header};
+use serde_json::{Value, json};
+use weir::domain::{
+    audit::{canonical, link_hash},
+    seal::hex,
+};
+
+use crate::support::app::{OPERATOR_TOKEN, TestApp, on_both_databases};
+
+on_both_databases!(
+    events_are_filtered_and_paged_in_both_orders,
+    the_feed_is_one_event_a_line_and_goes_on_after_a_sequence_number,
+    the_chain_verifies_from_what_is_listed,
+    bad_filters_are_refused,
+    a_failed_change_leaves_no_event,
+);
+
+fn seqs(page: &Value) -> Vec<i64> {
+    page["items"].as_array().unwrap().iter().map(|item| item["seq"].as_i64().unwrap()).collect()
+}
+
+async fn events_are_filtered_and_paged_in_both_orders(app: TestApp) {
+    app.share_claims().await;
+    app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    app.shared(&token, "/shares/insurer").await;
+    app.shared(&token, "/shares/other").await;
+    let noted = app.get("/audit?recipient=acme&order=asc").await.expect(200);
+    let actions: Vec<&str> = noted["items"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    assert_eq!(actions[..4], ["recipient.create", "grant.create", "token.issue", "token.reveal"]);
+    let id = noted["items"][0]["recipient_id"].as_str().unwrap();
+    assert_eq!(app.get(&format!("/audit?recipient={id}&order=asc")).await.expect(200), noted);
+    let denied = app.get("/audit?recipient=acme&decision=deny").await.expect(200);
+    assert_eq!(denied["items"][0]["reason"], "SHARE_NOT_GRANTED");
+    let table = app.get("/audit?share=insurer&table=claims.claims").await.expect(200);
+    assert_eq!(table["items"][0]["action"], "object.create");
+    for (order, expected) in [("asc", [1, 2]), ("desc", [4, 3])] {
+        let until = "&after_seq=5";
+        let path = if order == "desc" {
+            format!("/audit?order={order}&max_results=2{until}")
+        } else {
+            format!("/audit?order={order}&max_results=2")
+        };
+        let page = app.get(&path).await.expect(200);
+        assert_eq!(seqs(&page), expected);
+    }
+    let first = app.get("/audit?action=token.issue&max_results=1").await.expect(200);
+    assert_eq!(first.get("next_page_token"), None);
+    let first = app.get("/audit?recipient=acme&order=asc&max_results=3").await.expect(200);
+    let next = first["next_page_token"].as_str().unwrap();
+    let second = app.get(&format!("/audit?recipient=acme&order=asc&max_results=3&page_token={next}")).await.expect(200);
+    assert_eq!([seqs(&first), seqs(&second)].concat(), seqs(&noted)[..seqs(&first).len() + seqs(&second).len()]);
+    app.get(&format!("/audit?order=asc&page_token={next}")).await.problem(400, "invalid_parameter");
+}
+
+async fn the_feed_is_one_event_a_line_and_goes_on_after_a_sequence_number(app: TestApp) {
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    app.put("/recipients/other", json!({})).await.expect(201);
+    let accept = [("accept", "text/html, application/x-ndjson;q=0.9")];
+    let feed = app.admin_with(Method::GET, "/audit?order=asc&after_seq=1", &accept, None).await;
+    assert_eq!(feed.headers[header::CONTENT_TYPE], "application/x-ndjson");
+    let seqs: Vec<i64> =
+        feed.text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs[0], 2);
+    assert!(seqs.is_sorted() && feed.text.ends_with('\n'));
+}
+
+async fn the_chain_verifies_from_what_is_listed(app: TestApp) {
+    app.share_claims().await;
+    app.grant_acme().await;
+    let page = app.get("/audit?order=asc").await.expect(200);
+    let mut before = [0; 32];
+    for item in page["items"].as_array().unwrap() {
+        let mut body = item.as_object().unwrap().clone();
+        for outside in ["hash", "prev_hash", "client_address", "user_agent"] {
+            body.remove(outside);
+        }
+        assert_eq!(item["prev_hash"], hex(&before));
+        before = link_hash(&before, &canonical(&Value::Object(body)));
+        assert_eq!(item["hash"], hex(&before));
+    }
+}
+
+async fn bad_filters_are_refused(app: TestApp) {
+    for query in [
+        "recipient=nobody",
+        "share=nothing",
+        "table=a.b",
+        "table=x",
+        "decision=maybe",
+        "order=up",
+        "since=now",
+        "after_seq=x",
+        "max_results=1001",
+        "max_results=-1",
+        "limit=5",
+        "page_token=abc",
+        "action=%00",
+        "order=asc&order=desc",
+        "after_seq=1&page_token=abc",
+    ] {
+        app.get(&format!("/audit?{query}")).await.problem(400, "invalid_parameter");
+    }
+}
+
+async fn a_failed_change_leaves_no_event(app: TestApp) {
+    let count = || async { app.get("/audit?action=share.create").await.expect(200)["items"].as_array().unwrap().len() };
+    app.put("/shares/s", json!({"properties": 5})).await.problem(422, "invalid_input");
+    app.put("/shares/a%20b", json!({})).await.problem(422, "invalid_input");
+    assert_eq!(count().await, 0);
+    app.put("/shares/s", json!({})).await.expect(201);
+    app.put("/shares/s", json!({})).await.expect(200);
+    app.put("/shares/s", json!({"description": "x"})).await.problem(409, "conflict");
+    assert_eq!(count().await, 1);
+    // Reading is recorded, too, with the route and never with what was asked.
+    let read = &app.events("admin.read").await[0];
+    assert_eq!(read["object"]["name"], "/api/v1/audit");
+    let request = Request::get("/api/v1/shares").header(header::AUTHORIZATION, format!("bearer  {OPERATOR_TOKEN}"));
+    assert_eq!(app.send(request.body(axum::body::Body::empty()).unwrap()).await.status, 200);
+}

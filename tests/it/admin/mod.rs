@@ -1,0 +1,12 @@
+//! The admin API, over HTTP, on both databases.
+
+mod audit;
+mod endpoints;
+mod grants;
+mod objects;
+mod openapi;
+mod recipients;
+mod shares;
+mod tables;
+mod tokens;
+mod unauthorized;

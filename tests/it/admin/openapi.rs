@@ -1,0 +1,57 @@
+//! The API's own description.
+
+use axum::body::Body;
+use http::{Method, Request, header};
+use serde_json::Value;
+
+use crate::support::app::TestApp;
+
+/// The document, which needs no token.
+async fn document(app: &TestApp) -> Value {
+    app.send(Request::get("/api/v1/openapi.json").body(Body::empty()).unwrap()).await.expect(200)
+}
+
+/// Every operation of the document: its method and its path template.
+pub async fn operations(app: &TestApp) -> Vec<(Method, String)> {
+    let document = document(app).await;
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            operations.push((method.to_uppercase().parse().unwrap(), path.clone()));
+        }
+    }
+    operations
+}
+
+#[tokio::test]
+async fn the_document_is_the_one_that_was_reviewed() {
+    let mut document = document(&TestApp::sqlite().await).await;
+    document["info"]["version"] = "[version]".into();
+    insta::assert_json_snapshot!(document);
+}
+
+#[tokio::test]
+async fn the_document_is_openapi_3_1_and_names_nothing_that_is_not_there() {
+    let document = document(&TestApp::sqlite().await).await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    let text = document.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() {
+    let app = TestApp::sqlite().await;
+    let page = app.send(Request::get("/api/docs").body(Body::empty()).unwrap()).await;
+    let policy = page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert!(page.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html"));
+    assert!(!page.text.contains("://") && !page.text.contains("style=") && !page.text.contains("<style"));
+    for part in page.text.split(['"']).filter(|part| part.starts_with('/')) {
+        let found = app.send(Request::get(part).body(Body::empty()).unwrap()).await;
+        assert_eq!(found.status, 200, "{part}");
+    }
+    assert_eq!(page.text.matches("<script").count(), page.text.matches("<script src=").count());
+}

@@ -1,0 +1,105 @@
+//! Recipients.
+
+use serde_json::json;
+
+use crate::support::app::{TestApp, fields, on_both_databases};
+
+on_both_databases!(
+    a_recipient_is_created_confirmed_and_changed,
+    a_recipient_in_use_is_not_deleted,
+    what_no_recipient_may_be_is_refused,
+    suspending_refuses_at_once_and_resuming_allows_again,
+    offboarding_ends_grants_and_tokens_for_good,
+    a_freeze_refuses_everybody_until_it_is_lifted,
+);
+
+async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
+    let body = json!({
+        "display_name": "Acme", "contacts": {"security": "soc@acme.example"}, "allowed_cidrs": ["10.0.0.0/8"],
+        "properties": {"tenant": "a", "codes": [1, 2]}, "delivery": "proxied",
+    });
+    let created = app.put("/recipients/acme", body.clone()).await.expect(201);
+    assert_eq!(created["state"], "active");
+    assert_eq!(app.put("/recipients/acme", body).await.expect(200), created);
+    let problem = app.put("/recipients/acme", json!({"description": "other"})).await.problem(409, "conflict");
+    assert_eq!(fields(&problem), ["description"]);
+
+    let patch =
+        json!({"allowed_cidrs": ["10.9.8.0/24", "2001:db8::/32"], "contacts": {"security": null}, "delivery": null});
+    let changed = app.patch("/recipients/acme", patch).await.expect(200);
+    assert_eq!(changed["allowed_cidrs"], json!(["10.9.8.0/24", "2001:db8::/32"]));
+    assert_eq!((&changed["contacts"], &changed["delivery"]), (&json!({}), &json!(null)));
+    assert_eq!(changed["properties"], json!({"tenant": "a", "codes": [1, 2]}));
+    assert_eq!(app.get("/recipients").await.expect(200), json!({"items": [changed]}));
+    assert_eq!(app.events("recipient.update").await[0]["recipient"], "acme");
+}
+
+async fn a_recipient_in_use_is_not_deleted(app: TestApp) {
+    app.share_claims().await;
+    let grant = app.grant_acme().await;
+    let token = app.token_for_acme().await["id"].as_str().unwrap().to_owned();
+    let problem = app.delete("/recipients/acme").await.problem(409, "conflict");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("`insurer`") && detail.contains(&token), "{detail}");
+    app.post(&format!("/grants/{grant}/revoke"), json!({})).await.expect(200);
+    app.post(&format!("/recipients/acme/tokens/{token}/revoke"), json!({})).await.expect(200);
+    app.delete("/recipients/acme").await.expect(204);
+    app.get("/recipients/acme").await.problem(404, "not_found");
+    assert_eq!(app.events("recipient.delete").await.len(), 1);
+}
+
+async fn what_no_recipient_may_be_is_refused(app: TestApp) {
+    let many: Vec<String> = (0..201).map(|i| format!("10.0.0.{}/32", i % 250)).collect();
+    for (body, expected) in [
+        (json!({"allowed_cidrs": ["10.0.0.0/33"]}), "allowed_cidrs[0]"),
+        (json!({"allowed_cidrs": ["10.0.0.1"]}), "allowed_cidrs[0]"),
+        (json!({"allowed_cidrs": many}), "allowed_cidrs"),
+        (json!({"contacts": {"security": 5}}), "contacts.security"),
+        (json!({"properties": {"a": {"nested": 1}}}), "properties.a"),
+        (json!({"state": "offboarded"}), "state"),
+    ] {
+        let problem = app.put("/recipients/acme", body.clone()).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), [expected], "{body}");
+    }
+}
+
+async fn suspending_refuses_at_once_and_resuming_allows_again(app: TestApp) {
+    app.share_claims().await;
+    app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    assert_eq!(app.shared(&token, "/shares").await.status, 200);
+    let suspended = app.post("/recipients/acme/suspend", json!({"reason": "late payment"})).await.expect(200);
+    assert_eq!(suspended["state"], "suspended");
+    assert_eq!(app.shared(&token, "/shares").await.status, 403);
+    assert_eq!(app.events("recipient.suspend").await[0]["change"]["reason"], "late payment");
+    app.post("/recipients/acme/resume", json!({"reason": "paid"})).await.expect(200);
+    assert_eq!(app.shared(&token, "/shares").await.status, 200);
+    let problem = app.post("/recipients/acme/suspend", json!({})).await.problem(422, "invalid_input");
+    assert_eq!(fields(&problem), ["reason"]);
+}
+
+async fn offboarding_ends_grants_and_tokens_for_good(app: TestApp) {
+    app.share_claims().await;
+    let grant = app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    let gone = app.post("/recipients/acme/offboard", json!({"reason": "over"})).await.expect(200);
+    assert_eq!(gone["state"], "offboarded");
+    assert_eq!(app.shared(&token, "/shares").await.status, 401);
+    assert_eq!(app.get(&format!("/grants/{grant}")).await.expect(200)["state"], "revoked");
+    app.post("/recipients/acme/resume", json!({"reason": "again"})).await.problem(409, "conflict");
+    app.post("/recipients/acme/tokens", json!({"reveal": true})).await.problem(409, "conflict");
+    app.post("/grants", json!({"share": "insurer", "recipient": "acme"})).await.problem(409, "conflict");
+}
+
+async fn a_freeze_refuses_everybody_until_it_is_lifted(app: TestApp) {
+    app.share_claims().await;
+    app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    app.post("/unfreeze", json!({"reason": "r"})).await.problem(409, "conflict");
+    let freeze = app.post("/freeze", json!({"reason": "incident"})).await.expect(200);
+    assert_eq!(app.post("/freeze", json!({"reason": "again"})).await.expect(200), freeze);
+    assert_eq!(app.shared(&token, "/shares").await.status, 403);
+    let lifted = app.post("/unfreeze", json!({"reason": "over"})).await.expect(200);
+    assert_eq!((&lifted["id"], &lifted["lifted_by"]), (&freeze["id"], &json!("bootstrap")));
+    assert_eq!(app.shared(&token, "/shares").await.status, 200);
+}

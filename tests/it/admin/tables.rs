@@ -1,0 +1,180 @@
+//! Registered tables.
+
+use http::Method;
+use serde_json::json;
+
+use crate::support::{
+    app::{AWAY, TestApp, fields, on_both_databases},
+    tables::{HandWrittenLog, metadata, protocol_with},
+};
+
+on_both_databases!(
+    a_table_is_registered_with_what_its_log_says,
+    putting_again_confirms_and_putting_otherwise_is_a_conflict,
+    a_table_is_changed_by_merge_patch,
+    an_etag_guards_a_change,
+    a_table_in_use_is_neither_deleted_nor_moved,
+    what_cannot_be_a_table_is_refused_with_the_reason,
+    tables_are_listed_in_pages,
+    a_deleted_name_may_be_used_again_by_another_table,
+);
+
+async fn a_table_is_registered_with_what_its_log_says(app: TestApp) {
+    let location = app.plain_log("claims");
+    let answer = app.put("/tables/claims.claims", json!({"location": location, "owner": "jo"})).await;
+    assert!(answer.headers.contains_key("etag"));
+    let table = answer.expect(201);
+    assert_eq!(table["name"], "claims.claims");
+    assert_eq!(table["location"], location);
+    assert_eq!(table["delta"]["id"], "a-table");
+    assert_eq!(table["delta"]["version"], 0);
+    assert_eq!(table["delta"]["columns"], json!([{"name": "id", "type": "long", "nullable": true}]));
+    assert_eq!(table["delta"]["partition_columns"], json!([]));
+    assert_eq!(table["delta"]["reader_features"], json!([]));
+
+    let found = app.get("/tables/CLAIMS.Claims").await;
+    assert_eq!(found.headers["etag"].to_str().ok(), table["etag"].as_str());
+    let found = found.expect(200);
+    assert_eq!((&found["id"], &found["name"]), (&table["id"], &table["name"]));
+
+    let event = &app.events("table.create").await[0];
+    assert_eq!(event["change"]["after"]["owner"], "jo");
+    assert_eq!(event["actor"], json!({"kind": "operator", "name": "bootstrap"}));
+    assert_eq!(event["object"]["id"], table["id"]);
+    assert_eq!(event["user_agent"], "weir-tests");
+    assert!(event["client_address"].is_string() && event["request_id"].is_string());
+}
+
+async fn putting_again_confirms_and_putting_otherwise_is_a_conflict(app: TestApp) {
+    let location = app.plain_log("claims");
+    let body = json!({"location": location, "description": "all claims", "owner": "jo"});
+    let created = app.put("/tables/c", body.clone()).await.expect(201);
+    assert_eq!(app.put("/tables/c", body).await.expect(200)["etag"], created["etag"]);
+    assert_eq!(app.put("/tables/c", json!({})).await.expect(200)["etag"], created["etag"]);
+    // The same place, written in another way.
+    let unusual = location.replace("/lake/", "/lake/./");
+    app.put("/tables/c", json!({"location": unusual})).await.expect(200);
+
+    let problem = app.put("/tables/c", json!({"description": "x", "owner": null})).await.problem(409, "conflict");
+    assert_eq!(fields(&problem), ["description", "owner"]);
+    assert!(problem["detail"].as_str().unwrap().contains("PATCH"), "{problem}");
+    assert_eq!(app.events("table.create").await.len(), 1);
+}
+
+async fn a_table_is_changed_by_merge_patch(app: TestApp) {
+    let location = app.plain_log("claims");
+    app.put("/tables/c", json!({"location": location, "description": "old", "owner": "jo"})).await.expect(201);
+    app.pass(5);
+    let changed = app.patch("/tables/c", json!({"description": null})).await.expect(200);
+    assert_eq!((&changed["description"], &changed["owner"]), (&json!(null), &json!("jo")));
+    let moved = app.plain_log("elsewhere");
+    assert_eq!(app.patch("/tables/c", json!({"location": moved})).await.expect(200)["location"], moved);
+    let events = app.events("table.update").await;
+    assert_eq!(events[1]["change"], json!({"before": {"description": "old"}, "after": {}}));
+    // What changes nothing leaves no trace.
+    let before = app.get("/tables/c").await.expect(200);
+    assert_eq!(app.patch("/tables/c", json!({"owner": "jo"})).await.expect(200)["etag"], before["etag"]);
+    assert_eq!(app.events("table.update").await.len(), 2);
+}
+
+async fn an_etag_guards_a_change(app: TestApp) {
+    let location = app.plain_log("claims");
+    let first = app.put("/tables/c", json!({"location": location})).await.expect(201)["etag"].clone();
+    let first = first.as_str().unwrap();
+    let patch = |etag: String, owner: &str| {
+        let body = json!({"owner": owner});
+        let app = &app;
+        async move { app.admin_with(Method::PATCH, "/tables/c", &[("if-match", &etag)], Some(&body)).await }
+    };
+    let second = patch(format!("\"other\", {first}"), "a").await.expect(200)["etag"].clone();
+    patch(first.into(), "b").await.problem(412, "precondition_failed");
+    patch("*".into(), "c").await.expect(200);
+    let deleted = app.admin_with(Method::DELETE, "/tables/c", &[("if-match", second.as_str().unwrap())], None).await;
+    deleted.problem(412, "precondition_failed");
+}
+
+async fn a_table_in_use_is_neither_deleted_nor_moved(app: TestApp) {
+    app.share_claims().await;
+    let problem = app.delete("/tables/claims.claims").await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().unwrap().contains("insurer.claims.claims"), "{problem}");
+    let moved = app.plain_log("elsewhere");
+    let problem = app.patch("/tables/claims.claims", json!({"location": moved})).await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().unwrap().contains("insurer.claims.claims"), "{problem}");
+    app.put("/tables/claims.claims", json!({"location": moved})).await.problem(409, "conflict");
+
+    app.delete("/shares/insurer/objects/claims/claims").await.expect(204);
+    app.delete("/tables/claims.claims").await.expect(204);
+    app.get("/tables/claims.claims").await.problem(404, "not_found");
+}
+
+async fn what_cannot_be_a_table_is_refused_with_the_reason(app: TestApp) {
+    std::fs::create_dir(app.folder("empty")).unwrap();
+    for (location, hint) in [
+        (app.location("empty"), "_delta_log"),
+        (app.location("missing"), "_delta_log"),
+        ("file:///etc".to_owned(), "[[storage]]"),
+        (app.location("../../etc"), ""),
+        ("s3://elsewhere/table".to_owned(), "[[storage]]"),
+        ("not a location".to_owned(), ""),
+        (String::new(), ""),
+    ] {
+        let problem = app.put("/tables/t", json!({"location": location})).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), ["location"], "{location}");
+        assert!(problem["detail"].as_str().unwrap().contains(hint), "{location}: {problem}");
+    }
+    std::fs::create_dir_all(app.folder("broken/_delta_log")).unwrap();
+    std::fs::write(app.folder("broken/_delta_log/00000000000000000000.json"), "{").unwrap();
+    let broken = json!({"location": app.location("broken")});
+    app.put("/tables/t", broken).await.problem(422, "table_not_servable");
+    let metadata = metadata("f", &[("id", "long")], &[]);
+    HandWrittenLog::create(&app.folder("future"), protocol_with(&["fromTheFuture"]), metadata);
+    let problem = app.put("/tables/t", json!({"location": app.location("future")})).await;
+    let problem = problem.problem(422, "table_not_servable");
+    assert!(problem["detail"].as_str().unwrap().contains("fromTheFuture"), "{problem}");
+
+    let problem = app.put("/tables/t", json!({})).await.problem(422, "invalid_input");
+    assert_eq!(fields(&problem), ["location"]);
+    app.put("/tables/t", json!({"location": null})).await.problem(422, "invalid_input");
+    app.get("/tables/t").await.problem(404, "not_found");
+    assert!(app.events("table.create").await.is_empty());
+}
+
+async fn tables_are_listed_in_pages(app: TestApp) {
+    let location = app.plain_log("claims");
+    for name in ["b", "C", "a.x", "d", "A.b"] {
+        app.put(&format!("/tables/{name}"), json!({"location": location})).await.expect(201);
+    }
+    let (mut names, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = app.get(&format!("/tables?max_results=2{token}")).await.expect(200);
+        names.extend(page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next_page_token"].as_str() else { break };
+        token = format!("&page_token={next}");
+        // A token is good for its own listing only.
+        app.get(&format!("/shares?page_token={next}")).await.problem(400, "invalid_parameter");
+    }
+    assert_eq!(names, ["A.b", "a.x", "b", "C", "d"]);
+}
+
+async fn a_deleted_name_may_be_used_again_by_another_table(app: TestApp) {
+    let location = app.plain_log("claims");
+    let first = app.put("/tables/c", json!({"location": location})).await.expect(201);
+    app.delete("/tables/c").await.expect(204);
+    let second = app.put("/tables/c", json!({"location": location})).await.expect(201);
+    assert_ne!(first["id"], second["id"]);
+    // The first one's etag, of the same number of changes, is not the second one's.
+    let etag = first["etag"].as_str().unwrap();
+    let body = json!({"owner": "jo"});
+    let patched = app.admin_with(Method::PATCH, "/tables/c", &[("if-match", etag)], Some(&body)).await;
+    patched.problem(412, "precondition_failed");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_storage_asks_to_come_back() {
+    let app = TestApp::sqlite().await;
+    let answer = app.put("/tables/t", json!({"location": format!("{AWAY}/table")})).await;
+    assert_eq!(answer.headers["retry-after"], "5");
+    let problem = answer.problem(503, "unavailable");
+    assert!(!problem.to_string().contains("127.0.0.1"), "{problem}");
+    app.get("/tables/t").await.problem(404, "not_found");
+}

@@ -1,0 +1,10 @@
+//! The store's conformance suite: everything here holds on both databases.
+
+mod access;
+mod audit;
+mod grants;
+mod names;
+mod opening;
+mod samples;
+mod tokens;
+mod values;

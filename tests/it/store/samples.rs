@@ -1,0 +1,148 @@
+//! Values to keep.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use uuid::Uuid;
+use weir::{
+    domain::{
+        audit::{Actor, ActorKind, Event, Personal},
+        delivery::Delivery,
+        grant::{Agreement, Grant},
+        name::{Name, NameKind},
+        recipient::{Recipient, RecipientState},
+        share::{OnSchemaChange, Share, SharedObject},
+        table::Table,
+        token::Token,
+    },
+    store::Db,
+};
+
+/// A moment with microseconds.
+pub fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(1_790_000_000_123_456).unwrap()
+}
+
+/// [`now`], later by days.
+pub fn days(days: i64) -> DateTime<Utc> {
+    now() + TimeDelta::days(days)
+}
+
+pub fn table(name: &str) -> Table {
+    Table {
+        id: Uuid::now_v7(),
+        name: Name::parse(NameKind::RegisteredTable, name).unwrap(),
+        location: "s3://lake/warehouse/claims".into(),
+        description: Some("Ansprüche, 索赔".into()),
+        owner: Some("claims team".into()),
+        delta_id: "5f0f2c1e".into(),
+        created_at: now(),
+        updated_at: now(),
+        revision: 1,
+    }
+}
+
+pub fn share(name: &str) -> Share {
+    Share {
+        id: Uuid::now_v7(),
+        name: Name::parse(NameKind::Share, name).unwrap(),
+        display_name: Some("Claims".into()),
+        description: Some("said \"so\"\n".into()),
+        properties: BTreeMap::from([("contact".into(), "a@example.org".into()), ("\u{0}".into(), "ü".into())]),
+        created_at: now(),
+        updated_at: now(),
+        revision: 1,
+    }
+}
+
+pub fn object(share: &Share, schema: &str, name: &str, table: &Table) -> SharedObject {
+    SharedObject {
+        id: Uuid::now_v7(),
+        share_id: share.id,
+        schema: Name::parse(NameKind::Schema, schema).unwrap(),
+        name: Name::parse(NameKind::Table, name).unwrap(),
+        table_id: table.id,
+        history: true,
+        start_version: i64::MAX,
+        cdf: false,
+        delivery: Some(Delivery::Proxied),
+        on_schema_change: OnSchemaChange::Hold,
+        presigned_despite_networks: true,
+        description: None,
+        created_at: now(),
+        updated_at: now(),
+        revision: 1,
+    }
+}
+
+pub fn recipient(name: &str) -> Recipient {
+    Recipient {
+        id: Uuid::now_v7(),
+        name: Name::parse(NameKind::Recipient, name).unwrap(),
+        state: RecipientState::Active,
+        display_name: None,
+        contacts: BTreeMap::from([("security".into(), "soc@example.org".into())]),
+        properties: BTreeMap::from([
+            ("plans".into(), json!(["gold", 1e16, 0.1, null, {"z": 1, "a": u64::MAX}])),
+            ("region".into(), json!("\u{0}EU")),
+        ]),
+        allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        delivery: Some(Delivery::Presigned),
+        description: Some(String::new()),
+        created_at: now(),
+        updated_at: now(),
+        revision: 1,
+    }
+}
+
+pub fn token(recipient: &Recipient) -> Token {
+    Token {
+        id: Uuid::now_v7(),
+        recipient_id: recipient.id,
+        credential: "default".into(),
+        share_ids: vec![Uuid::now_v7()],
+        allowed_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
+        created_at: now(),
+        activated_at: Some(now()),
+        expires_at: Some(days(30)),
+        revoked_at: None,
+        last_used_at: None,
+    }
+}
+
+pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
+    Grant {
+        id: Uuid::now_v7(),
+        share_id: share.id,
+        recipient_id: recipient.id,
+        valid_from: now(),
+        valid_until: days(365),
+        purpose: Some("fraud detection".into()),
+        agreement: Some(Agreement {
+            reference: "BAA-7".into(),
+            sha256: Some("ab".into()),
+            valid_until: Some(days(90)),
+        }),
+        granted_by: "ann".into(),
+        created_at: now(),
+        ending: None,
+    }
+}
+
+/// A query that was allowed, from somewhere.
+pub fn event() -> Event {
+    let actor = Actor { kind: ActorKind::Recipient, id: Some(Uuid::now_v7()), name: Some("acme".into()) };
+    let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("delta-sharing".into()) };
+    Event { personal, ..Event::new(actor, "table.query") }
+}
+
+/// A share and a recipient that are kept.
+pub async fn insert_pair(db: &Db) -> (Share, Recipient) {
+    let (share, recipient) = (share("claims"), recipient("acme"));
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_share(&share).await.unwrap();
+    tx.insert_recipient(&recipient).await.unwrap();
+    tx.commit().await.unwrap();
+    (share, recipient)
+}

@@ -1,0 +1,302 @@
+//! The whole server without a socket: its router, driven request by request, on its own database, lake and clock.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use chrono::{DateTime, TimeDelta, Utc};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use url::Url;
+use weir::{
+    config::{SharingSettings, StorageSettings},
+    domain::{
+        seal::{Purpose, RootKey, Sealer},
+        secret::Secret,
+    },
+    http::{
+        Faces,
+        admin::Admin,
+        middleware::{Limits, Proxies, RequestLayer},
+    },
+    lake::{Lake, LakeSettings},
+    service::{Service, clock::Clock, first_reads::FirstReads, operators::Operators, trail::Trail},
+    storage::Storages,
+    telemetry::Metrics,
+};
+use zeroize::Zeroizing;
+
+use super::{postgres::TestDatabase, tables::HandWrittenLog};
+
+/// The operator token of every [`TestApp`].
+pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
+/// The url of a storage that never answers.
+pub const AWAY: &str = "s3://away";
+const PUBLIC_URL: &str = "http://weir.test";
+const PREFIX: &str = "/delta-sharing";
+
+/// Runs each named test, an `async fn(TestApp)`, on SQLite and on PostgreSQL.
+macro_rules! on_both_databases {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::support::app::TestApp::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                if let Some(app) = crate::support::app::TestApp::postgres().await {
+                    super::$name(app).await;
+                }
+            })*
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
+/// The server under test.
+pub struct TestApp {
+    /// The use cases, for what no route does.
+    pub service: Service,
+    router: Router,
+    now: Arc<Mutex<DateTime<Utc>>>,
+    folder: TempDir,
+    _database: TestDatabase,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// Its body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// The body, after the status was checked.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// The problem, after its status and code were checked.
+    #[track_caller]
+    pub fn problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{}", self.text);
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status, "{problem}");
+        assert_eq!(problem["request_id"].as_str(), self.headers["x-request-id"].to_str().ok(), "{problem}");
+        problem
+    }
+}
+
+/// The fields that a problem complains about, sorted.
+pub fn fields(problem: &Value) -> Vec<String> {
+    let errors = problem["errors"].as_array().into_iter().flatten();
+    let mut fields: Vec<String> = errors.map(|error| error["field"].as_str().unwrap().to_owned()).collect();
+    fields.sort();
+    fields
+}
+
+impl TestApp {
+    /// On SQLite.
+    pub async fn sqlite() -> Self {
+        Self::on(TestDatabase::sqlite().await)
+    }
+
+    /// On PostgreSQL; nothing where no server is named.
+    pub async fn postgres() -> Option<Self> {
+        Some(Self::on(TestDatabase::postgres().await?))
+    }
+
+    fn on(database: TestDatabase) -> Self {
+        let folder = TempDir::new().unwrap();
+        let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
+        let told = Arc::clone(&now);
+        let clock = Clock::new(move || *told.lock().unwrap());
+        let keys = [RootKey::new(Zeroizing::new([7; 32]))];
+        let lake = folder.path().join("lake");
+        std::fs::create_dir(&lake).unwrap();
+        let storage: StorageSettings =
+            serde_json::from_value(json!({"name": "lake", "url": Url::from_file_path(&lake).unwrap()})).unwrap();
+        let away = json!({"name": "away", "url": AWAY, "options": {
+            "aws_endpoint": "http://127.0.0.1:1", "aws_allow_http": "true", "aws_region": "us-east-1",
+            "aws_access_key_id": "key", "aws_secret_access_key": "secret",
+        }});
+        let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
+        let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
+        let settings = SharingSettings {
+            prefix: PREFIX.into(),
+            url_ttl_seconds: 3600,
+            proxied_url_ttl_seconds: 86_400,
+            require_acknowledge: false,
+            grant_max_seconds: 365 * 86_400,
+            token_max_seconds: 90 * 86_400,
+            token_default_seconds: 30 * 86_400,
+        };
+        let service = Service {
+            trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
+            db: database.clone(),
+            lake: Lake::new(LakeSettings::default()),
+            storages: Arc::new(storages),
+            pages: Sealer::new(&keys, Purpose::PageToken),
+            files: Sealer::new(&keys, Purpose::FileUrl),
+            first_reads: Arc::new(FirstReads::default()),
+            settings: Arc::new(settings),
+            public_url: PUBLIC_URL.into(),
+            clock,
+            metrics: Arc::clone(&metrics),
+        };
+        let faces = Faces {
+            service: service.clone(),
+            requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
+            limits: Limits::new(100, Duration::from_secs(60)),
+            max_body_bytes: 1 << 20,
+            prefix: PREFIX.into(),
+            admin: Admin {
+                service: service.clone(),
+                operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
+                endpoint: format!("{PUBLIC_URL}{PREFIX}"),
+            },
+        };
+        Self { service, router: faces.all(), now, folder, _database: database }
+    }
+
+    /// The time that the server believes it is.
+    pub fn now(&self) -> DateTime<Utc> {
+        *self.now.lock().unwrap()
+    }
+
+    /// Lets `seconds` pass.
+    pub fn pass(&self, seconds: i64) {
+        *self.now.lock().unwrap() += TimeDelta::seconds(seconds);
+    }
+
+    /// A folder in the lake.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join("lake").join(name)
+    }
+
+    /// The location of a folder in the lake.
+    pub fn location(&self, name: &str) -> String {
+        Url::from_file_path(self.folder(name)).unwrap().to_string()
+    }
+
+    /// Makes the table `name` in the lake, with a log of one commit, and answers its location.
+    pub fn plain_log(&self, name: &str) -> String {
+        HandWrittenLog::plain(&self.folder(name));
+        self.location(name)
+    }
+
+    /// Answers `request` as it is.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// Answers an operator's request under `/api/v1`, with further headers.
+    pub async fn admin_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {OPERATOR_TOKEN}"))
+            .header(header::USER_AGENT, "weir-tests");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = match body {
+            None => Body::empty(),
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    /// Reads as an operator.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.admin_with(Method::GET, path, &[], None).await
+    }
+
+    /// Puts as an operator.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.admin_with(Method::PUT, path, &[], Some(&body)).await
+    }
+
+    /// Patches as an operator.
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.admin_with(Method::PATCH, path, &[], Some(&body)).await
+    }
+
+    /// Posts as an operator.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.admin_with(Method::POST, path, &[], Some(&body)).await
+    }
+
+    /// Deletes as an operator.
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.admin_with(Method::DELETE, path, &[], None).await
+    }
+
+    /// Answers what a recipient reads with `token`.
+    pub async fn shared(&self, token: &str, path: &str) -> Answer {
+        let request = Request::get(format!("{PREFIX}{path}")).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// Registers the plain table `claims.claims` and shares it as `claims.claims` in the share `insurer`.
+    pub async fn share_claims(&self) {
+        let location = self.plain_log("claims");
+        self.put("/tables/claims.claims", json!({"location": location})).await.expect(201);
+        self.put("/shares/insurer", json!({})).await.expect(201);
+        let source = json!({"source": {"table": "claims.claims"}});
+        self.put("/shares/insurer/objects/claims/claims", source).await.expect(201);
+    }
+
+    /// Creates the recipient `acme`, grants it `insurer`, and answers the grant's id.
+    pub async fn grant_acme(&self) -> String {
+        self.put("/recipients/acme", json!({})).await.expect(201);
+        let grant = self.post("/grants", json!({"share": "insurer", "recipient": "acme"})).await.expect(201);
+        grant["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Issues a token to `acme`.
+    pub async fn token_for_acme(&self) -> Value {
+        self.post("/recipients/acme/tokens", json!({"reveal": true})).await.expect(201)
+    }
+
+    /// The newest events of `action`, newest first.
+    pub async fn events(&self, action: &str) -> Vec<Value> {
+        let page = self.get(&format!("/audit?action={action}")).await.expect(200);
+        page["items"].as_array().unwrap().clone()
+    }
+}
