@@ -4,9 +4,11 @@
 
 mod admin;
 mod arch;
+mod audit;
 mod config;
 mod lake;
 mod listen;
+
 mod storage;
 mod store;
 mod support;
