@@ -8,7 +8,7 @@ mod audit;
 mod config;
 mod lake;
 mod listen;
-
+mod replicas;
 mod storage;
 mod store;
 mod support;
