@@ -5,6 +5,8 @@
 
 pub mod activation;
 pub mod audit;
+pub mod chain;
+pub mod checkpoint;
 pub mod clients;
 pub mod decision;
 pub mod delivery;
@@ -12,6 +14,7 @@ pub mod delta;
 pub mod disclosure;
 pub mod grant;
 pub mod limits;
+pub mod merkle;
 pub mod name;
 pub mod negotiation;
 pub mod predicate;

@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod audit;
+pub mod audit_export;
 pub mod change;
 pub mod clock;
 pub mod context;
@@ -15,6 +16,7 @@ pub mod grants;
 pub mod idempotency;
 mod lookup;
 pub mod meter;
+pub mod notary;
 pub mod objects;
 pub mod operators;
 pub mod page;
@@ -26,6 +28,7 @@ pub mod sharing;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
+pub mod verification;
 
 use std::sync::Arc;
 

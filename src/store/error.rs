@@ -91,6 +91,9 @@ pub enum Constraint {
     /// The scope is frozen.
     #[error("it is frozen already")]
     FreezeLive,
+    /// Another checkpoint was made behind the same one.
+    #[error("another replica has made this checkpoint already")]
+    CheckpointTaken,
     /// The operator has used the idempotency key.
     #[error("this idempotency key was used already")]
     IdempotencyKey,
@@ -103,7 +106,7 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 9] = [
+const UNIQUE: [(&str, &str, Constraint); 11] = [
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
@@ -112,6 +115,8 @@ const UNIQUE: [(&str, &str, Constraint); 9] = [
     ("activations_code", "activations.code_hash", Constraint::ActivationCode),
     ("grant_endings_pk", "grant_endings.grant_id", Constraint::GrantEnded),
     ("freezes_live", "freezes.scope", Constraint::FreezeLive),
+    ("audit_checkpoints_pk", "audit_checkpoints.seq", Constraint::CheckpointTaken),
+    ("audit_checkpoints_previous", "audit_checkpoints.previous_seq", Constraint::CheckpointTaken),
     ("idempotency_keys_pk", "idempotency_keys.operator, idempotency_keys.idempotency_key", Constraint::IdempotencyKey),
 ];
 

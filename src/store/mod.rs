@@ -8,7 +8,9 @@
 mod access;
 mod activations;
 mod audit;
+mod checkpoints;
 mod connect;
+mod durability;
 mod error;
 mod freezes;
 mod grants;
@@ -27,6 +29,7 @@ mod value;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
+pub use checkpoints::{Derived, StoredCheckpoint};
 pub use error::{Constraint, Result, StoreError};
 pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};

@@ -5,11 +5,13 @@
 mod activation;
 mod admin;
 mod arch;
+mod audit;
 mod config;
 mod lake;
 mod listen;
-mod skipping;
+mod replicas;
 mod sharing;
+mod skipping;
 mod storage;
 mod store;
 mod support;

@@ -13,7 +13,7 @@ use crate::{
         audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
         decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
         grant::Grant,
-        name::name_key,
+        name::{Name, name_key},
         share::{Share, SharedObject},
         table::Table,
         token::BearerToken,
@@ -60,6 +60,30 @@ impl Granted {
     /// The share that is read; an internal error where the decision was about none.
     pub(super) fn share(&self) -> Result<&Share, ServiceError> {
         self.share.as_ref().ok_or_else(|| ServiceError::internal("the decision was about no share"))
+    }
+}
+
+/// What a long answer stands on, to be looked at again while it runs.
+#[derive(Debug)]
+pub(super) struct Hold {
+    caller: Caller,
+    standing: Standing,
+    share: Name,
+}
+
+impl Hold {
+    /// Decides again as things are now, and answers the refusal.
+    pub(super) async fn check(&self, service: &Service) -> Result<(), ServiceError> {
+        let Standing { token_id, recipient_id, address, .. } = self.standing;
+        let bearer = service.db.find_bearer_by_id(token_id).await?;
+        let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
+        let target = Target::Share(access.as_ref());
+        let facts = Facts { now: service.clock.now(), address, bearer: bearer.as_ref(), target };
+        let decided = decide(facts).map(|_| ());
+        decided.map_err(|reason| {
+            let subject = Subject::share(self.share.as_str());
+            ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
+        })
     }
 }
 
@@ -265,6 +289,12 @@ impl<'a> Attempt<'a> {
             Ok(()) => error,
             Err(unavailable) => unavailable,
         }
+    }
+
+    /// What an answer about `granted` stands on.
+    pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
+        let share = granted.share()?.name.clone();
+        Ok(Hold { caller: self.caller.clone(), standing: granted.standing.clone(), share })
     }
 
     /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event
