@@ -158,7 +158,7 @@ fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action
             Step::Done => None,
         }
     });
-    // Compression asks once more after the end, which an unfolded stream takes for a mistake.
+    // Compression polls a body beyond its end, which an unfolded stream takes for a mistake.
     Body::from_stream(stream.fuse())
 }
 
