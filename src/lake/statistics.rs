@@ -80,10 +80,13 @@ enum Bounds {
     Integer(Vec<(i64, i64)>),
     /// Rows may be NaN beside, because some writers leave NaN out of the bounds.
     Float(Vec<(f64, f64)>),
-    Text {
-        low: BinaryArray,
-        high: BinaryArray,
-    },
+    Text(Box<TextBounds>),
+}
+
+#[derive(Debug)]
+struct TextBounds {
+    low: BinaryArray,
+    high: BinaryArray,
 }
 
 impl ColumnBounds {
@@ -107,14 +110,12 @@ impl ColumnBounds {
                 };
                 bounds.iter().zip(&self.holds).map(one).collect()
             }
-            (BoundTest::Compare(comparison, Scalar::Text(value)), Bounds::Text { low, high }) => {
+            (BoundTest::Compare(comparison, Scalar::Text(value)), Bounds::Text(bounds)) => {
                 let value = value.as_bytes();
-                let bounds =
-                    low.iter().zip(high.iter()).map(|(low, high)| (low.unwrap_or(b""), high.unwrap_or(&[BEYOND_TEXT])));
-                bounds
-                    .zip(&self.holds)
-                    .map(|((low, high), holds)| holds.with(comparison.outcomes(low, high, value)))
-                    .collect()
+                let one = |((low, high), holds): ((Option<&[u8]>, Option<&[u8]>), &Holds)| {
+                    holds.with(comparison.outcomes(low.unwrap_or(b""), high.unwrap_or(&[BEYOND_TEXT]), value))
+                };
+                bounds.low.iter().zip(bounds.high.iter()).zip(&self.holds).map(one).collect()
             }
             (BoundTest::Compare(..), _) => vec![Outcomes::ANYTHING; self.holds.len()],
         };
@@ -131,7 +132,7 @@ impl ColumnBounds {
         let bounds = match &self.bounds {
             Bounds::Integer(bounds) => bounds.capacity() * size_of::<(i64, i64)>(),
             Bounds::Float(bounds) => bounds.capacity() * size_of::<(f64, f64)>(),
-            Bounds::Text { low, high } => low.get_array_memory_size() + high.get_array_memory_size(),
+            Bounds::Text(bounds) => bounds.low.get_array_memory_size() + bounds.high.get_array_memory_size(),
         };
         let codes = self.codes.as_ref().map_or(0, |codes| codes.capacity() * size_of::<u32>());
         size_of::<Self>() + bounds + codes + self.holds.capacity() * size_of::<Holds>()
@@ -384,7 +385,7 @@ impl ColumnBuilder {
                 let (mut low, mut high) = (low.finish(), high.finish());
                 low.shrink_to_fit();
                 high.shrink_to_fit();
-                Bounds::Text { low, high }
+                Bounds::Text(Box::new(TextBounds { low, high }))
             }
         };
         ColumnBounds { codes, holds: self.holds, bounds }
@@ -489,5 +490,205 @@ impl Visitor<'_> for Position<'_> {
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
         Ok(self.0.iter().position(|name| *name == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CANNOT: Outcomes = Outcomes::FALSE;
+    const MUST: Outcomes = Outcomes::TRUE;
+
+    fn key(name: &str, value_type: ValueType) -> ColumnKey {
+        ColumnKey { name: name.into(), partition: None, value_type }
+    }
+
+    fn find(keys: &[ColumnKey], stats: &StringArray, partition_values: &[StringArray]) -> Vec<Arc<ColumnBounds>> {
+        let (found, _) = KeptColumns::default().find(keys, Sources { stats, partition_values });
+        keys.iter().map(|key| found[key].clone()).collect()
+    }
+
+    fn compare(comparison: Comparison, value_type: ValueType, value: &str) -> BoundTest {
+        BoundTest::Compare(comparison, value_type.read(value).unwrap())
+    }
+
+    /// What `test` comes to for a file with these statistics of column `c`.
+    fn outcome(value_type: ValueType, stats: &str, test: &BoundTest) -> Outcomes {
+        let columns = find(&[key("c", value_type)], &StringArray::from(vec![stats]), &[]);
+        columns[0].outcomes(test)[0]
+    }
+
+    fn between(low: &str, high: &str) -> String {
+        format!(r#"{{"numRecords":9,"minValues":{{"c":{low}}},"maxValues":{{"c":{high}}},"nullCount":{{"c":0}}}}"#)
+    }
+
+    #[test]
+    fn check_091_bounds_prune_for_all_eight_types() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        for (value_type, low, high, below, inside, above) in [
+            (ValueType::Int, "2", "10", "1", "5", "11"),
+            (ValueType::Long, "-9000000000", "9000000000", "-9000000001", "5", "9000000001"),
+            (ValueType::Text, r#""b""#, r#""m""#, "a", "c", "n"),
+            (ValueType::Date, r#""2020-01-02""#, r#""2020-02-01""#, "2020-01-01", "2020-01-15", "2020-02-02"),
+            (ValueType::Float, "0.1", "2.5", "0.09", "1", "2.6"),
+            (ValueType::Double, "-1e300", "2.5", "-2e300", "0", "2.500001"),
+            (
+                ValueType::Timestamp,
+                r#""2020-01-01T00:00:00.000Z""#,
+                r#""2020-01-01T12:00:00.000+01:00""#,
+                "2019-12-31T23:59:59.999999Z",
+                "2020-01-01T05:00:00Z",
+                "2020-01-01T11:00:00.001001Z",
+            ),
+        ] {
+            let stats = between(low, high);
+            let at = |comparison, value| outcome(value_type, &stats, &compare(comparison, value_type, value));
+            for (comparison, value) in [
+                (Equal, below),
+                (Equal, above),
+                (Less, below),
+                (LessOrEqual, below),
+                (Greater, above),
+                (GreaterOrEqual, above),
+            ] {
+                assert_eq!(at(comparison, value), CANNOT, "{value_type:?} {comparison:?} {value}");
+            }
+            for comparison in [Equal, Less, LessOrEqual, Greater, GreaterOrEqual] {
+                assert!(!at(comparison, inside).cannot_match(), "{value_type:?} {comparison:?} {inside}");
+                assert!(!(!at(comparison, inside)).cannot_match(), "not {value_type:?} {comparison:?} {inside}");
+            }
+            // NaN, which bounds may leave out, is not greater than anything.
+            let is_float = matches!(value_type, ValueType::Float | ValueType::Double);
+            assert_eq!(at(Greater, below), if is_float { MUST.union(CANNOT) } else { MUST }, "{value_type:?}");
+        }
+        let bools = between("false", "false");
+        assert_eq!(outcome(ValueType::Bool, &bools, &compare(Equal, ValueType::Bool, "true")), CANNOT);
+        assert_eq!(outcome(ValueType::Bool, &bools, &compare(Equal, ValueType::Bool, "false")), MUST);
+    }
+
+    #[test]
+    fn bounds_themselves_belong_to_the_file() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        for (value_type, low, high) in [
+            (ValueType::Int, "2", "10"),
+            (ValueType::Text, r#""b""#, r#""m""#),
+            (ValueType::Float, "0.1", "0.30000001192092896"),
+            (ValueType::Double, "0.1", "0.3"),
+        ] {
+            let stats = between(low, high);
+            let at = |comparison, value: &str| {
+                outcome(value_type, &stats, &compare(comparison, value_type, value.trim_matches('"')))
+            };
+            for (comparison, value) in [(Equal, low), (Equal, high), (LessOrEqual, low), (GreaterOrEqual, high)] {
+                assert!(!at(comparison, value).cannot_match(), "{value_type:?} {comparison:?} {value}");
+            }
+            assert_eq!((at(Less, low), at(Greater, high)), (CANNOT, CANNOT), "{value_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_maximum_may_be_the_beginning_of_a_text() {
+        let cut = "x".repeat(SHORTEST_CUT);
+        let stats = between(r#""a""#, &format!("\"{cut}\""));
+        let after =
+            |value: &str| outcome(ValueType::Text, &stats, &compare(Comparison::Greater, ValueType::Text, value));
+        assert!(!after(&format!("{cut}yy")).cannot_match());
+        assert!(after("y").cannot_match());
+        let short = between(r#""a""#, r#""x""#);
+        let test = compare(Comparison::Greater, ValueType::Text, "x");
+        assert!(outcome(ValueType::Text, &short, &test).cannot_match());
+    }
+
+    #[test]
+    fn a_timestamp_may_be_a_millisecond_later_than_its_statistics() {
+        let stats = between(r#""2020-01-01T00:00:00.000Z""#, r#""2020-01-01T00:00:00.123Z""#);
+        let equal =
+            |value| outcome(ValueType::Timestamp, &stats, &compare(Comparison::Equal, ValueType::Timestamp, value));
+        assert!(!equal("2020-01-01T00:00:00.123999Z").cannot_match());
+        assert!(equal("2020-01-01T00:00:00.124001Z").cannot_match());
+        assert!(equal("2019-12-31T23:59:59.999999Z").cannot_match());
+    }
+
+    #[test]
+    fn what_statistics_do_not_say_may_be_anything() {
+        let test = compare(Comparison::Equal, ValueType::Int, "5");
+        for stats in [
+            "",
+            "null",
+            "[]",
+            "{",
+            "{}",
+            r#"{"numRecords":9}"#,
+            r#"{"minValues":{"c":"7"},"maxValues":{"c":"9"}}"#,
+            r#"{"minValues":{"c":7.5},"maxValues":null}"#,
+            r#"{"minValues":{"c":{"d":7}},"maxValues":{"c":{"d":7}}}"#,
+            r#"{"minValues":[7],"maxValues":{"other":4}}"#,
+            // These contradict each other.
+            r#"{"minValues":{"c":9},"maxValues":{"c":6}}"#,
+            r#"{"minValues":{"c":6},"maxValues":{"c":9}} x"#,
+        ] {
+            assert_eq!(outcome(ValueType::Int, stats, &test), Outcomes::ANYTHING, "{stats}");
+            assert_eq!(outcome(ValueType::Int, stats, &BoundTest::IsNull), MUST.union(CANNOT), "{stats}");
+        }
+        let nan = between(r#""NaN""#, r#""NaN""#);
+        let test = compare(Comparison::Greater, ValueType::Double, "5");
+        assert!(!outcome(ValueType::Double, &nan, &test).cannot_match());
+    }
+
+    #[test]
+    fn check_094_nulls_are_counted_against_the_rows() {
+        let counted = |count: &str| format!(r#"{{"numRecords":3,"nullCount":{{"c":{count}}}}}"#);
+        let is_null = |stats: &str| outcome(ValueType::Int, stats, &BoundTest::IsNull);
+        assert_eq!(is_null(&counted("0")), CANNOT);
+        assert_eq!(is_null(&counted("3")), MUST);
+        assert_eq!(is_null(&counted("1")), MUST.union(CANNOT));
+        assert_eq!(is_null("{}"), MUST.union(CANNOT));
+        let equal = compare(Comparison::Equal, ValueType::Int, "5");
+        assert!(outcome(ValueType::Int, &counted("3"), &equal).cannot_match());
+        assert!(!(!outcome(ValueType::Int, &counted("3"), &equal)).cannot_match());
+    }
+
+    #[test]
+    fn partition_values_are_exact_and_read_once_each() {
+        let stats = StringArray::new_null(5);
+        let values =
+            StringArray::from(vec![Some("2020-01-01"), Some("2020-01-02"), None, Some("2020-01-01"), Some("")]);
+        let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Date };
+        let column = find(std::slice::from_ref(&key), &stats, std::slice::from_ref(&values)).remove(0);
+        assert_eq!(column.holds.len(), 4);
+        let equal = column.outcomes(&compare(Comparison::Equal, ValueType::Date, "2020-01-01"));
+        assert_eq!(equal, [MUST, CANNOT, Outcomes::NULL_COMPARED, MUST, Outcomes::ANYTHING]);
+        let is_null = column.outcomes(&BoundTest::IsNull);
+        assert_eq!(is_null, [CANNOT, CANNOT, MUST, CANNOT, MUST.union(CANNOT)]);
+    }
+
+    #[test]
+    fn a_partition_of_a_local_time_may_be_any_near_instant() {
+        let stats = StringArray::new_null(1);
+        let values = StringArray::from(vec!["2020-06-01 12:00:00"]);
+        let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Timestamp };
+        let column = find(&[key], &stats, &[values]).remove(0);
+        let equal = |value| column.outcomes(&compare(Comparison::Equal, ValueType::Timestamp, value))[0];
+        assert_eq!(equal("2020-06-01T04:00:00Z"), MUST.union(CANNOT));
+        assert_eq!(equal("2020-06-03T04:00:00Z"), CANNOT);
+    }
+
+    #[test]
+    fn columns_are_read_once_and_kept_within_a_budget() {
+        let stats = StringArray::from(vec![between("2", "10"); 1_000]);
+        let sources = Sources { stats: &stats, partition_values: &[] };
+        let kept = KeptColumns::default();
+        let keys = [key("c", ValueType::Int), key("d", ValueType::Int)];
+        let (first, was_read) = kept.find(&keys, sources);
+        let (second, was_read_again) = kept.find(&keys, sources);
+        assert!(was_read && !was_read_again && kept.resident_bytes() > 0);
+        assert!(keys.iter().all(|key| Arc::ptr_eq(&first[key], &second[key])));
+        for number in 0..100 {
+            kept.find(&[key(&format!("c{number}"), ValueType::Int)], sources);
+        }
+        let budget = stats.values().len() / 2 + KEPT_BYTES_PER_FILE * stats.len() + 4096;
+        assert!(kept.resident_bytes() <= budget);
+        assert!(!kept.find(&[key("c99", ValueType::Int)], sources).1);
     }
 }

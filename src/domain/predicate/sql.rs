@@ -372,3 +372,146 @@ fn cast_constant(literal: Literal, value_type: ValueType) -> Option<Literal> {
     };
     keeps_its_value.then_some(Literal { kind: LiteralKind::Typed(value_type), ..literal })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(name: &str, value_type: Option<ValueType>) -> ColumnName {
+        ColumnName { name: name.into(), value_type, is_partition: false }
+    }
+
+    fn leaf(column: ColumnName, comparison: Comparison, text: &str, kind: LiteralKind) -> Predicate {
+        let test = Test::Compare(comparison, Literal { text: text.into(), kind });
+        Predicate::Leaf(Claim { column, test })
+    }
+
+    fn negated(predicate: Predicate) -> Predicate {
+        Predicate::Not(Box::new(predicate))
+    }
+
+    #[test]
+    fn every_relation_is_read_from_both_sides() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        let five = |comparison| leaf(named("a", None), comparison, "5", LiteralKind::Number);
+        for (symbol, expected) in [
+            ("=", five(Equal)),
+            ("==", five(Equal)),
+            ("<=>", five(Equal)),
+            ("<>", negated(five(Equal))),
+            ("!=", negated(five(Equal))),
+            ("<", five(Less)),
+            ("<=", five(LessOrEqual)),
+            (">", five(Greater)),
+            (">=", five(GreaterOrEqual)),
+        ] {
+            assert_eq!(parse(&format!("a {symbol} 5")), Some(expected.clone()), "{symbol}");
+            assert_eq!(parse(&format!("(`a`{symbol}(5L))")), Some(expected), "{symbol}");
+        }
+        assert_eq!(parse("5 < a"), Some(five(Greater)));
+        assert_eq!(parse("5 >= \"a\""), Some(five(LessOrEqual)));
+    }
+
+    #[test]
+    fn constants_are_read_with_what_is_said_of_their_type() {
+        for (text, value, kind) in [
+            ("-5", "-5", LiteralKind::Number),
+            ("+1.50BD", "1.50", LiteralKind::Number),
+            (".5", ".5", LiteralKind::Number),
+            ("1e-3D", "1E-3", LiteralKind::Typed(ValueType::Double)),
+            ("2.5f", "2.5", LiteralKind::Typed(ValueType::Float)),
+            ("'it is'", "it is", LiteralKind::Quoted),
+            ("DATE '2021-04-28'", "2021-04-28", LiteralKind::Typed(ValueType::Date)),
+            ("timestamp'2021-04-28T00:00:00Z'", "2021-04-28T00:00:00Z", LiteralKind::Typed(ValueType::Timestamp)),
+            ("CAST('2021-04-28' AS date)", "2021-04-28", LiteralKind::Typed(ValueType::Date)),
+            ("cast(5 as bigint)", "5", LiteralKind::Typed(ValueType::Long)),
+            ("true", "true", LiteralKind::Typed(ValueType::Bool)),
+        ] {
+            let expected = leaf(named("a", None), Comparison::Equal, value, kind);
+            assert_eq!(parse(&format!("a = {text}")), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_spark_sends_for_a_partition_is_understood() {
+        let date = ColumnName { name: "date".into(), value_type: Some(ValueType::Date), is_partition: true };
+        let compared = leaf(date, Comparison::GreaterOrEqual, "2021-04-28", LiteralKind::Typed(ValueType::Date));
+        let column = ColumnName { name: "date".into(), value_type: None, is_partition: true };
+        let given = negated(Predicate::Leaf(Claim { column, test: Test::IsNull }));
+        let text =
+            "((partitionValues.date IS NOT NULL) AND (CAST(partitionValues.`date` AS DATE) >= DATE '2021-04-28'))";
+        assert_eq!(parse(text), Some(Predicate::All(vec![given, compared])));
+    }
+
+    #[test]
+    fn junctions_bind_as_in_sql() {
+        let is = |name: &str| leaf(named(name, None), Comparison::Equal, "1", LiteralKind::Number);
+        let expected = Predicate::Any(vec![is("a"), Predicate::All(vec![is("b"), negated(is("c"))])]);
+        assert_eq!(parse("a = 1 or b = 1 AND NOT c = 1"), Some(expected));
+        assert_eq!(parse("a IN (1, 1)"), Some(Predicate::Any(vec![is("a"), is("a")])));
+        assert_eq!(parse("a NOT IN (1)"), Some(negated(Predicate::Any(vec![is("a")]))));
+        let low = leaf(named("a", None), Comparison::GreaterOrEqual, "1", LiteralKind::Number);
+        let high = leaf(named("a", None), Comparison::LessOrEqual, "2", LiteralKind::Number);
+        assert_eq!(parse("a BETWEEN 1 AND 2"), Some(Predicate::All(vec![low, high])));
+        assert_eq!(parse("NOT NOT a = 1"), Some(is("a")));
+        assert_eq!(parse("false"), Some(Predicate::Known(Outcomes::FALSE)));
+    }
+
+    #[test]
+    fn check_088_what_engines_read_differently_is_not_understood() {
+        for text in [
+            "",
+            "a",
+            "a =",
+            "a = b",
+            "a = NULL",
+            "a <=> NULL",
+            "a IN (1, NULL)",
+            "a LIKE 'x%'",
+            "a = 'it''s'",
+            r"a = 'it\'s'",
+            "a = 'x",
+            "upper(a) = 'X'",
+            "a + 1 = 2",
+            "t.a = 1",
+            "partitionValues.a.b = 1",
+            "CAST(a AS DECIMAL(10, 2)) = 1",
+            "CAST(a AS VARCHAR(2)) = 'x'",
+            "a = CAST(5 AS STRING)",
+            "a = CAST(DATE '2020-01-01' AS STRING)",
+            "a = 1 extra",
+            "(a = 1",
+            "a = 1)",
+            "a = 0x10",
+            "a = infinity()",
+            "a = 1; DROP TABLE t",
+            "a NOT 1",
+            "a IS 1",
+            "1 IS NULL",
+            "CAST(CAST(a AS DATE) AS STRING) = 'x'",
+            "🐉 = 1",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        assert_eq!(parse(&"(".repeat(200_000)), None);
+        assert_eq!(parse(&"CAST(".repeat(100_000)), None);
+        assert!(parse(&format!("{}a = 1", "NOT ".repeat(100_000))).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_fail_but_by_refusal(text: String) {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn no_sequence_of_tokens_makes_it_fail_but_by_refusal(words in prop::collection::vec(
+            prop::sample::select(vec!["a", "(", ")", "CAST", "AS", "DATE", "'x'", "5", "-", "=", "<>", "IN", ",", "NOT",
+                "IS", "NULL", "AND", "OR", "BETWEEN", ".", "`b`", "é", "1e", "'"]), 0..30)) {
+            let _ = parse(&words.join(" "));
+            let _ = parse(&words.concat());
+        }
+    }
+}

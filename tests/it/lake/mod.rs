@@ -8,3 +8,4 @@ mod foreign_tables;
 mod freshness;
 mod history;
 mod increments;
+mod skipping;
