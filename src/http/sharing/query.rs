@@ -162,11 +162,21 @@ fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action
 }
 
 fn fail(error: &ServiceError, ends_with_action: bool) -> Result<Bytes, io::Error> {
-    tracing::error!(error = %error, "an answer failed midway");
+    let (status, message) = match error {
+        ServiceError::Denied { reason, message } => {
+            tracing::info!(reason = reason.code(), "an answer was ended midway: what it stood on has ended");
+            (StatusCode::FORBIDDEN, message.as_str())
+        }
+        error => {
+            tracing::error!(error = %error, "an answer failed midway");
+            let message = "the server could not finish this answer; send the query again";
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    };
     if ends_with_action {
         let end = EndStreamAction {
-            error_message: Some("the server could not finish this answer; send the query again".to_owned()),
-            http_status_error_code: Some(StatusCode::SERVICE_UNAVAILABLE.as_u16()),
+            error_message: Some(message.to_owned()),
+            http_status_error_code: Some(status.as_u16()),
             ..EndStreamAction::default()
         };
         Ok(Bytes::from(wire::end_line(&end)))

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Which of a commit's files an answer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feed {
     /// A query from a starting version: files added and removed with a change of data (Delta Sharing protocol, 2.4).
     Files,
@@ -335,7 +335,7 @@ mod tests {
         }
         let error = CommitText::parse(0, format!("{ADD}\n{{").as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "line 2");
-        assert!(CommitText::parse(0, b"{\"txn\":\"\xff\"}").is_err());
+        assert!(CommitText::parse(0, b"{\"remove\":{\"path\":\"\xff\",\"dataChange\":true}}").is_err());
     }
 
     #[test]

@@ -199,6 +199,7 @@ impl Service {
         disclosed: Disclosed,
         started: Instant,
     ) -> Result<Answer, ServiceError> {
+        let stream = attempt.begin_stream(&found.granted).await?;
         let (delivery, expires_at) = self.choose_delivery(found, disclosed.files, attempt.now).await?;
         let n_files = super::as_u64(disclosed.files);
         attempt.event.delivery = Some(delivery.as_str());
@@ -209,9 +210,10 @@ impl Service {
         let signer = Signer::new(self, found, delivery, expires_at);
         // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
         let mut answer = Answer::new(head, lines, signer, expires_at, n_files > 0).await?;
+        let hold = attempt.hold(&found.granted)?;
         let event = attempt.allow(&found.granted).await?;
         self.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);
-        answer.begin(Ending::new(self, event, started));
+        answer.begin(Ending::new(self, event, started, stream, hold));
         Ok(answer)
     }
 

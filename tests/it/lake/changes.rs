@@ -359,6 +359,43 @@ async fn commits_are_read_once_and_the_log_is_listed_once_for_each_request() {
 }
 
 #[tokio::test]
+async fn a_stream_that_follows_a_table_reads_its_new_commits_and_nothing_else() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let mut log = lively(&table);
+    let (store, location) = watched(&table);
+    let lake = Lake::new(LakeSettings::default());
+    changes_at(&lake, &location, 5, 5, Feed::Files).await.unwrap();
+    for _ in 0..3 {
+        let version = log.commit(&[add("more", 1)]);
+        lake.latest(&location).await.unwrap();
+        let reads = store.reads().len();
+        let new = changes_at(&lake, &location, version, version, Feed::Changes).await.unwrap();
+        assert_eq!((new.start().version, new.start().metadata.id.as_str()), (version, "a-table"));
+        commits(&new).await;
+        assert_eq!(store.reads().len(), reads + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_keep_is_read_for_its_own_page_only() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    lively(&table);
+    let (store, location) = watched(&table);
+    let lake = Lake::new(LakeSettings { cache_bytes: 0, ..LakeSettings::default() });
+    let history = lake.history(&location).await.unwrap();
+    history.changes(1..=5, Feed::Files).await.unwrap();
+    let reads = store.reads().len();
+    let page = history.changes(1..=5, Feed::Files).await.unwrap();
+    assert_eq!(store.reads().len(), reads, "how many files there are is known");
+    for _ in 0..100 {
+        assert_eq!(page.commit(2).await.unwrap().unwrap().version, 3);
+    }
+    assert_eq!(store.reads().len(), reads + 1);
+}
+
+#[tokio::test]
 async fn many_who_ask_together_read_each_commit_once() {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");

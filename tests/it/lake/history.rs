@@ -3,14 +3,13 @@
 use std::{fs, path::Path, sync::Arc};
 
 use object_store::local::LocalFileSystem;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tempfile::TempDir;
 use weir::lake::{History, Lake, LakeError, LakeSettings};
 
 use crate::support::{
-    tables::{
-        HandWrittenLog, add, append, checkpoint, foreign_tables, location, location_in, metadata, plain_table, protocol,
-    },
+    tables::{HandWrittenLog, add, append, checkpoint, foreign_tables, location, location_in, metadata, plain_table},
     watched_store::WatchedStore,
 };
 
@@ -90,6 +89,29 @@ async fn times_that_do_not_ascend_are_made_to() {
         assert_eq!(history.committed_at(version as u64).await.unwrap(), at(time));
         assert_eq!(history.version_as_of(at(time)).await.unwrap(), version as u64);
         assert_eq!(history.first_version_since(at(time)).await.unwrap(), version as u64);
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_times_the_answers_are_those_of_the_definitions() {
+    let mut random = StdRng::seed_from_u64(7);
+    for _ in 0..20 {
+        let folder = TempDir::new().unwrap();
+        let written: Vec<u64> = (0..random.random_range(1..10)).map(|_| random.random_range(0..30)).collect();
+        dated(&folder.path().join("t"), &written);
+        let mut times: Vec<i64> = Vec::new();
+        for time in written {
+            times.push(times.last().map_or(at(time as i64), |last| (last + 1).max(at(time as i64))));
+        }
+        let history = history(&folder.path().join("t")).await;
+        for moment in (-2..50).map(at) {
+            let newest_until = times.iter().rposition(|time| *time <= moment).map(|version| version as u64);
+            let first_since = times.iter().position(|time| *time >= moment).map(|version| version as u64);
+            let as_of = newest_until.filter(|_| moment <= *times.last().unwrap());
+            assert_eq!(history.last_version_until(moment).await.ok(), newest_until, "{times:?} {moment}");
+            assert_eq!(history.version_as_of(moment).await.ok(), as_of, "{times:?} {moment}");
+            assert_eq!(history.first_version_since(moment).await.ok(), first_since, "{times:?} {moment}");
+        }
     }
 }
 
