@@ -59,7 +59,8 @@ impl App {
         }
 
         let guarded = guarded(settings, config_file);
-        let storages = Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
+        let storages =
+            Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
         let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let lake = Lake::new(LakeSettings {

@@ -314,7 +314,8 @@ async fn export(arguments: Export) -> anyhow::Result<()> {
             let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial);
             let file = file.with_context(|| format!("`{}` cannot be written", path.display()))?;
             let written = write_events(&db, filter, arguments.format, BufWriter::new(&file)).await;
-            let written = written.and_then(|()| Ok(file.sync_all()?)).and_then(|()| Ok(std::fs::rename(&partial, path)?));
+            let written =
+                written.and_then(|()| Ok(file.sync_all()?)).and_then(|()| Ok(std::fs::rename(&partial, path)?));
             if let Err(error) = written {
                 let _ = std::fs::remove_file(&partial);
                 return Err(error);

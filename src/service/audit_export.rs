@@ -147,7 +147,11 @@ impl ExportWalk {
         let checkpoint = open(&note, &self.keys, seq)?;
         let first = self.walk.next_seq();
         if checkpoint.previous != self.previous {
-            return Err(Broken::at(first, format!("the export lacks a checkpoint before {seq}, or another stood there")).into());
+            return Err(Broken::at(
+                first,
+                format!("the export lacks a checkpoint before {seq}, or another stood there"),
+            )
+            .into());
         }
         let text = self.archive.read(EVENTS, &events_name(seq)).await?;
         let Some(text) = text else {
@@ -205,7 +209,10 @@ pub(super) fn agree(checkpoint: &Checkpoint, walk: &Walk, origin: &str, first: i
     let wrong = if checkpoint.origin != origin {
         "the checkpoint belongs to another chain"
     } else if walk.head().seq < checkpoint.head.seq {
-        return Err(Broken::at(walk.next_seq(), format!("missing, though checkpoint {} covers it", checkpoint.head.seq)));
+        return Err(Broken::at(
+            walk.next_seq(),
+            format!("missing, though checkpoint {} covers it", checkpoint.head.seq),
+        ));
     } else if checkpoint.head != walk.head() || root.is_some_and(|root| root != checkpoint.root) {
         "the chain is not the one that was signed"
     } else {

@@ -314,7 +314,9 @@ impl Notary {
             let exported = export.next().await?.map(|segment| segment.checkpoint);
             if exported != Some(signed) {
                 let seq = checkpoint.seq;
-                return Err(AuditError::Refused(format!("the export does not hold checkpoint {seq}; nothing is deleted")));
+                return Err(AuditError::Refused(format!(
+                    "the export does not hold checkpoint {seq}; nothing is deleted"
+                )));
             }
         }
         Ok(())

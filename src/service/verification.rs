@@ -116,7 +116,8 @@ pub(super) fn resume(checkpoint: &StoredCheckpoint, keys: &[VerifierKey]) -> Res
     let signed = open(&checkpoint.note, keys, checkpoint.seq)?;
     let size = u64::try_from(checkpoint.seq).unwrap_or_default();
     let tree = Frontier::from_bytes(size, &checkpoint.frontier).filter(|tree| tree.root() == signed.root);
-    let tree = tree.ok_or_else(|| Broken::at(checkpoint.seq, "its checkpoint's tree is not the one that was signed"))?;
+    let tree =
+        tree.ok_or_else(|| Broken::at(checkpoint.seq, "its checkpoint's tree is not the one that was signed"))?;
     Ok((Walk::behind(signed.head, Some(tree)), signed.origin))
 }
 
@@ -198,7 +199,9 @@ impl<'a> Verifier<'a> {
     fn arrive(&self, head: Head) -> Result<Head, AuditError> {
         let reached = self.walk.head();
         if reached.seq < head.seq {
-            return Err(Broken::at(reached.seq + 1, format!("the event is missing; the chain's head is {}", head.seq)).into());
+            return Err(
+                Broken::at(reached.seq + 1, format!("the event is missing; the chain's head is {}", head.seq)).into()
+            );
         }
         if reached.seq > head.seq {
             return Err(Broken::at(head.seq + 1, "the event stands behind the chain's head").into());
@@ -281,9 +284,8 @@ impl Comparison {
 fn derive(body: &Value) -> Option<Derived> {
     let text = |name: &str| body[name].as_str();
     let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
-    let time = |name: &str| {
-        text(name).and_then(|at| DateTime::parse_from_rfc3339(at).ok()).map(|at| at.with_timezone(&Utc))
-    };
+    let time =
+        |name: &str| text(name).and_then(|at| DateTime::parse_from_rfc3339(at).ok()).map(|at| at.with_timezone(&Utc));
     let presigned = text("delivery") == Some(Delivery::Presigned.as_str());
     Some(Derived {
         at: time("at")?,

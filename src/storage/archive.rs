@@ -46,8 +46,7 @@ impl Archive {
         if let Some(opened) = open_cloud(settings, &mut location, environment)? {
             return Ok(Self { store: opened.store, root: location.path, url, directory: None });
         }
-        let problem =
-            |reason: String| vec![StorageError::Configuration { name: settings.name.clone(), reason }];
+        let problem = |reason: String| vec![StorageError::Configuration { name: settings.name.clone(), reason }];
         if let Some(option) = settings.options.keys().next() {
             return Err(problem(format!("a local directory has no options; remove `{option}`")));
         }

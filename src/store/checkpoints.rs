@@ -252,7 +252,8 @@ impl Tx {
                 deleted
             }
             Self::Sqlite(tx) => {
-                const FIND: &str = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_events_no_delete'";
+                const FIND: &str =
+                    "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_events_no_delete'";
                 // SQLite cannot disable a trigger, only drop it and make it again as it was.
                 let trigger: String = sqlx::query_scalar(FIND).fetch_one(&mut **tx).await?;
                 tx.execute("DROP TRIGGER audit_events_no_delete").await?;

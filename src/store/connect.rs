@@ -54,9 +54,7 @@ impl Db {
                 let reader = pool.connect_with(options).await?;
                 Ok(Self::Sqlite { writer: reader.clone(), reader })
             }
-            Some(("postgres" | "postgresql", _)) => {
-                connect_postgres(url, 1, POSTGRES_READ_ONLY).await
-            }
+            Some(("postgres" | "postgresql", _)) => connect_postgres(url, 1, POSTGRES_READ_ONLY).await,
             _ => Err(StoreError::Url),
         }
     }

@@ -90,7 +90,8 @@ async fn every_edit_names_the_first_bad_sequence() {
 async fn a_personal_part_that_was_exchanged_is_found() {
     for db in TestDatabase::each().await {
         let trail = Trail::sealed(&db).await;
-        let sql = "UPDATE audit_personal SET personal = replace(personal, '198.51.100.7', '198.51.100.8') WHERE seq = 7";
+        let sql =
+            "UPDATE audit_personal SET personal = replace(personal, '198.51.100.7', '198.51.100.8') WHERE seq = 7";
         db.execute(sql).await.unwrap();
         assert_eq!(first_bad(trail.verify(Since::Beginning).await), 7);
     }

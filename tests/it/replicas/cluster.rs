@@ -1,8 +1,7 @@
 //! A PostgreSQL server of a test's own, which it may stop as it likes.
 
 use std::{
-    env,
-    fs,
+    env, fs,
     net::TcpListener,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -80,8 +79,11 @@ impl Cluster {
 
     /// Starts it, and waits until it has recovered.
     pub fn start_again(&self) {
-        let options =
-            format!("-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=100", self.port, self.path().display());
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=100",
+            self.port,
+            self.path().display()
+        );
         let log = self.path().join("server.log").display().to_string();
         self.control(&["-w", "-l", &log, "-o", &options, "start"]);
     }
