@@ -16,7 +16,10 @@ use crate::{
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, notary::Notary, operators::Operators, trail::Trail},
+    service::{
+        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, operators::Operators,
+        trail::Trail,
+    },
     storage::{Archive, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
@@ -76,6 +79,7 @@ impl App {
             pages: Sealer::new(&keys, Purpose::PageToken),
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -93,10 +97,9 @@ impl App {
 
     /// Serves until `stop`, and lets running answers finish.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let worker = Worker::start(self.notary);
+        let worker = Worker::start(self.service.clone(), self.notary);
         let outcome = self.listeners.serve(stop, self.grace).await;
         // What the last answers have to say is written, and sealed, before the database goes.
-        self.service.trail.finish().await;
         worker.finish().await;
         self.service.db.close().await;
         Ok(outcome?)
@@ -181,7 +184,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
         admin: Admin {
             service: service.clone(),
             operators: Operators::new(settings.bootstrap_token.as_ref()),
-            endpoint: format!("{}{}", service.public_url, settings.sharing.prefix),
+            endpoint: service.endpoint(),
         },
     }
 }

@@ -6,6 +6,7 @@
 //! Never here: deciding anything, reading a clock, or a secret in clear.
 
 mod access;
+mod activations;
 mod audit;
 mod checkpoints;
 mod connect;
@@ -22,6 +23,7 @@ mod schema;
 mod shares;
 mod tables;
 mod tokens;
+mod usage;
 mod value;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};

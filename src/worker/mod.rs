@@ -10,16 +10,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{notary::Notary, verification::AuditError};
+use crate::service::{Service, error::ServiceError, notary::Notary};
 
 /// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
 const SEALING: Duration = Duration::from_secs(1);
+/// How often summed events and unused tokens are looked for. Sums are of whole minutes, so that one is written at most
+/// this long after its end.
+const TIDYING: Duration = Duration::from_secs(10);
 /// How often it is looked whether something personal is old enough to be erased.
 const ERASING: Duration = Duration::from_secs(600);
 
 /// The tasks of one server, running.
 #[derive(Debug)]
 pub struct Worker {
+    service: Service,
     notary: Notary,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -27,17 +31,18 @@ pub struct Worker {
 
 impl Worker {
     /// Starts every task.
-    pub fn start(notary: Notary) -> Self {
+    pub fn start(service: Service, notary: Notary) -> Self {
         let stop = CancellationToken::new();
-        let (sealing, erasing) = (notary.clone(), notary.clone());
+        let (sealing, erasing, tidying) = (notary.clone(), notary.clone(), service.clone());
         let tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
+            tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
         ];
-        Self { notary, stop, tasks }
+        Self { service, notary, stop, tasks }
     }
 
-    /// Lets what is being done end, and seals what has happened since.
+    /// Lets what is being done end, writes what is still to be told, and seals what has happened since.
     pub async fn finish(self) {
         self.stop.cancel();
         for task in self.tasks {
@@ -45,17 +50,29 @@ impl Worker {
                 tracing::error!(%error, "a background task ended badly");
             }
         }
+        self.service.record_summaries(true);
+        self.service.trail.finish().await;
         if let Err(error) = self.notary.seal().await {
             report("checkpoints", &error);
         }
     }
 }
 
-async fn repeat(
+/// What falls due with time and that no request needs: summed audit events, and tokens that nobody used.
+async fn tidy(service: &Service) -> Result<(), ServiceError> {
+    service.record_summaries(false);
+    let revoked = service.revoke_unused_tokens().await?;
+    if revoked > 0 {
+        tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");
+    }
+    Ok(())
+}
+
+async fn repeat<E: std::error::Error + 'static>(
     name: &'static str,
     period: Duration,
     stop: CancellationToken,
-    task: impl AsyncFn() -> Result<(), AuditError>,
+    task: impl AsyncFn() -> Result<(), E>,
 ) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,6 +90,6 @@ async fn repeat(
     }
 }
 
-fn report(task: &str, error: &AuditError) {
-    tracing::error!(task, error = error as &dyn std::error::Error, "a background task failed; it is tried again");
+fn report(task: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(task, error, "a background task failed; it is tried again");
 }

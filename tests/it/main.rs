@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activation;
 mod admin;
 mod arch;
 mod audit;
@@ -9,6 +10,8 @@ mod config;
 mod lake;
 mod listen;
 mod replicas;
+mod sharing;
+mod skipping;
 mod storage;
 mod store;
 mod support;

@@ -19,6 +19,7 @@ use super::{
     wire::{self, EndStreamAction, IdHash},
 };
 use crate::{
+    domain::predicate::Filter,
     lake::Feed,
     service::{
         Service,
@@ -77,6 +78,11 @@ async fn ask(
                 declared: capabilities.declared.clone(),
                 as_of,
                 predicates: body.predicates(),
+                filter: Filter::from_hints(
+                    &body.predicate_hints,
+                    body.json_predicate_hints.as_deref(),
+                    body.limit_hint,
+                ),
                 page,
                 refresh_token: body.refresh_token.clone(),
                 include_refresh_token: body.include_refresh_token,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::audit::{Event, Outcome},
-    service::{Service, error::ServiceError},
+    service::{Service, error::ServiceError, meter::Stream},
 };
 
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
@@ -63,7 +63,8 @@ impl Lines {
                 None => Ok(None),
                 Some(lines) => {
                     let files = lines.files().map(|file| (&*file.path, file.deletion_vector()));
-                    let urls = signer.sign(files).await?;
+                    let mut urls = signer.sign(files).await?;
+                    urls.unite(lines.files().map(|file| &*file.path));
                     Ok(Some(SignedChunk { content: Content::Commit(lines), urls }))
                 }
             },
@@ -186,20 +187,21 @@ impl Drop for Answer {
     }
 }
 
-/// Tells the audit trail how an answer ended.
+/// Tells the audit trail how an answer ended; until then it counts as a running stream.
 #[derive(Debug)]
 pub(super) struct Ending {
     service: Service,
     event: Event,
     started: Instant,
+    _stream: Stream,
     hold: Hold,
     looked_at: Instant,
 }
 
 impl Ending {
     /// The ending of the answer that `event` recorded and that stands on `hold`.
-    pub(super) fn new(service: &Service, event: Event, started: Instant, hold: Hold) -> Self {
-        Self { service: service.clone(), event, started, hold, looked_at: Instant::now() }
+    pub(super) fn new(service: &Service, event: Event, started: Instant, stream: Stream, hold: Hold) -> Self {
+        Self { service: service.clone(), event, started, _stream: stream, hold, looked_at: Instant::now() }
     }
 
     async fn look_again(&mut self) -> Result<(), ServiceError> {

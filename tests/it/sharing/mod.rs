@@ -1,0 +1,3 @@
+//! The sharing protocol, as a connector speaks it.
+
+mod limits;
