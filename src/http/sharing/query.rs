@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
@@ -158,7 +158,8 @@ fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action
             Step::Done => None,
         }
     });
-    Body::from_stream(stream)
+    // Compression polls a body beyond its end, which an unfolded stream takes for a mistake.
+    Body::from_stream(stream.fuse())
 }
 
 fn fail(error: &ServiceError, ends_with_action: bool) -> Result<Bytes, io::Error> {
