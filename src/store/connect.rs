@@ -60,27 +60,6 @@ impl Db {
     }
 }
 
-impl Db {
-    /// The database's settings by which a crash could undo what was committed; none where all is well.
-    pub async fn list_weak_durability(&self) -> Result<Vec<String>> {
-        Ok(match self {
-            Self::Sqlite { writer, .. } => {
-                let level: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(writer).await?;
-                // 2 is FULL (sqlite.org/pragma.html).
-                if level < 2 { vec!["synchronous".to_owned()] } else { vec![] }
-            }
-            Self::Postgres(pool) => {
-                sqlx::query_scalar(
-                    "SELECT name FROM pg_settings WHERE setting = 'off' \
-                     AND name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
-                )
-                .fetch_all(pool)
-                .await?
-            }
-        })
-    }
-}
-
 async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
     let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let path = options.get_filename().to_owned();

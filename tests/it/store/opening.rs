@@ -140,24 +140,6 @@ async fn fingerprints_are_remembered_in_the_order_of_their_first_sight() {
     }
 }
 
-#[tokio::test]
-async fn settings_that_could_lose_commits_are_named() {
-    let db = TestDatabase::sqlite().await;
-    assert!(db.list_weak_durability().await.unwrap().is_empty());
-    db.execute("PRAGMA synchronous = NORMAL").await.unwrap();
-    assert_eq!(db.list_weak_durability().await.unwrap(), ["synchronous"]);
-
-    let Some(db) = TestDatabase::postgres().await else { return };
-    // Only this one, because the server of the tests need not be a durable one.
-    let named = async || db.list_weak_durability().await.unwrap().contains(&"synchronous_commit".to_owned());
-    assert!(!named().await);
-    let Db::Postgres(pool) = &*db else { unreachable!() };
-    pool.set_connect_options((*pool.connect_options()).clone().options([("synchronous_commit", "off")]));
-    db.execute(END_CONNECTIONS).await.unwrap_err();
-    recover(&db).await;
-    assert!(named().await);
-}
-
 /// Ends every connection to the database, this one last.
 const END_CONNECTIONS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
      WHERE datname = current_database() ORDER BY pid = pg_backend_pid()";
