@@ -7,6 +7,7 @@ mod arch;
 mod config;
 mod lake;
 mod listen;
+mod sharing;
 mod storage;
 mod store;
 mod support;

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod files;
 pub mod listing;
 pub mod query;
+pub mod refusal;
 pub mod stream;
 pub mod table;
 
