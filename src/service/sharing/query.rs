@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Caller, Stamp, TableHead, TablePath,
+    Caller, TableHead, TablePath,
     attempt::Attempt,
     continuation::Continuations,
     delivery::{SignedUrls, Signer},
@@ -35,16 +35,6 @@ pub enum AsOf {
     Version(u64),
     /// The newest that was committed at this time or before; needs history.
     Timestamp(DateTime<Utc>),
-}
-
-impl AsOf {
-    /// What the lines of an answer about `snapshot` name.
-    pub(super) fn stamp(self, snapshot: &Snapshot) -> Stamp {
-        match self {
-            Self::Latest => Stamp::default(),
-            Self::Version(_) | Self::Timestamp(_) => Stamp::of_version(snapshot),
-        }
-    }
 }
 
 /// What a client asks of a table.
@@ -185,8 +175,7 @@ impl Service {
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
         let refresh = request.refresh_token.as_ref().map(|token| continuations.open_refresh(token)).transpose()?;
         let pinned = page.as_ref().map(|page| page.first).or(refresh.as_ref().map(|refresh| refresh.version));
-        let snapshot = self.snapshot_as_of(&found, request.as_of, pinned).await?;
-        let stamp = request.as_of.stamp(&snapshot);
+        let (snapshot, stamp) = self.snapshot_as_of(&found, request.as_of, pinned).await?;
         let head = self.agree(attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
         let (chosen, next_position) = request.page.cut(&snapshot, page.map_or(0, |page| page.position));

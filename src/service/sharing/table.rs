@@ -98,8 +98,8 @@ impl Service {
         declared: &Declared,
     ) -> Result<(FoundTable, TableHead), ServiceError> {
         let found = self.find_table(attempt, path).await?;
-        let snapshot = self.snapshot_as_of(&found, as_of, None).await?;
-        let stamp = Stamp { files: None, ..as_of.stamp(&snapshot) };
+        let (snapshot, stamp) = self.snapshot_as_of(&found, as_of, None).await?;
+        let stamp = Stamp { files: None, ..stamp };
         let head = self.agree(attempt, &found, snapshot, declared, stamp).await?;
         Ok((found, head))
     }
@@ -116,16 +116,16 @@ impl Service {
         Ok(FoundTable { granted, object, location })
     }
 
-    /// The version that is asked for, or the one that a token `pinned`. Older versions need history, and end at the
-    /// object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
+    /// The version that is asked for, or the one that a token `pinned`, and what the lines about it name. Older versions
+    /// need history, and end at the object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
     pub(super) async fn snapshot_as_of(
         &self,
         found: &FoundTable,
         as_of: AsOf,
         pinned: Option<u64>,
-    ) -> Result<Arc<Snapshot>, ServiceError> {
+    ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         if pinned.is_none() && as_of == AsOf::Latest {
-            return Ok(self.lake.latest(&found.location).await?);
+            return Ok((self.lake.latest(&found.location).await?, Stamp::default()));
         }
         if as_of != AsOf::Latest {
             found.require_history()?;
@@ -139,7 +139,13 @@ impl Service {
             (None, AsOf::Version(version)) => found.readable(version)?,
             (None, AsOf::Timestamp(at)) => found.readable(history.version_as_of(at.timestamp_millis()).await?)?,
         };
-        Ok(history.at_version(version).await?)
+        let snapshot = history.at_version(version).await?;
+        if as_of == AsOf::Latest {
+            return Ok((snapshot, Stamp::default()));
+        }
+        // By the clock that times are asked for with; a version whose commit is no longer in the log has only its own.
+        let committed_at = history.committed_at(version).await.unwrap_or_else(|_| snapshot.committed_at());
+        Ok((snapshot, Stamp::of_version(version, committed_at)))
     }
 
     /// Agrees on a format with the client.

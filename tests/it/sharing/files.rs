@@ -159,9 +159,12 @@ async fn a_url_dies_when_its_object_points_elsewhere(app: TestApp) {
     steps(&app, "twin");
     app.put("/tables/t.twin", json!({"location": app.location("twin")})).await.expect(201);
     let elsewhere = json!({"source": {"table": "t.twin"}});
-    app.patch("/shares/insurer/objects/s/steps", elsewhere).await.expect(200);
-    get(&app, &url, &[]).await.refused(403, "PERMISSION_DENIED", "query it again");
-    app.delete("/shares/insurer/objects/s/steps").await;
+    // An object never changes what it hands out under its id: it is removed, and another takes its name.
+    app.patch("/shares/insurer/objects/s/steps", elsewhere.clone()).await.problem(422, "invalid_input");
+    assert_eq!(get(&app, &url, &[]).await.status, 200);
+    assert!(app.delete("/shares/insurer/objects/s/steps").await.status.is_success());
+    assert!(get(&app, &url, &[]).await.status.is_client_error());
+    app.put("/shares/insurer/objects/s/steps", elsewhere).await.expect(201);
     assert!(get(&app, &url, &[]).await.status.is_client_error());
 }
 

@@ -6,6 +6,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use serde_json::{Value, json};
+use weir::store::Db;
 
 use super::{Reader, share, steps, table_path, with_history};
 use crate::support::app::{Answer, TestApp, on_both_databases};
@@ -128,35 +129,43 @@ async fn check_020_every_parameter_takes_every_nonsense(app: TestApp) {
         ] {
             harmless(&app, &path, &reader.get(&path).await);
         }
-        let fields = [
-            "predicateHints",
-            "jsonPredicateHints",
-            "limitHint",
-            "version",
-            "timestamp",
-            "startingVersion",
-            "endingVersion",
-            "maxFiles",
-            "pageToken",
-            "includeRefreshToken",
-            "refreshToken",
-            "idempotencyKey",
-            "includeHistoricalProtocol",
-        ];
-        for field in fields {
-            let mut values = vec![json!(text), json!([text]), json!({text.clone(): text})];
-            values.extend(serde_json::from_str::<Value>(&text));
-            for value in values {
-                let body = json!({field: value, (if field == "endingVersion" { "startingVersion" } else { "x" }): 0});
-                harmless(&app, &body.to_string(), &reader.query("steps", body.clone()).await);
-            }
+        // None of what stands in a body or a header gets to a database, so that one of them will do.
+        if matches!(app.service.db, Db::Sqlite { .. }) {
+            nonsense_in_bodies_and_headers(&reader, &text).await;
         }
-        if !text.contains(['\u{0}', '\u{1}', '\n', '\u{7f}']) {
-            for header in ["delta-sharing-capabilities", "fileidhash", "content-type", "accept-encoding", "range"] {
-                let headers = [(header, text.as_str())];
-                let path = table_path("steps", "/query");
-                harmless(&app, header, &reader.send(Method::POST, &path, &headers, "{}").await);
+    }
+}
+
+async fn nonsense_in_bodies_and_headers(reader: &Reader<'_>, text: &str) {
+    for field in [
+        "predicateHints",
+        "jsonPredicateHints",
+        "limitHint",
+        "version",
+        "timestamp",
+        "startingVersion",
+        "endingVersion",
+        "maxFiles",
+        "pageToken",
+        "includeRefreshToken",
+        "refreshToken",
+        "idempotencyKey",
+        "includeHistoricalProtocol",
+    ] {
+        let mut values = vec![json!(text), json!([text])];
+        values.extend(serde_json::from_str::<Value>(text));
+        for value in values {
+            let mut body = json!({field: value});
+            if field == "endingVersion" {
+                body["startingVersion"] = json!(0);
             }
+            harmless(reader.app, &body.to_string(), &reader.query("steps", body.clone()).await);
+        }
+    }
+    if !text.contains(['\u{0}', '\u{1}', '\n', '\u{7f}']) {
+        for header in ["delta-sharing-capabilities", "fileidhash", "content-type", "accept-encoding", "range"] {
+            let path = table_path("steps", "/query");
+            harmless(reader.app, header, &reader.send(Method::POST, &path, &[(header, text)], "{}").await);
         }
     }
 }
