@@ -16,10 +16,14 @@ use crate::{
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, operators::Operators, trail::Trail},
-    storage::Storages,
+    service::{
+        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, operators::Operators,
+        trail::Trail,
+    },
+    storage::{Archive, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
+    worker::Worker,
 };
 
 /// A server that is built and has its sockets, and does not serve yet.
@@ -28,6 +32,7 @@ pub struct App {
     /// The use cases, for commands that also act themselves.
     pub service: Service,
     listeners: Listeners,
+    notary: Notary,
     grace: Duration,
     /// Held as long as the server lives.
     _lock: ServerLock,
@@ -52,11 +57,14 @@ impl App {
         let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
         let lock = db.lock_server()?;
         check_keys(&db, &keys, &clock).await?;
+        for fault in db.find_durability_faults().await? {
+            tracing::error!("the database may lose what it has confirmed: {fault}");
+        }
 
-        let storages = Storages::open(&settings.storage, &guarded(settings, config_file)).map_err(|problems| {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the storages cannot be opened:\n{}", problems.join("\n"))
-        })?;
+        let guarded = guarded(settings, config_file);
+        let storages =
+            Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
+        let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let lake = Lake::new(LakeSettings {
             cache_bytes: settings.lake.cache_bytes,
@@ -71,6 +79,7 @@ impl App {
             pages: Sealer::new(&keys, Purpose::PageToken),
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -78,7 +87,7 @@ impl App {
         };
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service)))?;
         let grace = Duration::from_secs(settings.server.shutdown_grace_seconds);
-        Ok(Self { service, listeners, grace, _lock: lock })
+        Ok(Self { service, listeners, notary, grace, _lock: lock })
     }
 
     /// Where the server will answer.
@@ -88,12 +97,25 @@ impl App {
 
     /// Serves until `stop`, and lets running answers finish.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let worker = Worker::start(self.service.clone(), self.notary);
         let outcome = self.listeners.serve(stop, self.grace).await;
-        // What the last answers have to say is written before the database goes.
-        self.service.trail.finish().await;
+        // What the last answers have to say is written, and sealed, before the database goes.
+        worker.finish().await;
         self.service.db.close().await;
         Ok(outcome?)
     }
+}
+
+/// Opens what the audit trail is exported to, where something is configured.
+pub fn open_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
+    let target = settings.audit.export.target();
+    target.map(|target| Archive::open(&target).map_err(|problems| unopened("audit export", &problems))).transpose()
+}
+
+/// Everything that keeps `what` from being opened, as one error.
+pub fn unopened(what: &str, problems: &[StorageError]) -> anyhow::Error {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("the {what} cannot be opened:\n{}", problems.join("\n"))
 }
 
 /// Opens the database, migrated or not.
@@ -143,7 +165,8 @@ async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<
 fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
     let tls = settings.server.tls().map(|tls| tls.key_file);
     let database = settings.database.sqlite_file();
-    settings.secrets.key_files.iter().cloned().chain(config_file).chain(database).chain(tls).collect()
+    let export = settings.audit.export.target().and_then(|target| target.local_root());
+    settings.secrets.key_files.iter().cloned().chain(config_file).chain(database).chain(tls).chain(export).collect()
 }
 
 fn faces(settings: &Settings, service: &Service) -> Faces {
@@ -161,7 +184,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
         admin: Admin {
             service: service.clone(),
             operators: Operators::new(settings.bootstrap_token.as_ref()),
-            endpoint: format!("{}{}", service.public_url, settings.sharing.prefix),
+            endpoint: service.endpoint(),
         },
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         recipients::RecipientChange,
         shares::ShareChange,
         tables::TableChange,
-        tokens::NewToken,
+        tokens::{Issued, NewToken},
     },
     telemetry,
 };
@@ -127,7 +127,10 @@ async fn write_profile(service: &Service, path: &Path, endpoint: &str) -> anyhow
     for token in service.db.list_live_tokens(recipient.id, now).await? {
         service.revoke_token(&ctx, RECIPIENT, token.id, Some("its profile is lost")).await?;
     }
-    let issued = service.issue_token(&ctx, RECIPIENT, NewToken { reveal: true, ..NewToken::default() }).await?;
+    let asked = NewToken { reveal: true, ..NewToken::default() };
+    let Issued::Revealed(issued) = service.issue_token(&ctx, RECIPIENT, asked).await? else {
+        bail!("the token was not shown");
+    };
     let profile = Profile::new(endpoint, issued.secret.reveal(), issued.expires_at);
     write_private(path, &serde_json::to_vec_pretty(&profile)?)
 }

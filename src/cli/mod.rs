@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy. An error is one line that says what to do next;
 //! a configuration with several problems has a line for each.
 
+mod audit;
 mod config;
 mod demo;
 mod health;
@@ -32,6 +33,9 @@ enum Command {
     Serve(serve::Arguments),
     /// Applies pending database migrations
     Migrate(ConfigFile),
+    /// Verifies, exports, seals the audit trail
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -80,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Serve(arguments) => block_on(serve::run(arguments)),
         Command::Migrate(file) => block_on(migrate::run(file)),
+        Command::Audit(command) => block_on(audit::run(command)),
         Command::Config(command) => config::run(command),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completion { shell } => {

@@ -73,6 +73,11 @@ pub fn load_keys(settings: &SecretSettings, database: DatabaseKind) -> Result<Ve
     {
         make_if_missing(first)?;
     }
+    read_keys(settings)
+}
+
+/// The root keys of `settings` in their order; never makes one.
+pub fn read_keys(settings: &SecretSettings) -> Result<Vec<RootKey>, KeyError> {
     settings.key_files.iter().map(|path| read(path)).collect()
 }
 

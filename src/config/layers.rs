@@ -119,7 +119,12 @@ pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Pro
 }
 
 fn is_known(path: &[String], defaults: &Table) -> bool {
-    find(defaults, path).is_some() || secret_files::names_file(path)
+    find(defaults, path).is_some() || secret_files::names_file(path) || is_export_option(path)
+}
+
+/// True for an option of the audit export's store, whose names are object_store's and therefore not in the defaults.
+fn is_export_option(path: &[String]) -> bool {
+    matches!(path, [section, export, options, _] if section == "audit" && export == "export" && options == "options")
 }
 
 /// Says that the last key of `path` is unknown, and which key beside it was probably meant.

@@ -4,6 +4,7 @@
 //! tests and commands say what they mean), and the meaning of a storage's options, which is the storage adapter's.
 //! Reading starts best at [`Settings::load`].
 
+mod audit;
 mod database;
 pub mod keys;
 mod lake;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Deserializer};
 use crate::domain::secret::Secret;
 
 pub use self::{
+    audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
@@ -65,6 +67,8 @@ pub struct Settings {
     pub sharing: SharingSettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
+    /// `[audit]`.
+    pub audit: AuditSettings,
     /// `[lake]`.
     pub lake: LakeSettings,
     /// `[log]`.
@@ -99,16 +103,17 @@ impl Settings {
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
+        let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
-        let (Some(server), Some(database), Some(secrets), Some(sharing), Some(lake), Some(log)) =
-            (server, database, secrets, sharing, lake, log)
+        let (Some(server), Some(database), Some(secrets), Some(sharing), Some(audit), Some(lake), Some(log)) =
+            (server, database, secrets, sharing, audit, lake, log)
         else {
             return Err(problems);
         };
         let redacted = redact::table(merged);
         let settings =
-            Self { server, database, secrets, sharing, storage, lake, log, bootstrap_token, warnings, redacted };
+            Self { server, database, secrets, sharing, storage, audit, lake, log, bootstrap_token, warnings, redacted };
         settings.check(file.as_deref(), &mut problems);
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
@@ -124,6 +129,7 @@ impl Settings {
         self.database.check(problems);
         self.secrets.check(problems);
         self.sharing.check(problems);
+        self.audit.check(problems);
         self.lake.check(problems);
         self.log.check(problems);
         storage::check(&self.storage, problems);
@@ -137,6 +143,8 @@ impl Settings {
         private.extend(self.secrets.key_files.iter().map(|path| ("a root key", path.clone())));
         private.extend(self.server.tls().map(|files| ("the TLS key", files.key_file)));
         private.extend(self.database.sqlite_file().map(|path| ("the database", path)));
+        let export = self.audit.export.target().and_then(|target| target.local_root());
+        private.extend(export.map(|path| ("the audit export", path)));
         for (i, storage) in self.storage.iter().enumerate() {
             let Some(root) = storage.local_root().and_then(|root| root.canonicalize().ok()) else { continue };
             for (what, path) in &private {

@@ -48,14 +48,22 @@ pub(super) fn resolve(layer: &mut Table, problems: &mut Problems, warnings: &mut
             take(table, section, key, problems, warnings);
         }
     }
+    let export = layer.get_mut("audit").and_then(|audit| audit.get_mut("export"));
+    if let Some(Value::Table(options)) = export.and_then(|export| export.get_mut("options")) {
+        take_options(options, "audit.export.options", problems, warnings);
+    }
     let storages = layer.get_mut("storage").and_then(Value::as_array_mut).into_iter().flatten();
     for (i, storage) in storages.enumerate() {
-        let Some(Value::Table(options)) = storage.get_mut("options") else { continue };
-        let names: Vec<String> =
-            options.keys().filter_map(|key| key.strip_suffix("_file")).map(str::to_owned).collect();
-        for name in names.iter().filter(|name| is_secret_key(name)) {
-            take(options, &format!("storage[{i}].options"), name, problems, warnings);
+        if let Some(Value::Table(options)) = storage.get_mut("options") {
+            take_options(options, &format!("storage[{i}].options"), problems, warnings);
         }
+    }
+}
+
+fn take_options(options: &mut Table, section: &str, problems: &mut Problems, warnings: &mut Vec<String>) {
+    let names: Vec<String> = options.keys().filter_map(|key| key.strip_suffix("_file")).map(str::to_owned).collect();
+    for name in names.iter().filter(|name| is_secret_key(name)) {
+        take(options, section, name, problems, warnings);
     }
 }
 

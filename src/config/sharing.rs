@@ -21,12 +21,28 @@ pub struct SharingSettings {
     pub token_max_seconds: u64,
     /// The life of a token that names none, in seconds.
     pub token_default_seconds: u64,
+    /// The life of an activation link in seconds.
+    pub activation_ttl_seconds: u64,
+    /// A token that was fetched by a link and not used for so many seconds is revoked; 0 leaves it.
+    pub unused_revoke_seconds: u64,
+    /// Who shares, on activation pages; empty for the public URL's host.
+    pub provider_name: String,
+    /// Whom recipients ask, in error messages, share properties and on activation pages; empty for nobody.
+    pub support_contact: String,
+    /// How many refusals of one address, or of one recipient by its limits, are recorded by themselves in a minute.
+    pub failures_recorded_per_minute: u64,
+    /// How many failed authentications of one address, or with one token, are answered in a minute before 429.
+    pub failures_per_minute: u64,
+    /// How many failed activations of one address are answered in a minute before 429.
+    pub activation_failures_per_minute: u64,
 }
 
 /// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter life they loop or fail.
 const SHORTEST_MISREAD_SECONDS: u64 = 1200;
 /// SigV4 presigned URLs live 7 days at most.
 const LONGEST_SIGNED_SECONDS: u64 = 604_800;
+/// The longest text that is written into messages, in characters.
+const LONGEST_TEXT: usize = 200;
 const TEN_YEARS_SECONDS: u64 = 3650 * 86_400;
 /// First path segments that the server answers itself.
 const TAKEN: [&str; 8] = ["api", "files", "activate", "healthz", "readyz", "metrics", "console", "extract"];
@@ -56,8 +72,34 @@ impl SharingSettings {
         ] {
             problems.bound(&format!("sharing.{key}"), value, 1..=TEN_YEARS_SECONDS, "access must end some day");
         }
+        self.check_activation(problems);
         if self.token_default_seconds > self.token_max_seconds {
             problems.add("sharing.token_default_seconds", "is more than sharing.token_max_seconds; lower it");
+        }
+    }
+
+    fn check_activation(&self, problems: &mut Problems) {
+        let link = self.activation_ttl_seconds;
+        problems.bound(
+            "sharing.activation_ttl_seconds",
+            link,
+            60..=30 * 86_400,
+            "a link in somebody's mail must end soon",
+        );
+        let unused = self.unused_revoke_seconds;
+        problems.bound("sharing.unused_revoke_seconds", unused, 0..=TEN_YEARS_SECONDS, "0 leaves unused tokens alone");
+        for (key, value) in [
+            ("failures_recorded_per_minute", self.failures_recorded_per_minute),
+            ("failures_per_minute", self.failures_per_minute),
+            ("activation_failures_per_minute", self.activation_failures_per_minute),
+        ] {
+            problems.bound(&format!("sharing.{key}"), value, 1..=1_000_000, "a flood must be answered shortly");
+        }
+        for (key, text) in [("provider_name", &self.provider_name), ("support_contact", &self.support_contact)] {
+            if text.chars().count() > LONGEST_TEXT || text.chars().any(char::is_control) {
+                problems
+                    .add(format!("sharing.{key}"), format!("must be one line of at most {LONGEST_TEXT} characters"));
+            }
         }
     }
 

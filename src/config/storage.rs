@@ -12,7 +12,7 @@ use super::problems::Problems;
 pub use crate::domain::delivery::Delivery;
 
 /// The schemes that a storage's URL may have.
-const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
+pub(super) const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];
 
 /// One storage: every table under `url` belongs to it, unless another storage's `url` is a longer prefix.
 #[derive(Clone, Deserialize)]
@@ -46,7 +46,7 @@ impl fmt::Debug for StorageSettings {
 
 impl StorageSettings {
     /// The folder that a `file:///…` storage names.
-    pub(super) fn local_root(&self) -> Option<PathBuf> {
+    pub fn local_root(&self) -> Option<PathBuf> {
         Url::parse(&self.url).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
     }
 

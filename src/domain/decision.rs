@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     grant::{Grant, GrantState, in_force},
+    limits::{seconds_to_next_day, seconds_to_next_minute},
     recipient::{Recipient, RecipientState, network_allows},
     share::Share,
     token::{Token, TokenState},
@@ -69,6 +70,8 @@ pub enum Reason {
     TokenRevoked,
     /// The token is past its end.
     TokenExpired,
+    /// The token was handed out by a link, and nobody used it in time.
+    TokenUnused,
     /// Everything is frozen.
     Frozen,
     /// The recipient is suspended.
@@ -87,6 +90,22 @@ pub enum Reason {
     TokenOutOfScope,
     /// The grant's agreement is over.
     AgreementEnded,
+    /// No activation link has this code.
+    ActivationUnknown,
+    /// The link has handed out its token.
+    ActivationUsed,
+    /// The link, or its token, was ended before anybody used it.
+    ActivationCancelled,
+    /// The link is past its end.
+    ActivationExpired,
+    /// Too many failures from one address, or with one token.
+    TooManyFailures,
+    /// The recipient has asked as often as it may in a minute.
+    RequestsPerMinute,
+    /// As many answers are streaming to the recipient as may.
+    ConcurrentStreams,
+    /// The recipient would be issued more bytes than it may in a day.
+    BytesPerDay,
     /// The share holds no such schema.
     SchemaNotFound,
     /// The schema holds no such table.
@@ -102,6 +121,10 @@ pub enum Refusal {
     Forbidden,
     /// The caller is not told whether it exists.
     NotFound,
+    /// It was there, and is over.
+    Gone,
+    /// The caller may, but not now.
+    Limited,
 }
 
 impl Reason {
@@ -112,6 +135,7 @@ impl Reason {
             Self::TokenPending => "TOKEN_PENDING",
             Self::TokenRevoked => "TOKEN_REVOKED",
             Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::TokenUnused => "TOKEN_UNUSED",
             Self::Frozen => "FROZEN",
             Self::RecipientSuspended => "RECIPIENT_SUSPENDED",
             Self::RecipientOffboarded => "RECIPIENT_OFFBOARDED",
@@ -121,6 +145,14 @@ impl Reason {
             Self::GrantExpired => "GRANT_EXPIRED",
             Self::TokenOutOfScope => "TOKEN_OUT_OF_SCOPE",
             Self::AgreementEnded => "AGREEMENT_ENDED",
+            Self::ActivationUnknown => "ACTIVATION_UNKNOWN",
+            Self::ActivationUsed => "ACTIVATION_USED",
+            Self::ActivationCancelled => "ACTIVATION_CANCELLED",
+            Self::ActivationExpired => "ACTIVATION_EXPIRED",
+            Self::TooManyFailures => "TOO_MANY_FAILURES",
+            Self::RequestsPerMinute => "REQUESTS_PER_MINUTE",
+            Self::ConcurrentStreams => "CONCURRENT_STREAMS",
+            Self::BytesPerDay => "BYTES_PER_DAY",
             Self::SchemaNotFound => "SCHEMA_NOT_FOUND",
             Self::TableNotFound => "TABLE_NOT_FOUND",
         }
@@ -129,7 +161,7 @@ impl Reason {
     /// How it shows to the caller.
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::TokenUnknown | Self::TokenPending | Self::TokenRevoked | Self::TokenExpired => {
+            Self::TokenUnknown | Self::TokenPending | Self::TokenRevoked | Self::TokenExpired | Self::TokenUnused => {
                 Refusal::Unauthenticated
             }
             Self::Frozen
@@ -139,12 +171,30 @@ impl Reason {
             | Self::GrantRevoked
             | Self::GrantExpired
             | Self::AgreementEnded => Refusal::Forbidden,
-            Self::ShareNotGranted | Self::TokenOutOfScope | Self::SchemaNotFound | Self::TableNotFound => {
-                Refusal::NotFound
+            Self::ShareNotGranted
+            | Self::TokenOutOfScope
+            | Self::ActivationUnknown
+            | Self::SchemaNotFound
+            | Self::TableNotFound => Refusal::NotFound,
+            Self::ActivationUsed | Self::ActivationCancelled | Self::ActivationExpired => Refusal::Gone,
+            Self::TooManyFailures | Self::RequestsPerMinute | Self::ConcurrentStreams | Self::BytesPerDay => {
+                Refusal::Limited
             }
         }
     }
+
+    /// After how many seconds asking again may help; for what is [`Refusal::Limited`].
+    pub fn retry_after_seconds(self, now: DateTime<Utc>) -> u64 {
+        match self {
+            Self::BytesPerDay => seconds_to_next_day(now),
+            Self::ConcurrentStreams => STREAM_WAIT_SECONDS,
+            _ => seconds_to_next_minute(now),
+        }
+    }
 }
+
+/// How long a client waits for one of its streams to end before it asks again.
+const STREAM_WAIT_SECONDS: u64 = 5;
 
 /// A request that may go on, and what it stands on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -172,6 +222,7 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
         TokenState::Pending => return Err(Reason::TokenPending),
         TokenState::Revoked => return Err(Reason::TokenRevoked),
         TokenState::Expired => return Err(Reason::TokenExpired),
+        TokenState::Unused => return Err(Reason::TokenUnused),
     }
     if bearer.frozen {
         return Err(Reason::Frozen);
@@ -215,7 +266,7 @@ pub fn in_scope(token: &Token, share_id: Uuid) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use chrono::TimeDelta;
@@ -223,14 +274,15 @@ mod tests {
     use super::*;
     use crate::domain::{
         grant::{Agreement, Ending},
+        limits::RecipientLimits,
         name::{Name, NameKind},
     };
 
-    fn now() -> DateTime<Utc> {
+    pub(in crate::domain) fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_790_000_000, 0).unwrap()
     }
 
-    fn bearer() -> Bearer {
+    pub(in crate::domain) fn bearer() -> Bearer {
         let (recipient_id, day) = (Uuid::from_u128(1), TimeDelta::days(1));
         Bearer {
             token: Token {
@@ -244,6 +296,7 @@ mod tests {
                 expires_at: Some(now() + day),
                 revoked_at: None,
                 last_used_at: None,
+                unused_until: None,
             },
             recipient: Recipient {
                 id: recipient_id,
@@ -254,6 +307,7 @@ mod tests {
                 properties: BTreeMap::new(),
                 allowed_cidrs: vec![],
                 delivery: None,
+                limits: RecipientLimits::default(),
                 description: None,
                 created_at: now() - day,
                 updated_at: now() - day,
@@ -322,6 +376,8 @@ mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::RecipientOffboarded));
         caller.frozen = true;
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::Frozen));
+        caller.token.unused_until = Some(now());
+        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenUnused));
         caller.token.activated_at = None;
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenPending));
         caller.token.expires_at = Some(now());
@@ -336,6 +392,17 @@ mod tests {
         let mut share = access();
         share.grants[0].valid_from = now() + TimeDelta::seconds(1);
         assert_eq!(reason(Some(&bearer()), Some(&share)), Some(Reason::ShareNotGranted));
+    }
+
+    #[test]
+    fn a_token_from_a_link_must_be_used_in_time_once() {
+        let (mut caller, share) = (bearer(), access());
+        caller.token.unused_until = Some(now() + TimeDelta::seconds(1));
+        assert_eq!(reason(Some(&caller), Some(&share)), None);
+        caller.token.unused_until = Some(now());
+        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenUnused));
+        caller.token.last_used_at = Some(now() - TimeDelta::hours(1));
+        assert_eq!(reason(Some(&caller), Some(&share)), None);
     }
 
     #[test]

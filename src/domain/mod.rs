@@ -3,14 +3,21 @@
 //! Lives here: types that mean something to the product and functions from values to values.
 //! Never here: async, IO, SQL, HTTP, clocks that are read rather than passed in.
 
+pub mod activation;
 pub mod audit;
+pub mod chain;
+pub mod checkpoint;
+pub mod clients;
 pub mod decision;
 pub mod delivery;
 pub mod delta;
 pub mod disclosure;
 pub mod grant;
+pub mod limits;
+pub mod merkle;
 pub mod name;
 pub mod negotiation;
+pub mod predicate;
 pub mod profile;
 pub mod recipient;
 pub mod seal;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{delivery::Delivery, name::Name};
+use super::{delivery::Delivery, limits::RecipientLimits, name::Name};
 
 /// Where a recipient stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub struct Recipient {
     pub allowed_cidrs: Vec<IpNet>,
     /// `Proxied` where its files must always come through the server.
     pub delivery: Option<Delivery>,
+    /// How much it may ask for.
+    pub limits: RecipientLimits,
     /// Free text for operators.
     pub description: Option<String>,
     /// When it was created.

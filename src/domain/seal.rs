@@ -56,7 +56,7 @@ impl RootKey {
         hex(&out)
     }
 
-    fn derive(&self, label: &[u8], out: &mut [u8]) {
+    pub(super) fn derive(&self, label: &[u8], out: &mut [u8]) {
         // HKDF-SHA256 refuses only outputs beyond 255 hashes, which no caller here asks for.
         let expanded = Hkdf::<Sha256>::new(None, self.0.as_ref()).expand(label, out);
         debug_assert!(expanded.is_ok());
@@ -154,6 +154,20 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
+/// The 32 bytes that [`hex`] wrote as `text`.
+pub fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0u8; 32];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != bytes.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +187,13 @@ mod tests {
         assert_eq!(Sealer::new(&[root(2)], Purpose::PageToken).open(&sealed, b"shares"), Err(NotSealed));
         let rotated = Sealer::new(&[root(2), root(1)], Purpose::PageToken);
         assert_eq!(rotated.open(&sealed, b"shares").unwrap(), b"at 7");
+    }
+
+    #[test]
+    fn hex_is_read_back() {
+        let bytes = std::array::from_fn(|i| u8::try_from(i * 7).unwrap());
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!((unhex(""), unhex(&"g".repeat(64)), unhex(&"a".repeat(65))), (None, None, None));
     }
 
     proptest! {

@@ -77,12 +77,14 @@ pub struct Token {
     pub created_at: DateTime<Utc>,
     /// When its secret was handed out; `None` while its activation is pending.
     pub activated_at: Option<DateTime<Utc>>,
-    /// When it stops working by itself; `None` only while pending.
+    /// When it stops working by itself; while its activation is pending, when the link does.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// When it last authenticated a request.
+    /// When it last authenticated a request, to the minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// When it ends if nobody has used it by then; `None` where an operator has seen it.
+    pub unused_until: Option<DateTime<Utc>>,
 }
 
 /// Where a token stands at one moment.
@@ -95,6 +97,8 @@ pub enum TokenState {
     Active,
     /// Past its end.
     Expired,
+    /// Handed out by a link, and ended because nobody used it in time.
+    Unused,
     /// Ended by somebody.
     Revoked,
 }
@@ -108,6 +112,8 @@ impl Token {
             TokenState::Expired
         } else if self.activated_at.is_none() {
             TokenState::Pending
+        } else if self.last_used_at.is_none() && self.unused_until.is_some_and(|until| until <= now) {
+            TokenState::Unused
         } else {
             TokenState::Active
         }

@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
+use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
@@ -36,12 +37,12 @@ pub async fn get_file(
     let fail = |error| sharing::Error::new(error, &request_id).into_response();
     // What is no text was never handed out, and neither was the empty one.
     let sealed = sealed.map_or_else(|_| String::new(), |Path(sealed)| sealed);
-    let object = match service.open_file(&caller, &sealed).await {
-        Ok(object) => object,
+    let file = match service.open_file(&caller, &sealed).await {
+        Ok(file) => file,
         Err(error) => return fail(error),
     };
-    let size = object.size();
-    let etag = object.etag().and_then(|etag| HeaderValue::from_str(etag).ok());
+    let size = file.object.size();
+    let etag = file.object.etag().and_then(|etag| HeaderValue::from_str(etag).ok());
     let part = wanted(&parts.headers, size, etag.as_ref());
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -70,9 +71,13 @@ pub async fn get_file(
     if parts.method == Method::HEAD {
         return (status, headers).into_response();
     }
-    match object.read(range).await {
+    match file.object.read(range).await {
         Ok(bytes) => {
-            service.metrics.bytes_proxied(length);
+            let stream = service.deliver(file, length);
+            // The stream counts until its last byte is sent, or nobody wants it any more.
+            let bytes = bytes.inspect(move |_| {
+                let _counted = &stream;
+            });
             (status, headers, Body::from_stream(bytes)).into_response()
         }
         Err(error) => fail(error.into()),

@@ -2,6 +2,7 @@
 //!
 //! Lives here: routes, extractors, bodies, headers, listeners. Never here: a rule, a query, a transaction.
 
+mod activation;
 pub mod admin;
 mod fault;
 mod files;
@@ -12,8 +13,15 @@ pub mod sharing;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, routing::get};
 
+use tower_http::{CompressionLevel, compression::CompressionLayer};
+
 use self::middleware::{Limits, RequestLayer};
 use crate::service::Service;
+
+/// Lines compress well even at the lowest effort, and nobody should wait for more.
+fn compression() -> CompressionLayer {
+    CompressionLayer::new().quality(CompressionLevel::Fastest)
+}
 
 /// What the routers are built from.
 #[derive(Clone, Debug)]
@@ -50,8 +58,10 @@ impl Faces {
 
     fn sharing_routes(&self) -> Router {
         Router::new()
-            .nest(&self.prefix, sharing::router())
+            // Never the files' bytes: they are compressed already, and ranges are of what is stored.
+            .nest(&self.prefix, sharing::router().layer(compression()))
             .route("/files/{sealed}", get(files::get_file))
+            .merge(activation::router())
             .with_state(self.service.clone())
     }
 
@@ -63,6 +73,7 @@ impl Faces {
 
     /// What every listener answers, and what surrounds every request.
     fn finish(&self, router: Router) -> Router {
+        let contact = sharing::Contact(self.service.settings.support_contact.as_str().into());
         let health = Router::new()
             .route("/healthz", get(operations::healthz))
             .route("/readyz", get(operations::readyz))
@@ -73,6 +84,7 @@ impl Faces {
             .fallback(fault::not_found)
             .layer(DefaultBodyLimit::max(self.max_body_bytes))
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
+            .layer(from_fn_with_state(contact, sharing::write_errors))
             .layer(from_fn_with_state(self.requests.clone(), middleware::follow))
     }
 }

@@ -10,14 +10,18 @@ use super::{
     history::HistoryCache,
     kernel::Loader,
     log_store::{LogLimits, LogTip},
+    skipping::Order,
     snapshot::Snapshot,
     turnstile::Turnstile,
 };
-use crate::storage::TableLocation;
+use crate::{domain::predicate::Filter, storage::TableLocation};
 
 /// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
 /// looked up from the beginning again.
 const REMEMBERED_TABLES: u64 = 100_000;
+
+/// The largest table, in files, whose files are selected without leaving the caller's thread: a few milliseconds.
+const SELECTED_AT_ONCE: usize = 2_048;
 
 /// The part of the cache that commits get; snapshots get the rest.
 const COMMITS_SHARE: u64 = 8;
@@ -156,6 +160,46 @@ impl Lake {
         version: u64,
     ) -> Option<Arc<Snapshot>> {
         self.snapshots.get(&SnapshotKey { url: location.url().to_owned(), generation, version }).await
+    }
+
+    /// The indices of the files of `snapshot` that a client needs, in `order`; `None` for all of them.
+    ///
+    /// The first predicate on a column reads it for every file, which another thread does for large tables.
+    pub async fn select(
+        &self,
+        location: &TableLocation,
+        snapshot: &Arc<Snapshot>,
+        filter: &Filter,
+        order: Order,
+    ) -> Option<Vec<u32>> {
+        if filter.is_everything() {
+            return None;
+        }
+        let (selected, has_grown) = if snapshot.files().len() <= SELECTED_AT_ONCE {
+            snapshot.select(filter, order)
+        } else {
+            let (own, filter) = (snapshot.clone(), filter.clone());
+            match tokio::task::spawn_blocking(move || own.select(&filter, order)).await {
+                Ok(selected) => selected,
+                Err(error) => {
+                    tracing::error!(table.location = location.url(), %error, "files were not selected; all are kept");
+                    return None;
+                }
+            }
+        };
+        if has_grown {
+            self.weigh_anew(location, snapshot).await;
+        }
+        selected
+    }
+
+    /// Tells the cache that a snapshot holds more than it did, so that its budget stays true.
+    async fn weigh_anew(&self, location: &TableLocation, snapshot: &Arc<Snapshot>) {
+        let generation = self.table(location).await.memory().generation;
+        let key = SnapshotKey { url: location.url().to_owned(), generation, version: snapshot.version };
+        if self.snapshots.get(&key).await.is_some_and(|cached| Arc::ptr_eq(&cached, snapshot)) {
+            self.snapshots.insert(key, snapshot.clone()).await;
+        }
     }
 
     async fn table(&self, location: &TableLocation) -> Arc<Table> {

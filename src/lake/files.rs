@@ -11,6 +11,8 @@ use arrow::{
     error::ArrowError,
 };
 
+use super::statistics::{KeptColumns, Sources};
+
 /// Files per chunk. A chunk is what one changed version copies of the last one, and bounds the text offsets well below
 /// their 32 bits.
 const CHUNK_FILES: usize = 32 * 1024;
@@ -115,7 +117,7 @@ fn text(array: &StringArray, row: usize) -> Option<&str> {
 }
 
 #[derive(Debug)]
-struct Chunk {
+pub(super) struct Chunk {
     path: StringArray,
     size: UInt64Array,
     modification_time: Int64Array,
@@ -123,6 +125,8 @@ struct Chunk {
     partition_values: Vec<StringArray>,
     /// Sorted by row; most tables have none.
     deletion_vectors: Vec<DeletionVector>,
+    /// What predicates asked for so far.
+    kept_columns: KeptColumns,
 }
 
 #[derive(Clone, Debug)]
@@ -136,8 +140,13 @@ struct DeletionVector {
 }
 
 impl Chunk {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.path.len()
+    }
+
+    /// The columns that were read for predicates, and what they are read from.
+    pub(super) fn columns(&self) -> (&KeptColumns, Sources<'_>) {
+        (&self.kept_columns, Sources { stats: &self.stats, partition_values: &self.partition_values })
     }
 
     fn deletion_vector(&self, row: usize) -> Option<DeletionVectorRef<'_>> {
@@ -173,6 +182,7 @@ impl Chunk {
         columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
             + self.partition_values.iter().map(Array::get_array_memory_size).sum::<usize>()
             + vectors.sum::<usize>()
+            + self.kept_columns.resident_bytes()
     }
 }
 
@@ -203,6 +213,11 @@ impl Files {
     /// Every file.
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> + Send {
         self.chunks.iter().flat_map(|chunk| (0..chunk.len()).map(|row| chunk.file(&self.partition_columns, row)))
+    }
+
+    /// The files in chunks, in order.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter().map(Arc::as_ref)
     }
 
     /// Whether some file has a deletion vector.
@@ -315,6 +330,7 @@ impl FilesBuilder {
             stats: shrunk(&mut self.stats),
             partition_values: self.partition_values.iter_mut().map(shrunk).collect(),
             deletion_vectors: std::mem::take(&mut self.deletion_vectors),
+            kept_columns: KeptColumns::default(),
         };
         self.chunks.push(Arc::new(closed));
     }

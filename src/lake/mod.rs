@@ -12,7 +12,9 @@ mod history;
 mod kernel;
 mod log_store;
 mod rows;
+mod skipping;
 mod snapshot;
+mod statistics;
 mod turnstile;
 
 pub use cache::{Lake, LakeSettings};
@@ -20,4 +22,5 @@ pub use deletion_vector::VectorPlace;
 pub use error::{LakeError, LogFault};
 pub use files::{DeletionVectorRef, FileRef, Files};
 pub use history::{ActionKind, Changes, Commit, Feed, FileAction, History, Outline, TableState};
+pub use skipping::Order;
 pub use snapshot::{Column, Snapshot};

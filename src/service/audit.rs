@@ -1,11 +1,14 @@
 //! Reading the audit trail, and recording what operators do that changes nothing.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, Utc};
 
 use super::{
     Service,
     context::OperatorContext,
     error::ServiceError,
+    meter,
     page::{Page, PageRequest},
 };
 use crate::{
@@ -70,12 +73,17 @@ impl Service {
         Ok(self.end_page(opened, events, |event| event.seq.to_string()))
     }
 
-    /// Records that somebody without a valid credential called `route`.
+    /// Records that somebody without a valid credential called `route`; of a flood the first of each minute, and the
+    /// rest in one event.
     pub async fn record_failed_authentication(&self, ctx: &OperatorContext, route: &str) -> Result<(), ServiceError> {
         let mut event = route_event(ctx, "auth.failed", route);
         event.decision = Outcome::Deny;
         event.reason = Some("OPERATOR_TOKEN_UNKNOWN".into());
-        self.trail.record(event).await
+        let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
+        let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let noted = self.meter.authentication_failed(address, None, &event, self.failure_tolerance(), ctx.now);
+        meter::record(&self.trail, noted.summaries);
+        if noted.is_recorded { self.trail.record(event).await } else { Ok(()) }
     }
 
     /// Records that an operator read `route`.

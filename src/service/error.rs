@@ -25,6 +25,14 @@ pub enum ServiceError {
         /// What the caller is told.
         message: String,
     },
+    /// A caller that may, but not now.
+    #[error("{message}")]
+    Limited {
+        /// What the caller is told.
+        message: String,
+        /// When asking again may help, in seconds.
+        retry_after_seconds: u64,
+    },
     /// The operator's credential is missing or wrong.
     #[error("the operator token is missing or not valid")]
     Unauthenticated,

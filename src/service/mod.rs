@@ -3,7 +3,9 @@
 //! The only floor that decides, opens a transaction or writes to the audit trail. Never here: HTTP, SQL, how a log is
 //! read. Start with [`sharing`], the way of a recipient's request.
 
+pub mod activation;
 pub mod audit;
+pub mod audit_export;
 pub mod change;
 pub mod clock;
 pub mod context;
@@ -13,16 +15,20 @@ pub mod freezes;
 pub mod grants;
 pub mod idempotency;
 mod lookup;
+pub mod meter;
+pub mod notary;
 pub mod objects;
 pub mod operators;
 pub mod page;
 pub mod precondition;
+mod quota;
 pub mod recipients;
 pub mod shares;
 pub mod sharing;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
+pub mod verification;
 
 use std::sync::Arc;
 
@@ -35,7 +41,9 @@ use crate::{
     telemetry::Metrics,
 };
 
-use self::{clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, trail::Trail};
+use self::{
+    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter, trail::Trail,
+};
 
 /// Everything that use cases work with, built once by `app` and handed down.
 #[derive(Clone, Debug)]
@@ -54,6 +62,8 @@ pub struct Service {
     pub files: Sealer,
     /// The file URLs whose first read is already recorded.
     pub first_reads: Arc<FirstReads>,
+    /// What callers did in this minute.
+    pub meter: Arc<Meter>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.
@@ -65,6 +75,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Where recipients find the sharing protocol; written into profiles.
+    pub fn endpoint(&self) -> String {
+        format!("{}{}", self.public_url, self.settings.prefix)
+    }
+
     /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
     /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
     /// change's time is read under the lock, so that times follow that order, too.

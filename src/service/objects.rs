@@ -1,5 +1,7 @@
 //! Objects: registered tables as they appear in a share.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -13,12 +15,16 @@ use super::{
     precondition::Precondition,
     shares, trail,
 };
-use crate::domain::{
-    audit::{Event, Object},
-    delivery::{Delivery, DeliveryFacts, effective},
-    name::{Name, NameKind, name_key},
-    share::{OnSchemaChange, Share, SharedObject},
-    table::Table,
+use crate::{
+    domain::{
+        audit::{Event, Object},
+        clients::verdicts,
+        delivery::{Delivery, DeliveryFacts, effective},
+        name::{Name, NameKind, name_key},
+        share::{OnSchemaChange, Share, SharedObject},
+        table::Table,
+    },
+    lake::Snapshot,
 };
 
 /// What an operator says about an object.
@@ -64,6 +70,8 @@ pub struct ObjectDetail {
     pub table: Table,
     /// The delivery that storage and object come to; a recipient can only make it proxied.
     pub delivery: Delivery,
+    /// Which connectors can read the newest version, where the log was just opened; see [`verdicts`].
+    pub clients: Option<BTreeMap<&'static str, String>>,
 }
 
 impl Described for ObjectDetail {
@@ -122,6 +130,11 @@ fn event(ctx: &OperatorContext, action: &'static str, detail: &ObjectDetail) -> 
     }
 }
 
+/// The version that a table is shared from where nothing else is said.
+fn shared_version(snapshot: &Snapshot) -> Result<i64, ServiceError> {
+    i64::try_from(snapshot.version()).map_err(ServiceError::internal)
+}
+
 impl Service {
     /// Puts a table into a share, or confirms that it is there as described.
     pub async fn put_object(
@@ -139,7 +152,9 @@ impl Service {
             (Change::Keep, Some((_, table))) => table.clone(),
             (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table")),
         };
-        let newest = self.newest_version(&table).await?;
+        let snapshot = self.snapshot_of(&table).await?;
+        let newest = shared_version(&snapshot)?;
+        let clients = Some(verdicts(&snapshot.required_features()));
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
@@ -151,7 +166,7 @@ impl Service {
             after.table = table;
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
             confirm("object", &shown, &before, &after)?;
-            return Ok(Put::Confirmed(before));
+            return Ok(Put::Confirmed(ObjectDetail { clients, ..before }));
         }
         if self.settings.require_acknowledge {
             let message = "what a raw table discloses cannot be acknowledged yet; set \
@@ -181,7 +196,7 @@ impl Service {
         let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        Ok(Put::Created(detail))
+        Ok(Put::Created(ObjectDetail { clients, ..detail }))
     }
 
     /// An object.
@@ -221,7 +236,7 @@ impl Service {
         change: ObjectChange,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.get_object(path).await?;
-        let newest = self.newest_version(&found.table).await?;
+        let newest = shared_version(&*self.snapshot_of(&found.table).await?)?;
         if let Change::Set(table) = &change.table
             && name_key(table) != found.table.name.key()
         {
@@ -289,12 +304,7 @@ impl Service {
 
     fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {
         let delivery = self.effective_delivery(&object, &table);
-        ObjectDetail { object, share, table, delivery }
-    }
-
-    async fn newest_version(&self, table: &Table) -> Result<i64, ServiceError> {
-        let version = self.snapshot_of(table).await?.version();
-        i64::try_from(version).map_err(ServiceError::internal)
+        ObjectDetail { object, share, table, delivery, clients: None }
     }
 
     /// What storage and object come to, without a recipient. A storage that is no longer configured signs nothing.

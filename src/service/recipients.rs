@@ -19,6 +19,7 @@ use crate::{
     domain::{
         audit::{Event, Object},
         delivery::Delivery,
+        limits::RecipientLimits,
         name::{Name, NameKind},
         recipient::{Recipient, RecipientState},
     },
@@ -38,8 +39,32 @@ pub struct RecipientChange {
     pub allowed_cidrs: Change<Vec<IpNet>>,
     /// How its files get to it.
     pub delivery: Change<Delivery>,
+    /// How much it may ask for.
+    pub limits: Change<LimitsChange>,
     /// Free text for operators.
     pub description: Change<String>,
+}
+
+/// What an operator says about a recipient's limits.
+#[derive(Clone, Debug, Default)]
+pub struct LimitsChange {
+    /// Requests in a minute.
+    pub requests_per_minute: Change<u64>,
+    /// Answers that stream at the same time.
+    pub concurrent_streams: Change<u64>,
+    /// Bytes issued in a day.
+    pub bytes_per_day: Change<u64>,
+}
+
+impl LimitsChange {
+    fn apply(self, limits: &mut RecipientLimits, mode: Mode) {
+        if mode == Mode::Whole {
+            *limits = RecipientLimits::default();
+        }
+        self.requests_per_minute.apply(&mut limits.requests_per_minute);
+        self.concurrent_streams.apply(&mut limits.concurrent_streams);
+        self.bytes_per_day.apply(&mut limits.bytes_per_day);
+    }
 }
 
 impl Described for Recipient {
@@ -50,6 +75,7 @@ impl Described for Recipient {
             "properties": self.properties,
             "allowed_cidrs": self.allowed_cidrs,
             "delivery": self.delivery,
+            "limits": self.limits,
             "description": self.description,
         }))
     }
@@ -62,6 +88,11 @@ impl RecipientChange {
         self.properties.apply_to_map(&mut recipient.properties, mode);
         self.allowed_cidrs.apply_or(&mut recipient.allowed_cidrs, Vec::new());
         self.delivery.apply(&mut recipient.delivery);
+        match self.limits {
+            Change::Keep => {}
+            Change::Clear => recipient.limits = RecipientLimits::default(),
+            Change::Set(limits) => limits.apply(&mut recipient.limits, mode),
+        }
         self.description.apply(&mut recipient.description);
     }
 }
@@ -103,6 +134,7 @@ impl Service {
             properties: Default::default(),
             allowed_cidrs: Vec::new(),
             delivery: None,
+            limits: RecipientLimits::default(),
             description: None,
             created_at: ctx.now,
             updated_at: ctx.now,

@@ -1,7 +1,7 @@
 //! Recipients' tokens: how they are issued, rotated and ended. A token in clear leaves here once, in the answer that
 //! made it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use serde_json::json;
 use uuid::Uuid;
@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     domain::{
+        activation::{Activation, ActivationCode},
         audit::{Event, Object, timestamp},
+        limits::span,
         name::{Name, NameKind, name_key},
         recipient::{Recipient, RecipientState},
         token::{BearerToken, Token},
@@ -47,10 +49,13 @@ pub struct NewToken {
 /// How a token is rotated.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
-    /// How long the old token goes on at most, in seconds; 0 ends it at once.
+    /// How long the old token goes on at most, in seconds; 0 ends it at once where the new one is shown, and otherwise
+    /// when the new one is fetched.
     pub existing_token_expire_in_seconds: u64,
     /// Whether the answer shows the new one.
     pub reveal: bool,
+    /// Whether 0 ends the old token now, though the new one is not fetched yet.
+    pub force: bool,
 }
 
 /// A token with the names of the shares that it is bound to.
@@ -62,6 +67,26 @@ pub struct TokenDetail {
     pub shares: Vec<String>,
 }
 
+/// What came of issuing a token.
+#[derive(Debug)]
+pub enum Issued {
+    /// It was made and shown.
+    Revealed(IssuedToken),
+    /// It will be made when the recipient fetches it.
+    Pending(PendingToken),
+}
+
+/// A token that waits to be fetched.
+#[derive(Debug)]
+pub struct PendingToken {
+    /// What is kept of it.
+    pub token: Token,
+    /// The code of its link; shown now or never.
+    pub code: ActivationCode,
+    /// When the link ends.
+    pub expires_at: DateTime<Utc>,
+}
+
 /// A token that was just made, in clear.
 #[derive(Debug)]
 pub struct IssuedToken {
@@ -71,6 +96,16 @@ pub struct IssuedToken {
     pub secret: BearerToken,
     /// When it ends.
     pub expires_at: DateTime<Utc>,
+}
+
+/// How a new token gets to its recipient.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    reveal: bool,
+    /// How long it lives from then on.
+    life_seconds: u64,
+    /// The token that ends when this one is fetched.
+    ends_token_id: Option<Uuid>,
 }
 
 /// What came of revoking a token.
@@ -88,7 +123,7 @@ fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient, token: &Token) -> Event {
+pub(super) fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient, token: &Token) -> Event {
     let credential = Some(token.credential.clone());
     Event {
         recipient: Some(recipient.name.to_string()),
@@ -98,38 +133,29 @@ fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient, tok
     }
 }
 
-/// Until the activation page exists, a token can only be shown in the answer.
-fn check_reveal(reveal: bool) -> Result<(), ServiceError> {
-    if reveal {
-        return Ok(());
-    }
-    let message = "must be true: the activation page does not exist yet, so that the answer is the only place to show \
-                   the token";
-    Err(ServiceError::invalid("reveal", message))
-}
-
-fn seconds(seconds: u64) -> TimeDelta {
-    i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
-}
-
-async fn find_recipient(tx: &mut Tx, name: &str) -> Result<Recipient, ServiceError> {
+pub(super) async fn find_recipient(tx: &mut Tx, name: &str) -> Result<Recipient, ServiceError> {
     let key = lookup::key(NameKind::Recipient, name)?;
     tx.find_recipient(&key).await?.ok_or_else(|| recipients::not_found(name))
 }
 
-async fn find_token(tx: &mut Tx, recipient: &Recipient, id: Uuid) -> Result<Token, ServiceError> {
+pub(super) async fn find_token(tx: &mut Tx, recipient: &Recipient, id: Uuid) -> Result<Token, ServiceError> {
     let found = tx.find_token(id).await?.filter(|token| token.recipient_id == recipient.id);
     found.ok_or_else(|| not_found(id))
 }
 
+fn end_of(now: DateTime<Utc>, seconds: u64) -> DateTime<Utc> {
+    now.checked_add_signed(span(seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
 impl Service {
-    /// Issues a token to a recipient and shows it.
+    /// Issues a token to a recipient: a link by which the recipient fetches it, or the token itself where it is to be
+    /// shown.
     pub async fn issue_token(
         &self,
         ctx: &OperatorContext,
         recipient: &str,
         asked: NewToken,
-    ) -> Result<IssuedToken, ServiceError> {
+    ) -> Result<Issued, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
@@ -139,7 +165,6 @@ impl Service {
             other => errors.push(FieldError { field: "body".into(), message: other.to_string() }),
         };
         let life = self.life(asked.expires_in_seconds).map_err(&mut note).ok();
-        check_reveal(asked.reveal).map_err(&mut note).ok();
         let credential = asked.credential.unwrap_or_else(|| DEFAULT_CREDENTIAL.into());
         let credential = Name::parse(NameKind::Credential, &credential)
             .map_err(|error| note(ServiceError::invalid("credential", error.to_string())))
@@ -167,12 +192,14 @@ impl Service {
             share_ids,
             allowed_cidrs: asked.allowed_cidrs,
             created_at: ctx.now,
-            activated_at: Some(ctx.now),
-            expires_at: Some(ctx.now + life),
+            activated_at: None,
+            expires_at: None,
             revoked_at: None,
             last_used_at: None,
+            unused_until: None,
         };
-        let issued = self.insert_revealed(&mut tx, ctx, &recipient, token).await?;
+        let shown = Shown { reveal: asked.reveal, life_seconds: life, ends_token_id: None };
+        let issued = self.insert_new(&mut tx, ctx, &recipient, token, shown).await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -185,8 +212,7 @@ impl Service {
         recipient: &str,
         id: Uuid,
         rotation: Rotation,
-    ) -> Result<IssuedToken, ServiceError> {
-        check_reveal(rotation.reveal)?;
+    ) -> Result<Issued, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
@@ -194,26 +220,43 @@ impl Service {
         let Some(old_end) = old.expires_at.filter(|_| old.is_live(ctx.now)) else {
             return Err(ServiceError::conflict(format!("token `{id}` has ended; issue a new one")));
         };
-        let end = ctx.now.checked_add_signed(seconds(rotation.existing_token_expire_in_seconds));
-        if let Some(end) = end.filter(|end| *end < old_end) {
+        let Some(activated_at) = old.activated_at else {
+            let message = format!("token `{id}` is not fetched yet; cancel its activation and issue a new one");
+            return Err(ServiceError::conflict(message));
+        };
+        let goes_on = rotation.existing_token_expire_in_seconds;
+        // Without the new token in anybody's hands, ending the old one would lock the recipient out.
+        let ends_at_activation = goes_on == 0 && !rotation.reveal && !rotation.force;
+        let end = ctx.now.checked_add_signed(span(goes_on)).filter(|end| *end < old_end && !ends_at_activation);
+        if let Some(end) = end {
             tx.shorten_token(old.id, end).await?;
         }
-        let longest = seconds(self.settings.token_max_seconds);
+        let life = u64::try_from((old_end - activated_at).num_seconds()).unwrap_or_default().max(1);
         let token = Token {
             id: Uuid::now_v7(),
             created_at: ctx.now,
-            activated_at: Some(ctx.now),
-            expires_at: Some(ctx.now + (old_end - old.created_at).min(longest)),
+            activated_at: None,
+            expires_at: None,
             last_used_at: None,
+            unused_until: None,
             ..old.clone()
         };
         let change = json!({
             "before": {"expires_at": timestamp(old_end)},
-            "after": {"expires_at": timestamp(end.map_or(old_end, |end| end.min(old_end))), "replaced_by": token.id},
+            "after": {
+                "expires_at": timestamp(end.unwrap_or(old_end)),
+                "ends_at_activation": ends_at_activation,
+                "replaced_by": token.id,
+            },
         });
         let rotated = Event { change: Some(change), ..event(ctx, "token.rotate", &recipient, &old) };
         trail::append(&mut tx, rotated, ctx.now).await?;
-        let issued = self.insert_revealed(&mut tx, ctx, &recipient, token).await?;
+        let shown = Shown {
+            reveal: rotation.reveal,
+            life_seconds: life.min(self.settings.token_max_seconds),
+            ends_token_id: ends_at_activation.then_some(old.id),
+        };
+        let issued = self.insert_new(&mut tx, ctx, &recipient, token, shown).await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -275,14 +318,15 @@ impl Service {
         Ok(trail::append(tx, event, ctx.now).await?)
     }
 
-    /// Makes the secret of `token`, keeps its hash, and records both the issue and the showing.
-    async fn insert_revealed(
+    /// Keeps a new token with its secret's hash or its link's, and records the issue and, if it is shown, the showing.
+    async fn insert_new(
         &self,
         tx: &mut Tx,
         ctx: &OperatorContext,
         recipient: &Recipient,
         token: Token,
-    ) -> Result<IssuedToken, ServiceError> {
+        shown: Shown,
+    ) -> Result<Issued, ServiceError> {
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
@@ -297,36 +341,53 @@ impl Service {
                 super::change::quoted(&ids)
             )));
         }
-        let secret = BearerToken::generate();
-        tx.insert_token(&token, Some(&secret.hash())).await?;
         idempotency::remember(tx, ctx, token.id).await?;
-        let expires_at = token.expires_at.ok_or_else(|| ServiceError::internal("a shown token has no end"))?;
-        let change = json!({"after": {
-            "credential": token.credential,
-            "shares": token.share_ids,
-            "allowed_cidrs": token.allowed_cidrs,
-            "expires_at": timestamp(expires_at),
-        }});
-        let issue = Event { change: Some(change), ..event(ctx, "token.issue", recipient, &token) };
-        trail::append(tx, issue, ctx.now).await?;
+        let issue = |token: &Token, end: (&str, DateTime<Utc>)| {
+            let mut after = json!({
+                "credential": token.credential,
+                "shares": token.share_ids,
+                "allowed_cidrs": token.allowed_cidrs,
+                "expires_in_seconds": shown.life_seconds,
+            });
+            after[end.0] = timestamp(end.1).into();
+            Event { change: Some(json!({"after": after})), ..event(ctx, "token.issue", recipient, token) }
+        };
+        if !shown.reveal {
+            let code = ActivationCode::generate();
+            let expires_at = end_of(ctx.now, self.settings.activation_ttl_seconds);
+            // Until it is fetched, the token ends when its link does.
+            let token = Token { expires_at: Some(expires_at), ..token };
+            let Shown { life_seconds, ends_token_id, .. } = shown;
+            let activation = Activation { token_id: token.id, expires_at, life_seconds, ends_token_id };
+            tx.insert_token(&token, None).await?;
+            tx.insert_activation(&activation, &code.hash()).await?;
+            trail::append(tx, issue(&token, ("activation_expires_at", expires_at)), ctx.now).await?;
+            return Ok(Issued::Pending(PendingToken { token, code, expires_at }));
+        }
+        let secret = BearerToken::generate();
+        let expires_at = end_of(ctx.now, shown.life_seconds);
+        let token = Token { activated_at: Some(ctx.now), expires_at: Some(expires_at), ..token };
+        tx.insert_token(&token, Some(&secret.hash())).await?;
+        trail::append(tx, issue(&token, ("expires_at", expires_at)), ctx.now).await?;
         trail::append(tx, event(ctx, "token.reveal", recipient, &token), ctx.now).await?;
-        Ok(IssuedToken { token, secret, expires_at })
+        Ok(Issued::Revealed(IssuedToken { token, secret, expires_at }))
     }
 
     async fn refuse_replay(&self, tx: &mut Tx, ctx: &OperatorContext) -> Result<(), ServiceError> {
         match idempotency::replayed(tx, ctx).await? {
             None => Ok(()),
             Some(id) => Err(ServiceError::conflict(format!(
-                "this request issued token `{id}` before, and a token is shown once; revoke it if its answer was lost"
+                "this request issued token `{id}` before, and a token or its link is shown once; revoke it if its answer was \
+                 lost"
             ))),
         }
     }
 
-    fn life(&self, asked: Option<u64>) -> Result<TimeDelta, ServiceError> {
+    fn life(&self, asked: Option<u64>) -> Result<u64, ServiceError> {
         let longest = self.settings.token_max_seconds;
         let asked = asked.unwrap_or(self.settings.token_default_seconds);
         if (1..=longest).contains(&asked) {
-            return Ok(seconds(asked));
+            return Ok(asked);
         }
         Err(ServiceError::invalid("expires_in_seconds", format!("must be between 1 and {longest}")))
     }

@@ -11,12 +11,12 @@ use std::{
     time::Instant,
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{clock::Clock, error::ServiceError};
+use super::{clock::Clock, error::ServiceError, quota::Quotas};
 use crate::{
     domain::{
         audit::{Event, Outcome},
@@ -30,6 +30,9 @@ use crate::{
 const QUEUE: usize = 4096;
 /// How many events one commit takes.
 const BATCH: usize = 512;
+
+/// How long a token's last use stands before it is noted anew: one write a token and minute.
+const USE_NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
 
 /// What an allowed request stands on; looked at again under the lock before the event is written.
 #[derive(Clone, Debug)]
@@ -159,15 +162,22 @@ async fn write_batch(
     let mut head = tx.lock_audit_head().await?;
     let live = Live::read(&mut tx, waiting).await?;
     let now = clock.now();
+    let mut quotas = Quotas::read(&mut tx, live.bearers.values(), now).await?;
+    let mut used = HashSet::new();
     let mut decisions = Vec::with_capacity(waiting.len());
     for (event, waiting) in events.iter_mut().zip(waiting) {
-        let decision = waiting.standing.as_ref().map_or(Ok(()), |standing| live.decide(standing, now));
+        let decision = match &waiting.standing {
+            None => Ok(()),
+            Some(standing) => live.allow(standing, event, &mut quotas, now).map(|token| used.extend(token)),
+        };
         if let Err(reason) = decision {
             refuse(event, reason);
         }
         decisions.push(decision);
     }
     tx.append_audit(&mut head, events, now).await?;
+    quotas.write(&mut tx).await?;
+    tx.update_tokens_used(&used.into_iter().collect::<Vec<_>>(), now).await?;
     tx.commit().await?;
     Ok(decisions)
 }
@@ -195,6 +205,21 @@ impl Live {
         let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
         let pairs: Vec<(Uuid, Uuid)> = pairs.into_iter().collect();
         Ok(Self { bearers: tx.find_bearers(&token_ids).await?, accesses: tx.find_share_accesses(&pairs).await? })
+    }
+
+    /// Decides, and counts what `event` issues; answers the token if its last use is to be noted anew.
+    fn allow(
+        &self,
+        standing: &Standing,
+        event: &Event,
+        quotas: &mut Quotas,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Uuid>, Reason> {
+        self.decide(standing, now)?;
+        let Some(bearer) = self.bearers.get(&standing.token_id) else { return Ok(None) };
+        quotas.spend(bearer, event)?;
+        let is_noted = bearer.token.last_used_at.is_some_and(|at| now < at + USE_NOTED_EVERY);
+        Ok((!is_noted).then_some(standing.token_id))
     }
 
     fn decide(&self, standing: &Standing, now: DateTime<Utc>) -> Result<(), Reason> {

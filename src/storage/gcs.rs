@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::{
     StorageError,
-    bounded::{Bounded, client_options, retries},
+    bounded::{client_options, retries},
     options::Options,
     storages::{Opened, UrlSigner},
     window,
@@ -53,7 +53,7 @@ pub(super) fn open(
     let can_sign = has_private_key(&builder);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
     let signer = can_sign.then(|| UrlSigner::Gcs(GcsSigner { store: store.clone() }));
-    Ok(Opened { store: Arc::new(Bounded::new(store)), signer })
+    Ok(Opened { store: Arc::new(store), signer })
 }
 
 /// Whether the credential that object_store will choose is a service account's private key, for the host it signs for.

@@ -1,8 +1,9 @@
 //! Where bytes live: a location URL becomes an object store, and object paths become URLs that clients can fetch.
 //!
-//! Lives here: normalising locations, opening stores, signing URLs. Never here: what a Delta log means, or whether
+//! Lives here: normalising locations, opening stores, signing URLs, and the one place that is written ([`Archive`]). Never here: what a Delta log means, or whether
 //! somebody may read a table. Start reading at [`Storages::locate`] and [`TableLocation::sign`].
 
+mod archive;
 mod azure;
 mod bounded;
 mod error;
@@ -15,6 +16,7 @@ mod storages;
 mod table;
 mod window;
 
+pub use archive::Archive;
 pub use error::StorageError;
 pub use local::LocalDirectory;
 pub use location::Location;

@@ -11,7 +11,9 @@ use chrono::{DateTime, Utc};
 use object_store::{ObjectStore, path::Path};
 
 use super::{
-    StorageError, TableLocation, azure, gcs,
+    StorageError, TableLocation, azure,
+    bounded::Bounded,
+    gcs,
     local::LocalDirectory,
     location::{Location, Service},
     options::Options,
@@ -32,6 +34,7 @@ pub struct Storage {
 
 /// What a service's adapter makes of a location and its options.
 pub(super) struct Opened {
+    /// The bare store: it can be written, and waits as long as its client does.
     pub store: Arc<dyn ObjectStore>,
     /// `None` where URLs cannot be signed without a network call for each.
     pub signer: Option<UrlSigner>,
@@ -184,8 +187,21 @@ fn open_one(
 ) -> Result<(Location, Storage), Vec<StorageError>> {
     let name = setting.name.clone();
     let mut location = Location::parse(&setting.url).map_err(|error| vec![error])?;
-    let opened = match &location.service {
-        Service::File => Opened { store: open_local(setting, &location, guarded)?, signer: None },
+    let (delivery, store, signer) = match open_cloud(setting, &mut location, environment)? {
+        None => (Delivery::Proxied, open_local(setting, &location, guarded)?, None),
+        Some(Opened { store, signer }) => (setting.delivery, Arc::new(Bounded::new(store)) as _, signer),
+    };
+    Ok((location, Storage { name, delivery, store, signer }))
+}
+
+/// Opens a cloud store, and completes its location; `None` for a local directory.
+pub(super) fn open_cloud(
+    setting: &StorageSettings,
+    location: &mut Location,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Opened>, Vec<StorageError>> {
+    Ok(Some(match &location.service {
+        Service::File => return Ok(None),
         Service::S3 { bucket } => s3::open(bucket, Options::read(setting, s3::knows)?, environment)?,
         Service::Gcs { bucket } => gcs::open(bucket, Options::read(setting, gcs::knows)?, environment)?,
         Service::Azure { container, account } => {
@@ -194,9 +210,7 @@ fn open_one(
             location.service = Service::Azure { container: container.clone(), account: Some(account) };
             opened
         }
-    };
-    let delivery = if location.directory().is_some() { Delivery::Proxied } else { setting.delivery };
-    Ok((location, Storage { name, delivery, store: opened.store, signer: opened.signer }))
+    }))
 }
 
 fn open_local(

@@ -16,6 +16,9 @@ use crate::domain::{
 /// The most events that one statement inserts; SQLite allows 32,766 arguments, PostgreSQL twice as many.
 const LONGEST_INSERT: usize = 256;
 
+/// The most personal parts that are erased at a time.
+pub const LONGEST_ERASURE: i64 = 5_000;
+
 /// An event as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEvent {
@@ -41,7 +44,7 @@ pub struct StoredPersonal {
 }
 
 #[derive(FromRow)]
-struct EventRow {
+pub(super) struct EventRow {
     seq: i64,
     prev_hash: Vec<u8>,
     hash: Vec<u8>,
@@ -289,11 +292,14 @@ impl Tx {
         if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Erases the personal parts of events that were written before `before`; answers how many.
+    /// Erases the personal parts of events that were written before `before`, at most [`LONGEST_ERASURE`] at a time,
+    /// so that nobody waits long for the transaction; answers how many.
     pub async fn delete_audit_personal(&mut self, before: DateTime<Utc>) -> Result<u64> {
-        const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT seq FROM audit_events WHERE at < $1)";
+        // Events stand in the order of their times, so that the newest of them ends a range of the key.
+        const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT seq FROM audit_personal WHERE seq <= \
+            (SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC LIMIT 1) ORDER BY seq LIMIT $2)";
         let at = Micros::from(before);
-        Ok(on_tx!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
+        Ok(on_tx!(self, db => sqlx::query(SQL).bind(at).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
     }
 }
 

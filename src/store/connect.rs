@@ -18,7 +18,19 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// A statement that takes longer is given up; so is a transaction that waits for its client that long, because it may
 /// hold the audit chain's head.
-const POSTGRES_SESSION: &str = "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'";
+///
+/// A commit that was answered must last, whatever the server's or the role's default for it is.
+macro_rules! session {
+    () => {
+        "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    };
+}
+
+/// What every connection begins with.
+const POSTGRES_SESSION: &str = session!();
+/// What a connection that only looks begins with.
+const POSTGRES_READ_ONLY: &str = concat!(session!(), "; SET default_transaction_read_only = on");
 
 impl Db {
     /// Opens the database at `url`, `sqlite://<file>` (made if absent, mode 0600) or `postgres://…`, with at most
@@ -26,7 +38,23 @@ impl Db {
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
         match url.split_once(':') {
             Some(("sqlite", _)) => connect_sqlite(url, max_connections).await,
-            Some(("postgres" | "postgresql", _)) => connect_postgres(url, max_connections).await,
+            Some(("postgres" | "postgresql", _)) => connect_postgres(url, max_connections, POSTGRES_SESSION).await,
+            _ => Err(StoreError::Url),
+        }
+    }
+
+    /// Opens the database at `url` to look at it: nothing can be written, nothing is made, and a server that runs on it
+    /// is not disturbed.
+    pub async fn connect_read_only(url: &str) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => {
+                let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+                let options = options.read_only(true).create_if_missing(false).busy_timeout(ACQUIRE_TIMEOUT);
+                let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+                let reader = pool.connect_with(options).await?;
+                Ok(Self::Sqlite { writer: reader.clone(), reader })
+            }
+            Some(("postgres" | "postgresql", _)) => connect_postgres(url, 1, POSTGRES_READ_ONLY).await,
             _ => Err(StoreError::Url),
         }
     }
@@ -82,7 +110,7 @@ fn create_private(path: &Path) -> Result<()> {
     }
 }
 
-async fn connect_postgres(url: &str, max_connections: u32) -> Result<Db> {
+async fn connect_postgres(url: &str, max_connections: u32, session: &'static str) -> Result<Db> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let options = options.application_name("weir");
     let pool = PgPoolOptions::new()
@@ -93,6 +121,6 @@ async fn connect_postgres(url: &str, max_connections: u32) -> Result<Db> {
         .before_acquire(|connection, metadata| {
             Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
         })
-        .after_connect(|connection, _| Box::pin(async move { connection.execute(POSTGRES_SESSION).await.map(|_| ()) }));
+        .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }));
     Ok(Db::Postgres(pool.connect_with(options).await?))
 }

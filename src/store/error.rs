@@ -82,12 +82,18 @@ pub enum Constraint {
     /// The token's hash is another token's.
     #[error("this token exists already")]
     TokenHash,
+    /// The activation code's hash is another link's.
+    #[error("this activation link exists already")]
+    ActivationCode,
     /// The grant has its ending.
     #[error("the grant was ended already")]
     GrantEnded,
     /// The scope is frozen.
     #[error("it is frozen already")]
     FreezeLive,
+    /// Another checkpoint was made behind the same one.
+    #[error("another replica has made this checkpoint already")]
+    CheckpointTaken,
     /// The operator has used the idempotency key.
     #[error("this idempotency key was used already")]
     IdempotencyKey,
@@ -100,14 +106,17 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 8] = [
+const UNIQUE: [(&str, &str, Constraint); 11] = [
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
     ("tokens_hash", "tokens.hash", Constraint::TokenHash),
+    ("activations_code", "activations.code_hash", Constraint::ActivationCode),
     ("grant_endings_pk", "grant_endings.grant_id", Constraint::GrantEnded),
     ("freezes_live", "freezes.scope", Constraint::FreezeLive),
+    ("audit_checkpoints_pk", "audit_checkpoints.seq", Constraint::CheckpointTaken),
+    ("audit_checkpoints_previous", "audit_checkpoints.previous_seq", Constraint::CheckpointTaken),
     ("idempotency_keys_pk", "idempotency_keys.operator, idempotency_keys.idempotency_key", Constraint::IdempotencyKey),
 ];
 

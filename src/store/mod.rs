@@ -6,8 +6,11 @@
 //! Never here: deciding anything, reading a clock, or a secret in clear.
 
 mod access;
+mod activations;
 mod audit;
+mod checkpoints;
 mod connect;
+mod durability;
 mod error;
 mod freezes;
 mod grants;
@@ -20,11 +23,13 @@ mod schema;
 mod shares;
 mod tables;
 mod tokens;
+mod usage;
 mod value;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
+pub use checkpoints::{Derived, StoredCheckpoint};
 pub use error::{Constraint, Result, StoreError};
 pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::domain::{
     delivery::Delivery,
+    limits::RecipientLimits,
     name::NameKind,
     recipient::{Recipient, RecipientState},
 };
@@ -22,7 +23,7 @@ macro_rules! recipient_columns {
         "r.id AS recipient_id, r.name AS recipient_name, r.state AS recipient_state, \
          r.display_name AS recipient_display_name, r.contacts AS recipient_contacts, \
          r.properties AS recipient_properties, r.allowed_cidrs AS recipient_allowed_cidrs, \
-         r.delivery AS recipient_delivery, r.description AS recipient_description, \
+         r.delivery AS recipient_delivery, r.limits AS recipient_limits, r.description AS recipient_description, \
          r.created_at AS recipient_created_at, r.updated_at AS recipient_updated_at, \
          r.revision AS recipient_revision"
     };
@@ -39,6 +40,7 @@ pub(super) struct RecipientRow {
     recipient_properties: Json<BTreeMap<String, serde_json::Value>>,
     recipient_allowed_cidrs: Json<Vec<IpNet>>,
     recipient_delivery: Option<String>,
+    recipient_limits: Json<RecipientLimits>,
     recipient_description: Option<String>,
     recipient_created_at: Micros,
     recipient_updated_at: Micros,
@@ -58,6 +60,7 @@ impl TryFrom<RecipientRow> for Recipient {
             properties: row.recipient_properties.0,
             allowed_cidrs: row.recipient_allowed_cidrs.0,
             delivery: delivery("recipients.delivery", row.recipient_delivery.as_deref())?,
+            limits: row.recipient_limits.0,
             description: row.recipient_description,
             created_at: row.recipient_created_at.0,
             updated_at: row.recipient_updated_at.0,
@@ -97,8 +100,8 @@ impl Tx {
     /// Keeps a new recipient.
     pub async fn insert_recipient(&mut self, recipient: &Recipient) -> Result<()> {
         const SQL: &str = "INSERT INTO recipients (id, name, name_key, state, display_name, contacts, properties, \
-            allowed_cidrs, delivery, description, created_at, updated_at, revision) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+            allowed_cidrs, delivery, limits, description, created_at, updated_at, revision) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
         on_tx!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.name.as_str())
@@ -109,6 +112,7 @@ impl Tx {
             .bind(Json(&recipient.properties))
             .bind(Json(&recipient.allowed_cidrs))
             .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(Json(&recipient.limits))
             .bind(&recipient.description)
             .bind(Micros::from(recipient.created_at))
             .bind(Micros::from(recipient.updated_at))
@@ -123,7 +127,7 @@ impl Tx {
     /// answers it with the next one.
     pub async fn update_recipient(&mut self, recipient: Recipient) -> Result<Recipient> {
         const SQL: &str = "UPDATE recipients SET name = $3, name_key = $4, state = $5, display_name = $6, \
-            contacts = $7, properties = $8, allowed_cidrs = $9, delivery = $10, description = $11, updated_at = $12, \
+            contacts = $7, properties = $8, allowed_cidrs = $9, delivery = $10, limits = $11, description = $12, updated_at = $13, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
         let changed = on_tx!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
@@ -136,6 +140,7 @@ impl Tx {
             .bind(Json(&recipient.properties))
             .bind(Json(&recipient.allowed_cidrs))
             .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(Json(&recipient.limits))
             .bind(&recipient.description)
             .bind(Micros::from(recipient.updated_at))
             .execute(db)

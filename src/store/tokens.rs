@@ -17,7 +17,7 @@ macro_rules! token_columns {
         "k.id AS token_id, k.recipient_id AS token_recipient_id, k.credential AS token_credential, \
          k.share_ids AS token_share_ids, k.allowed_cidrs AS token_allowed_cidrs, k.created_at AS token_created_at, \
          k.activated_at AS token_activated_at, k.expires_at AS token_expires_at, k.revoked_at AS token_revoked_at, \
-         k.last_used_at AS token_last_used_at"
+         k.last_used_at AS token_last_used_at, k.unused_until AS token_unused_until"
     };
 }
 pub(super) use token_columns;
@@ -34,6 +34,7 @@ pub(super) struct TokenRow {
     token_expires_at: Option<Micros>,
     token_revoked_at: Option<Micros>,
     token_last_used_at: Option<Micros>,
+    token_unused_until: Option<Micros>,
 }
 
 impl From<TokenRow> for Token {
@@ -49,6 +50,7 @@ impl From<TokenRow> for Token {
             expires_at: time(row.token_expires_at),
             revoked_at: time(row.token_revoked_at),
             last_used_at: time(row.token_last_used_at),
+            unused_until: time(row.token_unused_until),
         }
     }
 }
@@ -78,7 +80,18 @@ reads! {
         Ok(rows.into_iter().map(Token::from).collect())
     }
 
-    /// A recipient's tokens that are neither revoked nor expired at `now`, pending ones included, by creation.
+    /// Tokens that were handed out by a link and not used until `now`, and that nobody has revoked.
+    pub async fn list_unused_tokens(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Token>> {
+        let sql = concat!(
+            "SELECT ", token_columns!(), " FROM tokens k WHERE k.unused_until <= $1 AND k.last_used_at IS NULL \
+             AND k.revoked_at IS NULL AND k.expires_at > $1 ORDER BY k.unused_until, k.id LIMIT $2"
+        );
+        let rows: Vec<TokenRow> =
+            sqlx::query_as(sql).bind(Micros::from(now)).bind(i64::from(limit)).fetch_all(db).await?;
+        Ok(rows.into_iter().map(Token::from).collect())
+    }
+
+    /// A recipient's tokens that live at `now`, pending ones included, by creation.
     pub async fn list_live_tokens(self, db, recipient_id: Uuid, now: DateTime<Utc>) -> Result<Vec<Token>> {
         let sql = concat!(
             "SELECT ", token_columns!(), " FROM tokens k WHERE k.recipient_id = $1 \
@@ -86,7 +99,7 @@ reads! {
              ORDER BY k.created_at, k.id"
         );
         let rows: Vec<TokenRow> = sqlx::query_as(sql).bind(recipient_id).bind(Micros::from(now)).fetch_all(db).await?;
-        Ok(rows.into_iter().map(Token::from).collect())
+        Ok(rows.into_iter().map(Token::from).filter(|token| token.is_live(now)).collect())
     }
 }
 
@@ -94,8 +107,8 @@ impl Tx {
     /// Keeps a new token; without a hash while nobody can hold its secret.
     pub async fn insert_token(&mut self, token: &Token, hash: Option<&TokenHash>) -> Result<()> {
         const SQL: &str = "INSERT INTO tokens (id, recipient_id, hash, credential, share_ids, allowed_cidrs, \
-            created_at, activated_at, expires_at, revoked_at, last_used_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+            created_at, activated_at, expires_at, revoked_at, last_used_at, unused_until) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         on_tx!(self, db => sqlx::query(SQL)
             .bind(token.id)
             .bind(token.recipient_id)
@@ -108,27 +121,30 @@ impl Tx {
             .bind(micros(token.expires_at))
             .bind(micros(token.revoked_at))
             .bind(micros(token.last_used_at))
+            .bind(micros(token.unused_until))
             .execute(db)
             .await?
             .rows_affected());
         Ok(())
     }
 
-    /// Gives a pending token its secret's hash and its end; [`StoreError::Stale`] if it is no longer pending.
+    /// Gives a pending token its secret's hash and its ends; [`StoreError::Stale`] if it is no longer pending.
     pub async fn activate_token(
         &mut self,
         id: Uuid,
         hash: &TokenHash,
         activated_at: DateTime<Utc>,
         expires_at: DateTime<Utc>,
+        unused_until: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        const SQL: &str = "UPDATE tokens SET hash = $2, activated_at = $3, expires_at = $4 \
+        const SQL: &str = "UPDATE tokens SET hash = $2, activated_at = $3, expires_at = $4, unused_until = $5 \
             WHERE id = $1 AND activated_at IS NULL AND revoked_at IS NULL";
         let changed = on_tx!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(&hash.0[..])
             .bind(Micros::from(activated_at))
             .bind(Micros::from(expires_at))
+            .bind(micros(unused_until))
             .execute(db)
             .await?
             .rows_affected());

@@ -55,7 +55,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
 }
 
 /// The faces of `http`; they share what is beside them, never each other.
-const FACES: [&str; 3] = ["admin", "console", "sharing"];
+const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
 const HOMES: [(&str, &[&str]); 6] = [

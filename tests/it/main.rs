@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod activation;
 mod admin;
 mod arch;
+mod audit;
 mod config;
 mod lake;
 mod listen;
+mod replicas;
 mod sharing;
+mod skipping;
 mod storage;
 mod store;
 mod support;

@@ -2,7 +2,10 @@
 
 import datetime
 import decimal
+import os
+import pathlib
 
+import handmade
 import pyarrow
 from deltalake import DeltaTable, write_deltalake
 
@@ -43,8 +46,57 @@ def without_time_zone():
     return pyarrow.table({"id": [1, 2], "local": pyarrow.array(moments, pyarrow.timestamp("us"))})
 
 
+def changing(location, partition_by=None):
+    """Appends, an update, a delete and a rewrite without any change, with a change data feed."""
+    def batch(start, end):
+        ids = range(start, end)
+        parts = [None if i % 3 == 0 else f"p{i % 3}" for i in ids]
+        return pyarrow.table({"id": list(ids), "name": [f"row {i}" for i in ids], "part": pyarrow.array(parts, pyarrow.string())})
+
+    write_deltalake(location, batch(0, 10), partition_by=partition_by, configuration={"delta.enableChangeDataFeed": "true"})
+    write_deltalake(location, batch(10, 20), mode="append")
+    DeltaTable(location).update(updates={"name": "'changed'"}, predicate="id = 3 OR id = 14")
+    DeltaTable(location).delete("id < 5")
+    write_deltalake(location, batch(20, 24), mode="append")
+    DeltaTable(location).optimize.compact()
+
+
+def committed_at(version):
+    """When a version of a table of the past was committed: one a day."""
+    return datetime.datetime(2024, 1, 1, 12, tzinfo=UTC) + datetime.timedelta(days=version)
+
+
+def date_log(location):
+    """Dates the commits of the table at `location` by the times of their files, to the second."""
+    for commit in pathlib.Path(location, "_delta_log").glob("*.json"):
+        if commit.stem.isdigit():
+            moment = committed_at(int(commit.stem)).timestamp()
+            os.utime(commit, (moment, moment))
+
+
+def write_past(root):
+    """Writes PAST under `root`, a folder: tables with several versions, whose commits are dated."""
+    changing(f"{root}/changing")
+    changing(f"{root}/changing_partitions", ["part"])
+    handmade.deletion_vectors(f"{root}/deletion_vectors")
+    handmade.mapped(f"{root}/mapped_by_name", "name")
+    handmade.mapped(f"{root}/mapped_by_id", "id")
+    handmade.v2_checkpoint(f"{root}/v2_checkpoint")
+    local = without_time_zone()
+    write_deltalake(f"{root}/changing_times", local, configuration={"delta.enableChangeDataFeed": "true"})
+    write_deltalake(f"{root}/changing_times", local, mode="append")
+    DeltaTable.create(
+        f"{root}/always_empty",
+        schema=pyarrow.schema([("id", pyarrow.int64()), ("name", pyarrow.string())]),
+        configuration={"delta.enableChangeDataFeed": "true"},
+    )
+    for table in PAST:
+        date_log(f"{root}/{table}")
+
+
 def write(root):
-    """Writes TABLES under `root`, a folder."""
+    """Writes TABLES and PAST under `root`, a folder."""
+    write_past(root)
     write_deltalake(f"{root}/all_types", of_all_types())
     write_deltalake(f"{root}/partitioned", partitioned(), partition_by=["part"])
     write_deltalake(f"{root}/without_time_zone", without_time_zone())
@@ -56,5 +108,16 @@ def write(root):
 
 
 TABLES = ["all_types", "partitioned", "without_time_zone", "empty", "several_commits"]
+# Tables with several versions, and the newest of each.
+PAST = {
+    "changing": 5,
+    "changing_partitions": 5,
+    "deletion_vectors": 3,
+    "mapped_by_name": 3,
+    "mapped_by_id": 3,
+    "v2_checkpoint": 4,
+    "changing_times": 1,
+    "always_empty": 0,
+}
 # Tables with features only the delta response format can carry. The parquet format would need their rows rewritten.
-NEED_DELTA_FORMAT = {"without_time_zone"}
+NEED_DELTA_FORMAT = {"without_time_zone", "deletion_vectors", "mapped_by_name", "mapped_by_id", "changing_times"}

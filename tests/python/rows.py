@@ -12,11 +12,17 @@ import pyarrow.parquet
 from deltalake import DeltaTable, QueryBuilder
 
 
-def of_delta(location, storage_options=None):
+def of_delta(location, storage_options=None, version=None, where="true"):
     """What deltalake reads from the table itself, deletion vectors and column mapping applied."""
-    table = DeltaTable(location, storage_options=storage_options)
-    batches = QueryBuilder().register("shared", table).execute("SELECT * FROM shared").read_all()
+    table = DeltaTable(location, storage_options=storage_options, version=version)
+    batches = QueryBuilder().register("shared", table).execute(f"SELECT * FROM shared WHERE {where}").read_all()
     return of_arrow(pyarrow.table(batches))
+
+
+def of_changes(location, first, last=None):
+    """What deltalake reads from the table's change data feed; the commits' times are the server's to tell."""
+    changes = pyarrow.table(DeltaTable(location).load_cdf(first, last))
+    return of_arrow(changes.drop_columns("_commit_timestamp"))
 
 
 def of_files(location):

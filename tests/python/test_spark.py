@@ -38,7 +38,7 @@ def test_every_row_of_the_collection_arrives(spark, on_sqlite, table, response_f
 @pytest.fixture(scope="module", params=["name", "id"])
 def mapped_table(request, spark, tables):
     """Written by Spark: column mapping of either mode with a renamed and a dropped column, and deletion vectors."""
-    location = tables / f"mapped_by_{request.param}"
+    location = tables / f"written_mapped_by_{request.param}"
     target = f"delta.`{location}`"
     spark.sql(
         f"""CREATE TABLE {target} (id BIGINT, `old name` STRING, dropped STRING, part STRING) USING delta PARTITIONED BY (part)

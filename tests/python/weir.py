@@ -77,8 +77,8 @@ class Process:
 class Server(Process):
     """`weir serve` with one recipient, `partner`, who is granted the share `lake`."""
 
-    def __init__(self, directory, storages, database=None):
-        """`storages` are TOML tables as text; `database` is a PostgreSQL URL, SQLite where absent."""
+    def __init__(self, directory, storages, database=None, sharing=""):
+        """`storages` are TOML tables as text, `sharing` lines of that section; `database` is a PostgreSQL URL, SQLite where absent."""
         super().__init__(directory, free_port())
         self.needs_migration = database is not None
         key = directory / "weir.key"
@@ -95,13 +95,24 @@ url = "{database or f'sqlite://{directory}/weir.db'}"
 
 [secrets]
 key_files = ["{key}"]
+
+[sharing]
+{sharing}
 """
             + "".join(f"\n[[storage]]\n{storage}\n" for storage in storages)
         )
 
-    def start(self):
+    def serve(self):
         migrate = ["--migrate"] if self.needs_migration else []
         self.run("serve", "--config", str(self.config), *migrate, env={"WEIR_BOOTSTRAP_TOKEN": BOOTSTRAP_TOKEN})
+
+    def restart(self):
+        """Stops the server and starts it anew on the same address, with what it had stored."""
+        self.stop()
+        self.serve()
+
+    def start(self):
+        self.serve()
         self.admin("PUT", "/shares/lake", {})
         self.admin("PUT", "/recipients/partner", {})
         self.admin("POST", "/grants", {"share": "lake", "recipient": "partner"})
@@ -133,6 +144,25 @@ key_files = ["{key}"]
         schema = location.partition(":")[0]
         self.admin("PUT", f"/shares/lake/objects/{schema}/{name}", {"source": {"table": f"{schema}.{name}"}})
         return f"{schema}.{name}"
+
+    def share_history(self, location):
+        """Shares the table at `location` with all its past and its change data feed, beside the object that `share` makes."""
+        name, response = self.register(location)
+        if not response.ok:
+            raise RuntimeError(f"{location} was not registered: {response.status_code} {response.text}")
+        source = {"table": f"{location.partition(':')[0]}.{name}"}
+        self.admin("PUT", f"/shares/lake/objects/past/{name}", {"source": source, "history": True, "cdf": True, "start_version": 0})
+        return f"past.{name}"
+
+    def audit(self, action, table):
+        """The events of `action` on `table`, `SCHEMA.TABLE` in the share `lake`, the oldest first."""
+        events, after = [], 0
+        while True:
+            path = f"/audit?action={action}&share=lake&table={table}&order=asc&max_results=1000&after_seq={after}"
+            page = self.admin("GET", path)["items"]
+            if not page:
+                return events
+            events, after = events + page, page[-1]["seq"]
 
     def table_url(self, table):
         """What the connectors' `load` functions take."""

@@ -98,6 +98,7 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .routes(routes!(tokens::get_token))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(tokens::rotate_token))
+        .routes(routes!(tokens::cancel_activation))
         .routes(routes!(grants::create_grant, grants::list_grants))
         .routes(routes!(grants::get_grant))
         .routes(routes!(grants::revoke_grant))

@@ -1,5 +1,7 @@
 //! Objects: tables as they appear in a share.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -138,6 +140,10 @@ pub struct ObjectView {
     pub updated_at: DateTime<Utc>,
     /// Changes with every change; for `If-Match`.
     pub etag: String,
+    /// For each well-known connector `ok`, or why it cannot read the newest version; only where the log was just opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub clients: Option<BTreeMap<&'static str, String>>,
 }
 
 /// What is shared.
@@ -154,8 +160,9 @@ impl Tagged for ObjectView {
 }
 
 impl From<ObjectDetail> for ObjectView {
-    fn from(ObjectDetail { object, share, table, delivery }: ObjectDetail) -> Self {
+    fn from(ObjectDetail { object, share, table, delivery, clients }: ObjectDetail) -> Self {
         Self {
+            clients,
             etag: etag(object.id, object.revision),
             id: object.id,
             share: share.name.to_string(),

@@ -184,8 +184,11 @@ impl From<ServiceError> for Problem {
         let detail = error.to_string();
         let code = match &error {
             ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
-            // Only recipients are denied, and only they bring file URLs that expire.
-            ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
+            // Only recipients are denied or limited, and only they bring file URLs that expire.
+            ServiceError::Denied { .. }
+            | ServiceError::Limited { .. }
+            | ServiceError::Expired(_)
+            | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());

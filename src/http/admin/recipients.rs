@@ -1,6 +1,6 @@
 //! Recipients.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU64};
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
@@ -22,9 +22,14 @@ use super::{
 use crate::{
     domain::{
         delivery::Delivery,
+        limits::RecipientLimits,
         recipient::{Recipient, RecipientState},
     },
-    service::{change::Change, precondition::etag, recipients::RecipientChange},
+    service::{
+        change::Change,
+        precondition::etag,
+        recipients::{LimitsChange, RecipientChange},
+    },
 };
 
 /// What a recipient should be (PUT) or how it changes (PATCH).
@@ -51,10 +56,61 @@ pub struct RecipientBody {
     #[serde(default)]
     #[schema(value_type = Option<Delivery>)]
     pub delivery: Change<Delivery>,
+    /// How much it may ask for.
+    #[serde(default)]
+    #[schema(value_type = Option<LimitsBody>)]
+    pub limits: Change<LimitsBody>,
     /// Free text for operators.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub description: Change<Text>,
+}
+
+/// How much a recipient may ask for; what is null or absent is not limited. Beyond a limit requests are answered 429
+/// with `Retry-After`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsBody {
+    /// Requests of the protocol in a minute, on each server; files that come through it are not counted.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    pub requests_per_minute: Change<NonZeroU64>,
+    /// Answers that stream at the same time, on each server: queries, and files that come through it.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    pub concurrent_streams: Change<NonZeroU64>,
+    /// Bytes of files that queries issue in a day (UTC), on all servers together. Counted from when it is set.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    pub bytes_per_day: Change<NonZeroU64>,
+}
+
+impl From<LimitsBody> for LimitsChange {
+    fn from(body: LimitsBody) -> Self {
+        Self {
+            requests_per_minute: body.requests_per_minute.map(NonZeroU64::get),
+            concurrent_streams: body.concurrent_streams.map(NonZeroU64::get),
+            bytes_per_day: body.bytes_per_day.map(NonZeroU64::get),
+        }
+    }
+}
+
+/// How much a recipient may ask for; what is null is not limited.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LimitsView {
+    /// Requests of the protocol in a minute, on each server.
+    pub requests_per_minute: Option<u64>,
+    /// Answers that stream at the same time, on each server.
+    pub concurrent_streams: Option<u64>,
+    /// Bytes of files that queries issue in a day (UTC), on all servers together.
+    pub bytes_per_day: Option<u64>,
+}
+
+impl From<RecipientLimits> for LimitsView {
+    fn from(limits: RecipientLimits) -> Self {
+        let RecipientLimits { requests_per_minute, concurrent_streams, bytes_per_day } = limits;
+        Self { requests_per_minute, concurrent_streams, bytes_per_day }
+    }
 }
 
 impl From<RecipientBody> for RecipientChange {
@@ -68,6 +124,7 @@ impl From<RecipientBody> for RecipientChange {
             properties: body.properties.map(properties),
             allowed_cidrs: body.allowed_cidrs.map(|list| list.0),
             delivery: body.delivery,
+            limits: body.limits.map(LimitsChange::from),
             description: body.description.map(|text| text.0),
         }
     }
@@ -103,6 +160,8 @@ pub struct RecipientView {
     pub allowed_cidrs: Vec<IpNet>,
     /// `proxied` where its files must always come through the server.
     pub delivery: Option<Delivery>,
+    /// How much it may ask for.
+    pub limits: LimitsView,
     /// Free text for operators.
     pub description: Option<String>,
     /// When it was created.
@@ -131,6 +190,7 @@ impl From<Recipient> for RecipientView {
             properties: recipient.properties,
             allowed_cidrs: recipient.allowed_cidrs,
             delivery: recipient.delivery,
+            limits: recipient.limits.into(),
             description: recipient.description,
             created_at: recipient.created_at,
             updated_at: recipient.updated_at,

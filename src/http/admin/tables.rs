@@ -1,5 +1,7 @@
 //! Registered tables.
 
+use std::collections::BTreeMap;
+
 use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use super::{
     text::Text,
 };
 use crate::{
+    domain::clients::verdicts,
     domain::table::Table,
     service::{
         change::Change,
@@ -90,6 +93,9 @@ pub struct DeltaView {
     pub columns: Vec<ColumnView>,
     /// The names of the columns that it is partitioned by.
     pub partition_columns: Vec<String>,
+    /// For each well-known connector `ok`, or why it cannot read the newest version.
+    #[schema(example = json!({"pandas_parquet": "ok", "pandas_delta": "ok", "spark_parquet": "ok", "spark_delta": "ok"}))]
+    pub clients: BTreeMap<&'static str, String>,
 }
 
 /// A top-level column.
@@ -140,6 +146,7 @@ impl From<OpenedTable> for TableView {
             reader_features: snapshot.required_features().into_iter().collect(),
             columns: snapshot.columns().iter().map(column).collect(),
             partition_columns: snapshot.metadata().partition_columns.clone(),
+            clients: verdicts(&snapshot.required_features()),
         };
         Self { delta: Some(delta), ..table.into() }
     }

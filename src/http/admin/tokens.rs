@@ -20,7 +20,7 @@ use crate::{
     domain::token::TokenState,
     service::{
         context::OperatorContext,
-        tokens::{IssuedToken, NewToken, RevokedToken, Rotation, TokenDetail},
+        tokens::{Issued, IssuedToken, NewToken, RevokedToken, Rotation, TokenDetail},
     },
 };
 
@@ -42,7 +42,7 @@ pub struct TokenBody {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub allowed_cidrs: List<IpNet>,
-    /// Whether the answer shows the token. Must be true for now.
+    /// Whether the answer shows the token, instead of a link by which the recipient fetches it.
     #[serde(default)]
     pub reveal: bool,
 }
@@ -51,11 +51,15 @@ pub struct TokenBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotationBody {
-    /// How long the old token goes on at most; 0 ends it at once.
+    /// How long the old token goes on at most; 0 ends it at once with `reveal`, and otherwise when the new one is
+    /// fetched.
     pub existing_token_expire_in_seconds: u64,
-    /// Whether the answer shows the new token. Must be true for now.
+    /// Whether the answer shows the new token, instead of a link by which the recipient fetches it.
     #[serde(default)]
     pub reveal: bool,
+    /// Whether 0 ends the old token now, though nobody has the new one yet.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A token, without the token itself.
@@ -77,8 +81,11 @@ pub struct TokenView {
     pub created_at: DateTime<Utc>,
     /// When it was handed out.
     pub activated_at: Option<DateTime<Utc>>,
-    /// When it ends by itself.
+    /// When it ends by itself; its life begins when it is fetched.
     pub expires_at: Option<DateTime<Utc>>,
+    /// While it is pending: when its link ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation_expires_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     /// When it was last used.
@@ -87,6 +94,11 @@ pub struct TokenView {
 
 impl TokenView {
     fn new(TokenDetail { token, shares }: TokenDetail, now: DateTime<Utc>) -> Self {
+        // A token that nobody has fetched ends with its link.
+        let (expires_at, activation_expires_at) = match token.activated_at {
+            Some(_) => (token.expires_at, None),
+            None => (None, token.expires_at),
+        };
         Self {
             state: token.state(now),
             id: token.id,
@@ -95,14 +107,41 @@ impl TokenView {
             allowed_cidrs: token.allowed_cidrs,
             created_at: token.created_at,
             activated_at: token.activated_at,
-            expires_at: token.expires_at,
+            expires_at,
+            activation_expires_at,
             revoked_at: token.revoked_at,
             last_used_at: token.last_used_at,
         }
     }
 }
 
-/// A token that was just issued; the only answer that ever shows it.
+/// A token that was just issued; the only answer that ever shows it, or the link to it.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum IssuedView {
+    /// Without `reveal`: the link.
+    Pending(PendingTokenView),
+    /// With `reveal`: the token.
+    Revealed(Box<IssuedTokenView>),
+}
+
+/// A token that the recipient has yet to fetch.
+#[derive(Serialize, ToSchema)]
+pub struct PendingTokenView {
+    /// Its identity.
+    pub id: Uuid,
+    /// The credential that it belongs to.
+    pub credential: String,
+    /// Where it stands.
+    #[schema(value_type = String, example = "pending")]
+    pub state: TokenState,
+    /// The page where the recipient fetches it, once. Whoever has it can, so send it to nobody else.
+    pub activation_url: String,
+    /// When the page stops handing it out.
+    pub activation_expires_at: DateTime<Utc>,
+}
+
+/// A token that was just issued and is shown.
 #[derive(Serialize, ToSchema)]
 pub struct IssuedTokenView {
     /// Its identity.
@@ -133,6 +172,21 @@ pub struct ProfileView {
     pub bearer_token: String,
     /// When the token ends.
     pub expiration_time: String,
+}
+
+impl IssuedView {
+    fn new(issued: Issued, admin: &Admin, now: DateTime<Utc>) -> Self {
+        match issued {
+            Issued::Revealed(issued) => Self::Revealed(Box::new(IssuedTokenView::new(issued, &admin.endpoint, now))),
+            Issued::Pending(pending) => Self::Pending(PendingTokenView {
+                id: pending.token.id,
+                state: pending.token.state(now),
+                activation_url: admin.service.activation_url(&pending.code),
+                activation_expires_at: pending.expires_at,
+                credential: pending.token.credential,
+            }),
+        }
+    }
 }
 
 impl IssuedTokenView {
@@ -167,18 +221,21 @@ pub struct RevokedTokenView {
 
 /// Issues a token to a recipient.
 ///
+/// Without `reveal` the answer is a link to a page where the recipient fetches its profile, once; the token's life
+/// begins then, and no operator ever sees it. Pending tokens count towards the two that a credential may have.
+///
 /// Honours `Idempotency-Key`; a replay is 409 and names the token, because a token is shown once.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens", tag = "tokens",
     params(("recipient" = String, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = TokenBody,
-    responses((status = 201, description = "Issued, and shown once", body = IssuedTokenView))
+    responses((status = 201, description = "Issued; the token or its link is shown once", body = IssuedView))
 )]
 pub async fn issue_token(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(recipient): AdminPath<String>,
     CreatingJson { body, idempotency }: CreatingJson<TokenBody>,
-) -> Result<(StatusCode, Json<IssuedTokenView>), Problem> {
+) -> Result<(StatusCode, Json<IssuedView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
     let asked = NewToken {
         expires_in_seconds: body.expires_in_seconds,
@@ -188,7 +245,7 @@ pub async fn issue_token(
         reveal: body.reveal,
     };
     let issued = admin.service.issue_token(&ctx, &recipient, asked).await?;
-    Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, admin.service.clock.now()))))
+    Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.clock.now()))))
 }
 
 /// Lists a recipient's tokens by their creation.
@@ -235,6 +292,23 @@ pub async fn revoke_token(
     Ok(Json(RevokedTokenView { revoked_at, effective_by, outstanding_urls }))
 }
 
+/// Ends a link that nobody has used, and with it its token.
+///
+/// 409 where the token is fetched already: revoke that instead.
+#[utoipa::path(
+    delete, path = "/recipients/{recipient}/tokens/{id}/activation", tag = "tokens",
+    params(("recipient" = String, Path), ("id" = Uuid, Path)),
+    responses((status = 204, description = "The link hands out nothing any more"))
+)]
+pub async fn cancel_activation(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath((recipient, id)): AdminPath<(String, Uuid)>,
+) -> Result<StatusCode, Problem> {
+    admin.service.cancel_activation(&ctx, &recipient, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Issues a token in the place of another, which goes on for a while.
 ///
 /// It can only shorten the old token's life. Honours `Idempotency-Key` as issuing does.
@@ -242,17 +316,20 @@ pub async fn revoke_token(
     post, path = "/recipients/{recipient}/tokens/{id}/rotate", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = RotationBody,
-    responses((status = 201, description = "Issued, and shown once", body = IssuedTokenView))
+    responses((status = 201, description = "Issued; the token or its link is shown once", body = IssuedView))
 )]
 pub async fn rotate_token(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath((recipient, id)): AdminPath<(String, Uuid)>,
     CreatingJson { body, idempotency }: CreatingJson<RotationBody>,
-) -> Result<(StatusCode, Json<IssuedTokenView>), Problem> {
+) -> Result<(StatusCode, Json<IssuedView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
-    let rotation =
-        Rotation { existing_token_expire_in_seconds: body.existing_token_expire_in_seconds, reveal: body.reveal };
+    let rotation = Rotation {
+        existing_token_expire_in_seconds: body.existing_token_expire_in_seconds,
+        reveal: body.reveal,
+        force: body.force,
+    };
     let issued = admin.service.rotate_token(&ctx, &recipient, id, rotation).await?;
-    Ok((StatusCode::CREATED, Json(IssuedTokenView::new(issued, &admin.endpoint, admin.service.clock.now()))))
+    Ok((StatusCode::CREATED, Json(IssuedView::new(issued, &admin, admin.service.clock.now()))))
 }

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::wire::to_line;
 use crate::{domain::decision::Refusal, http::middleware::Cause, service::error::ServiceError};
 
+/// The code of what a recipient may, but not now.
+const LIMITED: &str = "REQUEST_LIMIT_EXCEEDED";
 /// How long a client should wait before it tries again after an outage, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -36,7 +43,9 @@ impl Error {
     pub fn new(error: ServiceError, request_id: &str) -> Self {
         let (status, code) = classify(&error);
         let message = match &error {
-            ServiceError::Denied { message, .. } | ServiceError::Unreadable { message, .. } => message.clone(),
+            ServiceError::Denied { message, .. }
+            | ServiceError::Limited { message, .. }
+            | ServiceError::Unreadable { message, .. } => message.clone(),
             ServiceError::Internal(_) => {
                 "the server failed to answer; try again, and tell the data provider the requestId".to_owned()
             }
@@ -61,13 +70,43 @@ impl Error {
     }
 }
 
+/// What an error says, until [`write_errors`] writes it down.
+#[derive(Clone, Debug)]
+struct Told {
+    code: &'static str,
+    message: String,
+    request_id: String,
+}
+
+/// Whom recipients ask; empty for nobody.
+#[derive(Clone, Debug)]
+pub struct Contact(pub Arc<str>);
+
+/// Writes down the error that a handler, an extractor or a fallback left in its response. Connectors show the message
+/// and hardly anything else, so that it ends with the request's id and whom to tell it.
+pub async fn write_errors(State(contact): State<Contact>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let Some(Told { code, message, request_id }) = response.extensions_mut().remove::<Told>() else { return response };
+    let message = match contact.0.as_ref() {
+        "" => format!("{message} (request {request_id})"),
+        contact => format!("{message} (request {request_id}, contact {contact})"),
+    };
+    let line = to_line(&ErrorBody { error_code: code, message: &message, request_id: &request_id });
+    // A length of the empty body may be there already.
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.map(|_| Body::from(line))
+}
+
 fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
     match error {
         ServiceError::Denied { reason, .. } => match reason.refusal() {
             Refusal::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
             Refusal::Forbidden => (StatusCode::FORBIDDEN, forbidden_code(reason.code())),
             Refusal::NotFound => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
+            Refusal::Gone => (StatusCode::GONE, "RESOURCE_DOES_NOT_EXIST"),
+            Refusal::Limited => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
         },
+        ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
         ServiceError::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
         ServiceError::NotFound { .. } => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
         ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
@@ -90,8 +129,7 @@ fn forbidden_code(reason: &'static str) -> &'static str {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error_code: self.code, message: &self.message, request_id: &self.request_id };
-        let mut response = (self.status, to_line(&body)).into_response();
+        let mut response = self.status.into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, super::JSON);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -101,6 +139,11 @@ impl IntoResponse for Error {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
+        if let Some(ServiceError::Limited { retry_after_seconds, .. }) = &self.cause {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+        }
+        let Self { code, message, request_id, .. } = self;
+        response.extensions_mut().insert(Told { code, message, request_id });
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(Cause(Arc::new(cause)));
         }

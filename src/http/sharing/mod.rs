@@ -23,7 +23,7 @@ use http::HeaderValue;
 use crate::service::{Service, error::ServiceError};
 
 pub use self::{
-    error::Error,
+    error::{Contact, Error, write_errors},
     extract::{CallerOf, caller},
 };
 

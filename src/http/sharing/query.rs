@@ -7,7 +7,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     wire::{self, EndStreamAction, IdHash},
 };
 use crate::{
+    domain::predicate::Filter,
     lake::Feed,
     service::{
         Service,
@@ -86,6 +87,11 @@ async fn ask(
                 declared: capabilities.declared.clone(),
                 as_of,
                 predicates: body.predicates(),
+                filter: Filter::from_hints(
+                    &body.predicate_hints,
+                    body.json_predicate_hints.as_deref(),
+                    body.limit_hint,
+                ),
                 page,
                 refresh_token: body.refresh_token.clone(),
                 include_refresh_token: body.include_refresh_token,
@@ -182,15 +188,26 @@ fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action
             Step::Done => None,
         }
     });
-    Body::from_stream(stream)
+    // Compression polls a body beyond its end, which an unfolded stream takes for a mistake.
+    Body::from_stream(stream.fuse())
 }
 
 fn fail(error: &ServiceError, ends_with_action: bool) -> Result<Bytes, io::Error> {
-    tracing::error!(error = %error, "an answer failed midway");
+    let (status, message) = match error {
+        ServiceError::Denied { reason, message } => {
+            tracing::info!(reason = reason.code(), "an answer was ended midway: what it stood on has ended");
+            (StatusCode::FORBIDDEN, message.as_str())
+        }
+        error => {
+            tracing::error!(error = %error, "an answer failed midway");
+            let message = "the server could not finish this answer; send the query again";
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    };
     if ends_with_action {
         let end = EndStreamAction {
-            error_message: Some("the server could not finish this answer; send the query again".to_owned()),
-            http_status_error_code: Some(StatusCode::SERVICE_UNAVAILABLE.as_u16()),
+            error_message: Some(message.to_owned()),
+            http_status_error_code: Some(status.as_u16()),
             ..EndStreamAction::default()
         };
         Ok(Bytes::from(wire::end_line(&end)))

@@ -1,6 +1,11 @@
 //! A range of commits, checked as a whole before any of it is answered.
 
-use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
+use std::{
+    collections::HashMap,
+    iter,
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures::future::try_join_all;
 
@@ -19,21 +24,22 @@ const CHANGE_DATA_FEED: &str = "delta.enableChangeDataFeed";
 
 /// Commits that are read together, by number and by bytes of their files. A larger one is read alone. This, parsed, is
 /// what one request holds of the commits it walks through; the rest is the cache's.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 32;
 const TOGETHER_BYTES: u64 = 16 << 20;
 
 /// What was committed in a range of versions.
 ///
-/// Holds a few words for each version, and the range's metadata and protocols; commits are fetched again as they are
-/// asked for, from memory where they were kept.
+/// Holds a few words for each version, the range's metadata and protocols, and the commit last asked for; other commits
+/// are fetched again when they are asked for, from memory where they were kept.
 #[derive(Clone, Debug)]
 pub struct Changes {
     history: History,
-    feed: Feed,
     start: Arc<TableState>,
     outlines: Vec<Outline>,
     stamps: Vec<Stamp>,
-    found: Arc<Missing>,
+    missing: Arc<Missing>,
+    /// Whoever walks a large commit asks for it many times, and it may be too large for the cache.
+    last: Arc<Mutex<Option<Arc<Commit>>>>,
 }
 
 /// One version of a range, without its files.
@@ -53,6 +59,8 @@ pub struct Outline {
     pub bytes: u64,
     /// Whether one of them has a deletion vector.
     pub has_deletion_vectors: bool,
+    /// Paths of removes among them that leave something out.
+    lacking: Arc<[Box<str>]>,
 }
 
 /// What removes left out, by path. A path names the same bytes forever, so that any add of it tells.
@@ -61,18 +69,36 @@ type Missing = HashMap<Box<str>, (u64, Box<PartitionPairs>)>;
 impl Changes {
     pub(super) async fn read(history: &History, versions: RangeInclusive<u64>, feed: Feed) -> Result<Self, LakeError> {
         let (from, to) = versions.into_inner();
-        if to > history.latest.version() {
+        let newest = history.latest.version();
+        if to > newest {
             return Err(history.no_version(to, None).await);
         }
         let stamps = history.stamps(from, to).await?;
-        let start = history.state_at(from).await?;
-        if feed == Feed::Changes && !records_changes(&start.metadata) {
-            return Err(LakeError::ChangesNotRecorded { location: history.url(), version: from });
+        let mut outlines = Vec::with_capacity(stamps.len());
+        for stamps in together(&stamps) {
+            outlines.extend(try_join_all(stamps.iter().map(|stamp| history.outline(stamp, feed))).await?);
         }
-        let mut changes =
-            Self { history: history.clone(), feed, start, outlines: Vec::new(), stamps, found: Arc::default() };
-        changes.outline().await?;
-        Ok(changes)
+        let later = || outlines.iter().skip(1);
+        let start = if to == newest && later().all(Outline::keeps_state) {
+            // What nothing has changed since is what it is now; streams that follow a table get by without the kernel.
+            Arc::new(TableState::of(&history.latest, from))
+        } else {
+            history.state_at(from).await?
+        };
+        if feed == Feed::Changes {
+            let changed = later().filter_map(|outline| Some((outline.version, outline.metadata.as_deref()?)));
+            let mut described = iter::once((from, &start.metadata)).chain(changed);
+            if let Some((version, _)) = described.find(|(_, metadata)| !records_changes(metadata)) {
+                return Err(LakeError::ChangesNotRecorded { location: history.url(), version });
+            }
+        }
+        let missing = find_missing(history, &stamps, &outlines).await?;
+        for outline in &mut outlines {
+            let sizes = outline.lacking.iter().filter_map(|path| missing.get(path)).map(|(size, _)| size);
+            outline.bytes = sizes.fold(outline.bytes, |sum, size| sum.saturating_add(*size));
+        }
+        let (missing, last) = (Arc::new(missing), Arc::default());
+        Ok(Self { history: history.clone(), start, outlines, stamps, missing, last })
     }
 
     /// What the table was at the first version of the range.
@@ -88,80 +114,26 @@ impl Changes {
     /// The commit of the `index`-th version; what is selected of it knows its size and partition.
     pub async fn commit(&self, index: usize) -> Result<Option<Arc<Commit>>, LakeError> {
         let Some(stamp) = self.stamps.get(index) else { return Ok(None) };
-        let commit = self.history.commit(stamp).await?;
-        Ok(Some(self.completed(commit)))
+        let last = self.last().clone();
+        if let Some(last) = last.filter(|last| last.version == stamp.version) {
+            return Ok(Some(last));
+        }
+        let commit = self.completed(self.history.commit(stamp).await?);
+        *self.last() = Some(commit.clone());
+        Ok(Some(commit))
     }
 
-    async fn outline(&mut self) -> Result<(), LakeError> {
-        let mut incomplete: HashMap<Box<str>, u64> = HashMap::new();
-        let mut outlines = Vec::with_capacity(self.stamps.len());
-        for stamps in together(&self.stamps) {
-            for commit in self.history.commits(stamps).await? {
-                let is_first = outlines.is_empty();
-                if let Some(metadata) = &commit.metadata
-                    && self.feed == Feed::Changes
-                    && !is_first
-                    && !records_changes(metadata)
-                {
-                    let version = commit.version;
-                    return Err(LakeError::ChangesNotRecorded { location: self.history.url(), version });
-                }
-                let lacking = commit.selected(self.feed).filter(|file| is_incomplete(file));
-                incomplete.extend(lacking.map(|file| (file.path.clone(), commit.version)));
-                outlines.push(Outline::of(&commit, self.feed));
-            }
-        }
-        if !incomplete.is_empty() {
-            self.found = Arc::new(self.find_missing(incomplete).await?);
-            for (outline, stamp) in outlines.iter_mut().zip(&self.stamps) {
-                let commit = self.completed(self.history.commit(stamp).await?);
-                outline.bytes = bytes(&commit, self.feed);
-            }
-        }
-        self.outlines = outlines;
-        Ok(())
-    }
-
-    /// Looks for what removes left out in the adds of the range, then in what the table was before it.
-    async fn find_missing(&self, mut incomplete: HashMap<Box<str>, u64>) -> Result<Missing, LakeError> {
-        let mut found = Missing::new();
-        for stamps in together(&self.stamps) {
-            for commit in self.history.commits(stamps).await? {
-                for file in commit.files.iter().filter(|file| !is_incomplete(file)) {
-                    if let (Some((path, _)), Some(size), Some(values)) =
-                        (incomplete.remove_entry(&file.path), file.size, file.partition_values.clone())
-                    {
-                        found.insert(path, (size, values));
-                    }
-                }
-            }
-        }
-        let Some(first_lacking) = incomplete.values().min().copied() else { return Ok(found) };
-        let lost = |version| LakeError::IncompleteRemove { location: self.history.url(), version };
-        let before = self.start.version.checked_sub(1).ok_or_else(|| lost(first_lacking))?;
-        let before = self.history.at_version(before).await.map_err(|error| match error {
-            LakeError::VersionNotFound { .. } => lost(first_lacking),
-            other => other,
-        })?;
-        for file in before.files().iter() {
-            if let Some((path, _)) = incomplete.remove_entry(file.path) {
-                let values = file.partition_values().map(|(name, value)| (name.into(), value.map(Into::into)));
-                found.insert(path, (file.size, values.collect()));
-            }
-        }
-        match incomplete.values().min() {
-            Some(&version) => Err(lost(version)),
-            None => Ok(found),
-        }
+    fn last(&self) -> MutexGuard<'_, Option<Arc<Commit>>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn completed(&self, commit: Arc<Commit>) -> Arc<Commit> {
-        if self.found.is_empty() || !commit.files.iter().any(|file| is_incomplete(file)) {
+        if self.missing.is_empty() || !commit.files.iter().any(is_incomplete) {
             return commit;
         }
         let mut commit = Commit::clone(&commit);
         for file in commit.files.iter_mut().filter(|file| is_incomplete(file)) {
-            if let Some((size, values)) = self.found.get(&file.path) {
+            if let Some((size, values)) = self.missing.get(&file.path) {
                 file.size.get_or_insert(*size);
                 file.partition_values.get_or_insert_with(|| values.clone());
             }
@@ -170,17 +142,65 @@ impl Changes {
     }
 }
 
+/// Looks for what removes left out in the adds of the range, then in what the table was before it.
+async fn find_missing(history: &History, stamps: &[Stamp], outlines: &[Outline]) -> Result<Missing, LakeError> {
+    let lacking = outlines.iter().flat_map(|outline| outline.lacking.iter().map(|path| (&**path, outline.version)));
+    let mut lacking: HashMap<&str, u64> = lacking.collect();
+    let mut found = Missing::new();
+    for stamps in together(if lacking.is_empty() { &[] } else { stamps }) {
+        for commit in history.commits(stamps).await? {
+            for file in commit.files.iter().filter(|file| file.kind != ActionKind::Cdc) {
+                if let (Some(size), Some(values)) = (file.size, &file.partition_values)
+                    && lacking.remove(&*file.path).is_some()
+                {
+                    found.insert(file.path.clone(), (size, values.clone()));
+                }
+            }
+        }
+    }
+    let (Some(first), Some(from)) = (lacking.values().min().copied(), stamps.first()) else { return Ok(found) };
+    let lost = |version| LakeError::IncompleteRemove { location: history.url(), version };
+    let before = from.version.checked_sub(1).ok_or_else(|| lost(first))?;
+    let before = history.at_version(before).await.map_err(|error| match error {
+        LakeError::VersionNotFound { .. } => lost(first),
+        other => other,
+    })?;
+    for file in before.files().iter() {
+        if lacking.remove(file.path).is_some() {
+            let values = file.partition_values().map(|(name, value)| (name.into(), value.map(Into::into)));
+            found.insert(file.path.into(), (file.size, values.collect()));
+        }
+    }
+    match lacking.values().min() {
+        Some(&version) => Err(lost(version)),
+        None => Ok(found),
+    }
+}
+
 impl Outline {
     fn of(commit: &Commit, feed: Feed) -> Self {
+        let complete = || commit.selected(feed).filter(|file| !is_incomplete(file));
         Self {
             version: commit.version,
             committed_at: commit.committed_at,
             metadata: commit.metadata.clone().map(Arc::new),
             protocol: commit.protocol.clone().map(Arc::new),
             n_files: commit.selected(feed).count(),
-            bytes: bytes(commit, feed),
+            bytes: complete().fold(0, |sum, file| sum.saturating_add(file.size.unwrap_or(0))),
             has_deletion_vectors: commit.selected(feed).any(|file| file.deletion_vector().is_some()),
+            lacking: commit.selected(feed).filter(|file| is_incomplete(file)).map(|file| file.path.clone()).collect(),
         }
+    }
+
+    /// Whether the table's protocol and metadata are after this version what they were before it.
+    fn keeps_state(&self) -> bool {
+        self.metadata.is_none() && self.protocol.is_none()
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn resident_bytes(&self) -> usize {
+        let metadata = self.metadata.as_ref().map_or(0, |metadata| 1024 + metadata.schema_string.len());
+        size_of::<Self>() + metadata + self.lacking.iter().map(|path| path.len() + 16).sum::<usize>()
     }
 }
 
@@ -189,7 +209,7 @@ impl History {
     async fn stamps(&self, from: u64, to: u64) -> Result<Vec<Stamp>, LakeError> {
         let timeline = self.timeline().await?;
         let between = timeline.between(from, to);
-        for (version, stamp) in (from..=to).zip(between.iter().map(Some).chain(std::iter::repeat(None))) {
+        for (version, stamp) in (from..=to).zip(between.iter().map(Some).chain(iter::repeat(None))) {
             if stamp.is_none_or(|stamp| stamp.version != version) {
                 return Err(match timeline.oldest() {
                     Some(oldest) if version < oldest => self.no_version(version, None).await,
@@ -198,6 +218,16 @@ impl History {
             }
         }
         Ok(between.to_vec())
+    }
+
+    async fn outline(&self, stamp: &Stamp, feed: Feed) -> Result<Outline, LakeError> {
+        let key = (self.key(stamp), feed);
+        if let Some(outline) = self.lake.past.outlines.get(&key).await {
+            return Ok(outline);
+        }
+        let outline = Outline::of(&*self.commit(stamp).await?, feed);
+        self.lake.past.outlines.insert(key, outline.clone()).await;
+        Ok(outline)
     }
 
     async fn commits(&self, stamps: &[Stamp]) -> Result<Vec<Arc<Commit>>, LakeError> {
@@ -219,10 +249,6 @@ fn together(stamps: &[Stamp]) -> impl Iterator<Item = &[Stamp]> {
         rest = others;
         (!run.is_empty()).then_some(run)
     })
-}
-
-fn bytes(commit: &Commit, feed: Feed) -> u64 {
-    commit.selected(feed).fold(0, |sum, file| sum.saturating_add(file.size.unwrap_or(0)))
 }
 
 fn is_incomplete(file: &FileAction) -> bool {

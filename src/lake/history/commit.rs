@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Which of a commit's files an answer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Feed {
     /// A query from a starting version: files added and removed with a change of data (Delta Sharing protocol, 2.4).
     Files,
@@ -283,5 +283,99 @@ impl CommitInfo {
         };
         self.operation.as_ref().and_then(Value::as_str) == Some("MERGE")
             && ["numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted"].into_iter().all(is_zero)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> CommitText {
+        CommitText::parse(7, text.as_bytes()).unwrap()
+    }
+
+    fn paths(commit: &Commit, feed: Feed) -> Vec<&str> {
+        commit.selected(feed).map(|file| &*file.path).collect()
+    }
+
+    const ADD: &str = r#"{"add":{"path":"a%20b","partitionValues":{"p":null,"d":"x"},"size":5,"modificationTime":3,"dataChange":true,"stats":"{}","tags":{"k":"v"}}}"#;
+    const REMOVE: &str = r#"{"remove":{"path":"r","dataChange":true,"deletionTimestamp":4,"deletionVector":{"storageType":"u","pathOrInlineDv":"ab","offset":1,"sizeInBytes":2,"cardinality":3}}}"#;
+    const MOVED: &str = r#"{"add":{"path":"m","partitionValues":{},"size":5,"modificationTime":3,"dataChange":false}}"#;
+    const CDC: &str = r#"{"cdc":{"path":"c","partitionValues":{},"size":5,"dataChange":false}}"#;
+
+    fn merge(metrics: &str) -> String {
+        format!("{{\"commitInfo\":{{\"operation\":\"MERGE\",\"operationMetrics\":{metrics}}}}}")
+    }
+
+    #[test]
+    fn files_are_taken_as_the_log_spells_them() {
+        let CommitText { commit, in_commit_timestamp } = read(&format!("{ADD}\n\n{REMOVE}\r\n"));
+        assert_eq!((commit.version, in_commit_timestamp), (7, None));
+        let [add, remove] = &commit.files[..] else { panic!("{commit:?}") };
+        let file = add.as_file().unwrap();
+        assert_eq!((file.path, file.size, file.modification_time, file.stats), ("a%20b", 5, 3, Some("{}")));
+        assert_eq!(file.partition_values().collect::<Vec<_>>(), [("d", Some("x")), ("p", None)]);
+        assert_eq!((remove.kind, remove.size, remove.changed_at), (ActionKind::Remove, None, Some(4)));
+        assert!(remove.as_file().is_none(), "its size is not known");
+        let vector = remove.deletion_vector().unwrap();
+        assert_eq!((vector.path_or_inline, vector.offset, vector.cardinality), ("ab", Some(1), 3));
+    }
+
+    #[test]
+    fn unknown_actions_and_fields_are_passed_over() {
+        let text = "{\"txn\":{\"appId\":\"x\"}}\n{\"fromTheFuture\":[1]}\n{\"commitInfo\":{\"operation\":7}}\n{}";
+        let CommitText { commit, .. } = read(text);
+        assert!(commit.files.is_empty() && !commit.is_noop_merge);
+    }
+
+    #[test]
+    fn what_is_no_commit_is_refused_by_line() {
+        for text in ["x", "[]", "null\n{}", "{\"add\":{}}", "{\"add\":{\"path\":1}}", "\u{feff}{}"] {
+            assert!(CommitText::parse(0, text.as_bytes()).is_err(), "{text}");
+        }
+        let error = CommitText::parse(0, format!("{ADD}\n{{").as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "line 2");
+        assert!(CommitText::parse(0, b"{\"remove\":{\"path\":\"\xff\",\"dataChange\":true}}").is_err());
+    }
+
+    #[test]
+    fn a_query_lists_changed_data_and_the_feed_prefers_what_was_recorded() {
+        let recorded = read(&[ADD, REMOVE, MOVED, CDC].join("\n")).commit;
+        assert_eq!(paths(&recorded, Feed::Files), ["a%20b", "r"]);
+        assert_eq!(paths(&recorded, Feed::Changes), ["c"]);
+        let plain = read(&[ADD, REMOVE, MOVED].join("\n")).commit;
+        assert_eq!(paths(&plain, Feed::Changes), ["a%20b", "r"]);
+    }
+
+    #[test]
+    fn a_merge_that_changed_no_row_has_no_changes_but_its_files() {
+        let zero = |value: &str| {
+            format!(
+                "{{\"numTargetRowsInserted\":{value},\"numTargetRowsUpdated\":{value},\"numTargetRowsDeleted\":{value}}}"
+            )
+        };
+        for metrics in [zero("\"0\""), zero("0")] {
+            let CommitText { commit, .. } = read(&format!("{}\n{ADD}", merge(&metrics)));
+            assert!(paths(&commit, Feed::Changes).is_empty(), "{metrics}");
+            assert_eq!(paths(&commit, Feed::Files), ["a%20b"]);
+        }
+        let incomplete = "{\"numTargetRowsInserted\":\"0\",\"numTargetRowsUpdated\":\"0\"}".to_owned();
+        for metrics in [zero("\"1\""), incomplete, "{}".to_owned(), "null".to_owned(), "[]".to_owned()] {
+            let CommitText { commit, .. } = read(&format!("{}\n{ADD}", merge(&metrics)));
+            assert_eq!(paths(&commit, Feed::Changes), ["a%20b"], "{metrics}");
+        }
+        let write = merge(&zero("\"0\"")).replace("MERGE", "WRITE");
+        assert_eq!(paths(&read(&format!("{write}\n{ADD}")).commit, Feed::Changes), ["a%20b"]);
+    }
+
+    #[test]
+    fn the_leading_timestamp_needs_the_first_line_only() {
+        let line = r#"{"commitInfo":{"inCommitTimestamp":12,"timestamp":11}}"#;
+        let time = |text: &str, is_whole| leading_timestamp(text.as_bytes(), is_whole).map(Result::unwrap);
+        assert_eq!(time(&format!("{line}\n{{\"ad"), false), Some(Some(12)));
+        assert_eq!(time(line, false), None);
+        assert_eq!(time(line, true), Some(Some(12)));
+        assert_eq!(time(&format!("{ADD}\n{line}"), true), Some(None));
+        assert_eq!(time("", true), Some(None));
     }
 }

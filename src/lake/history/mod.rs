@@ -45,6 +45,8 @@ const IN_COMMIT_SINCE: &str = "delta.inCommitTimestampEnablementVersion";
 const TIMELINE_BYTES: u64 = 64 << 20;
 /// Remembered in-commit timestamps of single commits.
 const REMEMBERED_TIMES: u64 = 100_000;
+/// Memory for outlines of commits, in bytes; most take a few hundred.
+const OUTLINE_BYTES: u64 = 64 << 20;
 /// Remembered protocols and metadata of older versions, in bytes.
 const STATE_BYTES: u64 = 32 << 20;
 /// Text of commits that is being read at once by everyone together, in kibibytes. A larger commit is read alone.
@@ -74,11 +76,20 @@ pub struct TableState {
     pub metadata: Metadata,
 }
 
+impl TableState {
+    /// What a table was at `version` and still is in `snapshot`.
+    fn of(snapshot: &Snapshot, version: u64) -> Self {
+        Self { version, protocol: snapshot.protocol().clone(), metadata: snapshot.metadata().clone() }
+    }
+}
+
 /// What is remembered of the past of all tables. Clones share everything.
 #[derive(Clone, Debug)]
 pub(super) struct HistoryCache {
     timelines: Cache<TableKey, Arc<Timeline>>,
     commits: Cache<CommitKey, Arc<Commit>>,
+    /// Outlives the commits, so that each page of a long answer reads no more than its own.
+    outlines: Cache<(CommitKey, Feed), Outline>,
     times: Cache<CommitKey, i64>,
     states: Cache<CommitKey, Arc<TableState>>,
     /// Held while a log is listed, so that those who ask together share the listing.
@@ -106,6 +117,10 @@ impl HistoryCache {
             commits: Cache::builder()
                 .max_capacity(commit_bytes / 1024)
                 .weigher(move |_, commit: &Arc<Commit>| kib(commit.resident_bytes()))
+                .build(),
+            outlines: Cache::builder()
+                .max_capacity(OUTLINE_BYTES)
+                .weigher(|_, outline: &Outline| u32::try_from(outline.resident_bytes()).unwrap_or(u32::MAX))
                 .build(),
             times: Cache::new(REMEMBERED_TIMES),
             states: Cache::builder()
@@ -174,8 +189,7 @@ impl History {
             self.lake.cached_version(location, generation, version).await
         };
         if let Some(snapshot) = cached {
-            let (protocol, metadata) = (snapshot.protocol().clone(), snapshot.metadata().clone());
-            return Ok(Arc::new(TableState { version, protocol, metadata }));
+            return Ok(Arc::new(TableState::of(&snapshot, version)));
         }
         let describe = async {
             let (protocol, metadata) = self.lake.loader.describe(location, version).await?;

@@ -97,3 +97,64 @@ fn digest(mark: &FileMark) -> u64 {
     mark.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::{ObjectMeta, path::Path};
+
+    use super::*;
+
+    fn mark(time: i64, size: u64) -> FileMark {
+        let last_modified = chrono::DateTime::from_timestamp_millis(time).unwrap();
+        FileMark::from(&ObjectMeta { location: Path::from("x"), last_modified, size, e_tag: None, version: None })
+    }
+
+    fn marks(times: &[(u64, i64)]) -> BTreeMap<u64, FileMark> {
+        times.iter().map(|&(version, time)| (version, mark(time, 1))).collect()
+    }
+
+    fn times(timeline: &Timeline) -> Vec<(u64, i64)> {
+        timeline.up_to(u64::MAX).iter().map(|stamp| (stamp.version, stamp.file_time)).collect()
+    }
+
+    #[test]
+    fn each_file_is_dated_after_the_one_before() {
+        let timeline = Timeline::new(marks(&[(0, 10), (1, 10), (2, 5), (3, 13), (4, 12)]), None);
+        assert_eq!(times(&timeline), [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]);
+    }
+
+    #[test]
+    fn an_extension_goes_on_where_the_timeline_ends() {
+        let all = marks(&[(0, 10), (1, 20), (2, 15)]);
+        let extended = Timeline::new(marks(&[(0, 10), (1, 20)]), None)
+            .extended(&all.range(1..).map(|(v, m)| (*v, m.clone())).collect());
+        assert_eq!(times(&extended.unwrap()), times(&Timeline::new(all, None)));
+    }
+
+    #[test]
+    fn a_timeline_whose_end_was_written_anew_is_not_extended() {
+        let timeline = || Timeline::new(marks(&[(0, 10), (1, 20)]), None);
+        let mut rewritten = marks(&[(1, 20), (2, 30)]);
+        rewritten.insert(1, mark(20, 2));
+        assert!(timeline().extended(&rewritten).is_none());
+        assert!(timeline().extended(&marks(&[(2, 30)])).is_none());
+    }
+
+    #[test]
+    fn commits_that_nothing_readable_begins_with_do_not_count() {
+        let commits = || marks(&[(3, 10), (4, 20), (5, 30)]);
+        assert_eq!(Timeline::new(commits(), Some(4)).oldest(), Some(4));
+        assert_eq!(Timeline::new(commits(), None).oldest(), None);
+        assert_eq!(Timeline::new(marks(&[(0, 1), (4, 20)]), Some(4)).oldest(), Some(0));
+    }
+
+    #[test]
+    fn a_range_is_cut_from_what_there_is() {
+        let timeline = Timeline::new(marks(&[(0, 1), (1, 2), (3, 4)]), None);
+        let versions = |from, to| timeline.between(from, to).iter().map(|stamp| stamp.version).collect::<Vec<_>>();
+        assert_eq!(versions(1, 3), [1, 3]);
+        assert!(versions(2, 2).is_empty());
+        assert!(versions(3, 1).is_empty());
+        assert_eq!(versions(0, u64::MAX), [0, 1, 3]);
+    }
+}

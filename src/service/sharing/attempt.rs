@@ -11,12 +11,19 @@ use super::{Caller, TablePath};
 use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
-        decision::{Bearer, Facts, Reason, ShareAccess, Target, decide},
-        name::name_key,
+        decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
+        grant::Grant,
+        name::{Name, name_key},
         share::{Share, SharedObject},
         table::Table,
+        token::BearerToken,
     },
-    service::{Service, error::ServiceError, trail::Standing},
+    service::{
+        Service,
+        error::ServiceError,
+        meter::{self, Noted, Stream},
+        trail::Standing,
+    },
 };
 
 /// The longest name that is echoed to a caller, in characters.
@@ -43,6 +50,8 @@ pub(super) struct Granted {
     pub(super) share: Option<Share>,
     /// When what this stands on ends by itself.
     pub(super) until: Option<DateTime<Utc>>,
+    /// When the grant that allows does; `None` for what is the recipient's own.
+    pub(super) grant_until: Option<DateTime<Utc>>,
     /// What the audit trail looks at again.
     pub(super) standing: Standing,
 }
@@ -51,6 +60,30 @@ impl Granted {
     /// The share that is read; an internal error where the decision was about none.
     pub(super) fn share(&self) -> Result<&Share, ServiceError> {
         self.share.as_ref().ok_or_else(|| ServiceError::internal("the decision was about no share"))
+    }
+}
+
+/// What a long answer stands on, to be looked at again while it runs.
+#[derive(Debug)]
+pub(super) struct Hold {
+    caller: Caller,
+    standing: Standing,
+    share: Name,
+}
+
+impl Hold {
+    /// Decides again as things are now, and answers the refusal.
+    pub(super) async fn check(&self, service: &Service) -> Result<(), ServiceError> {
+        let Standing { token_id, recipient_id, address, .. } = self.standing;
+        let bearer = service.db.find_bearer_by_id(token_id).await?;
+        let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
+        let target = Target::Share(access.as_ref());
+        let facts = Facts { now: service.clock.now(), address, bearer: bearer.as_ref(), target };
+        let decided = decide(facts).map(|_| ());
+        decided.map_err(|reason| {
+            let subject = Subject::share(self.share.as_str());
+            ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
+        })
     }
 }
 
@@ -90,7 +123,8 @@ impl<'a> Attempt<'a> {
 
     /// Decides on something of the recipient's own.
     pub(super) async fn decide_own(&mut self) -> Result<Granted, ServiceError> {
-        self.decide(None, Target::Own).await
+        let granted = self.decide(None, Target::Own).await?;
+        self.count_request(granted).await
     }
 
     /// Decides on a share and anything under it.
@@ -99,7 +133,26 @@ impl<'a> Attempt<'a> {
             Some(bearer) => self.service.db.find_share_access(bearer.recipient.id, &name_key(share)).await?,
             None => None,
         };
-        self.decide_access(access.as_ref(), subject).await
+        let granted = self.decide_access(access.as_ref(), subject).await?;
+        self.count_request(granted).await
+    }
+
+    /// Lets a request pass that is within its recipient's limit.
+    async fn count_request(&mut self, granted: Granted) -> Result<Granted, ServiceError> {
+        let recipient = &granted.bearer.recipient;
+        let (is_within, summaries) =
+            self.service.meter.request(recipient.id, recipient.limits.requests_per_minute, self.now);
+        meter::record(&self.service.trail, summaries);
+        if is_within { Ok(granted) } else { Err(self.refuse(Reason::RequestsPerMinute, None).await) }
+    }
+
+    /// Begins a streaming answer, which counts as one for as long as what this answers lives.
+    pub(super) async fn begin_stream(&mut self, granted: &Granted) -> Result<Stream, ServiceError> {
+        let recipient = &granted.bearer.recipient;
+        match self.service.meter.begin_stream(recipient.id, recipient.limits.concurrent_streams) {
+            Some(stream) => Ok(stream),
+            None => Err(self.refuse(Reason::ConcurrentStreams, None).await),
+        }
     }
 
     /// Decides on a share that was already looked up.
@@ -132,6 +185,7 @@ impl<'a> Attempt<'a> {
         };
         match (decision, bearer) {
             (Ok((until, grant)), Some(bearer)) => {
+                let grant_until = grant.as_ref().map(Grant::until);
                 if let Some(grant) = grant {
                     self.event.grant_id = Some(grant.id);
                     self.event.purpose = grant.purpose;
@@ -143,7 +197,7 @@ impl<'a> Attempt<'a> {
                     share_id: share.as_ref().map(|share| share.id),
                     address: self.caller.address,
                 };
-                Ok(Granted { bearer, share, until, standing })
+                Ok(Granted { bearer, share, until, grant_until, standing })
             }
             (Ok(_), None) => Err(self.refuse(Reason::TokenUnknown, subject).await),
             (Err(reason), _) => Err(self.refuse(reason, subject).await),
@@ -177,20 +231,71 @@ impl<'a> Attempt<'a> {
 
     /// Writes the refusal, and answers what the caller is told.
     pub(super) async fn refuse(&mut self, reason: Reason, subject: Option<&Subject<'_>>) -> ServiceError {
-        let message = message(reason, subject, self.caller);
-        self.refuse_with(reason.code(), ServiceError::Denied { reason, message }).await
+        let error = refusal(reason, subject, self.caller, self.now);
+        match reason.refusal() {
+            Refusal::Unauthenticated => self.refuse_unauthenticated(reason, error).await,
+            Refusal::Limited => self.refuse_limited(reason, error).await,
+            Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => self.refuse_with(reason.code(), error).await,
+        }
     }
 
-    /// Writes a refusal that is not the decision's own, such as a client that cannot read the table.
-    pub(super) async fn refuse_with(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
-        self.service.metrics.decided(Outcome::Deny.as_str(), code);
-        self.event.decision = Outcome::Deny;
-        self.event.reason = Some(code.into());
-        (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
+    /// Of failed authentications the first of a minute are recorded, and the rest summed; a flood is told to slow down.
+    async fn refuse_unauthenticated(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
+        self.deny(reason.code());
+        let hash = self.caller.token.as_ref().map(BearerToken::hash);
+        let tolerance = self.service.failure_tolerance();
+        let noted = self.service.meter.authentication_failed(
+            self.caller.address,
+            hash.as_ref(),
+            &self.event,
+            tolerance,
+            self.now,
+        );
+        let error =
+            if noted.is_limited { refusal(Reason::TooManyFailures, None, self.caller, self.now) } else { error };
+        self.record_noted(noted, error).await
+    }
+
+    /// A recipient beyond its limits is recorded in the same way.
+    async fn refuse_limited(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
+        let Some(recipient_id) = self.event.recipient_id else { return self.refuse_with(reason.code(), error).await };
+        self.deny(reason.code());
+        let tolerance = self.service.failure_tolerance();
+        let noted = self.service.meter.limited(recipient_id, &self.event, tolerance, self.now);
+        self.record_noted(noted, error).await
+    }
+
+    async fn record_noted(&mut self, noted: Noted, error: ServiceError) -> ServiceError {
+        meter::record(&self.service.trail, noted.summaries);
+        if !noted.is_recorded {
+            return error;
+        }
         match self.service.trail.record(self.event.clone()).await {
             Ok(()) => error,
             Err(unavailable) => unavailable,
         }
+    }
+
+    fn deny(&mut self, code: &'static str) {
+        self.service.metrics.decided(Outcome::Deny.as_str(), code);
+        self.event.decision = Outcome::Deny;
+        self.event.reason = Some(code.into());
+        (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
+    }
+
+    /// Writes a refusal that is not the decision's own, such as a client that cannot read the table.
+    pub(super) async fn refuse_with(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
+        self.deny(code);
+        match self.service.trail.record(self.event.clone()).await {
+            Ok(()) => error,
+            Err(unavailable) => unavailable,
+        }
+    }
+
+    /// What an answer about `granted` stands on.
+    pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
+        let share = granted.share()?.name.clone();
+        Ok(Hold { caller: self.caller.clone(), standing: granted.standing.clone(), share })
     }
 
     /// Passes on what was prepared for an answer. What could not be prepared ends the attempt, and is recorded unless
@@ -216,8 +321,7 @@ impl<'a> Attempt<'a> {
             Ok(()) => Ok(self.event),
             Err(reason) => {
                 let share = self.event.share.as_deref().unwrap_or_default();
-                let message = message(reason, Some(&Subject { kind: "share", names: vec![share] }), self.caller);
-                Err(ServiceError::Denied { reason, message })
+                Err(refusal(reason, Some(&Subject { kind: "share", names: vec![share] }), self.caller, self.now))
             }
         }
     }
@@ -259,6 +363,7 @@ impl<'a> Subject<'a> {
 fn failure_code(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Denied { reason, .. } => reason.code(),
+        ServiceError::Limited { .. } => "LIMITED",
         ServiceError::Unauthenticated
         | ServiceError::Invalid(_)
         | ServiceError::Parameter(_)
@@ -274,12 +379,42 @@ fn failure_code(error: &ServiceError) -> &'static str {
     }
 }
 
+/// What the caller is told, in the shape that its face knows.
+fn refusal(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller, now: DateTime<Utc>) -> ServiceError {
+    let message = message(reason, subject, caller);
+    match reason.refusal() {
+        Refusal::Limited => ServiceError::Limited { message, retry_after_seconds: reason.retry_after_seconds(now) },
+        _ => ServiceError::Denied { reason, message },
+    }
+}
+
 /// What the caller is told. Below a share that was never granted everything reads like a name that does not exist;
 /// below one whose grant ended everything reads alike.
 fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> String {
     let share = subject.and_then(|subject| subject.names.first().copied()).unwrap_or_default();
     match reason {
-        Reason::TokenUnknown | Reason::TokenPending | Reason::TokenRevoked | Reason::TokenExpired => {
+        Reason::TooManyFailures => {
+            "too many failed attempts from this address or with this token; wait a minute, then check the profile file"
+                .to_owned()
+        }
+        Reason::RequestsPerMinute => {
+            "this recipient has sent as many requests as it may in a minute; wait, or ask the data provider for more"
+                .to_owned()
+        }
+        Reason::ConcurrentStreams => {
+            "as many answers are streaming to this recipient as may at once; wait, or ask the data provider for more"
+                .to_owned()
+        }
+        Reason::BytesPerDay => {
+            "this would be more data than this recipient may read in a day; wait until tomorrow (UTC), or ask the data \
+             provider for more"
+                .to_owned()
+        }
+        Reason::TokenUnknown
+        | Reason::TokenPending
+        | Reason::TokenRevoked
+        | Reason::TokenExpired
+        | Reason::TokenUnused => {
             "the bearer token is missing, unknown, expired or revoked; ask the data provider for a new profile file"
                 .to_owned()
         }
@@ -305,21 +440,26 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         Reason::AgreementEnded => {
             "the agreement that access stands on has ended; ask the data provider to renew it".to_owned()
         }
-        Reason::ShareNotGranted | Reason::TokenOutOfScope | Reason::SchemaNotFound | Reason::TableNotFound => {
-            match subject {
-                Some(subject) if subject.kind == "table" => format!(
-                    "[Share/Schema/Table] '{}' does not exist, please contact your share provider for further \
+        Reason::ActivationUnknown
+        | Reason::ActivationUsed
+        | Reason::ActivationCancelled
+        | Reason::ActivationExpired
+        | Reason::ShareNotGranted
+        | Reason::TokenOutOfScope
+        | Reason::SchemaNotFound
+        | Reason::TableNotFound => match subject {
+            Some(subject) if subject.kind == "table" => format!(
+                "[Share/Schema/Table] '{}' does not exist, please contact your share provider for further \
                      information.",
-                    subject.shown()
-                ),
-                Some(subject) if subject.kind == "file" => {
-                    "this file is not shared any more; query the table again or ask the data provider".to_owned()
-                }
-                Some(subject) => {
-                    format!("{} '{}' not found; check the name or ask the data provider", subject.kind, subject.shown())
-                }
-                None => "not found; ask the data provider".to_owned(),
+                subject.shown()
+            ),
+            Some(subject) if subject.kind == "file" => {
+                "this file is not shared any more; query the table again or ask the data provider".to_owned()
             }
-        }
+            Some(subject) => {
+                format!("{} '{}' not found; check the name or ask the data provider", subject.kind, subject.shown())
+            }
+            None => "not found; ask the data provider".to_owned(),
+        },
     }
 }

@@ -267,14 +267,16 @@ impl ChangeLines {
     /// The next lines of one version, of at most `most` files; `None` after the last.
     pub(super) async fn next(&mut self, most: usize) -> Result<Option<CommitLines>, ServiceError> {
         let Some(mut part) = self.left.pop() else { return Ok(None) };
+        let missing = || ServiceError::internal("a version of the range is gone");
+        let outline = self.changes.outlines().get(part.index).cloned().ok_or_else(missing)?;
+        // A file whose deletion vector was replaced is removed and added, which must be signed together.
+        let most = if outline.has_deletion_vectors { part.files.len() } else { most };
         let now = part.files.start..part.files.end.min(part.files.start + most);
         let tells = part.tells;
         if now.end < part.files.end {
             part = Part { files: now.end..part.files.end, tells: false, ..part };
             self.left.push(part.clone());
         }
-        let missing = || ServiceError::internal("a version of the range is gone");
-        let outline = self.changes.outlines().get(part.index).cloned().ok_or_else(missing)?;
         let commit = self.changes.commit(part.index).await?.ok_or_else(missing)?;
         let protocol = outline.protocol.filter(|_| tells && self.tells.protocol);
         let metadata = outline.metadata.filter(|_| tells && self.tells.metadata);

@@ -1,5 +1,7 @@
 //! How files are handed out: presigned or proxied, until when, and the URLs themselves.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use object_store::path::Path;
 
@@ -30,6 +32,21 @@ pub struct SignedUrls {
     pub files: Vec<String>,
     /// For each file whose deletion vector is a file, that one's URL.
     pub vectors: Vec<Option<SignedVector>>,
+}
+
+impl SignedUrls {
+    /// Gives all actions on one file, whose `paths` come in the order of the URLs, one URL. By it the Python client's
+    /// reader of changes pairs a file's remove with its add, to tell the rows that a deletion vector took; unpaired,
+    /// every row of the file reads as deleted and inserted again.
+    pub(super) fn unite<'a>(&mut self, paths: impl Iterator<Item = &'a str>) {
+        let mut firsts = HashMap::new();
+        for (index, path) in paths.enumerate() {
+            let first = *firsts.entry(path).or_insert(index);
+            if first != index {
+                self.files[index] = self.files[first].clone();
+            }
+        }
+    }
 }
 
 impl Service {
@@ -152,6 +169,13 @@ fn vector_path(vector: DeletionVectorRef<'_>) -> Result<Option<String>, ServiceE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actions_on_one_file_share_its_url() {
+        let mut urls = SignedUrls { files: ["1", "2", "3"].map(String::from).to_vec(), vectors: vec![None; 3] };
+        urls.unite(["a", "b", "a"].into_iter());
+        assert_eq!(urls.files, ["1", "2", "1"]);
+    }
 
     #[test]
     fn urls_end_with_what_they_stand_on_in_whole_seconds() {

@@ -12,8 +12,13 @@ use super::{
     attempt::{Attempt, Subject},
 };
 use crate::{
-    domain::{decision::Reason, seal::NotSealed},
-    service::{Service, error::ServiceError},
+    domain::{audit::Event, decision::Reason, seal::NotSealed},
+    service::{
+        Service,
+        error::ServiceError,
+        first_reads::FILE_READ,
+        meter::{self, Stream},
+    },
     storage::Object,
 };
 
@@ -37,6 +42,16 @@ pub struct SealedFile {
     pub expires_at: DateTime<Utc>,
     /// The file's path in its store.
     pub path: String,
+}
+
+/// A file that may be read.
+#[derive(Debug)]
+pub struct OpenedFile {
+    /// The file in its store.
+    pub object: Object,
+    /// What describes a read after the first one.
+    later: Option<(Event, String)>,
+    stream: Stream,
 }
 
 impl SealedFile {
@@ -69,9 +84,9 @@ impl Service {
         format!("{}/files/{}?{DOWNLOADABLE}", self.public_url, self.files.seal(&file.to_bytes(), b""))
     }
 
-    /// Opens the file behind a sealed URL, if it may still be read. The first read of each URL is recorded; the ranges
-    /// read after it belong to the same disclosure, but are decided all the same.
-    pub async fn open_file(&self, caller: &Caller, sealed: &str) -> Result<Object, ServiceError> {
+    /// Opens the file behind a sealed URL, if it may still be read. The first read of each URL is recorded; those after
+    /// it belong to the same disclosure and are summed, but are decided all the same.
+    pub async fn open_file(&self, caller: &Caller, sealed: &str) -> Result<OpenedFile, ServiceError> {
         let file = self.open_seal(sealed)?;
         let bearer = self.db.find_bearer_by_id(file.token_id).await?;
         let found = self.db.find_object_by_id(file.object_id).await?;
@@ -81,7 +96,7 @@ impl Service {
             }
             _ => None,
         };
-        let mut attempt = Attempt::of(self, caller, "file.read", bearer);
+        let mut attempt = Attempt::of(self, caller, FILE_READ, bearer);
         let granted = attempt.decide_access(access.as_ref(), &Subject::file()).await?;
         let Some((_, object, table)) = found else {
             return Err(attempt.refuse(Reason::TableNotFound, Some(&Subject::file())).await);
@@ -100,15 +115,28 @@ impl Service {
             let error = ServiceError::Expired("the table has moved; query it again".to_owned());
             return Err(attempt.refuse_with(FILE_MOVED, error).await);
         }
-        let opened = location.open(&path).await?;
+        let stream = attempt.begin_stream(&granted).await?;
+        let object = location.open(&path).await?;
         // Remembered only once it is recorded, so that no range can overtake the event.
-        if !self.first_reads.contains(sealed) {
+        let later = if self.first_reads.contains(sealed) {
+            Some((attempt.event, sealed.to_owned()))
+        } else {
             attempt.event.files = Some(1);
-            attempt.event.bytes = Some(opened.size());
+            attempt.event.bytes = Some(object.size());
             attempt.allow(&granted).await?;
             self.first_reads.insert(sealed);
+            None
+        };
+        Ok(OpenedFile { object, later, stream })
+    }
+
+    /// Tells that `bytes` of `file` are delivered, and answers what keeps its stream counted until they are.
+    pub fn deliver(&self, file: OpenedFile, bytes: u64) -> Stream {
+        self.metrics.bytes_proxied(bytes);
+        if let Some((event, sealed)) = file.later {
+            meter::record(&self.trail, self.first_reads.add(&sealed, &event, bytes, self.clock.now()));
         }
-        Ok(opened)
+        file.stream
     }
 
     fn open_seal(&self, sealed: &str) -> Result<SealedFile, ServiceError> {

@@ -1,6 +1,6 @@
 //! Listing what a recipient is granted: shares, schemas, tables.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
     Caller,
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         decision::{Reason, in_scope},
-        grant::in_force,
+        grant::{Grant, in_force},
         name::name_key,
         share::{Share, SharedObject},
     },
@@ -18,6 +18,12 @@ use crate::{
 
 /// How many items a page has where the caller does not say (Delta Sharing protocol, 1.1), and the most there can be.
 pub const MAX_RESULTS: u32 = 500;
+/// The share property that names the end of the recipient's grant.
+const GRANT_VALID_UNTIL: &str = "grant_valid_until";
+/// The share property that names the end of the token that asks.
+const TOKEN_EXPIRES_AT: &str = "token_expires_at";
+/// The share property that names whom to ask.
+const SUPPORT_CONTACT: &str = "support_contact";
 /// How many shares are read at a time while looking for those that may be read now.
 const READ_AT_ONCE: u32 = 500;
 
@@ -88,7 +94,10 @@ impl Service {
             let readable = found.into_iter().filter(|access| {
                 in_force(&access.grants, now).is_some() && in_scope(&granted.bearer.token, access.share.id)
             });
-            shares.extend(readable.map(|access| access.share));
+            shares.extend(readable.map(|access| {
+                let grant_until = in_force(&access.grants, now).map(Grant::until);
+                self.described(access.share, granted, grant_until)
+            }));
         }
         Ok(shares)
     }
@@ -97,9 +106,25 @@ impl Service {
     pub async fn get_granted_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "share.get").await?;
         let granted = attempt.decide_share(share, &Subject::share(share)).await?;
-        let share = granted.share()?.clone();
+        let share = self.described(granted.share()?.clone(), &granted, granted.grant_until);
         attempt.allow(&granted).await?;
         Ok(share)
+    }
+
+    /// `share` with what its recipient needs to know besides, among its properties.
+    fn described(&self, mut share: Share, granted: &Granted, grant_until: Option<DateTime<Utc>>) -> Share {
+        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let contact = Some(&self.settings.support_contact).filter(|contact| !contact.is_empty());
+        for (key, value) in [
+            (GRANT_VALID_UNTIL, grant_until.map(time)),
+            (TOKEN_EXPIRES_AT, granted.bearer.token.expires_at.map(time)),
+            (SUPPORT_CONTACT, contact.cloned()),
+        ] {
+            if let Some(value) = value {
+                share.properties.insert(key.to_owned(), value);
+            }
+        }
+        share
     }
 
     /// The schemas of a share.

@@ -17,8 +17,8 @@ use super::{
     table::FoundTable,
 };
 use crate::{
-    domain::{negotiation::Declared, seal::hex},
-    lake::{FileRef, Snapshot},
+    domain::{negotiation::Declared, predicate::Filter, seal::hex},
+    lake::{FileRef, Order, Snapshot},
     service::{Service, error::ServiceError},
 };
 
@@ -46,6 +46,8 @@ pub struct QueryRequest {
     pub as_of: AsOf,
     /// The predicates as they were sent, for the audit's digest.
     pub predicates: Option<String>,
+    /// Which rows the client is after, as far as its hints tell.
+    pub filter: Filter,
     /// How much is answered at once.
     pub page: PageAsk,
     /// A refresh token, which pins the version that it was given out with.
@@ -178,7 +180,8 @@ impl Service {
         let (snapshot, stamp) = self.snapshot_as_of(&found, request.as_of, pinned).await?;
         let head = self.agree(attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
-        let (chosen, next_position) = request.page.cut(&snapshot, page.map_or(0, |page| page.position));
+        let selected = self.lake.select(&found.location, &snapshot, &request.filter, request.page.order()).await;
+        let (chosen, next_position) = request.page.cut(&snapshot, selected, page.map_or(0, |page| page.position));
         let version = head.version;
         let next_page_token =
             next_position.map(|position| continuations.next_page((version, version), &parameters, position));
@@ -197,6 +200,7 @@ impl Service {
         disclosed: Disclosed,
         started: Instant,
     ) -> Result<Answer, ServiceError> {
+        let stream = attempt.begin_stream(&found.granted).await?;
         let chosen = self.choose_delivery(found, disclosed.files, attempt.now).await;
         let (delivery, expires_at) = attempt.settle(chosen).await?;
         let n_files = super::as_u64(disclosed.files);
@@ -209,9 +213,10 @@ impl Service {
         // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
         let answer = Answer::new(head, lines, signer, expires_at, n_files > 0).await;
         let mut answer = attempt.settle(answer).await?;
+        let hold = attempt.hold(&found.granted)?;
         let event = attempt.allow(&found.granted).await?;
         self.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);
-        answer.begin(Ending::new(self, event, started));
+        answer.begin(Ending::new(self, event, started, stream, hold));
         Ok(answer)
     }
 
@@ -229,7 +234,7 @@ impl Service {
 impl QueryRequest {
     /// What a later page must repeat. The page's size may differ.
     fn parameters(&self) -> String {
-        digest(&format!("{:?}|{:?}|{:?}", self.as_of, self.predicates, self.declared))
+        digest(&format!("{:?}|{:?}|{:?}|{:?}", self.as_of, self.predicates, self.filter.limit, self.declared))
     }
 }
 
@@ -239,19 +244,21 @@ impl PageAsk {
         self.max_files.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAGE))
     }
 
-    /// Cuts a snapshot's files to the page that begins at `position`, and answers where the next one begins.
-    ///
     /// Pages go by path, because that order is the same on every replica and after every reload.
-    fn cut(&self, snapshot: &Snapshot, position: usize) -> (Chosen, Option<usize>) {
-        let all = snapshot.files().len();
-        if self.max_files.is_none() && self.page_token.is_none() {
-            return (Chosen::All(all), None);
+    fn order(&self) -> Order {
+        if self.max_files.is_none() && self.page_token.is_none() { Order::Snapshot } else { Order::Path }
+    }
+
+    /// Cuts the selected files (`None` for all) to the page that begins at `position`, and answers where the next one
+    /// begins.
+    fn cut(&self, snapshot: &Snapshot, selected: Option<Vec<u32>>, position: usize) -> (Chosen, Option<usize>) {
+        if self.order() == Order::Snapshot {
+            return (selected.map_or(Chosen::All(snapshot.files().len()), Chosen::These), None);
         }
-        let most = self.most();
-        let begin = position.min(all);
-        let end = begin.saturating_add(most).min(all);
-        let indices = snapshot.files_by_path()[begin..end].to_vec();
-        (Chosen::These(indices), (end < all).then_some(end))
+        let files = selected.as_deref().unwrap_or_else(|| snapshot.files_by_path());
+        let begin = position.min(files.len());
+        let end = begin.saturating_add(self.most()).min(files.len());
+        (Chosen::These(files[begin..end].to_vec()), (end < files.len()).then_some(end))
     }
 }
 

@@ -1,24 +1,30 @@
 //! An answer that streams: its files are signed chunk by chunk, and the audit trail learns how it ended.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 
 use super::{
     TableHead,
+    attempt::Hold,
     changes::{ChangeLines, CommitLines},
     delivery::{SignedUrls, Signer},
     query::SnapshotFiles,
 };
 use crate::{
-    domain::audit::Event,
-    service::{Service, error::ServiceError},
+    domain::audit::{Event, Outcome},
+    service::{Service, error::ServiceError, meter::Stream},
 };
 
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
 const FIRST_CHUNK: usize = 64;
 /// How many files are signed at a time after that.
 const CHUNK: usize = 512;
+/// How long an answer goes on signing before it looks whether it still may.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What an answer lists, and how far it came.
 #[derive(Debug)]
@@ -57,7 +63,8 @@ impl Lines {
                 None => Ok(None),
                 Some(lines) => {
                     let files = lines.files().map(|file| (&*file.path, file.deletion_vector()));
-                    let urls = signer.sign(files).await?;
+                    let mut urls = signer.sign(files).await?;
+                    urls.unite(lines.files().map(|file| &*file.path));
                     Ok(Some(SignedChunk { content: Content::Commit(lines), urls }))
                 }
             },
@@ -140,6 +147,9 @@ impl Answer {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }
+        if let Err(error) = self.look_again().await {
+            return Some(Err(error));
+        }
         match self.lines.sign_next(&self.signer, CHUNK).await {
             Ok(Some(chunk)) => Some(Ok(chunk)),
             Err(error) => Some(Err(error)),
@@ -150,6 +160,21 @@ impl Answer {
                 None
             }
         }
+    }
+
+    /// Looks now and then whether what was decided still holds: a slow reader must get no URLs after a revocation. An
+    /// answer that may not go on is ended, and says why in the audit trail.
+    async fn look_again(&mut self) -> Result<(), ServiceError> {
+        let Some(ending) = &mut self.ending else {
+            return Err(ServiceError::internal("the answer has ended"));
+        };
+        let looked = ending.look_again().await;
+        if let Err(error) = &looked
+            && let Some(ending) = self.ending.take()
+        {
+            ending.refuse(error);
+        }
+        looked
     }
 }
 
@@ -162,23 +187,44 @@ impl Drop for Answer {
     }
 }
 
-/// Tells the audit trail how an answer ended.
+/// Tells the audit trail how an answer ended; until then it counts as a running stream.
 #[derive(Debug)]
 pub(super) struct Ending {
     service: Service,
     event: Event,
     started: Instant,
+    _stream: Stream,
+    hold: Hold,
+    looked_at: Instant,
 }
 
 impl Ending {
-    /// The ending of the answer that `event` recorded.
-    pub(super) fn new(service: &Service, event: Event, started: Instant) -> Self {
-        Self { service: service.clone(), event, started }
+    /// The ending of the answer that `event` recorded and that stands on `hold`.
+    pub(super) fn new(service: &Service, event: Event, started: Instant, stream: Stream, hold: Hold) -> Self {
+        Self { service: service.clone(), event, started, _stream: stream, hold, looked_at: Instant::now() }
+    }
+
+    async fn look_again(&mut self) -> Result<(), ServiceError> {
+        if self.looked_at.elapsed() >= LOOK_AGAIN {
+            self.hold.check(&self.service).await?;
+            self.looked_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn refuse(mut self, error: &ServiceError) {
+        if let ServiceError::Denied { reason, .. } = error {
+            self.event.decision = Outcome::Deny;
+            self.event.reason = Some(reason.code().into());
+        }
+        self.tell("aborted");
     }
 
     fn tell(self, how: &'static str) {
         let mut event = self.event;
         event.action = format!("{}.{how}", event.action).into();
+        // Its URLs were counted when they were allowed.
+        event.url_expires_at = None;
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         // The disclosure itself was recorded before the answer began, so that nobody needs to wait for this.
         self.service.trail.record_later(event);

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use super::{
     StorageError,
-    bounded::{Bounded, client_options, retries},
+    bounded::{client_options, retries},
     location::Account,
     options::Options,
     storages::{Opened, UrlSigner},
@@ -121,7 +121,7 @@ pub(super) fn open(
         let resource = format!("/blob/{}/{container}", account.name);
         UrlSigner::Azure(SasSigner { container_url, resource, https_only: service.scheme() == "https", key })
     });
-    Ok((account, Opened { store: Arc::new(Bounded::new(store)), signer }))
+    Ok((account, Opened { store: Arc::new(store), signer }))
 }
 
 enum Signing {

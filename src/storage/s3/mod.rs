@@ -17,7 +17,7 @@ pub use source::{CredentialSource, SourceError};
 
 use super::{
     StorageError,
-    bounded::{Bounded, client_options, retries},
+    bounded::{client_options, retries},
     options::Options,
     storages::{Opened, UrlSigner},
     window,
@@ -76,7 +76,7 @@ pub(super) fn open(
     let builder = builder.with_credentials(Arc::clone(&credentials) as _);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
     let signer = (!is_unsigned && !has_customer_key).then(|| S3Signer { store: store.clone(), credentials });
-    Ok(Opened { store: Arc::new(Bounded::new(store)), signer: signer.map(UrlSigner::S3) })
+    Ok(Opened { store: Arc::new(store), signer: signer.map(UrlSigner::S3) })
 }
 
 /// How object_store reads a flag.

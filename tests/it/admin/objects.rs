@@ -28,6 +28,10 @@ async fn a_table_is_shared_from_its_version_of_the_moment(app: TestApp) {
     assert_eq!(object["on_schema_change"], "follow");
     // Local files always come through the server.
     assert_eq!(object["delivery"], "proxied");
+    // The log was opened for this answer, so that it can say who can read the table.
+    let mut object = object;
+    let clients = object.as_object_mut().unwrap().remove("clients").unwrap();
+    assert_eq!(clients["pandas_parquet"], "ok");
     assert_eq!(app.get("/shares/INSURER/objects/CLAIMS/ALL").await.expect(200), object);
     let event = &app.events("object.create").await[0];
     assert_eq!(

@@ -24,7 +24,7 @@ fn environment_wins_over_file_and_file_over_defaults() {
     let settings = load(file, &[("WEIR__SERVER__LISTEN", "127.0.0.1:2")]).unwrap();
     assert_eq!(settings.server.listen.port(), 2);
     assert_eq!(settings.server.public_url, "https://share.example.org");
-    assert_eq!(settings.server.max_body_bytes, 1_048_576);
+    assert_eq!(settings.server.max_body_bytes, 4_194_304);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The lake: logs become snapshots, fresh on every call, and broken logs become errors that say what is wrong.
 
+mod changes;
 mod columns;
 mod demo;
 mod faults;
 mod foreign_tables;
 mod freshness;
+mod history;
 mod increments;
+mod skipping;

@@ -9,6 +9,7 @@ mod changes;
 mod errors;
 mod files;
 mod incremental;
+mod limits;
 mod listing;
 mod metadata;
 mod not_offered;

@@ -1,6 +1,7 @@
 //! The store's conformance suite: everything here holds on both databases.
 
 mod access;
+mod activations;
 mod audit;
 mod grants;
 mod names;

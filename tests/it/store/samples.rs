@@ -10,6 +10,7 @@ use weir::{
         audit::{Actor, ActorKind, Event, Personal},
         delivery::Delivery,
         grant::{Agreement, Grant},
+        limits::RecipientLimits,
         name::{Name, NameKind},
         recipient::{Recipient, RecipientState},
         share::{OnSchemaChange, Share, SharedObject},
@@ -89,6 +90,11 @@ pub fn recipient(name: &str) -> Recipient {
         ]),
         allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         delivery: Some(Delivery::Presigned),
+        limits: RecipientLimits {
+            requests_per_minute: Some(600),
+            concurrent_streams: None,
+            bytes_per_day: Some(u64::MAX),
+        },
         description: Some(String::new()),
         created_at: now(),
         updated_at: now(),
@@ -108,6 +114,7 @@ pub fn token(recipient: &Recipient) -> Token {
         expires_at: Some(days(30)),
         revoked_at: None,
         last_used_at: None,
+        unused_until: None,
     }
 }
 

@@ -19,8 +19,8 @@ async fn a_token_is_activated_used_shortened_and_revoked_each_once() {
         tx.insert_token(&pending, None).await.unwrap();
         assert_eq!(tx.find_token(pending.id).await.unwrap().as_ref(), Some(&pending));
 
-        tx.activate_token(pending.id, &hash, days(1), days(30)).await.unwrap();
-        let again = tx.activate_token(pending.id, &hash, days(2), days(31)).await;
+        tx.activate_token(pending.id, &hash, days(1), days(30), Some(days(15))).await.unwrap();
+        let again = tx.activate_token(pending.id, &hash, days(2), days(31), None).await;
         assert!(matches!(again, Err(StoreError::Stale)));
 
         tx.shorten_token(pending.id, days(20)).await.unwrap();
@@ -39,6 +39,7 @@ async fn a_token_is_activated_used_shortened_and_revoked_each_once() {
             expires_at: Some(days(20)),
             revoked_at: Some(days(4)),
             last_used_at: Some(days(3)),
+            unused_until: Some(days(15)),
             ..pending
         };
         assert_eq!(db.find_bearer(&hash).await.unwrap().unwrap().token, kept);

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use url::Url;
 use weir::{
-    config::{SharingSettings, StorageSettings},
+    config::{Settings, SharingSettings, Sources, StorageSettings},
     domain::{
         seal::{Purpose, RootKey, Sealer},
         secret::Secret,
@@ -26,7 +26,7 @@ use weir::{
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, operators::Operators, trail::Trail},
+    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, trail::Trail},
     storage::Storages,
     telemetry::Metrics,
 };
@@ -120,15 +120,20 @@ pub fn fields(problem: &Value) -> Vec<String> {
 impl TestApp {
     /// On SQLite.
     pub async fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite().await)
+        Self::on(TestDatabase::sqlite().await, |settings| settings)
+    }
+
+    /// On SQLite, with other settings of sharing.
+    pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
+        Self::on(TestDatabase::sqlite().await, change)
     }
 
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?))
+        Some(Self::on(TestDatabase::postgres().await?, |settings| settings))
     }
 
-    fn on(database: TestDatabase) -> Self {
+    fn on(database: TestDatabase, change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
         let folder = TempDir::new().unwrap();
         let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
         let told = Arc::clone(&now);
@@ -145,14 +150,11 @@ impl TestApp {
         let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let settings = SharingSettings {
-            prefix: PREFIX.into(),
-            url_ttl_seconds: 3600,
-            proxied_url_ttl_seconds: 86_400,
-            require_acknowledge: false,
-            grant_max_seconds: 365 * 86_400,
             token_max_seconds: 90 * 86_400,
             token_default_seconds: 30 * 86_400,
+            ..Settings::load(Sources::default()).unwrap().sharing
         };
+        let settings = change(settings);
         let service = Service {
             trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
             db: database.clone(),
@@ -161,6 +163,7 @@ impl TestApp {
             pages: Sealer::new(&keys, Purpose::PageToken),
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
             settings: Arc::new(settings),
             public_url: PUBLIC_URL.into(),
             clock,
@@ -170,7 +173,7 @@ impl TestApp {
             service: service.clone(),
             requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
             limits: Limits::new(100, Duration::from_secs(60)),
-            max_body_bytes: 1 << 20,
+            max_body_bytes: 4 << 20,
             prefix: PREFIX.into(),
             admin: Admin {
                 service: service.clone(),

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod azurite;
 pub mod postgres;
+pub mod process;
 pub mod s3;
 pub mod tables;
 pub mod watched_store;

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use arrow::{
@@ -131,6 +132,13 @@ impl HandWrittenLog {
         fs::write(self.commit_path(version), text).expect("the commit can be written");
         self.next += 1;
         version
+    }
+
+    /// Sets the time of a commit's file, in milliseconds since the epoch.
+    pub fn date(&self, version: u64, at_ms: u64) {
+        let file = fs::File::options().append(true).open(self.commit_path(version)).expect("the commit is there");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at_ms);
+        file.set_modified(at).expect("its time can be set");
     }
 
     /// Where the commit of `version` is kept.

@@ -1,0 +1,26 @@
+-- What the server's own role may do, so that not even a break-in on the server can change what was recorded.
+--
+-- Run by the role that owns the tables, after every `weir migrate`; safe to repeat. Before the first one, a superuser makes
+-- both roles and the database:
+--
+--   CREATE ROLE weir_owner LOGIN PASSWORD '…';
+--   CREATE ROLE weir_server LOGIN PASSWORD '…';
+--   CREATE DATABASE weir OWNER weir_owner;
+--
+-- database.migrate_url names weir_owner, database.url names weir_server.
+
+GRANT USAGE ON SCHEMA public TO weir_server;
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM weir_server;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO weir_server;
+
+-- What happened, and what was granted, is added and never changed.
+REVOKE UPDATE, DELETE ON audit_events, grants, grant_endings FROM weir_server;
+-- Personal parts are erased at their age, never exchanged.
+REVOKE UPDATE ON audit_personal FROM weir_server;
+-- The chain's head is moved; triggers and keys hold the rest.
+REVOKE INSERT, DELETE ON audit_head FROM weir_server;
+-- A checkpoint is made once; only that it was exported is remembered later.
+REVOKE UPDATE, DELETE ON audit_checkpoints FROM weir_server;
+GRANT UPDATE (exported_at) ON audit_checkpoints TO weir_server;
+-- Months are detached by the owner alone (`weir audit detach`), as are migrations.
+REVOKE INSERT, UPDATE, DELETE ON audit_detachments, _sqlx_migrations FROM weir_server;

@@ -1,0 +1,443 @@
+//! `weir audit`: the trail verified, exported, sealed, and its old months detached.
+//!
+//! Verifying and exporting only read, and work beside a running server.
+
+use std::{
+    fs::File,
+    io::{BufWriter, IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::ValueEnum;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::ConfigFile;
+use crate::{
+    app::{open_archive, unopened},
+    config::{
+        Settings,
+        keys::{KeyError, read_keys},
+    },
+    domain::{
+        checkpoint::{SigningKey, VerifierKey},
+        seal::hex,
+    },
+    service::{
+        audit_export::{ExportWalk, read_keys as read_exported_keys},
+        clock::Clock,
+        notary::Notary,
+        verification::{Since, Verified, verify_database, verify_export},
+    },
+    storage::Archive,
+    store::{AuditFilter, Db, StoredEvent},
+};
+
+/// How many events are read at a time.
+const PAGE: u32 = 1_000;
+/// How often it is told how far it has come.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Verifies the audit trail; exit code 1 names the first bad sequence number
+    Verify(Verify),
+    /// Writes events to a file
+    Export(Export),
+    /// Prints the public keys that checkpoints are signed with, the active one first
+    Key(ConfigFile),
+    /// Makes a checkpoint now, and exports it where an export is configured
+    Checkpoint(ConfigFile),
+    /// Deletes events from the database that the export holds, up to the end of a month
+    Detach(Detach),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Believes a checkpoint (the newest, or the one of this sequence number) and verifies only what came after it
+    #[arg(long, value_name = "SEQ", num_args = 0..=1, require_equals = true)]
+    since_checkpoint: Option<Option<i64>>,
+    /// Verifies this export, a folder or a URL; without the database, unless --database is given, too. By default the
+    /// database is verified, and compared with the configured export
+    #[arg(long, value_name = "DIR|URL")]
+    export: Option<String>,
+    /// Compares the database with --export
+    #[arg(long, requires = "export")]
+    database: bool,
+    /// Believes checkpoints signed with this key, as `weir audit key` prints it, instead of those of the key files
+    #[arg(long = "key", value_name = "KEY")]
+    keys: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Export {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Events from this moment on: RFC 3339, or a date (its beginning in UTC)
+    #[arg(long, value_parser = moment)]
+    since: Option<DateTime<Utc>>,
+    /// Events before this moment
+    #[arg(long, value_parser = moment)]
+    until: Option<DateTime<Utc>>,
+    /// What is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// The file, complete once it has its name; standard output without it
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Format {
+    /// One JSON object a line, as the feed has it
+    #[default]
+    Ndjson,
+    /// Comma-separated values (RFC 4180) with a heading
+    Csv,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Detach {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The month, as in 2026-08; everything before it goes, too
+    #[arg(long)]
+    month: String,
+    /// Lets addresses and user agents go that were to be kept longer; no export holds them
+    #[arg(long)]
+    with_personal: bool,
+}
+
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return date.and_hms_opt(0, 0, 0).map(|at| at.and_utc()).ok_or_else(|| "is no date".to_owned());
+    }
+    let moment = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc());
+    moment.map_err(|_| "write it as 2026-09-01 or 2026-09-01T00:00:00Z".to_owned())
+}
+
+pub(super) async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Verify(arguments) => verify(arguments).await,
+        Command::Export(arguments) => export(arguments).await,
+        Command::Key(file) => {
+            for key in own_keys(&file.load()?)? {
+                println!("{key}");
+            }
+            Ok(())
+        }
+        Command::Checkpoint(file) => {
+            let (notary, db) = notary(&file.load()?).await?;
+            notary.seal().await?;
+            let newest = db.find_last_checkpoint().await?;
+            db.close().await;
+            print!("{}", newest.map(|checkpoint| checkpoint.note).unwrap_or_default());
+            Ok(())
+        }
+        Command::Detach(arguments) => {
+            let (notary, db) = notary(&arguments.file.load()?).await?;
+            let detached = notary.detach(&arguments.month, arguments.with_personal).await?;
+            db.close().await;
+            println!("{} events deleted; up to {} they live in the export only", detached.events, detached.through);
+            Ok(())
+        }
+    }
+}
+
+/// A notary on a connection that may change what the server's own may not.
+async fn notary(settings: &Settings) -> anyhow::Result<(Notary, Db)> {
+    let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
+    let db = Db::connect(url.expose(), 1).await?;
+    db.check_schema().await?;
+    let keys = read_keys(&settings.secrets)?;
+    let notary = Notary::new(db.clone(), Clock::system(), &keys, open_archive(settings)?, settings.audit.clone())?;
+    Ok((notary, db))
+}
+
+fn own_keys(settings: &Settings) -> anyhow::Result<Vec<VerifierKey>> {
+    let mut keys = Vec::new();
+    for root in read_keys(&settings.secrets)? {
+        keys.push(SigningKey::derive(&root)?.verifier().clone());
+    }
+    Ok(keys)
+}
+
+async fn verify(arguments: Verify) -> anyhow::Result<()> {
+    let settings = arguments.file.load()?;
+    let archive = match &arguments.export {
+        Some(place) => Some(open_export(&settings, place)?),
+        None => open_archive(&settings)?,
+    };
+    let keys = believed(&arguments.keys, &settings, archive.as_ref()).await?;
+    let since = match arguments.since_checkpoint {
+        None => Since::Beginning,
+        Some(None) => Since::NewestCheckpoint,
+        Some(Some(seq)) => Since::Checkpoint(seq),
+    };
+    let mut progress = Progress::new("verified up to event");
+    let mut told = |seq| progress.tell(seq);
+    let verified = match (&archive, arguments.export.is_some() && !arguments.database) {
+        (Some(archive), true) => {
+            let walk = match since {
+                Since::Beginning => ExportWalk::from_start(archive, &keys).await?,
+                Since::NewestCheckpoint => ExportWalk::since(archive, &keys, None).await?,
+                Since::Checkpoint(seq) => ExportWalk::since(archive, &keys, Some(seq)).await?,
+            };
+            if walk.last() == 0 {
+                bail!("`{}` holds no checkpoint; name the folder or URL of audit.export", archive.url());
+            }
+            verify_export(walk, &mut told).await?
+        }
+        (archive, _) => {
+            let db = Db::connect_read_only(settings.database.url.expose()).await?;
+            db.check_schema().await?;
+            let since = pinned(&db, since).await?;
+            let walk = match (archive, since) {
+                (None, _) => None,
+                (Some(archive), Since::Checkpoint(seq)) => Some(ExportWalk::since(archive, &keys, Some(seq)).await?),
+                (Some(archive), _) => Some(ExportWalk::from_start(archive, &keys).await?),
+            };
+            let verified = verify_database(&db, &keys, since, walk, &mut told).await?;
+            db.close().await;
+            verified
+        }
+    };
+    println!("{}", said(&verified, archive.as_ref()));
+    Ok(())
+}
+
+/// The database and the export begin at the same checkpoint, one that both have.
+async fn pinned(db: &Db, since: Since) -> anyhow::Result<Since> {
+    Ok(match since {
+        Since::NewestCheckpoint => match db.find_exported_through().await? {
+            Some(seq) => Since::Checkpoint(seq),
+            None => Since::NewestCheckpoint,
+        },
+        Since::Beginning | Since::Checkpoint(_) => since,
+    })
+}
+
+fn said(verified: &Verified, archive: Option<&Archive>) -> String {
+    let Verified { after, head, checkpoints, compared } = verified;
+    let mut said = format!(
+        "verified events {} to {}, {checkpoints} signed checkpoints; the chain's head is {}",
+        after + 1,
+        head.seq,
+        hex(&head.hash)
+    );
+    if let Some(archive) = archive.filter(|_| *compared > 0) {
+        said.push_str(&format!("; the same as `{}` up to {compared}", archive.url()));
+    }
+    said
+}
+
+/// The keys whose signatures are believed.
+async fn believed(
+    given: &[String],
+    settings: &Settings,
+    archive: Option<&Archive>,
+) -> anyhow::Result<Vec<VerifierKey>> {
+    if !given.is_empty() {
+        let parse = |text: &String| VerifierKey::parse(text).with_context(|| format!("`{text}` is no key"));
+        return given.iter().map(parse).collect();
+    }
+    match (own_keys(settings), archive) {
+        (Ok(keys), _) => Ok(keys),
+        // An auditor has no key file; the export names its keys, but whoever forged one would have forged the other.
+        (Err(error), Some(archive)) if is_missing(&error) => {
+            let keys = read_exported_keys(archive).await?;
+            for key in &keys {
+                eprintln!("weir: believing the export's own key {key}; compare it with `weir audit key`");
+            }
+            Ok(keys)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<KeyError>(), Some(KeyError::Missing { .. }))
+}
+
+/// Opens an export that is named by its folder or its URL, without making anything.
+fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Archive> {
+    let url = if place.contains("://") {
+        place.to_owned()
+    } else {
+        let folder = Path::new(place).canonicalize().with_context(|| format!("`{place}` is no folder"))?;
+        Url::from_directory_path(&folder).ok().context("the folder has no absolute path")?.to_string()
+    };
+    let mut target = settings.audit.export.target_at(&url);
+    if url.starts_with("file:") {
+        target.options.clear();
+    }
+    Archive::open(&target).map_err(|problems| unopened("export", &problems))
+}
+
+/// Tells now and then how far it has come, where somebody watches.
+struct Progress {
+    what: &'static str,
+    told: Instant,
+    is_watched: bool,
+}
+
+impl Progress {
+    fn new(what: &'static str) -> Self {
+        Self { what, told: Instant::now(), is_watched: std::io::stderr().is_terminal() }
+    }
+
+    fn tell(&mut self, seq: i64) {
+        if self.is_watched && self.told.elapsed() >= PROGRESS {
+            eprintln!("weir: {} {seq}", self.what);
+            self.told = Instant::now();
+        }
+    }
+}
+
+async fn export(arguments: Export) -> anyhow::Result<()> {
+    let settings = arguments.file.load()?;
+    let db = Db::connect_read_only(settings.database.url.expose()).await?;
+    db.check_schema().await?;
+    let filter = AuditFilter { since: arguments.since, until: arguments.until, ..AuditFilter::default() };
+    match &arguments.output {
+        None => write_events(&db, filter, arguments.format, BufWriter::new(std::io::stdout().lock())).await?,
+        Some(path) => {
+            // Half a file must not be taken for a whole one.
+            let mut partial = path.clone().into_os_string();
+            partial.push(".part");
+            let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial);
+            let file = file.with_context(|| format!("`{}` cannot be written", path.display()))?;
+            let written = write_events(&db, filter, arguments.format, BufWriter::new(&file)).await;
+            let written =
+                written.and_then(|()| Ok(file.sync_all()?)).and_then(|()| Ok(std::fs::rename(&partial, path)?));
+            if let Err(error) = written {
+                let _ = std::fs::remove_file(&partial);
+                return Err(error);
+            }
+        }
+    }
+    db.close().await;
+    Ok(())
+}
+
+async fn write_events(db: &Db, mut filter: AuditFilter, format: Format, mut out: impl Write) -> anyhow::Result<()> {
+    let mut progress = Progress::new("exported up to event");
+    if matches!(format, Format::Csv) {
+        write!(out, "{}\r\n", COLUMNS.map(|(name, _)| name).join(","))?;
+    }
+    loop {
+        let page = db.list_audit(&filter, PAGE).await?;
+        let Some(last) = page.last().map(|event| event.seq) else { break };
+        for event in &page {
+            let event = whole(event)?;
+            match format {
+                Format::Ndjson => {
+                    serde_json::to_writer(&mut out, &event)?;
+                    out.write_all(b"\n")?;
+                }
+                Format::Csv => {
+                    let cells = COLUMNS.map(|(_, pointer)| cell(event.pointer(pointer)));
+                    write!(out, "{}\r\n", cells.join(","))?;
+                }
+            }
+        }
+        filter.after_seq = Some(last);
+        progress.tell(last);
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// An event as the feed of the admin API has it.
+fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
+    let damaged = || format!("event {} cannot be read; run `weir audit verify`", stored.seq);
+    let mut event: Map<String, Value> = serde_json::from_str(&stored.body).with_context(damaged)?;
+    if let Some(personal) = &stored.personal {
+        event.extend(serde_json::from_str::<Map<String, Value>>(&personal.text).with_context(damaged)?);
+    }
+    event.insert("prev_hash".to_owned(), hex(&stored.prev_hash).into());
+    event.insert("hash".to_owned(), hex(&stored.hash).into());
+    Ok(Value::Object(event))
+}
+
+/// The columns of CSV, and where their values stand in an event.
+const COLUMNS: [(&str, &str); 37] = [
+    ("seq", "/seq"),
+    ("at", "/at"),
+    ("actor_kind", "/actor/kind"),
+    ("actor_id", "/actor/id"),
+    ("actor_name", "/actor/name"),
+    ("action", "/action"),
+    ("object_kind", "/object/kind"),
+    ("object_id", "/object/id"),
+    ("object_name", "/object/name"),
+    ("decision", "/decision"),
+    ("reason", "/reason"),
+    ("request_id", "/request_id"),
+    ("recipient", "/recipient"),
+    ("recipient_id", "/recipient_id"),
+    ("token_id", "/token_id"),
+    ("grant_id", "/grant_id"),
+    ("purpose", "/purpose"),
+    ("agreement", "/agreement"),
+    ("share", "/share"),
+    ("share_id", "/share_id"),
+    ("schema", "/schema"),
+    ("table", "/table"),
+    ("table_id", "/table_id"),
+    ("table_version", "/table_version"),
+    ("delivery", "/delivery"),
+    ("format", "/format"),
+    ("predicate_digest", "/predicate_digest"),
+    ("files", "/files"),
+    ("rows", "/rows"),
+    ("bytes", "/bytes"),
+    ("url_expires_at", "/url_expires_at"),
+    ("duration_ms", "/duration_ms"),
+    ("client_address", "/client_address"),
+    ("user_agent", "/user_agent"),
+    ("change", "/change"),
+    ("prev_hash", "/prev_hash"),
+    ("hash", "/hash"),
+];
+
+/// A cell. Clients choose their `User-Agent`: what a spreadsheet would take for a formula becomes text.
+fn cell(value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => return String::new(),
+        Some(Value::String(text)) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_quoted_and_hold_no_formula() {
+        for (value, written) in [
+            (serde_json::json!("plain"), "plain"),
+            (serde_json::json!("a,\"b\""), "\"a,\"\"b\"\"\""),
+            (serde_json::json!("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0"),
+            (serde_json::json!(-7), "-7"),
+            (serde_json::json!(null), ""),
+        ] {
+            assert_eq!(cell(Some(&value)), written);
+        }
+    }
+
+    #[test]
+    fn moments_are_dates_or_times() {
+        assert_eq!(moment("2026-09-01").unwrap(), moment("2026-09-01T02:00:00+02:00").unwrap());
+        assert!(moment("yesterday").is_err());
+    }
+}

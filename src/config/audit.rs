@@ -1,0 +1,84 @@
+//! The audit trail: how often it is sealed, where it is exported to, how long personal parts are kept.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    empty_as_none,
+    problems::Problems,
+    storage::{Delivery, SCHEMES, StorageSettings},
+};
+
+/// `[audit]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditSettings {
+    /// How often a checkpoint is made at most, in seconds.
+    pub checkpoint_seconds: u64,
+    /// How many events make one earlier.
+    pub checkpoint_events: u64,
+    /// The age at which personal parts are erased, in days; 0 = never.
+    pub personal_retention_days: u64,
+    /// Where checkpoints and events are exported to.
+    pub export: ExportSettings,
+}
+
+/// `[audit.export]`.
+#[derive(Clone, Deserialize)]
+pub struct ExportSettings {
+    /// The folder or object-store prefix; `None` where nothing is exported.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub url: Option<String>,
+    /// The object store's options. Values may be secrets, so they are never printed.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ExportSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.options.keys().collect();
+        f.debug_struct("ExportSettings").field("url", &self.url).field("options", &names).finish()
+    }
+}
+
+impl ExportSettings {
+    /// The target in the form that storages have, if there is one.
+    pub fn target(&self) -> Option<StorageSettings> {
+        self.url.as_deref().map(|url| self.target_at(url))
+    }
+
+    /// The target at another url, with the same options.
+    pub fn target_at(&self, url: &str) -> StorageSettings {
+        StorageSettings {
+            name: "audit.export".to_owned(),
+            url: url.to_owned(),
+            delivery: Delivery::default(),
+            options: self.options.clone(),
+        }
+    }
+}
+
+impl AuditSettings {
+    /// Finds what is wrong beyond types.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        let reason = "too often costs, too seldom leaves the newest events unsealed";
+        problems.bound("audit.checkpoint_seconds", self.checkpoint_seconds, 1..=86_400, reason);
+        let reason = "one checkpoint's events are one file, held in memory";
+        problems.bound("audit.checkpoint_events", self.checkpoint_events, 1..=100_000, reason);
+        let reason = "a century is for ever; write 0";
+        problems.bound("audit.personal_retention_days", self.personal_retention_days, 0..=36_500, reason);
+        if let Some(url) = &self.export.url {
+            // The value is not repeated where it may hold credentials.
+            match Url::parse(url) {
+                Ok(parsed) if parsed.password().is_some() || parsed.query().is_some() => {
+                    problems.add("audit.export.url", "has credentials or a query; put credentials into options");
+                }
+                Ok(parsed) if SCHEMES.contains(&parsed.scheme()) => {}
+                Ok(_) | Err(_) => {
+                    problems.add("audit.export.url", format!("is no URL of {}", SCHEMES.join(", ")));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Checkpoints: signed statements of how long the audit chain is and what it hashes to.
+//!
+//! The text is that of C2SP tlog-checkpoint, and its signature that of C2SP signed-note (Ed25519), so that tools which
+//! know those can read it. Extension lines name the chain's head, the checkpoint before, and the time. Event hashes are
+//! leaf hashes of RFC 6962, so that the root is that of an ordinary transparency log. Never here: where it is kept.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{
+    audit::{Head, timestamp},
+    seal::{RootKey, hex},
+};
+
+/// The label under which the signing key is derived from a root key.
+const LABEL: &[u8] = b"weir/audit-checkpoint/v1";
+/// The algorithm byte of Ed25519 in signed notes.
+const ED25519_NOTE: u8 = 0x01;
+/// How a signature's line begins.
+const SIGNATURE_MARK: &str = "\u{2014} ";
+
+/// What a checkpoint states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which chain it is about; see [`origin`].
+    pub origin: String,
+    /// The newest event covered.
+    pub head: Head,
+    /// The root of the Merkle tree over the hashes of events 1 to `head.seq`.
+    pub root: [u8; 32],
+    /// SHA-256 over the text of the checkpoint before, without its signatures; `None` for the first.
+    pub previous: Option<[u8; 32]>,
+    /// When it was made.
+    pub at: DateTime<Utc>,
+}
+
+/// Why a text is no checkpoint that can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// It does not read as one.
+    #[error("it is not the text of a checkpoint")]
+    Malformed,
+    /// None of its signatures is by a key that is believed.
+    #[error("no key that is believed has signed it")]
+    Unsigned,
+}
+
+/// The name of the chain that begins with an event of this hash.
+pub fn origin(first_hash: &[u8; 32]) -> String {
+    format!("weir-audit/{}", hex(&first_hash[..8]))
+}
+
+/// What the next checkpoint names of the one with this text.
+pub fn digest(note: &str) -> [u8; 32] {
+    Sha256::digest(signed_part(note).unwrap_or(note)).into()
+}
+
+/// The part of a note that is signed: everything before the empty line.
+fn signed_part(note: &str) -> Option<&str> {
+    note.find("\n\n").and_then(|at| note.get(..=at))
+}
+
+impl Checkpoint {
+    /// The text that is signed; ends with a newline.
+    pub fn text(&self) -> String {
+        let encode = |hash: &[u8; 32]| BASE64_STANDARD.encode(hash);
+        format!(
+            "{}\n{}\n{}\nhead {}\nprevious {}\ntime {}\n",
+            self.origin,
+            self.head.seq,
+            encode(&self.root),
+            encode(&self.head.hash),
+            self.previous.as_ref().map_or_else(|| "none".to_owned(), encode),
+            timestamp(self.at)
+        )
+    }
+
+    /// Reads a signed note, if one of `keys` signed it.
+    pub fn open(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
+        let text = signed_part(note).ok_or(CheckpointError::Malformed)?;
+        let signatures = note.get(text.len() + 1..).unwrap_or_default();
+        let signed = signatures.lines().any(|line| keys.iter().any(|key| key.signed(text, line)));
+        if !signed {
+            return Err(CheckpointError::Unsigned);
+        }
+        Self::parse(text).ok_or(CheckpointError::Malformed)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let origin = lines.next()?.to_owned();
+        let seq = lines.next()?.parse().ok()?;
+        let root = hash(lines.next()?)?;
+        let head = Head { seq, hash: hash(lines.next()?.strip_prefix("head ")?)? };
+        let previous = match lines.next()?.strip_prefix("previous ")? {
+            "none" => None,
+            digest => Some(hash(digest)?),
+        };
+        let at = DateTime::parse_from_rfc3339(lines.next()?.strip_prefix("time ")?).ok()?.to_utc();
+        Some(Self { origin, head, root, previous, at })
+    }
+}
+
+fn hash(text: &str) -> Option<[u8; 32]> {
+    BASE64_STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+/// Signs checkpoints; derived from a root key. Cannot be printed.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    verifier: VerifierKey,
+}
+
+/// The root key gave no signing key; its bytes are at fault, or the cryptographic library is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no signing key can be derived from the root key")]
+pub struct NoSigningKey;
+
+impl SigningKey {
+    /// The signing key of `root`.
+    pub fn derive(root: &RootKey) -> Result<Self, NoSigningKey> {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        root.derive(LABEL, seed.as_mut());
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_ref()).map_err(|_| NoSigningKey)?;
+        let public = <[u8; 32]>::try_from(pair.public_key().as_ref()).map_err(|_| NoSigningKey)?;
+        let name = format!("weir-audit-{}", hex(&Sha256::digest(public)[..8]));
+        Ok(Self { pair, verifier: VerifierKey { name, public } })
+    }
+
+    /// What verifies its signatures.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// The signed note of `checkpoint`.
+    pub fn sign(&self, checkpoint: &Checkpoint) -> String {
+        let text = checkpoint.text();
+        let mut signature = self.verifier.id().to_vec();
+        signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
+        format!("{text}\n{SIGNATURE_MARK}{} {}\n", self.verifier.name, BASE64_STANDARD.encode(signature))
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.verifier.name)
+    }
+}
+
+/// Verifies checkpoints; public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierKey {
+    name: String,
+    public: [u8; 32],
+}
+
+impl VerifierKey {
+    /// Its name, as signatures carry it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads a key as [`fmt::Display`] writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.trim().splitn(3, '+');
+        let (name, id, key) = (parts.next()?, parts.next()?, parts.next()?);
+        let key = BASE64_STANDARD.decode(key).ok()?;
+        let (&ED25519_NOTE, public) = key.split_first()? else { return None };
+        let is_name = !name.is_empty() && !name.chars().any(char::is_whitespace);
+        let key = Self { name: name.to_owned(), public: public.try_into().ok()? };
+        (is_name && hex(&key.id()) == id).then_some(key)
+    }
+
+    fn id(&self) -> [u8; 4] {
+        let digest = Sha256::new()
+            .chain_update(&self.name)
+            .chain_update([b'\n', ED25519_NOTE])
+            .chain_update(self.public)
+            .finalize();
+        [digest[0], digest[1], digest[2], digest[3]]
+    }
+
+    /// Whether `line` is this key's signature of `text`.
+    fn signed(&self, text: &str, line: &str) -> bool {
+        let signature = || {
+            let encoded = line.strip_prefix(SIGNATURE_MARK)?.strip_prefix(&self.name)?.strip_prefix(' ')?;
+            BASE64_STANDARD.decode(encoded).ok()?.strip_prefix(&self.id()).map(<[u8]>::to_vec)
+        };
+        let key = UnparsedPublicKey::new(&ED25519, self.public);
+        signature().is_some_and(|signature| key.verify(text.as_bytes(), &signature).is_ok())
+    }
+}
+
+/// As signed notes write verifier keys: `<name>+<id in hex>+<base64 of the algorithm and the key>`.
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut key = vec![ED25519_NOTE];
+        key.extend_from_slice(&self.public);
+        write!(f, "{}+{}+{}", self.name, hex(&self.id()), BASE64_STANDARD.encode(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> SigningKey {
+        SigningKey::derive(&RootKey::new(Zeroizing::new([byte; 32]))).unwrap()
+    }
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            origin: origin(&[9; 32]),
+            head: Head { seq: 42, hash: [1; 32] },
+            root: [2; 32],
+            previous: Some([3; 32]),
+            at: DateTime::from_timestamp(1_790_000_000, 123_456_000).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_signed_checkpoint_is_read_back_by_whoever_knows_the_key() {
+        let note = key(1).sign(&checkpoint());
+        let known = [key(2).verifier().clone(), key(1).verifier().clone()];
+        assert_eq!(Checkpoint::open(&note, &known), Ok(checkpoint()));
+        assert_eq!(Checkpoint::open(&note, &known[..1]), Err(CheckpointError::Unsigned));
+        assert_eq!(digest(&note), <[u8; 32]>::from(Sha256::digest(checkpoint().text())));
+    }
+
+    #[test]
+    fn an_altered_checkpoint_is_not_believed() {
+        let (note, known) = (key(1).sign(&checkpoint()), [key(1).verifier().clone()]);
+        for (from, to) in [("\n42\n", "\n41\n"), ("time 2026", "time 2025"), ("\u{2014} weir", "\u{2014} wier")] {
+            assert!(note.contains(from), "{note}");
+            assert_eq!(Checkpoint::open(&note.replace(from, to), &known), Err(CheckpointError::Unsigned));
+        }
+        assert_eq!(Checkpoint::open("", &known), Err(CheckpointError::Malformed));
+    }
+
+    #[test]
+    fn keys_are_written_as_signed_notes_have_them() {
+        let verifier = key(1).verifier().clone();
+        assert_eq!(VerifierKey::parse(&format!("{verifier}\n")), Some(verifier.clone()));
+        let other_name = verifier.to_string().replacen("weir-audit-", "weir-", 1);
+        assert_eq!(VerifierKey::parse(&other_name), None);
+    }
+}

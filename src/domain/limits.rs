@@ -1,0 +1,63 @@
+//! Limits: how much one recipient may ask for, and when a refused one may ask again.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// What an operator allows a recipient at most; what is absent is not limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipientLimits {
+    /// Requests on the data plane in a minute, on each server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// Answers that stream at the same time, on each server: queries, and files that come through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent_streams: Option<u64>,
+    /// Bytes of files issued in a day (UTC), on all servers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_day: Option<u64>,
+}
+
+/// The minute of `at`, counted from 1970.
+pub fn minute(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(60)
+}
+
+/// The day of `at` in UTC, counted from 1970.
+pub fn day(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(86_400)
+}
+
+/// Whole seconds from `now` until the next minute begins; at least 1.
+pub fn seconds_to_next_minute(now: DateTime<Utc>) -> u64 {
+    u64::try_from(60 - now.timestamp().rem_euclid(60)).unwrap_or(60)
+}
+
+/// Whole seconds from `now` until the next day begins in UTC; at least 1.
+pub fn seconds_to_next_day(now: DateTime<Utc>) -> u64 {
+    u64::try_from(86_400 - now.timestamp().rem_euclid(86_400)).unwrap_or(86_400)
+}
+
+/// `seconds` as a span of time; the longest there is where it is longer.
+pub fn span(seconds: u64) -> TimeDelta {
+    i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_caller_waits_until_the_window_is_over() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        assert_eq!(seconds_to_next_minute(at(120)), 60);
+        assert_eq!(seconds_to_next_minute(at(179)), 1);
+        assert_eq!(seconds_to_next_day(at(86_400)), 86_400);
+        assert_eq!((minute(at(179)), day(at(86_399)), day(at(86_400))), (2, 0, 1));
+    }
+
+    #[test]
+    fn what_is_not_limited_is_not_written_down() {
+        assert_eq!(serde_json::to_string(&RecipientLimits::default()).unwrap(), "{}");
+    }
+}

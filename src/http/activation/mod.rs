@@ -1,0 +1,167 @@
+//! The activation page: a recipient looks at its link, and fetches its profile with one button.
+//!
+//! Plain pages that work without scripts. Programs that ask for JSON, or for nothing in particular, get errors as JSON.
+//! Never here: whether a link still works.
+
+mod html;
+mod page;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{FromRequestParts, Path, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use serde_json::json;
+
+use super::middleware::{Cause, ClientAddress, RequestId};
+use crate::{
+    domain::{
+        activation::ActivationCode,
+        decision::{Reason, Refusal},
+    },
+    service::{Service, activation::ActivatedToken, error::ServiceError, sharing::Caller},
+};
+
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+/// How much of a user agent is kept, in characters.
+const KEPT_USER_AGENT: usize = 512;
+/// How long a caller waits before trying again what an outage refused, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// The page of every link.
+pub fn router() -> Router<Service> {
+    Router::new().route("/activate/{code}", get(show).post(activate))
+}
+
+/// Who looks at a link, and how it wants to be told.
+struct Visitor {
+    caller: Caller,
+    reads_html: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
+        let caller = Caller {
+            token: None,
+            address: address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
+            user_agent: text(header::USER_AGENT).map(|text| text.chars().take(KEPT_USER_AGENT).collect()),
+            request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+        };
+        // Every browser names it, and hardly any program does.
+        let reads_html = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+        Ok(Self { caller, reads_html })
+    }
+}
+
+/// Shows what the link offers. Mail scanners follow links, so that this uses nothing up.
+async fn show(State(service): State<Service>, Path(code): Path<String>, visitor: Visitor) -> Response {
+    match service.view_activation(&visitor.caller, &ActivationCode::presented(&code)).await {
+        Ok(offer) => (page::headers(HTML), page::offer(&offer)).into_response(),
+        Err(error) => refuse(&service, &visitor, error),
+    }
+}
+
+/// Hands out the profile, once.
+async fn activate(State(service): State<Service>, Path(code): Path<String>, visitor: Visitor) -> Response {
+    match service.activate_token(&visitor.caller, &ActivationCode::presented(&code)).await {
+        Ok(activated) => download(&activated),
+        Err(error) => refuse(&service, &visitor, error),
+    }
+}
+
+fn download(activated: &ActivatedToken) -> Response {
+    let mut headers = page::headers(JSON);
+    headers.extend(attachment(&activated.recipient).map(|value| (header::CONTENT_DISPOSITION, value)));
+    match serde_json::to_string_pretty(&activated.profile) {
+        Ok(profile) => (headers, profile + "\n").into_response(),
+        // A struct of texts and a number always serialises.
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// `attachment` with the recipient's name as the file's, plain for everybody and in full where it is not ASCII
+/// (RFC 6266, 4.3).
+fn attachment(recipient: &str) -> Option<HeaderValue> {
+    let plain: String =
+        recipient.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+    let mut value = format!("attachment; filename=\"{plain}.share\"");
+    if plain != recipient {
+        let encoded = percent_encoding::utf8_percent_encode(recipient, percent_encoding::NON_ALPHANUMERIC);
+        value.push_str(&format!("; filename*=UTF-8''{encoded}.share"));
+    }
+    HeaderValue::from_str(&value).ok()
+}
+
+fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response {
+    let (status, code, title) = classify(&error);
+    let message = match &error {
+        ServiceError::Denied { message, .. } | ServiceError::Limited { message, .. } => message.clone(),
+        ServiceError::Unavailable { .. } => "the server cannot answer at the moment; try again in a minute".to_owned(),
+        _ => "the server failed to answer; try again, and tell the data provider the request's number".to_owned(),
+    };
+    let (contact, request_id) = (&service.settings.support_contact, &visitor.caller.request_id);
+    let mut response = if visitor.reads_html {
+        (status, page::headers(HTML), page::refusal(title, &message, contact, request_id)).into_response()
+    } else {
+        let mut body = json!({"errorCode": code, "message": message, "requestId": request_id});
+        if !contact.is_empty() {
+            body["contact"] = contact.as_str().into();
+        }
+        (status, page::headers(JSON), format!("{body}\n")).into_response()
+    };
+    response.headers_mut().extend(retry_after(&error));
+    response.extensions_mut().insert(Cause(Arc::new(error)));
+    response
+}
+
+fn retry_after(error: &ServiceError) -> Option<(header::HeaderName, HeaderValue)> {
+    let seconds = match error {
+        ServiceError::Limited { retry_after_seconds, .. } => *retry_after_seconds,
+        ServiceError::Unavailable { .. } => RETRY_AFTER_SECONDS,
+        _ => return None,
+    };
+    Some((header::RETRY_AFTER, HeaderValue::from(seconds)))
+}
+
+/// Status, code and title of a refusal.
+fn classify(error: &ServiceError) -> (StatusCode, &'static str, &'static str) {
+    match error {
+        ServiceError::Denied { reason, .. } => match reason.refusal() {
+            Refusal::Gone => (StatusCode::GONE, reason.code(), title_of_gone(*reason)),
+            Refusal::Forbidden => (StatusCode::FORBIDDEN, "PERMISSION_DENIED", "Not allowed"),
+            _ => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST", "No such link"),
+        },
+        ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "REQUEST_LIMIT_EXCEEDED", "Too many attempts"),
+        ServiceError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not available"),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Something went wrong"),
+    }
+}
+
+fn title_of_gone(reason: Reason) -> &'static str {
+    match reason {
+        Reason::ActivationUsed => "This link has been used",
+        Reason::ActivationCancelled => "This link was cancelled",
+        _ => "This link has expired",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_after_its_recipient_whatever_the_name() {
+        assert_eq!(attachment("acme").unwrap(), "attachment; filename=\"acme.share\"");
+        let value = attachment("Müller\"\r\n").unwrap();
+        assert_eq!(value, "attachment; filename=\"M_ller___.share\"; filename*=UTF-8''M%C3%BCller%22%0D%0A.share");
+    }
+}

@@ -1,0 +1,173 @@
+//! Which files of a snapshot a client needs, as far as partition values and statistics tell.
+//!
+//! A file is left out only where no row of it can match, or where the files before it hold enough rows; it may be kept
+//! for nothing, never left out wrongly. Hints name columns logically, the log names them physically; the schema knows
+//! both.
+
+use std::sync::Arc;
+
+use delta_kernel::schema::StructField;
+
+use super::{
+    files::Chunk,
+    snapshot::Snapshot,
+    statistics::{BoundTest, ColumnKey},
+};
+use crate::domain::predicate::{Claim, ColumnName, Filter, Outcomes, Predicate, Test, ValueType};
+
+/// Marks a text column whose order is not that of its bytes.
+const COLLATIONS: &str = "__COLLATIONS";
+/// Marks a column that had other types before.
+const TYPE_CHANGES: &str = "delta.typeChanges";
+
+/// In which order files are listed, which decides the ones that a limit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As the snapshot holds them.
+    Snapshot,
+    /// By path, which is the same on every server.
+    Path,
+}
+
+/// What a predicate comes to for each file of a snapshot.
+struct Verdicts {
+    outcomes: Vec<Outcomes>,
+    /// Whether columns had to be read, which the snapshot now holds.
+    has_read: bool,
+}
+
+/// One leaf of a predicate tied to a snapshot's column.
+#[derive(Debug)]
+struct BoundLeaf {
+    /// The column's place among those that the predicate needs.
+    column: usize,
+    test: BoundTest,
+}
+
+impl Snapshot {
+    /// The indices of the files that `filter` needs, in `order`, or `None` for all of them; and whether columns had to
+    /// be read for it, which the snapshot now holds.
+    pub(super) fn select(&self, filter: &Filter, order: Order) -> (Option<Vec<u32>>, bool) {
+        let Verdicts { outcomes, has_read } = self.judge(filter);
+        let is_kept = |&index: &u32| outcomes.get(index as usize).is_some_and(|outcome| !outcome.cannot_match());
+        let selected: Vec<u32> = match (order, filter.limit) {
+            (Order::Snapshot, None) => self.all_indices().filter(is_kept).collect(),
+            (Order::Path, None) => self.files_by_path().iter().copied().filter(is_kept).collect(),
+            (Order::Snapshot, Some(limit)) => self.until_enough(limit, &outcomes, self.all_indices().filter(is_kept)),
+            (Order::Path, Some(limit)) => {
+                self.until_enough(limit, &outcomes, self.files_by_path().iter().copied().filter(is_kept))
+            }
+        };
+        ((selected.len() < self.files().len()).then_some(selected), has_read)
+    }
+
+    fn all_indices(&self) -> impl Iterator<Item = u32> {
+        0..u32::try_from(self.files().len()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes files until `limit` rows match for certain. A file that only may match counts nothing, or else rows of the
+    /// files after it would be lost.
+    fn until_enough(&self, limit: u64, outcomes: &[Outcomes], files: impl Iterator<Item = u32>) -> Vec<u32> {
+        let mut matching = 0u64;
+        files
+            .take_while(|&index| {
+                let is_wanted = matching < limit;
+                let must_match = outcomes.get(index as usize).is_some_and(|outcome| outcome.must_match());
+                let rows = || self.files().get(index as usize).and_then(|file| file.live_rows());
+                matching = matching.saturating_add(if must_match { rows().unwrap_or(0) } else { 0 });
+                is_wanted
+            })
+            .collect()
+    }
+
+    fn judge(&self, filter: &Filter) -> Verdicts {
+        let (predicate, columns) = self.bind(filter);
+        let mut verdicts = Verdicts { outcomes: Vec::with_capacity(self.files().len()), has_read: false };
+        for chunk in self.files().chunks() {
+            let (outcomes, has_read) = evaluate(&predicate, &columns, chunk);
+            verdicts.outcomes.extend(outcomes);
+            verdicts.has_read |= has_read;
+        }
+        verdicts
+    }
+
+    /// Ties the hints to this snapshot's columns. A hint about a column that is not there tells nothing.
+    fn bind(&self, filter: &Filter) -> (Predicate<BoundLeaf>, Vec<ColumnKey>) {
+        let mut columns = Vec::new();
+        let hints = filter.hints().iter().map(|hint| {
+            let bound = hint.bind(&mut |claim| self.bind_claim(claim, &mut columns));
+            bound.unwrap_or(Predicate::Known(Outcomes::ANYTHING))
+        });
+        (Predicate::All(hints.collect()), columns)
+    }
+
+    /// `None` where there is no such column.
+    fn bind_claim(&self, claim: &Claim, columns: &mut Vec<ColumnKey>) -> Option<Predicate<BoundLeaf>> {
+        let field = self.find_field(&claim.column)?;
+        let unknown = Some(Predicate::Known(Outcomes::ANYTHING));
+        let value_type = type_of(&field);
+        if claim.column.value_type.is_some_and(|claimed| Some(claimed) != value_type) {
+            return unknown;
+        }
+        let (value_type, test) = match (&claim.test, value_type) {
+            // Whether there are nulls does not depend on what the others are.
+            (Test::IsNull, value_type) => (value_type.unwrap_or(ValueType::Text), BoundTest::IsNull),
+            (Test::Compare(comparison, literal), Some(value_type)) => match literal.resolve(value_type) {
+                Some(value) => (value_type, BoundTest::Compare(*comparison, value)),
+                None => return unknown,
+            },
+            (Test::Compare(..), None) => return unknown,
+        };
+        let mode = self.kernel.table_configuration().column_mapping_mode();
+        let name: Arc<str> = field.physical_name(mode).into();
+        let partition = self.files().partition_columns().iter().position(|own| **own == *name);
+        let key = ColumnKey { name, partition, value_type };
+        let column = columns.iter().position(|own| *own == key).unwrap_or_else(|| {
+            columns.push(key);
+            columns.len() - 1
+        });
+        Some(Predicate::Leaf(BoundLeaf { column, test }))
+    }
+
+    /// The top-level column of that name; case counts only where two names differ by nothing else.
+    fn find_field(&self, column: &ColumnName) -> Option<StructField> {
+        let schema = self.kernel.schema();
+        let find = |name: &str| {
+            let fields = || schema.fields();
+            let mut similar = fields().filter(|field| field.name().eq_ignore_ascii_case(name));
+            let exact = fields().find(|field| field.name() == name);
+            exact.or_else(|| similar.next().filter(|_| similar.next().is_none()))
+        };
+        if !column.is_partition {
+            return find(&column.name).cloned();
+        }
+        // Unless it is qualified by a struct of that name.
+        let is_partition = |field: &&StructField| self.metadata.partition_columns.contains(field.name());
+        let is_struct = find("partitionValues").is_some();
+        if is_struct { None } else { find(&column.name).filter(is_partition).cloned() }
+    }
+}
+
+/// The type as which a column's bounds can be compared.
+fn type_of(field: &StructField) -> Option<ValueType> {
+    let value_type = ValueType::from_delta(&field.data_type().to_string())?;
+    let has = |key: &str| field.metadata().contains_key(key);
+    let is_comparable = match value_type {
+        ValueType::Text => !has(COLLATIONS),
+        // The decimal digits that stand for a float stand for another double.
+        ValueType::Double => !has(TYPE_CHANGES),
+        _ => true,
+    };
+    is_comparable.then_some(value_type)
+}
+
+/// What the predicate comes to for each file of a chunk, and whether columns had to be read.
+fn evaluate(predicate: &Predicate<BoundLeaf>, columns: &[ColumnKey], chunk: &Chunk) -> (Vec<Outcomes>, bool) {
+    let (kept, sources) = chunk.columns();
+    let (bounds, was_read) = kept.find(columns, sources);
+    let outcomes = predicate.evaluate(chunk.len(), &mut |leaf| {
+        let found = columns.get(leaf.column).and_then(|key| bounds.get(key));
+        found.map_or_else(|| vec![Outcomes::ANYTHING; chunk.len()], |bounds| bounds.outcomes(&leaf.test))
+    });
+    (outcomes, was_read)
+}

@@ -1,0 +1,694 @@
+//! What is known of the values of one column, file by file, in arrays: bounds, and whether there are nulls.
+//!
+//! Read from the log's text once, when a predicate first asks for the column, and kept with the chunk of files it
+//! belongs to; versions that share the chunk share the reading. Everything here is an outer bound: where the log is
+//! silent, says something odd or may have been cut, the bound gives way (Delta protocol, per-file statistics).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arrow::array::{Array, BinaryArray, BinaryBuilder, StringArray};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::domain::predicate::{Comparison, Outcomes, Scalar, ValueType, read_date, read_instant};
+
+/// Writers cut long texts in statistics at 32 characters or later; a maximum this long may be the beginning of a value.
+const SHORTEST_CUT: usize = 32;
+/// How much a timestamp in statistics may lie below the value, in microseconds: they are cut to milliseconds.
+const TIMESTAMP_CUT: i64 = 1_000;
+/// Greater than every byte of a text in UTF-8.
+const BEYOND_TEXT: u8 = 0xFF;
+/// How a partition's folder is called whose value is null; as a value it means nothing good.
+const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Memory that a chunk may spend on columns beside half of its statistics' text, in bytes a file.
+const KEPT_BYTES_PER_FILE: usize = 32;
+
+/// A column as the log knows it, and the type to read its values as.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ColumnKey {
+    /// The physical name.
+    pub(super) name: Arc<str>,
+    /// Its place among the partition columns, if it is one of them.
+    pub(super) partition: Option<usize>,
+    pub(super) value_type: ValueType,
+}
+
+/// A condition tied to a column of known type.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum BoundTest {
+    IsNull,
+    Compare(Comparison, Scalar),
+}
+
+/// What is known of one column, for each file of a chunk.
+#[derive(Debug)]
+pub(super) struct ColumnBounds {
+    /// For columns with few values: which entry is each file's. Else every file has its own.
+    codes: Option<Vec<u32>>,
+    holds: Vec<Holds>,
+    bounds: Bounds,
+}
+
+/// What rows of the column may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holds {
+    values: bool,
+    nulls: bool,
+}
+
+impl Holds {
+    const ANYTHING: Self = Self { values: true, nulls: true };
+    const VALUES: Self = Self { values: true, nulls: false };
+    const NULLS: Self = Self { values: false, nulls: true };
+
+    /// A comparison whose outcomes for values are `compared`.
+    fn with(self, compared: Outcomes) -> Outcomes {
+        compared.only_if(self.values).union(Outcomes::NULL_COMPARED.only_if(self.nulls))
+    }
+}
+
+#[derive(Debug)]
+enum Bounds {
+    Integer(Vec<(i64, i64)>),
+    /// Rows may be NaN beside, because some writers leave NaN out of the bounds.
+    Float(Vec<(f64, f64)>),
+    Text(Box<TextBounds>),
+}
+
+#[derive(Debug)]
+struct TextBounds {
+    low: BinaryArray,
+    high: BinaryArray,
+}
+
+impl ColumnBounds {
+    /// What `test` comes to, for each file.
+    pub(super) fn outcomes(&self, test: &BoundTest) -> Vec<Outcomes> {
+        let entries: Vec<Outcomes> = match (test, &self.bounds) {
+            (BoundTest::IsNull, _) => {
+                let one =
+                    |holds: &Holds| Outcomes::TRUE.only_if(holds.nulls).union(Outcomes::FALSE.only_if(holds.values));
+                self.holds.iter().map(one).collect()
+            }
+            (BoundTest::Compare(comparison, Scalar::Integer(value)), Bounds::Integer(bounds)) => {
+                let one =
+                    |((low, high), holds): (&(i64, i64), &Holds)| holds.with(comparison.outcomes(low, high, value));
+                bounds.iter().zip(&self.holds).map(one).collect()
+            }
+            (BoundTest::Compare(comparison, Scalar::Float(value)), Bounds::Float(bounds)) => {
+                // Every comparison with NaN is false.
+                let one = |((low, high), holds): (&(f64, f64), &Holds)| {
+                    holds.with(comparison.outcomes(low, high, value).union(Outcomes::FALSE))
+                };
+                bounds.iter().zip(&self.holds).map(one).collect()
+            }
+            (BoundTest::Compare(comparison, Scalar::Text(value)), Bounds::Text(bounds)) => {
+                let value = value.as_bytes();
+                let one = |((low, high), holds): ((Option<&[u8]>, Option<&[u8]>), &Holds)| {
+                    holds.with(comparison.outcomes(low.unwrap_or(b""), high.unwrap_or(&[BEYOND_TEXT]), value))
+                };
+                bounds.low.iter().zip(bounds.high.iter()).zip(&self.holds).map(one).collect()
+            }
+            (BoundTest::Compare(..), _) => vec![Outcomes::ANYTHING; self.holds.len()],
+        };
+        match &self.codes {
+            None => entries,
+            Some(codes) => {
+                let entry = |&code: &u32| entries.get(code as usize).copied().unwrap_or(Outcomes::ANYTHING);
+                codes.iter().map(entry).collect()
+            }
+        }
+    }
+
+    fn resident_bytes(&self) -> usize {
+        let bounds = match &self.bounds {
+            Bounds::Integer(bounds) => bounds.capacity() * size_of::<(i64, i64)>(),
+            Bounds::Float(bounds) => bounds.capacity() * size_of::<(f64, f64)>(),
+            Bounds::Text(bounds) => bounds.low.get_array_memory_size() + bounds.high.get_array_memory_size(),
+        };
+        let codes = self.codes.as_ref().map_or(0, |codes| codes.capacity() * size_of::<u32>());
+        size_of::<Self>() + bounds + codes + self.holds.capacity() * size_of::<Holds>()
+    }
+}
+
+/// The columns of one chunk that were read so far, the latest used last.
+#[derive(Debug, Default)]
+pub(super) struct KeptColumns(Mutex<Vec<(ColumnKey, Arc<ColumnBounds>)>>);
+
+/// Where a chunk keeps what columns are read from.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) stats: &'a StringArray,
+    pub(super) partition_values: &'a [StringArray],
+}
+
+impl KeptColumns {
+    /// The columns of `keys`, and whether any of them had to be read. Callers who ask at the same time read them once.
+    pub(super) fn find(
+        &self,
+        keys: &[ColumnKey],
+        sources: Sources<'_>,
+    ) -> (HashMap<ColumnKey, Arc<ColumnBounds>>, bool) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = HashMap::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for key in keys {
+            match kept.iter().position(|(own, _)| own == key) {
+                Some(at) => {
+                    let used = kept.remove(at);
+                    found.insert(used.0.clone(), used.1.clone());
+                    kept.push(used);
+                }
+                None => missing.push(key.clone()),
+            }
+        }
+        let was_read = !missing.is_empty();
+        for (key, bounds) in read(&missing, sources) {
+            let bounds = Arc::new(bounds);
+            found.insert(key.clone(), bounds.clone());
+            kept.push((key, bounds));
+        }
+        let budget = sources.stats.values().len() / 2 + KEPT_BYTES_PER_FILE * sources.stats.len() + 4096;
+        while resident_bytes(&kept) > budget {
+            kept.remove(0);
+        }
+        (found, was_read)
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        resident_bytes(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn resident_bytes(kept: &[(ColumnKey, Arc<ColumnBounds>)]) -> usize {
+    kept.iter().map(|(_, bounds)| bounds.resident_bytes()).sum()
+}
+
+/// Reads columns; each file's statistics are parsed once, however many columns they are read for.
+fn read(keys: &[ColumnKey], sources: Sources<'_>) -> Vec<(ColumnKey, ColumnBounds)> {
+    let (partitions, data): (Vec<_>, Vec<_>) = keys.iter().cloned().partition(|key| key.partition.is_some());
+    let partitions = partitions.into_iter().map(|key| {
+        let values = key.partition.and_then(|index| sources.partition_values.get(index));
+        let bounds = read_partition(values, sources.stats.len(), key.value_type);
+        (key, bounds)
+    });
+    let mut columns: Vec<_> = partitions.collect();
+    if data.is_empty() {
+        return columns;
+    }
+    let names: Vec<&str> = data.iter().map(|key| &*key.name).collect();
+    let mut builders: Vec<_> = data.iter().map(|key| ColumnBuilder::new(key.value_type, sources.stats.len())).collect();
+    for stats in sources.stats {
+        let stats = stats.map(|text| FileStatistics::read(text, &names)).unwrap_or_default();
+        for (column, builder) in builders.iter_mut().enumerate() {
+            builder.push_statistics(
+                stats.num_records,
+                raw(&stats.null_count, column),
+                raw(&stats.low, column),
+                raw(&stats.high, column),
+            );
+        }
+    }
+    columns.extend(data.into_iter().zip(builders.into_iter().map(|builder| builder.finish(None))));
+    columns
+}
+
+fn raw<'a>(values: &[Option<&'a RawValue>], column: usize) -> Option<&'a str> {
+    values.get(column).copied().flatten().map(RawValue::get)
+}
+
+/// Many files share a partition's value, so that each is read once.
+fn read_partition(values: Option<&StringArray>, count: usize, value_type: ValueType) -> ColumnBounds {
+    let mut builder = ColumnBuilder::new(value_type, 16);
+    let Some(values) = values else {
+        (0..count).for_each(|_| builder.push(Holds::ANYTHING, None, None));
+        return builder.finish(None);
+    };
+    let mut entries: HashMap<Option<&str>, u32> = HashMap::new();
+    let mut codes = Vec::with_capacity(count);
+    for value in values {
+        let next = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        codes.push(*entries.entry(value).or_insert_with(|| {
+            builder.push_partition_value(value);
+            next
+        }));
+    }
+    builder.finish(Some(codes))
+}
+
+/// A bound in the form of its column; texts are UTF-8, or greater than every UTF-8.
+enum Bound {
+    Integer(i64),
+    Float(f64),
+    Text(Vec<u8>),
+}
+
+struct ColumnBuilder {
+    value_type: ValueType,
+    holds: Vec<Holds>,
+    bounds: BoundsBuilder,
+}
+
+enum BoundsBuilder {
+    Integer(Vec<(i64, i64)>),
+    Float(Vec<(f64, f64)>),
+    Text(BinaryBuilder, BinaryBuilder),
+}
+
+impl ColumnBuilder {
+    fn new(value_type: ValueType, count: usize) -> Self {
+        let bounds = match value_type {
+            ValueType::Text => BoundsBuilder::Text(BinaryBuilder::new(), BinaryBuilder::new()),
+            ValueType::Float | ValueType::Double => BoundsBuilder::Float(Vec::with_capacity(count)),
+            _ => BoundsBuilder::Integer(Vec::with_capacity(count)),
+        };
+        Self { value_type, holds: Vec::with_capacity(count), bounds }
+    }
+
+    /// Adds a file whose rows lie between two bounds; without a bound, there is none. Bounds that contradict each other
+    /// are believed neither.
+    fn push(&mut self, holds: Holds, low: Option<Bound>, high: Option<Bound>) {
+        self.holds.push(holds);
+        match &mut self.bounds {
+            BoundsBuilder::Integer(bounds) => {
+                let low = if let Some(Bound::Integer(low)) = low { low } else { i64::MIN };
+                let high = if let Some(Bound::Integer(high)) = high { high } else { i64::MAX };
+                bounds.push(if low <= high { (low, high) } else { (i64::MIN, i64::MAX) });
+            }
+            BoundsBuilder::Float(bounds) => {
+                let low = if let Some(Bound::Float(low)) = low { low } else { f64::NEG_INFINITY };
+                let high = if let Some(Bound::Float(high)) = high { high } else { f64::INFINITY };
+                bounds.push(if low <= high { (low, high) } else { (f64::NEG_INFINITY, f64::INFINITY) });
+            }
+            BoundsBuilder::Text(lows, highs) => {
+                let low = if let Some(Bound::Text(low)) = low { low } else { Vec::new() };
+                let high = if let Some(Bound::Text(high)) = high { high } else { vec![BEYOND_TEXT] };
+                let (low, high) = if low <= high { (low, high) } else { (Vec::new(), vec![BEYOND_TEXT]) };
+                lows.append_value(low);
+                highs.append_value(high);
+            }
+        }
+    }
+
+    fn push_partition_value(&mut self, value: Option<&str>) {
+        match value {
+            None => self.push(Holds::NULLS, None, None),
+            // An empty text is null to some readers and a text to others.
+            Some("") => self.push(Holds::ANYTHING, self.exact(""), self.exact("")),
+            Some(HIVE_NULL) => self.push(Holds::ANYTHING, None, None),
+            Some(value) => {
+                let (low, high) = match self.value_type {
+                    ValueType::Timestamp => instants(value),
+                    _ => (self.exact(value), self.exact(value)),
+                };
+                self.push(Holds::VALUES, low, high);
+            }
+        }
+    }
+
+    fn exact(&self, value: &str) -> Option<Bound> {
+        self.value_type.read(value).map(|value| match value {
+            Scalar::Integer(value) => Bound::Integer(value),
+            Scalar::Float(value) => Bound::Float(value),
+            Scalar::Text(value) => Bound::Text(value.into_bytes()),
+        })
+    }
+
+    fn push_statistics(
+        &mut self,
+        num_records: Option<u64>,
+        null_count: Option<&str>,
+        low: Option<&str>,
+        high: Option<&str>,
+    ) {
+        // Deleted rows are still counted, which leaves "none" and "all" true of the rows that are left.
+        let null_count = null_count.and_then(|count| count.parse::<u64>().ok());
+        let holds = match (null_count, num_records) {
+            (Some(0), _) => Holds::VALUES,
+            (Some(nulls), Some(rows)) if nulls == rows => Holds::NULLS,
+            _ => Holds::ANYTHING,
+        };
+        let low = low.and_then(|raw| self.statistic(raw)).and_then(|(low, _)| low);
+        let high = high.and_then(|raw| self.statistic(raw)).and_then(|(_, high)| high);
+        self.push(holds, low, high);
+    }
+
+    /// The bounds that a value of the statistics is when it stands for a minimum, and for a maximum.
+    fn statistic(&self, raw: &str) -> Option<(Option<Bound>, Option<Bound>)> {
+        let text: Option<String> = if raw.starts_with('"') { serde_json::from_str(raw).ok() } else { None };
+        let both = |value: i64| Some((Some(Bound::Integer(value)), Some(Bound::Integer(value))));
+        match (self.value_type, text) {
+            (ValueType::Bool, None) => both(raw.parse::<bool>().ok()?.into()),
+            (ValueType::Int | ValueType::Long, None) => both(raw.parse().ok()?),
+            (ValueType::Float, None) => {
+                // Writers may spell a float with the digits of a double.
+                let value: f64 = raw.parse().ok()?;
+                let [low, high] = [value.next_down(), value.next_up()].map(|value| f64::from(to_float(value)));
+                Some((Some(Bound::Float(low)), Some(Bound::Float(high))))
+            }
+            (ValueType::Double, None) => {
+                let value: f64 = raw.parse().ok()?;
+                Some((Some(Bound::Float(value)), Some(Bound::Float(value))))
+            }
+            (ValueType::Date, Some(text)) => both(read_date(&text)?),
+            (ValueType::Timestamp, Some(text)) => {
+                let (first, last) = read_instant(&text)?;
+                // Before the epoch, some cut towards it.
+                let first = if first < 0 { first.saturating_sub(TIMESTAMP_CUT) } else { first };
+                Some((Some(Bound::Integer(first)), Some(Bound::Integer(last.saturating_add(TIMESTAMP_CUT)))))
+            }
+            (ValueType::Text, Some(text)) => {
+                let low = text.into_bytes();
+                let mut high = low.clone();
+                if high.len() >= SHORTEST_CUT {
+                    high.push(BEYOND_TEXT);
+                }
+                Some((Some(Bound::Text(low)), Some(Bound::Text(high))))
+            }
+            _ => None,
+        }
+    }
+
+    fn finish(self, codes: Option<Vec<u32>>) -> ColumnBounds {
+        let bounds = match self.bounds {
+            BoundsBuilder::Integer(bounds) => Bounds::Integer(bounds),
+            BoundsBuilder::Float(bounds) => Bounds::Float(bounds),
+            BoundsBuilder::Text(mut low, mut high) => {
+                let (mut low, mut high) = (low.finish(), high.finish());
+                low.shrink_to_fit();
+                high.shrink_to_fit();
+                Bounds::Text(Box::new(TextBounds { low, high }))
+            }
+        };
+        ColumnBounds { codes, holds: self.holds, bounds }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn to_float(value: f64) -> f32 {
+    value as f32
+}
+
+fn instants(text: &str) -> (Option<Bound>, Option<Bound>) {
+    read_instant(text).map_or((None, None), |(first, last)| (Some(Bound::Integer(first)), Some(Bound::Integer(last))))
+}
+
+/// One file's statistics for some columns, as they are spelt.
+#[derive(Default)]
+struct FileStatistics<'a> {
+    num_records: Option<u64>,
+    null_count: Vec<Option<&'a RawValue>>,
+    low: Vec<Option<&'a RawValue>>,
+    high: Vec<Option<&'a RawValue>>,
+}
+
+impl<'a> FileStatistics<'a> {
+    /// Reads a file's statistics; where they are not what they should be, nothing is known.
+    fn read(text: &'a str, names: &[&str]) -> Self {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Sections<'a> {
+            #[serde(borrow)]
+            num_records: Option<&'a RawValue>,
+            #[serde(borrow)]
+            null_count: Option<&'a RawValue>,
+            #[serde(borrow)]
+            min_values: Option<&'a RawValue>,
+            #[serde(borrow)]
+            max_values: Option<&'a RawValue>,
+        }
+        let Ok(sections) = serde_json::from_str::<Sections<'a>>(text) else { return Self::default() };
+        let pick = |section: Option<&'a RawValue>| {
+            let picked = section
+                .map(|section| Picked(names).deserialize(&mut serde_json::Deserializer::from_str(section.get())));
+            picked.and_then(Result::ok).unwrap_or_default()
+        };
+        Self {
+            num_records: sections.num_records.and_then(|count| count.get().parse().ok()),
+            null_count: pick(sections.null_count),
+            low: pick(sections.min_values),
+            high: pick(sections.max_values),
+        }
+    }
+}
+
+/// Picks the values of some keys out of an object, and looks at nothing else.
+struct Picked<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Picked<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Picked<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of statistics by column")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut picked = vec![None; self.0.len()];
+        while let Some(column) = map.next_key_seed(Position(self.0))? {
+            let value: &'de RawValue = map.next_value()?;
+            if let Some(slot) = column.and_then(|column| picked.get_mut(column)) {
+                *slot = Some(value);
+            }
+        }
+        Ok(picked)
+    }
+}
+
+/// Where a key stands among the names that are asked for.
+struct Position<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Position<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Position<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a column's name")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|name| *name == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CANNOT: Outcomes = Outcomes::FALSE;
+    const MUST: Outcomes = Outcomes::TRUE;
+
+    fn key(name: &str, value_type: ValueType) -> ColumnKey {
+        ColumnKey { name: name.into(), partition: None, value_type }
+    }
+
+    fn find(keys: &[ColumnKey], stats: &StringArray, partition_values: &[StringArray]) -> Vec<Arc<ColumnBounds>> {
+        let (found, _) = KeptColumns::default().find(keys, Sources { stats, partition_values });
+        keys.iter().map(|key| found[key].clone()).collect()
+    }
+
+    fn compare(comparison: Comparison, value_type: ValueType, value: &str) -> BoundTest {
+        BoundTest::Compare(comparison, value_type.read(value).unwrap())
+    }
+
+    /// What `test` comes to for a file with these statistics of column `c`.
+    fn outcome(value_type: ValueType, stats: &str, test: &BoundTest) -> Outcomes {
+        let columns = find(&[key("c", value_type)], &StringArray::from(vec![stats]), &[]);
+        columns[0].outcomes(test)[0]
+    }
+
+    fn between(low: &str, high: &str) -> String {
+        format!(r#"{{"numRecords":9,"minValues":{{"c":{low}}},"maxValues":{{"c":{high}}},"nullCount":{{"c":0}}}}"#)
+    }
+
+    #[test]
+    fn check_091_bounds_prune_for_all_eight_types() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        for (value_type, low, high, below, inside, above) in [
+            (ValueType::Int, "2", "10", "1", "5", "11"),
+            (ValueType::Long, "-9000000000", "9000000000", "-9000000001", "5", "9000000001"),
+            (ValueType::Text, r#""b""#, r#""m""#, "a", "c", "n"),
+            (ValueType::Date, r#""2020-01-02""#, r#""2020-02-01""#, "2020-01-01", "2020-01-15", "2020-02-02"),
+            (ValueType::Float, "0.1", "2.5", "0.09", "1", "2.6"),
+            (ValueType::Double, "-1e300", "2.5", "-2e300", "0", "2.500001"),
+            (
+                ValueType::Timestamp,
+                r#""2020-01-01T00:00:00.000Z""#,
+                r#""2020-01-01T12:00:00.000+01:00""#,
+                "2019-12-31T23:59:59.999999Z",
+                "2020-01-01T05:00:00Z",
+                "2020-01-01T11:00:00.001001Z",
+            ),
+        ] {
+            let stats = between(low, high);
+            let at = |comparison, value| outcome(value_type, &stats, &compare(comparison, value_type, value));
+            for (comparison, value) in [
+                (Equal, below),
+                (Equal, above),
+                (Less, below),
+                (LessOrEqual, below),
+                (Greater, above),
+                (GreaterOrEqual, above),
+            ] {
+                assert_eq!(at(comparison, value), CANNOT, "{value_type:?} {comparison:?} {value}");
+            }
+            for comparison in [Equal, Less, LessOrEqual, Greater, GreaterOrEqual] {
+                assert!(!at(comparison, inside).cannot_match(), "{value_type:?} {comparison:?} {inside}");
+                assert!(!(!at(comparison, inside)).cannot_match(), "not {value_type:?} {comparison:?} {inside}");
+            }
+            // NaN, which bounds may leave out, is not greater than anything.
+            let is_float = matches!(value_type, ValueType::Float | ValueType::Double);
+            assert_eq!(at(Greater, below), if is_float { MUST.union(CANNOT) } else { MUST }, "{value_type:?}");
+        }
+        let bools = between("false", "false");
+        assert_eq!(outcome(ValueType::Bool, &bools, &compare(Equal, ValueType::Bool, "true")), CANNOT);
+        assert_eq!(outcome(ValueType::Bool, &bools, &compare(Equal, ValueType::Bool, "false")), MUST);
+    }
+
+    #[test]
+    fn bounds_themselves_belong_to_the_file() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        for (value_type, low, high) in [
+            (ValueType::Int, "2", "10"),
+            (ValueType::Text, r#""b""#, r#""m""#),
+            (ValueType::Float, "0.1", "0.30000001192092896"),
+            (ValueType::Double, "0.1", "0.3"),
+        ] {
+            let stats = between(low, high);
+            let at = |comparison, value: &str| {
+                outcome(value_type, &stats, &compare(comparison, value_type, value.trim_matches('"')))
+            };
+            for (comparison, value) in [(Equal, low), (Equal, high), (LessOrEqual, low), (GreaterOrEqual, high)] {
+                assert!(!at(comparison, value).cannot_match(), "{value_type:?} {comparison:?} {value}");
+            }
+            assert_eq!((at(Less, low), at(Greater, high)), (CANNOT, CANNOT), "{value_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_maximum_may_be_the_beginning_of_a_text() {
+        let cut = "x".repeat(SHORTEST_CUT);
+        let stats = between(r#""a""#, &format!("\"{cut}\""));
+        let after =
+            |value: &str| outcome(ValueType::Text, &stats, &compare(Comparison::Greater, ValueType::Text, value));
+        assert!(!after(&format!("{cut}yy")).cannot_match());
+        assert!(after("y").cannot_match());
+        let short = between(r#""a""#, r#""x""#);
+        let test = compare(Comparison::Greater, ValueType::Text, "x");
+        assert!(outcome(ValueType::Text, &short, &test).cannot_match());
+    }
+
+    #[test]
+    fn a_timestamp_may_be_a_millisecond_later_than_its_statistics() {
+        let stats = between(r#""2020-01-01T00:00:00.000Z""#, r#""2020-01-01T00:00:00.123Z""#);
+        let equal =
+            |value| outcome(ValueType::Timestamp, &stats, &compare(Comparison::Equal, ValueType::Timestamp, value));
+        assert!(!equal("2020-01-01T00:00:00.123999Z").cannot_match());
+        assert!(equal("2020-01-01T00:00:00.124001Z").cannot_match());
+        assert!(equal("2019-12-31T23:59:59.999999Z").cannot_match());
+    }
+
+    #[test]
+    fn what_statistics_do_not_say_may_be_anything() {
+        let test = compare(Comparison::Equal, ValueType::Int, "5");
+        for stats in [
+            "",
+            "null",
+            "[]",
+            "{",
+            "{}",
+            r#"{"numRecords":9}"#,
+            r#"{"minValues":{"c":"7"},"maxValues":{"c":"9"}}"#,
+            r#"{"minValues":{"c":7.5},"maxValues":null}"#,
+            r#"{"minValues":{"c":{"d":7}},"maxValues":{"c":{"d":7}}}"#,
+            r#"{"minValues":[7],"maxValues":{"other":4}}"#,
+            // These contradict each other.
+            r#"{"minValues":{"c":9},"maxValues":{"c":6}}"#,
+            r#"{"minValues":{"c":6},"maxValues":{"c":9}} x"#,
+        ] {
+            assert_eq!(outcome(ValueType::Int, stats, &test), Outcomes::ANYTHING, "{stats}");
+            assert_eq!(outcome(ValueType::Int, stats, &BoundTest::IsNull), MUST.union(CANNOT), "{stats}");
+        }
+        let nan = between(r#""NaN""#, r#""NaN""#);
+        let test = compare(Comparison::Greater, ValueType::Double, "5");
+        assert!(!outcome(ValueType::Double, &nan, &test).cannot_match());
+    }
+
+    #[test]
+    fn check_094_nulls_are_counted_against_the_rows() {
+        let counted = |count: &str| format!(r#"{{"numRecords":3,"nullCount":{{"c":{count}}}}}"#);
+        let is_null = |stats: &str| outcome(ValueType::Int, stats, &BoundTest::IsNull);
+        assert_eq!(is_null(&counted("0")), CANNOT);
+        assert_eq!(is_null(&counted("3")), MUST);
+        assert_eq!(is_null(&counted("1")), MUST.union(CANNOT));
+        assert_eq!(is_null("{}"), MUST.union(CANNOT));
+        let equal = compare(Comparison::Equal, ValueType::Int, "5");
+        assert!(outcome(ValueType::Int, &counted("3"), &equal).cannot_match());
+        assert!(!(!outcome(ValueType::Int, &counted("3"), &equal)).cannot_match());
+    }
+
+    #[test]
+    fn partition_values_are_exact_and_read_once_each() {
+        let stats = StringArray::new_null(5);
+        let values =
+            StringArray::from(vec![Some("2020-01-01"), Some("2020-01-02"), None, Some("2020-01-01"), Some("")]);
+        let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Date };
+        let column = find(std::slice::from_ref(&key), &stats, std::slice::from_ref(&values)).remove(0);
+        assert_eq!(column.holds.len(), 4);
+        let equal = column.outcomes(&compare(Comparison::Equal, ValueType::Date, "2020-01-01"));
+        assert_eq!(equal, [MUST, CANNOT, Outcomes::NULL_COMPARED, MUST, Outcomes::ANYTHING]);
+        let is_null = column.outcomes(&BoundTest::IsNull);
+        assert_eq!(is_null, [CANNOT, CANNOT, MUST, CANNOT, MUST.union(CANNOT)]);
+    }
+
+    #[test]
+    fn a_partition_of_a_local_time_may_be_any_near_instant() {
+        let stats = StringArray::new_null(1);
+        let values = StringArray::from(vec!["2020-06-01 12:00:00"]);
+        let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Timestamp };
+        let column = find(&[key], &stats, &[values]).remove(0);
+        let equal = |value| column.outcomes(&compare(Comparison::Equal, ValueType::Timestamp, value))[0];
+        assert_eq!(equal("2020-06-01T04:00:00Z"), MUST.union(CANNOT));
+        assert_eq!(equal("2020-06-03T04:00:00Z"), CANNOT);
+    }
+
+    #[test]
+    fn columns_are_read_once_and_kept_within_a_budget() {
+        let stats = StringArray::from(vec![between("2", "10"); 1_000]);
+        let sources = Sources { stats: &stats, partition_values: &[] };
+        let kept = KeptColumns::default();
+        let keys = [key("c", ValueType::Int), key("d", ValueType::Int)];
+        let (first, was_read) = kept.find(&keys, sources);
+        let (second, was_read_again) = kept.find(&keys, sources);
+        assert!(was_read && !was_read_again && kept.resident_bytes() > 0);
+        assert!(keys.iter().all(|key| Arc::ptr_eq(&first[key], &second[key])));
+        for number in 0..100 {
+            kept.find(&[key(&format!("c{number}"), ValueType::Int)], sources);
+        }
+        let budget = stats.values().len() / 2 + KEPT_BYTES_PER_FILE * stats.len() + 4096;
+        assert!(kept.resident_bytes() <= budget);
+        assert!(!kept.find(&[key("c99", ValueType::Int)], sources).1);
+    }
+}

@@ -1,0 +1,222 @@
+//! The audit trail outside of the database: what a checkpoint's export holds, written and walked.
+//!
+//! In the export's folder, `keys/<name>.txt` holds the public keys, `events/<seq>.ndjson` the events up to the checkpoint
+//! `checkpoints/<seq>.txt`, which is written last. Personal parts never leave the database, because what is exported
+//! cannot be erased. Never here: when a checkpoint is made.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::verification::AuditError;
+use crate::{
+    domain::{
+        audit::Head,
+        chain::{Broken, Presented, Walk},
+        checkpoint::{Checkpoint, VerifierKey, digest, origin},
+        seal::{hex, unhex},
+    },
+    storage::{Archive, StorageError},
+    store::StoredEvent,
+};
+
+const KEYS: &str = "keys";
+const EVENTS: &str = "events";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// An event as a line of the export; its text stands in it byte for byte.
+#[derive(Deserialize, Serialize)]
+struct Line<'a> {
+    seq: i64,
+    prev_hash: String,
+    hash: String,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// Appends `event` to `lines` as the export has it.
+pub(super) fn write_line(lines: &mut Vec<u8>, event: &StoredEvent) -> Result<(), AuditError> {
+    let text: &RawValue =
+        serde_json::from_str(&event.body).map_err(|_| Broken::at(event.seq, "its text is no JSON"))?;
+    let line = Line { seq: event.seq, prev_hash: hex(&event.prev_hash), hash: hex(&event.hash), event: text };
+    // Every part is text already, and memory does not fail.
+    serde_json::to_writer(&mut *lines, &line).map_err(|_| Broken::at(event.seq, "its text is no JSON"))?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+/// Adds a checkpoint with its events to the export; safe to repeat.
+pub(super) async fn add(
+    archive: &Archive,
+    key: &VerifierKey,
+    seq: i64,
+    note: &str,
+    lines: Vec<u8>,
+) -> Result<(), StorageError> {
+    archive.add(KEYS, &format!("{}.txt", key.name()), Bytes::from(format!("{key}\n"))).await?;
+    archive.add(EVENTS, &events_name(seq), Bytes::from(lines)).await?;
+    archive.add(CHECKPOINTS, &checkpoint_name(seq), Bytes::from(note.to_owned())).await
+}
+
+fn events_name(seq: i64) -> String {
+    format!("{seq:020}.ndjson")
+}
+
+fn checkpoint_name(seq: i64) -> String {
+    format!("{seq:020}.txt")
+}
+
+/// The public keys that an export says its checkpoints are signed with; believing them is the reader's decision.
+pub async fn read_keys(archive: &Archive) -> Result<Vec<VerifierKey>, StorageError> {
+    let mut keys = Vec::new();
+    for name in archive.list(KEYS).await? {
+        let text = archive.read(KEYS, &name).await?.unwrap_or_default();
+        keys.extend(std::str::from_utf8(&text).ok().and_then(VerifierKey::parse));
+    }
+    Ok(keys)
+}
+
+/// The events between two checkpoints, verified.
+#[derive(Debug)]
+pub struct Segment {
+    /// The checkpoint at their end.
+    pub checkpoint: Checkpoint,
+    /// The first of them.
+    pub first: i64,
+    /// Their hashes.
+    pub hashes: Vec<[u8; 32]>,
+}
+
+/// A walk through an export, from checkpoint to checkpoint.
+#[derive(Debug)]
+pub struct ExportWalk {
+    archive: Archive,
+    keys: Vec<VerifierKey>,
+    ahead: VecDeque<i64>,
+    last: i64,
+    walk: Walk,
+    origin: Option<String>,
+    /// The digest of the checkpoint that was passed last; `None` at the beginning of the chain.
+    previous: Option<[u8; 32]>,
+}
+
+impl ExportWalk {
+    /// A walk from the chain's beginning.
+    pub async fn from_start(archive: &Archive, keys: &[VerifierKey]) -> Result<Self, AuditError> {
+        let ahead = list(archive).await?;
+        Ok(Self {
+            archive: archive.clone(),
+            keys: keys.to_vec(),
+            last: ahead.back().copied().unwrap_or_default(),
+            ahead,
+            walk: Walk::from_start(),
+            origin: None,
+            previous: None,
+        })
+    }
+
+    /// A walk that believes the checkpoint `seq`, or the newest one, and goes on behind it.
+    pub async fn since(archive: &Archive, keys: &[VerifierKey], seq: Option<i64>) -> Result<Self, AuditError> {
+        let mut walk = Self::from_start(archive, keys).await?;
+        let seq = seq.or(walk.ahead.back().copied()).unwrap_or_default();
+        let note = walk.read_note(seq).await?;
+        let checkpoint = open(&note, keys, seq)?;
+        walk.ahead.retain(|ahead| *ahead > seq);
+        walk.walk = Walk::behind(checkpoint.head, None);
+        walk.origin = Some(checkpoint.origin);
+        walk.previous = Some(digest(&note));
+        Ok(walk)
+    }
+
+    /// The newest event that the export's checkpoints claim to cover; 0 for an empty export.
+    pub fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// The last event that was verified.
+    pub fn head(&self) -> Head {
+        self.walk.head()
+    }
+
+    /// The next checkpoint with its events; `None` behind the last.
+    pub async fn next(&mut self) -> Result<Option<Segment>, AuditError> {
+        let Some(seq) = self.ahead.pop_front() else { return Ok(None) };
+        let note = self.read_note(seq).await?;
+        let checkpoint = open(&note, &self.keys, seq)?;
+        let first = self.walk.next_seq();
+        if checkpoint.previous != self.previous {
+            return Err(Broken::at(
+                first,
+                format!("the export lacks a checkpoint before {seq}, or another stood there"),
+            )
+            .into());
+        }
+        let text = self.archive.read(EVENTS, &events_name(seq)).await?;
+        let Some(text) = text else {
+            return Err(Broken::at(first, format!("the export lacks the events of checkpoint {seq}")).into());
+        };
+        let mut hashes = Vec::new();
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let place = self.walk.next_seq();
+            let garbled = || Broken::at(place, "the export's line cannot be read");
+            let line: Line<'_> = serde_json::from_slice(line).map_err(|_| garbled())?;
+            let (Some(prev_hash), Some(hash)) = (unhex(&line.prev_hash), unhex(&line.hash)) else {
+                return Err(garbled().into());
+            };
+            let event = Presented { seq: line.seq, prev_hash, hash, body: line.event.get(), personal: None };
+            self.walk.step(event)?;
+            hashes.push(hash);
+        }
+        let origin = self.origin.get_or_insert_with(|| origin(hashes.first().unwrap_or(&[0; 32])));
+        agree(&checkpoint, &self.walk, origin, first)?;
+        self.previous = Some(digest(&note));
+        Ok(Some(Segment { checkpoint, first, hashes }))
+    }
+
+    async fn read_note(&self, seq: i64) -> Result<String, AuditError> {
+        let note = self.archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?;
+        let note = note.ok_or_else(|| {
+            AuditError::Refused(format!("`{}` holds no checkpoint {seq}; name another folder", self.archive.url()))
+        })?;
+        String::from_utf8(note.to_vec()).map_err(|_| Broken::at(seq, "its checkpoint is not text").into())
+    }
+}
+
+async fn list(archive: &Archive) -> Result<VecDeque<i64>, StorageError> {
+    let names = archive.list(CHECKPOINTS).await?;
+    // Object stores leave unfinished uploads under names of their own.
+    let mut seqs: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".txt")?.parse().ok()).collect();
+    seqs.sort_unstable();
+    Ok(seqs.into())
+}
+
+/// Reads the signed note that stands for the events up to `seq`.
+pub(super) fn open(note: &str, keys: &[VerifierKey], seq: i64) -> Result<Checkpoint, Broken> {
+    let checkpoint =
+        Checkpoint::open(note, keys).map_err(|error| Broken::at(seq, format!("its checkpoint is bad: {error}")))?;
+    if checkpoint.head.seq != seq {
+        return Err(Broken::at(seq, format!("its checkpoint covers {} events", checkpoint.head.seq)));
+    }
+    Ok(checkpoint)
+}
+
+/// Whether a walk that has just reached a checkpoint's end found what it states. `first` is the first event behind the
+/// checkpoint before: from there on nothing can be believed if not.
+pub(super) fn agree(checkpoint: &Checkpoint, walk: &Walk, origin: &str, first: i64) -> Result<(), Broken> {
+    let root = walk.tree().map(|tree| tree.root());
+    let wrong = if checkpoint.origin != origin {
+        "the checkpoint belongs to another chain"
+    } else if walk.head().seq < checkpoint.head.seq {
+        return Err(Broken::at(
+            walk.next_seq(),
+            format!("missing, though checkpoint {} covers it", checkpoint.head.seq),
+        ));
+    } else if checkpoint.head != walk.head() || root.is_some_and(|root| root != checkpoint.root) {
+        "the chain is not the one that was signed"
+    } else {
+        return Ok(());
+    };
+    Err(Broken::at(first, format!("{wrong} (checkpoint {})", checkpoint.head.seq)))
+}

@@ -1,0 +1,171 @@
+//! A folder or an object-store prefix that files are added to, and never changed in: what leaves the server for good.
+//!
+//! Lakes are read only here; this is the one place that is written, under credentials of its own. Never here: what the
+//! files say.
+
+use std::{fmt, fs::File, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::{
+    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    local::LocalFileSystem,
+    path::{Path, PathPart},
+};
+use tokio::time::timeout;
+
+use super::{StorageError, location::Location, storages::open_cloud};
+use crate::config::StorageSettings;
+
+/// The longest wait for one call; a file is a few megabytes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where files are added.
+#[derive(Clone)]
+pub struct Archive {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    url: String,
+    /// The folder, where it is one.
+    directory: Option<PathBuf>,
+}
+
+impl Archive {
+    /// Opens the folder (made if absent) or prefix that `settings` name, without a network call.
+    pub fn open(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
+        Self::open_in(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    /// [`Self::open`] with the environment passed in.
+    pub fn open_in(
+        settings: &StorageSettings,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<StorageError>> {
+        let mut location = Location::parse(&settings.url).map_err(|error| vec![error])?;
+        let url = location.to_string();
+        if let Some(opened) = open_cloud(settings, &mut location, environment)? {
+            return Ok(Self { store: opened.store, root: location.path, url, directory: None });
+        }
+        let problem = |reason: String| vec![StorageError::Configuration { name: settings.name.clone(), reason }];
+        if let Some(option) = settings.options.keys().next() {
+            return Err(problem(format!("a local directory has no options; remove `{option}`")));
+        }
+        let directory = location.directory().unwrap_or_default();
+        let store = std::fs::create_dir_all(&directory)
+            .map_err(|error| error.to_string())
+            .and_then(|()| LocalFileSystem::new_with_prefix(&directory).map_err(|error| error.to_string()))
+            .map_err(|error| {
+                problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
+            })?;
+        Ok(Self { store: Arc::new(store), root: Path::default(), url, directory: Some(directory) })
+    }
+
+    /// Where it is, for messages.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn path(&self, folder: &str, name: &str) -> Path {
+        self.root.clone().join(folder).join(PathPart::from(name))
+    }
+
+    /// Adds a file. One that is there with the same content is left as it is; one with another content is
+    /// [`StorageError::Changed`].
+    pub async fn add(&self, folder: &str, name: &str, content: Bytes) -> Result<(), StorageError> {
+        let path = self.path(folder, name);
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match patient(self.store.put_opts(&path, PutPayload::from(content.clone()), create)).await {
+            Err(Error::AlreadyExists { .. }) => {}
+            // A store without conditional writes: looking first is the best that can be done.
+            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+                if self.read(folder, name).await?.is_none() {
+                    patient(self.store.put(&path, PutPayload::from(content))).await?;
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error.into()),
+            Ok(_) => return self.sync(folder, name).await,
+        }
+        match self.read(folder, name).await? {
+            Some(there) if there == content => Ok(()),
+            Some(_) | None => Err(StorageError::Changed { path: path.to_string() }),
+        }
+    }
+
+    /// Makes a file that was written into a folder survive a crash of the machine; object stores do so by themselves.
+    async fn sync(&self, folder: &str, name: &str) -> Result<(), StorageError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let folder = directory.join(folder);
+        let file = folder.join(name);
+        let sync = move || -> io::Result<()> {
+            File::open(file)?.sync_all()?;
+            File::open(folder)?.sync_all()
+        };
+        let synced = tokio::task::spawn_blocking(sync).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        synced.map_err(|error| Error::Generic { store: "archive", source: error.into() }.into())
+    }
+
+    /// A file's content; `None` where there is no such file.
+    pub async fn read(&self, folder: &str, name: &str) -> Result<Option<Bytes>, StorageError> {
+        let path = self.path(folder, name);
+        let read = async { self.store.get(&path).await?.bytes().await };
+        match patient(read).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names of the files in a folder, sorted.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError> {
+        let prefix = self.root.clone().join(folder);
+        let listing = self.store.list(Some(&prefix));
+        let mut names: Vec<String> = listing
+            .try_filter_map(|meta| std::future::ready(Ok(meta.location.filename().map(str::to_owned))))
+            .try_collect()
+            .await?;
+        names.sort();
+        Ok(names)
+    }
+}
+
+async fn patient<T>(call: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
+    match timeout(PATIENCE, call).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(Error::Generic { store: "archive", source: elapsed.into() }),
+    }
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive").field("url", &self.url).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn archive(folder: &TempDir) -> Archive {
+        let url = url::Url::from_directory_path(folder.path().join("a b")).unwrap();
+        let settings = serde_json::from_value(serde_json::json!({"name": "audit", "url": url.as_str()})).unwrap();
+        Archive::open(&settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_are_added_once_and_never_changed() {
+        let folder = TempDir::new().unwrap();
+        let archive = archive(&folder);
+        assert_eq!(archive.list("events").await.unwrap(), Vec::<String>::new());
+        archive.add("events", "2.ndjson", "two".into()).await.unwrap();
+        archive.add("events", "1.ndjson", "one".into()).await.unwrap();
+        archive.add("events", "1.ndjson", "one".into()).await.unwrap();
+        let refused = archive.add("events", "1.ndjson", "other".into()).await;
+        assert!(matches!(refused, Err(StorageError::Changed { .. })), "{refused:?}");
+        assert_eq!(archive.list("events").await.unwrap(), ["1.ndjson", "2.ndjson"]);
+        assert_eq!(archive.read("events", "1.ndjson").await.unwrap().unwrap(), "one");
+        assert_eq!(archive.read("events", "3.ndjson").await.unwrap(), None);
+    }
+}

@@ -1,0 +1,30 @@
+//! Whether the database keeps what it says it has committed.
+
+use sqlx::FromRow;
+
+use super::{Db, Result};
+
+#[derive(FromRow)]
+struct Settings {
+    fsync: String,
+    full_page_writes: String,
+    synchronous_commit: String,
+}
+
+impl Db {
+    /// What about the database's settings could lose a commit that was answered: one sentence each, empty when all is
+    /// well. SQLite's settings are this server's own and always durable.
+    pub async fn find_durability_faults(&self) -> Result<Vec<&'static str>> {
+        let Self::Postgres(pool) = self else { return Ok(Vec::new()) };
+        const SQL: &str = "SELECT current_setting('fsync') AS fsync, \
+            current_setting('full_page_writes') AS full_page_writes, \
+            current_setting('synchronous_commit') AS synchronous_commit";
+        let settings: Settings = sqlx::query_as(SQL).fetch_one(pool).await?;
+        let faults = [
+            (settings.fsync, "fsync is off: a crash of PostgreSQL's machine can lose audit events; turn it on"),
+            (settings.full_page_writes, "full_page_writes is off: a crash can corrupt the audit trail; turn it on"),
+            (settings.synchronous_commit, "synchronous_commit is off: a crash can lose audit events; turn it on"),
+        ];
+        Ok(faults.into_iter().filter(|(setting, _)| setting == "off").map(|(_, fault)| fault).collect())
+    }
+}

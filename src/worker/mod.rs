@@ -1,0 +1,95 @@
+//! Background tasks: without input, repeatable, on a timer. What they do is the service's; when, is decided here.
+//!
+//! Never here: a rule of the product, or anything that a request waits for.
+
+use std::time::Duration;
+
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::service::{Service, error::ServiceError, notary::Notary};
+
+/// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
+const SEALING: Duration = Duration::from_secs(1);
+/// How often summed events and unused tokens are looked for. Sums are of whole minutes, so that one is written at most
+/// this long after its end.
+const TIDYING: Duration = Duration::from_secs(10);
+/// How often it is looked whether something personal is old enough to be erased.
+const ERASING: Duration = Duration::from_secs(600);
+
+/// The tasks of one server, running.
+#[derive(Debug)]
+pub struct Worker {
+    service: Service,
+    notary: Notary,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts every task.
+    pub fn start(service: Service, notary: Notary) -> Self {
+        let stop = CancellationToken::new();
+        let (sealing, erasing, tidying) = (notary.clone(), notary.clone(), service.clone());
+        let tasks = vec![
+            tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
+            tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
+            tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
+        ];
+        Self { service, notary, stop, tasks }
+    }
+
+    /// Lets what is being done end, writes what is still to be told, and seals what has happened since.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task ended badly");
+            }
+        }
+        self.service.record_summaries(true);
+        self.service.trail.finish().await;
+        if let Err(error) = self.notary.seal().await {
+            report("checkpoints", &error);
+        }
+    }
+}
+
+/// What falls due with time and that no request needs: summed audit events, and tokens that nobody used.
+async fn tidy(service: &Service) -> Result<(), ServiceError> {
+    service.record_summaries(false);
+    let revoked = service.revoke_unused_tokens().await?;
+    if revoked > 0 {
+        tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");
+    }
+    Ok(())
+}
+
+async fn repeat<E: std::error::Error + 'static>(
+    name: &'static str,
+    period: Duration,
+    stop: CancellationToken,
+    task: impl AsyncFn() -> Result<(), E>,
+) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = false;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        match task().await {
+            Ok(()) => failed = false,
+            // An outage is told once, not every second.
+            Err(_) if failed => {}
+            Err(error) => {
+                report(name, &error);
+                failed = true;
+            }
+        }
+    }
+}
+
+fn report(task: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(task, error, "a background task failed; it is tried again");
+}

@@ -1,0 +1,149 @@
+//! Checkpoints: when they are made, and an export that was tampered with.
+
+use std::fs;
+
+use chrono::TimeDelta;
+use weir::{
+    domain::checkpoint::Checkpoint,
+    service::{
+        audit_export::ExportWalk,
+        verification::{Since, verify_export},
+    },
+};
+
+use super::trail::{Trail, first_bad};
+use crate::support::postgres::TestDatabase;
+
+async fn sealed_through(trail: &Trail) -> i64 {
+    trail.db.find_last_checkpoint().await.unwrap().map_or(0, |checkpoint| checkpoint.seq)
+}
+
+#[tokio::test]
+async fn checkpoints_are_made_when_they_are_due_and_only_then() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::on(&db);
+        trail.notary.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 0, "there is nothing to seal");
+        trail.append(3).await;
+        trail.notary.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 3, "the first one need not wait");
+        trail.append(3).await;
+        trail.notary.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 3, "too early");
+        trail.pass(TimeDelta::seconds(300));
+        trail.notary.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 6, "its time has come");
+        trail.append(25).await;
+        trail.notary.seal_due().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 26, "so many are not kept waiting");
+        trail.notary.seal().await.unwrap();
+        assert_eq!(sealed_through(&trail).await, 31, "asked for");
+        assert_eq!(trail.compare().await.unwrap().compared, 31);
+    }
+}
+
+#[tokio::test]
+async fn each_checkpoint_names_the_one_before_and_is_signed() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        let keys = trail.notary.verifiers();
+        let mut before: Option<String> = None;
+        for stored in db.list_checkpoints(0, 10).await.unwrap() {
+            let checkpoint = Checkpoint::open(&stored.note, &keys).unwrap();
+            assert_eq!(checkpoint.previous, before.as_deref().map(weir::domain::checkpoint::digest));
+            let exported = trail.archive.read("checkpoints", &format!("{:020}.txt", stored.seq)).await.unwrap();
+            assert_eq!(exported.unwrap(), stored.note);
+            before = Some(stored.note);
+        }
+        assert_eq!(trail.archive.list("keys").await.unwrap(), [format!("{}.txt", keys[0].name())]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_personal_is_exported() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        for name in trail.archive.list("events").await.unwrap() {
+            let text = trail.archive.read("events", &name).await.unwrap().unwrap();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            assert!(text.contains("fraud_analytics") && !text.contains("198.51.100.7"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_was_broken_off_is_finished() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        // As if the server had died before it remembered what it had exported, and while it wrote.
+        db.execute("UPDATE audit_checkpoints SET exported_at = NULL").await.unwrap();
+        fs::remove_file(trail.folder.path().join(format!("checkpoints/{:020}.txt", 30))).unwrap();
+        trail.notary.seal_due().await.unwrap();
+        assert_eq!(trail.compare().await.unwrap().compared, 30);
+        assert!(db.list_unexported_checkpoints(1).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn two_replicas_make_one_chain_of_checkpoints() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::on(&db);
+        let other = trail.notary.clone();
+        for _ in 0..5 {
+            trail.append(7).await;
+            let (one, two) = tokio::join!(trail.notary.seal(), other.seal());
+            one.and(two).unwrap();
+        }
+        assert_eq!(trail.compare().await.unwrap().compared, 35);
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_was_changed_is_not_believed() {
+    type Change = fn(&std::path::Path);
+    fn edit(path: std::path::PathBuf, from: &str, to: &str) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+    let changes: [(i64, Change); 5] = [
+        (11, |folder| edit(folder.join(format!("events/{:020}.ndjson", 20)), "fraud", "trade")),
+        (11, |folder| fs::remove_file(folder.join(format!("events/{:020}.ndjson", 20))).unwrap()),
+        (11, |folder| fs::remove_file(folder.join(format!("checkpoints/{:020}.txt", 20))).unwrap()),
+        (20, |folder| edit(folder.join(format!("checkpoints/{:020}.txt", 20)), "\n20\n", "\n21\n")),
+        (21, |folder| {
+            fs::write(folder.join(format!("events/{:020}.ndjson", 30)), "").unwrap();
+        }),
+    ];
+    for (seq, change) in changes {
+        let db = TestDatabase::sqlite().await;
+        let trail = Trail::sealed(&db).await;
+        change(trail.folder.path());
+        assert_eq!(first_bad(trail.verify_export().await), seq);
+        assert_eq!(first_bad(trail.compare().await), seq);
+    }
+}
+
+#[tokio::test]
+async fn an_export_whose_tail_was_cut_shows_against_the_database() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        for name in [format!("events/{:020}.ndjson", 30), format!("checkpoints/{:020}.txt", 30)] {
+            fs::remove_file(trail.folder.path().join(name)).unwrap();
+        }
+        assert_eq!(trail.verify_export().await.unwrap().head.seq, 20, "it agrees with itself");
+        assert_eq!(first_bad(trail.compare().await), 21);
+        assert_eq!(trail.verify(Since::Beginning).await.unwrap().head.seq, 30);
+    }
+}
+
+#[tokio::test]
+async fn an_export_is_verified_from_a_checkpoint_on() {
+    let db = TestDatabase::sqlite().await;
+    let trail = Trail::sealed(&db).await;
+    let keys = trail.notary.verifiers();
+    let walk = ExportWalk::since(&trail.archive, &keys, Some(10)).await.unwrap();
+    let verified = verify_export(walk, &mut |_| {}).await.unwrap();
+    assert_eq!((verified.after, verified.head.seq, verified.checkpoints), (10, 30, 2));
+    assert!(ExportWalk::since(&trail.archive, &keys, Some(11)).await.is_err());
+}

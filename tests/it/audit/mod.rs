@@ -1,0 +1,8 @@
+//! The audit trail proves itself: what was changed behind the server's back is found, what was erased as agreed is not.
+
+mod command;
+mod detachment;
+mod export;
+mod roles;
+mod tampering;
+mod trail;

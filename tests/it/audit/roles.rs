@@ -1,0 +1,63 @@
+//! On PostgreSQL the server's own role may add to the trail, and not change it.
+
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use uuid::Uuid;
+use weir::{service::verification::Since, store::Db};
+
+use super::trail::Trail;
+use crate::support::postgres::TestDatabase;
+
+const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
+
+/// A connection pool of a role of its own, with the documented rights.
+async fn serving(database: &TestDatabase) -> (Db, String) {
+    let role = format!("weir_server_{}", Uuid::new_v4().simple());
+    let Db::Postgres(owner) = &**database else { unreachable!("roles are PostgreSQL's") };
+    let grants = GRANTS.replace("weir_server", &role);
+    let sql = format!("CREATE ROLE {role} LOGIN PASSWORD 'serving'; {grants}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(owner).await.unwrap();
+    let options: PgConnectOptions = database.url().parse().unwrap();
+    let url = sqlx::ConnectOptions::to_url_lossy(&options.username(&role).password("serving")).to_string();
+    (Db::connect(&url, 2).await.unwrap(), role)
+}
+
+#[tokio::test]
+async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let (db, role) = serving(&database).await;
+    db.check_schema().await.unwrap();
+    let trail = Trail::sealed(&db).await;
+    trail.pass(chrono::TimeDelta::days(396));
+    assert_eq!(trail.notary.erase_due().await.unwrap(), 30);
+    assert_eq!(trail.compare().await.unwrap().compared, 30);
+
+    let Db::Postgres(pool) = &db else { unreachable!("it is PostgreSQL") };
+    for sql in [
+        "UPDATE audit_events SET body = '{}' WHERE seq = 3",
+        "DELETE FROM audit_events WHERE seq = 31",
+        "TRUNCATE audit_events",
+        "ALTER TABLE audit_events DISABLE TRIGGER audit_events_append_only",
+        "DROP TABLE audit_events",
+        "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "UPDATE grants SET purpose = NULL",
+        "DELETE FROM grant_endings",
+        "UPDATE audit_personal SET personal = '{}'",
+        "DELETE FROM audit_head",
+        "UPDATE audit_checkpoints SET note = ''",
+        "DELETE FROM audit_checkpoints",
+        "INSERT INTO audit_detachments VALUES (30, now())",
+    ] {
+        let refused = sqlx::query(sql).execute(pool).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        assert_eq!(code, "42501", "`{sql}` is refused for want of privilege: {refused}");
+    }
+    // What only the owner may do.
+    trail.pass(chrono::TimeDelta::days(1));
+    assert!(trail.notary.detach("2026-08", true).await.is_err());
+    assert_eq!(trail.verify(Since::Beginning).await.unwrap().head.seq, 31);
+
+    db.close().await;
+    let mut owner = PgConnection::connect(database.url()).await.unwrap();
+    let sql = format!("DROP OWNED BY {role}; DROP ROLE {role}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+}

@@ -1,0 +1,119 @@
+//! A trail to verify: events, a notary with an export, and a clock.
+
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tempfile::TempDir;
+use url::Url;
+use uuid::Uuid;
+use weir::{
+    config::{AuditSettings, ExportSettings},
+    domain::{
+        audit::{Actor, ActorKind, Event, Personal},
+        seal::RootKey,
+    },
+    service::{
+        audit_export::ExportWalk,
+        clock::Clock,
+        notary::Notary,
+        verification::{AuditError, Since, Verified, verify_database, verify_export},
+    },
+    storage::Archive,
+    store::Db,
+};
+use zeroize::Zeroizing;
+
+/// How many events each checkpoint of a [`Trail`] covers.
+pub const SEALED_AT_ONCE: i64 = 10;
+
+/// A trail under test.
+pub struct Trail {
+    pub db: Db,
+    pub notary: Notary,
+    pub archive: Archive,
+    pub folder: TempDir,
+    now: Arc<Mutex<DateTime<Utc>>>,
+}
+
+impl Trail {
+    /// An empty trail on `db`.
+    pub fn on(db: &Db) -> Self {
+        let folder = TempDir::new().unwrap();
+        let now = Arc::new(Mutex::new("2026-08-31T23:00:00Z".parse().unwrap()));
+        let told = Arc::clone(&now);
+        let export = ExportSettings {
+            url: Some(Url::from_directory_path(folder.path()).unwrap().to_string()),
+            options: Default::default(),
+        };
+        let archive = Archive::open(&export.target().unwrap()).unwrap();
+        let settings = AuditSettings {
+            checkpoint_seconds: 300,
+            checkpoint_events: SEALED_AT_ONCE.unsigned_abs(),
+            personal_retention_days: 395,
+            export,
+        };
+        let clock = Clock::new(move || *told.lock().unwrap());
+        let keys = [RootKey::new(Zeroizing::new([5; 32]))];
+        let notary = Notary::new(db.clone(), clock, &keys, Some(archive.clone()), settings).unwrap();
+        Self { db: db.clone(), notary, archive, folder, now }
+    }
+
+    /// A trail of 30 events, sealed and exported.
+    pub async fn sealed(db: &Db) -> Self {
+        let trail = Self::on(db);
+        trail.append(30).await;
+        trail.notary.seal().await.unwrap();
+        trail
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        *self.now.lock().unwrap()
+    }
+
+    pub fn pass(&self, time: TimeDelta) {
+        *self.now.lock().unwrap() += time;
+    }
+
+    /// Appends `n` events, each with something personal.
+    pub async fn append(&self, n: usize) {
+        let event = Event {
+            recipient_id: Some(Uuid::now_v7()),
+            purpose: Some("fraud_analytics".into()),
+            delivery: Some("presigned"),
+            files: Some(3),
+            url_expires_at: Some(self.now() + TimeDelta::minutes(30)),
+            personal: Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("a client".into()) },
+            ..Event::new(Actor { kind: ActorKind::Recipient, id: None, name: Some("acme".into()) }, "table.query")
+        };
+        let mut tx = self.db.begin().await.unwrap();
+        let mut head = tx.lock_audit_head().await.unwrap();
+        tx.append_audit(&mut head, &vec![event; n], self.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Verifies the database alone.
+    pub async fn verify(&self, since: Since) -> Result<Verified, AuditError> {
+        verify_database(&self.db, &self.notary.verifiers(), since, None, &mut |_| {}).await
+    }
+
+    /// Verifies the database against the export.
+    pub async fn compare(&self) -> Result<Verified, AuditError> {
+        let keys = self.notary.verifiers();
+        let export = ExportWalk::from_start(&self.archive, &keys).await?;
+        verify_database(&self.db, &keys, Since::Beginning, Some(export), &mut |_| {}).await
+    }
+
+    /// Verifies the export alone.
+    pub async fn verify_export(&self) -> Result<Verified, AuditError> {
+        verify_export(ExportWalk::from_start(&self.archive, &self.notary.verifiers()).await?, &mut |_| {}).await
+    }
+}
+
+/// The first bad sequence number that verifying found.
+#[track_caller]
+pub fn first_bad(outcome: Result<Verified, AuditError>) -> i64 {
+    match outcome {
+        Err(AuditError::Broken(broken)) => broken.seq,
+        other => panic!("not found to be broken: {other:?}"),
+    }
+}

@@ -1,0 +1,144 @@
+//! A PostgreSQL server of a test's own, which it may stop as it likes.
+
+use std::{
+    env, fs,
+    net::TcpListener,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+
+use crate::support::process::Installation;
+
+const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
+
+/// A PostgreSQL server with the database `weir`, its owner, and the role that serves.
+pub struct Cluster {
+    folder: TempDir,
+    programs: PathBuf,
+    port: u16,
+}
+
+impl Cluster {
+    /// Makes and starts one. Where PostgreSQL is not installed, the caller's test is skipped and says so, except in CI,
+    /// where a silent skip would be a lie.
+    pub async fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            assert_ne!(env::var("CI").as_deref(), Ok("true"), "PostgreSQL must be installed in CI");
+            println!("skipped: PostgreSQL's `initdb` is not installed");
+            return None;
+        };
+        let folder = TempDir::new().unwrap();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(folder.path()).status().unwrap().success());
+        }
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = Self { folder, programs, port };
+        let data = cluster.data();
+        cluster.run("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale"]);
+        cluster.start_again();
+        cluster.admin("postgres", "CREATE ROLE weir_owner LOGIN; CREATE ROLE weir_server LOGIN").await;
+        cluster.admin("postgres", "CREATE DATABASE weir OWNER weir_owner").await;
+        Some(cluster)
+    }
+
+    /// An installation on it, migrated by the owner, served by the other role.
+    pub async fn install(&self) -> Installation {
+        let owner = self.url("weir_owner");
+        let weir = Installation::on(&self.url("weir_server"), &format!("migrate_url = \"{owner}\""));
+        weir.run_well(&["migrate"]);
+        self.admin("weir", GRANTS).await;
+        weir
+    }
+
+    /// The database's URL for a role.
+    pub fn url(&self, role: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/weir", self.port)
+    }
+
+    /// Sets what a role's connections begin with.
+    pub async fn set(&self, role: &str, setting: &str, value: &str) {
+        self.admin("postgres", &format!("ALTER ROLE {role} SET {setting} = {value}")).await;
+    }
+
+    /// Adds lines to the server's configuration.
+    pub async fn configure(&self, lines: &str) {
+        for line in lines.lines() {
+            self.admin("postgres", &format!("ALTER SYSTEM SET {line}")).await;
+        }
+        self.admin("postgres", "SELECT pg_reload_conf()").await;
+    }
+
+    /// Stops it as a power cut would.
+    pub fn crash(&self) {
+        self.control(&["-m", "immediate", "stop"]);
+    }
+
+    /// Starts it, and waits until it has recovered.
+    pub fn start_again(&self) {
+        let options = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=100",
+            self.port,
+            self.path().display()
+        );
+        let log = self.path().join("server.log").display().to_string();
+        self.control(&["-w", "-l", &log, "-o", &options, "start"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        self.run("pg_ctl", &[&["-D", &self.data()], arguments].concat());
+    }
+
+    async fn admin(&self, database: &str, sql: &str) {
+        let url = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn data(&self) -> String {
+        self.path().join("data").display().to_string()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let program = self.programs.join(program);
+        // PostgreSQL refuses to run as root.
+        let mut command = if is_root() {
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        let log = fs::File::create(env::temp_dir().join(format!("weir-cluster-{}.log", self.port))).unwrap();
+        let status = command.args(arguments).current_dir("/").stdout(Stdio::null()).stderr(log).status().unwrap();
+        assert!(status.success(), "{arguments:?} failed; see {}", self.path().display());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // It may be stopped already.
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.crash()));
+        drop(stopped);
+        let _ = fs::remove_file(env::temp_dir().join(format!("weir-cluster-{}.log", self.port)));
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok().into_iter().flatten().flatten();
+    let installed = versions.map(|version| version.path().join("bin"));
+    let on_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    installed.chain(on_path).find(|folder| folder.join("initdb").exists())
+}

@@ -1,0 +1,158 @@
+//! Servers and databases that are killed under load.
+//!
+//! After each fault: every URL that a client received has its event, the chain verifies, nothing is half done.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::RngExt;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::{cluster::Cluster, rounds};
+use crate::support::process::{FILES, Read, Weir};
+
+/// Readers that query until they are told to stop, and remember what they got.
+struct Load {
+    stop: Arc<AtomicBool>,
+    readers: Vec<JoinHandle<Vec<Read>>>,
+}
+
+impl Load {
+    fn on(servers: &[&Weir], token: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers = servers.iter().flat_map(|weir| [*weir, *weir]).map(|weir| {
+            let (reader, token, stop) = (weir.reader(), token.to_owned(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut reads = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let read = reader.query(&token).await;
+                    if read.status != Some(StatusCode::OK) {
+                        // A client that is refused does not hammer.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    reads.push(read);
+                }
+                reads
+            })
+        });
+        Self { readers: readers.collect(), stop }
+    }
+
+    async fn stop(self) -> Vec<Read> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut reads = Vec::new();
+        for reader in self.readers {
+            reads.extend(reader.await.unwrap());
+        }
+        reads
+    }
+}
+
+async fn at_random() {
+    let delay = rand::rng().random_range(20..400);
+    tokio::time::sleep(Duration::from_millis(delay)).await;
+}
+
+/// Every URL that was received has its event, and no grant or token is half made.
+fn check(reads: &[Read], events: &[Value]) {
+    let allowed: HashSet<&str> = events
+        .iter()
+        .filter(|event| event["action"] == "table.query" && event["decision"] == "allow")
+        .map(|event| event["request_id"].as_str().unwrap())
+        .collect();
+    for read in reads.iter().filter(|read| read.urls > 0) {
+        let id = read.request_id.as_deref().unwrap();
+        assert!(allowed.contains(id), "{} URLs were received without an event: {read:?}", read.urls);
+    }
+    for (at, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"].as_u64().unwrap(), at as u64 + 1, "there is no gap");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_leaves_a_whole_trail() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let mut weir = installation.start().await;
+    let other = installation.start().await;
+    installation.share(&weir).await;
+    let (_, token) = weir.issue("default").await;
+    let mut reads = Vec::new();
+    for round in 0..rounds(5) {
+        let load = Load::on(&[&weir, &other], &token);
+        at_random().await;
+        // A change may be under way when the process dies; it is there with its event, or not at all.
+        let name = format!("/recipients/half-{round}");
+        let body = json!({});
+        let change = weir.ask(Method::PUT, &name, &body);
+        let (_, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), change), async {
+            tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..8))).await;
+            kill(&weir);
+        });
+        reads.extend(load.stop().await);
+        weir.kill();
+        weir.start_again().await;
+        let (status, _) = weir.ask(Method::GET, &name, &Value::Null).await.unwrap();
+        let events = weir.feed().await;
+        let created = events
+            .iter()
+            .any(|event| event["action"] == "recipient.create" && event["object"]["name"] == format!("half-{round}"));
+        assert_eq!(status.is_success(), created, "a recipient and its event go together");
+    }
+    assert!(reads.iter().filter(|read| read.urls == FILES).count() > 10, "there was load");
+    check(&reads, &weir.feed().await);
+    installation.run_well(&["audit", "verify"]);
+}
+
+fn kill(weir: &Weir) {
+    let killed = std::process::Command::new("kill").args(["-KILL", &weir.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_killed_under_load_loses_nothing_and_no_url_leaves_without_it() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let servers = [installation.start().await, installation.start().await];
+    installation.share(&servers[0]).await;
+    let (_, token) = servers[0].issue("default").await;
+    let mut reads = Vec::new();
+    for _ in 0..rounds(4) {
+        let load = Load::on(&[&servers[0], &servers[1]], &token);
+        at_random().await;
+        cluster.crash();
+        reads.extend(load.stop().await);
+        // While it is gone: no URL, and an answer that says to come again.
+        for weir in &servers {
+            let read = weir.query(&token).await;
+            assert_eq!((read.status, read.urls), (Some(StatusCode::SERVICE_UNAVAILABLE), 0), "{read:?}");
+            let health = weir.client.get(format!("{}/healthz", weir.url)).send().await.unwrap();
+            assert!(health.status().is_success(), "the process itself is well");
+            let ready = weir.client.get(format!("{}/readyz", weir.url)).send().await.unwrap();
+            assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        cluster.start_again();
+        // Without a restart.
+        for weir in &servers {
+            weir.wait_until_ready().await;
+            assert_eq!(weir.query(&token).await.urls, FILES);
+        }
+    }
+    let refused = reads.iter().filter(|read| read.status == Some(StatusCode::SERVICE_UNAVAILABLE)).count();
+    let served = reads.iter().filter(|read| read.urls == FILES).count();
+    println!("{served} queries answered, {refused} refused with 503");
+    assert!(served > 10, "there was load");
+    let strange =
+        reads.iter().find(|read| !matches!(read.status, Some(StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE)));
+    assert!(strange.is_none(), "an outage is a 503: {strange:?}");
+    check(&reads, &servers[0].feed().await);
+    installation.run_well(&["audit", "verify"]);
+}

@@ -1,0 +1,187 @@
+//! Reads, rotations and revocations in every order, over two servers on one database.
+//!
+//! What must hold in each: behind the event of what tightened stands no event that allowed under it, and who received
+//! URLs has their event.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use rand::RngExt;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{cluster::Cluster, rounds};
+use crate::support::process::{FILES, Read, Weir};
+
+/// How many reads race with each tightening.
+const READS: usize = 10;
+
+/// What ends somebody's access.
+#[derive(Clone, Copy, Debug)]
+enum Tightening {
+    RevokeToken,
+    RotateToken,
+    RevokeGrant,
+    Suspend,
+    Freeze,
+}
+
+const TIGHTENINGS: [Tightening; 5] = [
+    Tightening::RevokeToken,
+    Tightening::RotateToken,
+    Tightening::RevokeGrant,
+    Tightening::Suspend,
+    Tightening::Freeze,
+];
+
+impl Tightening {
+    /// What it is recorded as.
+    fn action(self) -> &'static str {
+        match self {
+            Self::RevokeToken => "token.revoke",
+            Self::RotateToken => "token.rotate",
+            Self::RevokeGrant => "grant.revoke",
+            Self::Suspend => "recipient.suspend",
+            Self::Freeze => "freeze.create",
+        }
+    }
+
+    async fn tighten(self, weir: &Weir, token_id: &str, grant_id: &str) {
+        let reason = json!({"reason": "a test"});
+        let (path, body) = match self {
+            Self::RevokeToken => (format!("/recipients/acme/tokens/{token_id}/revoke"), reason),
+            Self::RotateToken => (
+                format!("/recipients/acme/tokens/{token_id}/rotate"),
+                json!({"existing_token_expire_in_seconds": 0, "reveal": true}),
+            ),
+            Self::RevokeGrant => (format!("/grants/{grant_id}/revoke"), reason),
+            Self::Suspend => ("/recipients/acme/suspend".to_owned(), reason),
+            Self::Freeze => ("/freeze".to_owned(), reason),
+        };
+        weir.admin(Method::POST, &path, body).await;
+    }
+
+    /// Undoes it, as far as the next round needs.
+    async fn loosen(self, weir: &Weir) -> Option<String> {
+        let reason = json!({"reason": "a test"});
+        match self {
+            Self::RevokeToken | Self::RotateToken => None,
+            Self::RevokeGrant => Some(weir.grant().await),
+            Self::Suspend => {
+                weir.admin(Method::POST, "/recipients/acme/resume", reason).await;
+                None
+            }
+            Self::Freeze => {
+                weir.admin(Method::POST, "/unfreeze", reason).await;
+                None
+            }
+        }
+    }
+}
+
+struct Round {
+    tightening: Tightening,
+    token_id: String,
+    reads: Vec<Read>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_event_allows_behind_the_one_that_ended_access() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let replicas = [installation.start().await, installation.start().await];
+    installation.share(&replicas[0]).await;
+    let grants = replicas[0].admin(Method::GET, "/grants", Value::Null).await;
+    let mut grant_id = grants["items"][0]["id"].as_str().unwrap().to_owned();
+    let mut done = Vec::new();
+    for round in 0..rounds(200) {
+        let tightening = TIGHTENINGS[round % TIGHTENINGS.len()];
+        let (token_id, token) = replicas[round % 2].issue(&format!("round-{round}")).await;
+        let delays: Vec<u64> = (0..=READS).map(|_| rand::rng().random_range(0..12)).collect();
+        let reads = (0..READS).map(|read| {
+            let (weir, token, delay) = (&replicas[read % 2], &token, delays[read]);
+            async move {
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+                weir.query(token).await
+            }
+        });
+        let tightened = async {
+            tokio::time::sleep(Duration::from_millis(delays[READS])).await;
+            tightening.tighten(&replicas[(round / 2) % 2], &token_id, &grant_id).await;
+        };
+        let (reads, ()) = tokio::join!(join_all(reads), tightened);
+        // Whoever asks from now on is refused, at every replica.
+        for weir in &replicas {
+            let read = weir.query(&token).await;
+            assert!(read.status.is_some_and(|status| status.is_client_error()), "{tightening:?}: {read:?}");
+        }
+        if let Some(renewed) = tightening.loosen(&replicas[0]).await {
+            grant_id = renewed;
+        }
+        done.push(Round { tightening, token_id, reads });
+    }
+    let events = replicas[1].feed().await;
+    let (mut raced, mut allowed) = (0, 0);
+    for round in &done {
+        let mine = |event: &&Value| event["token_id"] == round.token_id.as_str();
+        let own: Vec<&Value> = events.iter().filter(mine).collect();
+        let first = own.first().unwrap()["seq"].as_i64().unwrap();
+        // What concerns everybody, and grants, name no token; the next such event behind the round's first is its own.
+        let ended = events.iter().find(|event| {
+            event["action"] == round.tightening.action()
+                && event["seq"].as_i64().unwrap() > first
+                && (event["token_id"].is_null() || mine(event))
+        });
+        let ended = ended.unwrap()["seq"].as_i64().unwrap();
+        let queries = own.iter().filter(|event| event["action"] == "table.query");
+        for query in queries {
+            let is_behind = query["seq"].as_i64().unwrap() > ended;
+            let is_allowed = query["decision"] == "allow";
+            assert!(!(is_behind && is_allowed), "{:?} at {ended} and then {query}", round.tightening);
+            raced += usize::from(is_behind);
+            allowed += usize::from(is_allowed);
+        }
+        for read in round.reads.iter().filter(|read| read.urls > 0) {
+            assert_eq!(read.urls, FILES);
+            let recorded = own.iter().any(|event| {
+                event["request_id"].as_str() == read.request_id.as_deref() && event["decision"] == "allow"
+            });
+            assert!(recorded, "no event of {read:?}");
+        }
+    }
+    assert!(raced > 0 && allowed > 0, "reads fell on both sides: {allowed} were allowed, {raced} came behind");
+    assert!(installation.run_well(&["audit", "verify"]).starts_with("verified"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_at_one_replica_is_felt_at_the_other() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let replicas = [installation.start().await, installation.start().await, installation.start().await];
+    installation.share(&replicas[0]).await;
+    let mut latencies = Vec::new();
+    for round in 0..rounds(30) {
+        let (token_id, token) = replicas[0].issue(&format!("latency-{round}")).await;
+        assert_eq!(replicas[1].query(&token).await.urls, FILES);
+        let revoke = async {
+            Tightening::RevokeToken.tighten(&replicas[2], &token_id, "").await;
+            Instant::now()
+        };
+        let denied = async {
+            // Asked without a pause, so that the first refusal is seen when it comes.
+            loop {
+                let read = replicas[1].query(&token).await;
+                if read.urls == 0 {
+                    return Instant::now();
+                }
+            }
+        };
+        let (revoked, denied) = tokio::join!(revoke, denied);
+        latencies.push(denied.saturating_duration_since(revoked));
+    }
+    latencies.sort();
+    let (median, worst) = (latencies[latencies.len() / 2], latencies[latencies.len() - 1]);
+    println!("revoke to deny over {} rounds: median {median:?}, worst {worst:?}", latencies.len());
+    // A refusal cannot come later than a request takes that was sent after the revocation was answered.
+    assert!(worst < Duration::from_secs(2), "{worst:?}");
+}

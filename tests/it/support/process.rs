@@ -1,0 +1,286 @@
+//! The built `weir`, as processes: an installation with its lake, and servers and commands on it.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::Url;
+
+use super::tables::{HandWrittenLog, add};
+
+/// The operator token of every [`Installation`].
+pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
+/// The longest wait for anything that ought to happen soon; a condition is waited for, never a time.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many files the shared table has.
+pub const FILES: usize = 10;
+
+/// A lake, a root key and a configuration for servers on one database.
+pub struct Installation {
+    pub folder: TempDir,
+    database_url: String,
+    settings: String,
+}
+
+impl Installation {
+    /// On a SQLite file of its own.
+    pub fn sqlite() -> Self {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("weir.db").display());
+        Self::new(folder, url, "")
+    }
+
+    /// On the database at `url`, with further lines of its `[database]` section.
+    pub fn on(url: &str, settings: &str) -> Self {
+        Self::new(TempDir::new().unwrap(), url.to_owned(), settings)
+    }
+
+    fn new(folder: TempDir, database_url: String, settings: &str) -> Self {
+        let key = fs::File::options().write(true).create_new(true).mode(0o600).open(folder.path().join("weir.key"));
+        std::io::Write::write_all(&mut key.unwrap(), &[7; 32]).unwrap();
+        let mut log = HandWrittenLog::plain(&folder.path().join("lake/claims"));
+        let adds: Vec<Value> = (0..FILES).map(|file| add(&format!("part-{file}.parquet"), 100)).collect();
+        log.commit(&adds);
+        for file in 0..FILES {
+            fs::write(folder.path().join(format!("lake/claims/part-{file}.parquet")), [0; 100]).unwrap();
+        }
+        Self { folder, database_url, settings: settings.to_owned() }
+    }
+
+    /// The folder that the trail is exported to.
+    pub fn export(&self) -> PathBuf {
+        self.folder.path().join("export")
+    }
+
+    /// The log of the shared table.
+    pub fn table(&self) -> PathBuf {
+        self.folder.path().join("lake/claims")
+    }
+
+    fn write_config(&self, port: u16) -> PathBuf {
+        let folder = self.folder.path().display();
+        let (database_url, settings) = (&self.database_url, &self.settings);
+        let config = format!(
+            "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
+             shutdown_grace_seconds = 5\n\
+             [database]\nurl = \"{database_url}\"\n{settings}\n\
+             [secrets]\nkey_files = [\"{folder}/weir.key\"]\n\
+             [audit]\ncheckpoint_seconds = 1\ncheckpoint_events = 500\n\
+             [audit.export]\nurl = \"file://{folder}/export\"\n\
+             [[storage]]\nname = \"lake\"\nurl = \"file://{folder}/lake\"\n"
+        );
+        let path = self.folder.path().join(format!("weir-{port}.toml"));
+        fs::write(&path, config).unwrap();
+        path
+    }
+
+    /// Runs a command to its end; `{config}` stands for a configuration file.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let config = self.write_config(1);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).env("WEIR_CONFIG", config).env("WEIR_BOOTSTRAP_TOKEN", OPERATOR_TOKEN);
+        command.output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and answers its output.
+    #[track_caller]
+    pub fn run_well(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub async fn start(&self) -> Weir {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = self.write_config(port);
+        let log = self.folder.path().join(format!("weir-{port}.log"));
+        let child = spawn(&config, &log);
+        let weir = Weir { child, url: format!("http://127.0.0.1:{port}"), client: client(), config, log };
+        weir.wait_until_ready().await;
+        weir
+    }
+
+    /// Registers the table and shares it with the recipient `acme`.
+    pub async fn share(&self, weir: &Weir) {
+        let location = Url::from_file_path(self.table()).unwrap();
+        weir.admin(Method::PUT, "/tables/claims.claims", json!({"location": location.as_str()})).await;
+        weir.admin(Method::PUT, "/shares/insurer", json!({})).await;
+        let source = json!({"source": {"table": "claims.claims"}});
+        weir.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
+        weir.admin(Method::PUT, "/recipients/acme", json!({})).await;
+        weir.grant().await;
+    }
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
+fn spawn(config: &Path, log: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(log).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .arg("serve")
+        .env("WEIR_CONFIG", config)
+        .env("WEIR_BOOTSTRAP_TOKEN", OPERATOR_TOKEN)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// A server that runs; killed when dropped.
+pub struct Weir {
+    child: Child,
+    pub url: String,
+    pub client: reqwest::Client,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+/// What a recipient's query brought.
+#[derive(Debug)]
+pub struct Read {
+    /// Its status; `None` where the server went away.
+    pub status: Option<StatusCode>,
+    /// The request's id, as far as it was heard.
+    pub request_id: Option<String>,
+    /// How many URLs were received, even if the answer was cut after them.
+    pub urls: usize,
+}
+
+impl Weir {
+    /// Waits until it answers that it is ready.
+    pub async fn wait_until_ready(&self) {
+        let began = Instant::now();
+        loop {
+            let ready = self.client.get(format!("{}/readyz", self.url)).send().await;
+            if ready.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            let log = || fs::read_to_string(&self.log).unwrap_or_default();
+            assert!(began.elapsed() < PATIENCE, "weir does not become ready: {}", log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Kills the process as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks the process to stop, and waits until it has.
+    pub fn stop(&mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "{}", fs::read_to_string(&self.log).unwrap());
+    }
+
+    /// Starts the process again, where it was.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.config, &self.log);
+        self.wait_until_ready().await;
+    }
+
+    /// An operator's request; answers whatever comes.
+    pub async fn ask(&self, method: Method, path: &str, body: &Value) -> reqwest::Result<(StatusCode, Value)> {
+        let request = self.client.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(OPERATOR_TOKEN);
+        let request = if body.is_null() { request } else { request.json(body) };
+        let answer = request.send().await?;
+        Ok((answer.status(), answer.json().await.unwrap_or_default()))
+    }
+
+    /// An operator's request that succeeds.
+    pub async fn admin(&self, method: Method, path: &str, body: Value) -> Value {
+        let (status, answer) = self.ask(method, path, &body).await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {answer}");
+        answer
+    }
+
+    /// Grants the share to `acme`, and answers the grant's id.
+    pub async fn grant(&self) -> String {
+        let grant = json!({"share": "insurer", "recipient": "acme"});
+        self.admin(Method::POST, "/grants", grant).await["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Issues a token of a credential; answers its id and the token.
+    pub async fn issue(&self, credential: &str) -> (String, String) {
+        let body = json!({"reveal": true, "credential": credential});
+        let issued = self.admin(Method::POST, "/recipients/acme/tokens", body).await;
+        (issued["id"].as_str().unwrap().to_owned(), issued["token"].as_str().unwrap().to_owned())
+    }
+
+    /// Queries the table as a recipient.
+    pub async fn query(&self, token: &str) -> Read {
+        self.reader().query(token).await
+    }
+
+    /// A recipient's client of this server, which outlives the process.
+    pub fn reader(&self) -> Reader {
+        let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", self.url);
+        Reader { url, client: self.client.clone() }
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Every event of the trail, the oldest first, by the feed that a SIEM reads.
+    pub async fn feed(&self) -> Vec<Value> {
+        let mut events: Vec<Value> = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event| event["seq"].as_i64().unwrap());
+            let url = format!("{}/api/v1/audit?order=asc&after_seq={after}&max_results=1000", self.url);
+            let request = self.client.get(url).bearer_auth(OPERATOR_TOKEN).header("accept", "application/x-ndjson");
+            let text = request.send().await.unwrap().error_for_status().unwrap().text().await.unwrap();
+            if text.is_empty() {
+                return events;
+            }
+            events.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            if text.lines().count() < 1000 {
+                return events;
+            }
+        }
+    }
+}
+
+/// A recipient's client.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Reader {
+    /// Queries the table.
+    pub async fn query(&self, token: &str) -> Read {
+        let sent = self.client.post(&self.url).bearer_auth(token).json(&json!({})).send().await;
+        let Ok(mut answer) = sent else { return Read { status: None, request_id: None, urls: 0 } };
+        let status = Some(answer.status());
+        let id = answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = answer.chunk().await {
+            body.extend_from_slice(&chunk);
+        }
+        let urls = String::from_utf8_lossy(&body).matches("\"url\":").count();
+        Read { status, request_id: id, urls }
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
