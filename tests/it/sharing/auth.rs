@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use http::{Method, Request, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Reader, fetch, share, steps, table_path, with_history};
 use crate::support::app::{Answer, TestApp, on_both_databases};
@@ -101,9 +101,8 @@ async fn check_004_a_share_that_was_never_granted_reads_like_one_that_does_not_e
     acme_with_steps(&app).await;
     let rival = Reader::rival(&app).await;
     let told = |answer: &Answer, name: &str| {
-        let mut body: Value = answer.json();
-        body["requestId"] = Value::Null;
-        (answer.status, body.to_string().replace(name, "*"), answer.header("content-type").to_owned())
+        let text = answer.text.replace(name, "*").replace(answer.header("x-request-id"), "id");
+        (answer.status, text, answer.header("content-type").to_owned())
     };
     for (method, path, body) in ROUTES {
         let there = rival.send(method.parse().unwrap(), path, &[], body).await;

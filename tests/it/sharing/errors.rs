@@ -1,6 +1,8 @@
 //! Errors and the leniency of requests (Delta Sharing protocol, 1.0).
 
-use http::Method;
+use axum::body::Body;
+use http::{Method, Request, header};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{Reader, share, steps, table_path, with_history};
@@ -159,4 +161,13 @@ async fn check_019_clients_that_accept_compression_get_an_answer_they_can_read(a
     assert_eq!((plain.status.as_u16(), plain.header("content-encoding")), (200, ""));
     let odd = reader.send(Method::GET, "/shares", &[("accept-encoding", "nonsense;q=x")], "").await;
     assert_eq!(odd.text, plain.text);
+    for (encoding, magic) in [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])] {
+        let request = Request::get(format!("/delta-sharing{}", table_path("steps", "/metadata")))
+            .header(header::AUTHORIZATION, format!("Bearer {}", reader.token))
+            .header(header::ACCEPT_ENCODING, encoding);
+        let response = app.respond(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], encoding);
+        assert!(response.into_body().collect().await.unwrap().to_bytes().starts_with(magic));
+    }
 }
