@@ -263,6 +263,8 @@ async fn logs_hold_no_secrets(app: TestApp) {
     // Everything of ours, and of others what the server lets through.
     let filter = tracing_subscriber::EnvFilter::new("warn,weir=trace");
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(collected.clone()).finish();
+    // Where there is one subscriber alone, tracing asks that of whichever thread logs first whether anybody listens.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logging = tracing::subscriber::set_default(subscriber);
 
     let reader = acme_with_steps(&app).await;

@@ -57,7 +57,7 @@ async fn check_008_wrong_methods_are_405_in_json(app: TestApp) {
 async fn check_009_every_error_is_one_line_of_the_protocols_json(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     let query = table_path("steps", "/query");
-    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(2 << 20));
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(5 << 20));
     let json = ("content-type", "application/json");
     reader
         .send(Method::POST, &query, &[("content-type", "text/plain")], "{}")
