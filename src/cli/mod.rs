@@ -5,6 +5,7 @@
 
 mod audit;
 mod config;
+mod conformance;
 mod demo;
 mod health;
 mod migrate;
@@ -39,6 +40,8 @@ enum Command {
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Checks any Delta Sharing server as a recipient sees it
+    Conformance(conformance::Arguments),
     /// Asks a running server whether it is alive; for container health checks
     Health(health::Arguments),
     /// Prints a completion script for a shell
@@ -86,6 +89,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(file) => block_on(migrate::run(file)),
         Command::Audit(command) => block_on(audit::run(command)),
         Command::Config(command) => config::run(command),
+        Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());

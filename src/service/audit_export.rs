@@ -60,6 +60,23 @@ pub(super) async fn add(
     archive.add(CHECKPOINTS, &checkpoint_name(seq), Bytes::from(note.to_owned())).await
 }
 
+/// Refuses to add the checkpoint `seq` to an export that goes on behind it without having it: that is another chain's.
+pub(super) async fn check_not_ahead(archive: &Archive, newest: i64, seq: i64) -> Result<(), AuditError> {
+    if newest <= seq || archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?.is_some() {
+        return Ok(());
+    }
+    Err(AuditError::Refused(format!(
+        "`{}` is ahead of the database (checkpoint {newest}, and none at {seq}); after restoring a backup, name another \
+         audit.export.url, as docs/audit.md says",
+        archive.url()
+    )))
+}
+
+/// The newest checkpoint of an export; 0 where there is none.
+pub(super) async fn newest(archive: &Archive) -> Result<i64, StorageError> {
+    Ok(list(archive).await?.back().copied().unwrap_or_default())
+}
+
 fn events_name(seq: i64) -> String {
     format!("{seq:020}.ndjson")
 }

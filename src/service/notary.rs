@@ -188,7 +188,9 @@ impl Notary {
             if page.is_empty() {
                 return Ok(());
             }
+            let newest = audit_export::newest(archive).await?;
             for checkpoint in page {
+                audit_export::check_not_ahead(archive, newest, checkpoint.seq).await?;
                 self.export_one(archive, &checkpoint).await?;
             }
         }

@@ -119,11 +119,11 @@ impl Archive {
     /// The names of the files in a folder, sorted.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError> {
         let prefix = self.root.clone().join(folder);
-        let listing = self.store.list(Some(&prefix));
-        let mut names: Vec<String> = listing
-            .try_filter_map(|meta| std::future::ready(Ok(meta.location.filename().map(str::to_owned))))
-            .try_collect()
-            .await?;
+        let mut listing = self.store.list(Some(&prefix));
+        let mut names = Vec::new();
+        while let Some(meta) = patient(listing.try_next()).await? {
+            names.extend(meta.location.filename().map(str::to_owned));
+        }
         names.sort();
         Ok(names)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::{
     task::JoinHandle,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,9 @@ const SEALING: Duration = Duration::from_secs(1);
 const TIDYING: Duration = Duration::from_secs(10);
 /// How often it is looked whether something personal is old enough to be erased.
 const ERASING: Duration = Duration::from_secs(600);
+
+/// How long a stopping server waits for its last checkpoint and its export; whoever comes next makes up for it.
+const LAST_SEAL: Duration = Duration::from_secs(5);
 
 /// The tasks of one server, running.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl Worker {
         Self { service, notary, stop, tasks }
     }
 
-    /// Lets what is being done end, writes what is still to be told, and seals what has happened since.
+    /// Breaks off what is being done (all of it can be repeated), writes what is still to be told, and seals what has happened since.
     pub async fn finish(self) {
         self.stop.cancel();
         for task in self.tasks {
@@ -52,8 +55,10 @@ impl Worker {
         }
         self.service.record_summaries(true);
         self.service.trail.finish().await;
-        if let Err(error) = self.notary.seal().await {
-            report("checkpoints", &error);
+        match timeout(LAST_SEAL, self.notary.seal()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => report("checkpoints", &error),
+            Err(_) => tracing::warn!("the last checkpoint was not exported in time; the next start makes up for it"),
         }
     }
 }
@@ -78,11 +83,12 @@ async fn repeat<E: std::error::Error + 'static>(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = false;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match task().await {
-            Ok(()) => failed = false,
+        match stop.run_until_cancelled(task()).await {
+            None => return,
+            Some(Ok(())) => failed = false,
             // An outage is told once, not every second.
-            Err(_) if failed => {}
-            Err(error) => {
+            Some(Err(_)) if failed => {}
+            Some(Err(error)) => {
                 report(name, &error);
                 failed = true;
             }

@@ -20,6 +20,8 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "engine" => &["config", "domain", "lake", "storage", "telemetry"],
         "service" => &["config", "domain", "engine", "identity", "lake", "notify", "storage", "store", "telemetry"],
         "http" | "worker" => SERVICE,
+        // A client of any server, which knows nothing of this one.
+        "conformance" => &[],
         "app" => &[
             "config",
             "domain",
@@ -37,6 +39,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
         "cli" => &[
             "app",
             "config",
+            "conformance",
             "domain",
             "engine",
             "http",

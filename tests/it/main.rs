@@ -7,6 +7,7 @@ mod admin;
 mod arch;
 mod audit;
 mod config;
+mod conformance;
 mod lake;
 mod listen;
 mod replicas;

@@ -128,6 +128,12 @@ def spark(tmp_path_factory):
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.databricks.delta.snapshotPartitions", "2")
+        # The connector refreshes URLs seconds before they end instead of a quarter of an hour, so that short lives can be
+        # tried, and looks for new commits as often as it may.
+        .config("spark.delta.sharing.driver.refreshCheckIntervalMs", "500")
+        .config("spark.delta.sharing.driver.refreshThresholdMs", "8000")
+        .config("spark.delta.sharing.executor.refreshThresholdMs", "4000")
+        .config("spark.delta.sharing.streaming.queryTableVersionIntervalSeconds", "10s")
         .config("spark.ui.enabled", "false")
         .config("spark.log.level", "ERROR")
         .getOrCreate()

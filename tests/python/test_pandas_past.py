@@ -11,6 +11,7 @@ import requests
 import rows
 from test_pandas import FORMATS, read
 
+
 def readable_in(response_format, table):
     """Whether `response_format` can carry every version of `table`."""
     return response_format != "parquet" or table not in lake.NEED_DELTA_FORMAT

@@ -85,6 +85,26 @@ async fn an_export_that_was_broken_off_is_finished() {
 }
 
 #[tokio::test]
+async fn a_database_restored_from_a_backup_adds_nothing_to_the_export_that_is_ahead_of_it() {
+    let db = TestDatabase::sqlite().await;
+    let trail = Trail::sealed(&db).await;
+    for sql in [
+        "DROP TRIGGER audit_events_no_delete",
+        "DELETE FROM audit_personal WHERE seq > 20",
+        "DELETE FROM audit_events WHERE seq > 20",
+        "DELETE FROM audit_checkpoints WHERE seq > 20",
+        "UPDATE audit_head SET seq = 20, hash = (SELECT hash FROM audit_events WHERE seq = 20)",
+    ] {
+        db.execute(sql).await.unwrap();
+    }
+    trail.append(5).await;
+    let refused = trail.notary.seal().await.unwrap_err().to_string();
+    assert!(refused.contains("is ahead of the database"), "{refused}");
+    assert_eq!(trail.verify_export().await.unwrap().head.seq, 30, "the evidence is as it was");
+    assert_eq!(first_bad(trail.compare().await), 21);
+}
+
+#[tokio::test]
 async fn two_replicas_make_one_chain_of_checkpoints() {
     for db in TestDatabase::each().await {
         let trail = Trail::on(&db);

@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,22 +19,29 @@ use tokio::task::JoinHandle;
 use super::{cluster::Cluster, rounds};
 use crate::support::process::{FILES, Read, Weir};
 
+/// How many queries are answered before a fault.
+const ANSWERED_FIRST: usize = 10;
+
 /// Readers that query until they are told to stop, and remember what they got.
 struct Load {
     stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
     readers: Vec<JoinHandle<Vec<Read>>>,
 }
 
 impl Load {
     fn on(servers: &[&Weir], token: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let readers = servers.iter().flat_map(|weir| [*weir, *weir]).map(|weir| {
-            let (reader, token, stop) = (weir.reader(), token.to_owned(), Arc::clone(&stop));
+            let (reader, token) = (weir.reader(), token.to_owned());
+            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             tokio::spawn(async move {
                 let mut reads = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let read = reader.query(&token).await;
-                    if read.status != Some(StatusCode::OK) {
+                    if read.status == Some(StatusCode::OK) {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else {
                         // A client that is refused does not hammer.
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
@@ -43,7 +50,15 @@ impl Load {
                 reads
             })
         });
-        Self { readers: readers.collect(), stop }
+        Self { readers: readers.collect(), stop, answered }
+    }
+
+    /// Lets some be answered, and then some time pass.
+    async fn run(&self) {
+        while self.answered.load(Ordering::Relaxed) < ANSWERED_FIRST {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(0..200))).await;
     }
 
     async fn stop(self) -> Vec<Read> {
@@ -54,11 +69,6 @@ impl Load {
         }
         reads
     }
-}
-
-async fn at_random() {
-    let delay = rand::rng().random_range(20..400);
-    tokio::time::sleep(Duration::from_millis(delay)).await;
 }
 
 /// Every URL that was received has its event, and no grant or token is half made.
@@ -86,9 +96,9 @@ async fn a_killed_server_leaves_a_whole_trail() {
     installation.share(&weir).await;
     let (_, token) = weir.issue("default").await;
     let mut reads = Vec::new();
-    for round in 0..rounds(5) {
+    for round in 0..rounds(4) {
         let load = Load::on(&[&weir, &other], &token);
-        at_random().await;
+        load.run().await;
         // A change may be under way when the process dies; it is there with its event, or not at all.
         let name = format!("/recipients/half-{round}");
         let body = json!({});
@@ -117,6 +127,15 @@ fn kill(weir: &Weir) {
     assert!(killed.unwrap().success());
 }
 
+/// Checks what a server says whose database is gone.
+async fn is_away(weir: &Weir, token: &str) {
+    let get = |path: &str| weir.client.get(format!("{}{path}", weir.url)).send();
+    let (read, health, ready) = tokio::join!(weir.query(token), get("/healthz"), get("/readyz"));
+    assert_eq!((read.status, read.urls), (Some(StatusCode::SERVICE_UNAVAILABLE), 0), "{read:?}");
+    assert!(health.unwrap().status().is_success(), "the process itself is well");
+    assert_eq!(ready.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_killed_under_load_loses_nothing_and_no_url_leaves_without_it() {
     let Some(cluster) = Cluster::start().await else { return };
@@ -125,20 +144,13 @@ async fn a_database_that_is_killed_under_load_loses_nothing_and_no_url_leaves_wi
     installation.share(&servers[0]).await;
     let (_, token) = servers[0].issue("default").await;
     let mut reads = Vec::new();
-    for _ in 0..rounds(4) {
+    for _ in 0..rounds(3) {
         let load = Load::on(&[&servers[0], &servers[1]], &token);
-        at_random().await;
+        load.run().await;
         cluster.crash();
         reads.extend(load.stop().await);
         // While it is gone: no URL, and an answer that says to come again.
-        for weir in &servers {
-            let read = weir.query(&token).await;
-            assert_eq!((read.status, read.urls), (Some(StatusCode::SERVICE_UNAVAILABLE), 0), "{read:?}");
-            let health = weir.client.get(format!("{}/healthz", weir.url)).send().await.unwrap();
-            assert!(health.status().is_success(), "the process itself is well");
-            let ready = weir.client.get(format!("{}/readyz", weir.url)).send().await.unwrap();
-            assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
-        }
+        tokio::join!(is_away(&servers[0], &token), is_away(&servers[1], &token));
         cluster.start_again();
         // Without a restart.
         for weir in &servers {

@@ -94,7 +94,7 @@ async fn no_event_allows_behind_the_one_that_ended_access() {
     let grants = replicas[0].admin(Method::GET, "/grants", Value::Null).await;
     let mut grant_id = grants["items"][0]["id"].as_str().unwrap().to_owned();
     let mut done = Vec::new();
-    for round in 0..rounds(200) {
+    for round in 0..rounds(100) {
         let tightening = TIGHTENINGS[round % TIGHTENINGS.len()];
         let (token_id, token) = replicas[round % 2].issue(&format!("round-{round}")).await;
         let delays: Vec<u64> = (0..=READS).map(|_| rand::rng().random_range(0..12)).collect();

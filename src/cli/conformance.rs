@@ -1,0 +1,57 @@
+//! `weir conformance`: checks any Delta Sharing server as a recipient sees it.
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+
+use crate::conformance::{
+    self, Selection,
+    profile::Profile,
+    report::{Ending, Report},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The profile of a recipient of the server
+    #[arg(long, value_name = "FILE")]
+    profile: PathBuf,
+    /// The table to look at, instead of those that show the most: share.schema.table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Runs this check only; may be repeated
+    #[arg(long = "check", value_name = "NUMBER")]
+    checks: Vec<u16>,
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// A line for each check
+    Text,
+    /// One JSON object
+    Json,
+    /// XML for continuous integration
+    Junit,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let profile = Profile::read(&arguments.profile)?;
+    // Standard error may be closed; the outcome does not depend on it.
+    let progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
+    let selection = Selection { table: arguments.table, checks: arguments.checks };
+    let report = conformance::run(&profile, &selection, progress).await?;
+    let text = match arguments.output {
+        Output::Text => Report::to_text(&report),
+        Output::Json => Report::to_json(&report),
+        Output::Junit => Report::to_junit(&report),
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("the outcome cannot be written")?;
+    match report.count(Ending::Fail) {
+        0 => Ok(()),
+        1 => bail!("1 check failed; its reason is in the outcome"),
+        n => bail!("{n} checks failed; their reasons are in the outcome"),
+    }
+}
