@@ -124,9 +124,12 @@ impl fmt::Debug for Name {
 
 /// The key that two names share exactly when they are the same name: canonical caseless matching (Unicode, D145),
 /// normalised to NFC. Databases compare keys byte by byte, so that neither's collation decides.
+///
+/// Whatever a caller asks for has a key. PostgreSQL takes no U+0000, which is therefore written as `/`: no name holds
+/// either.
 pub fn name_key(text: &str) -> String {
     let folded = caseless::default_case_fold_str(&text.nfd().collect::<String>());
-    folded.nfc().collect()
+    folded.nfc().map(|c| if c == '\0' { '/' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use axum::{
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
@@ -26,11 +26,17 @@ enum Part {
 }
 
 /// `GET` and `HEAD` of a sealed URL.
-pub async fn get_file(State(service): State<Service>, Path(sealed): Path<String>, request: Request) -> Response {
+pub async fn get_file(
+    State(service): State<Service>,
+    sealed: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
     let (parts, _) = request.into_parts();
     let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let caller = caller(&parts, request_id.clone());
     let fail = |error| sharing::Error::new(error, &request_id).into_response();
+    // What is no text was never handed out, and neither was the empty one.
+    let sealed = sealed.map_or_else(|_| String::new(), |Path(sealed)| sealed);
     let file = match service.open_file(&caller, &sealed).await {
         Ok(file) => file,
         Err(error) => return fail(error),

@@ -32,8 +32,11 @@ pub(super) async fn get_changes(
     of: CallerOf,
 ) -> Result<Response, Error> {
     let capabilities = Capabilities::read(&headers);
-    let request = request(&of, &capabilities).map_err(|error| of.error(error))?;
-    file_id_hash(&headers).map_err(|error| of.error(error))?;
+    let parsed = request(&of, &capabilities).and_then(|request| file_id_hash(&headers).map(|_| request));
+    let request = match parsed {
+        Ok(request) => request,
+        Err(error) => return Err(of.refuse_table(&service, "table.changes", error).await),
+    };
     let ends_with_action = capabilities.end_stream_action || request.page.max_files.is_some();
     let answer = service.query_changes(&of.caller, &of.table_path(), &request).await;
     let answer = answer.map_err(|error| of.error(error))?;

@@ -9,7 +9,11 @@ use super::Error;
 use crate::{
     domain::token::BearerToken,
     http::middleware::{ClientAddress, RequestId},
-    service::{error::ServiceError, sharing::Caller},
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::{Caller, refusal::Asked},
+    },
 };
 
 /// The longest token and user agent that are looked at, in bytes.
@@ -37,6 +41,22 @@ impl CallerOf {
     /// A query parameter; an empty one counts as absent.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Refuses a request that cannot be answered because of `error`, or tells a caller who may not ask only that.
+    pub(super) async fn refuse(
+        &self,
+        service: &Service,
+        action: &'static str,
+        asked: Asked<'_>,
+        error: ServiceError,
+    ) -> Error {
+        self.error(service.refuse_request(&self.caller, action, asked, error).await)
+    }
+
+    /// The same for a request about the table that the path names.
+    pub(super) async fn refuse_table(&self, service: &Service, action: &'static str, error: ServiceError) -> Error {
+        self.refuse(service, action, Asked::Table(&self.table_path()), error).await
     }
 
     /// `error` in the protocol's manner.

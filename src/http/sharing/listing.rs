@@ -16,7 +16,10 @@ use crate::{
     service::{
         Service,
         error::ServiceError,
-        sharing::listing::{MAX_RESULTS, Page, PageRequest, TableItem},
+        sharing::{
+            listing::{MAX_RESULTS, Page, PageRequest, TableItem},
+            refusal::Asked,
+        },
     },
 };
 
@@ -87,7 +90,10 @@ impl From<TableItem> for TableBody {
 }
 
 pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    let page = page_request(&of)?;
+    let page = match page_request(&of) {
+        Ok(page) => page,
+        Err(error) => return Err(of.refuse(&service, "shares.list", Asked::Own, error).await),
+    };
     let page = service.list_granted_shares(&of.caller, &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, ShareBody::from))
 }
@@ -98,26 +104,36 @@ pub(super) async fn get_share(State(service): State<Service>, of: CallerOf) -> R
 }
 
 pub(super) async fn list_schemas(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    let page = page_request(&of)?;
-    let page =
-        service.list_granted_schemas(&of.caller, &of.name("share"), &page).await.map_err(|error| of.error(error))?;
+    let share = of.name("share");
+    let page = match page_request(&of) {
+        Ok(page) => page,
+        Err(error) => return Err(of.refuse(&service, "schemas.list", Asked::Share(&share), error).await),
+    };
+    let page = service.list_granted_schemas(&of.caller, &share, &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, |schema| SchemaBody { name: schema.name, share: schema.share }))
 }
 
 pub(super) async fn list_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    let (page, schema) = (page_request(&of)?, of.name("schema"));
-    let tables = service.list_granted_tables(&of.caller, &of.name("share"), Some(&schema), &page).await;
-    Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
+    let schema = of.name("schema");
+    list_tables_in(&service, &of, Some(&schema)).await
 }
 
 pub(super) async fn list_all_tables(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
-    let page = page_request(&of)?;
-    let tables = service.list_granted_tables(&of.caller, &of.name("share"), None, &page).await;
+    list_tables_in(&service, &of, None).await
+}
+
+async fn list_tables_in(service: &Service, of: &CallerOf, schema: Option<&str>) -> Result<Response, Error> {
+    let share = of.name("share");
+    let page = match page_request(of) {
+        Ok(page) => page,
+        Err(error) => return Err(of.refuse(service, "tables.list", Asked::Share(&share), error).await),
+    };
+    let tables = service.list_granted_tables(&of.caller, &share, schema, &page).await;
     Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
 }
 
-fn page_request(of: &CallerOf) -> Result<PageRequest, Error> {
-    let parameter = |message: String| of.error(ServiceError::Parameter(message));
+fn page_request(of: &CallerOf) -> Result<PageRequest, ServiceError> {
+    let parameter = ServiceError::Parameter;
     let max_results = match of.parameter("maxResults") {
         None => MAX_RESULTS,
         Some(text) => {

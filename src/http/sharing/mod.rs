@@ -15,7 +15,7 @@ mod wire;
 
 use axum::{
     Router,
-    response::{IntoResponse, Response},
+    extract::State,
     routing::{get, head, post},
 };
 use http::HeaderValue;
@@ -48,12 +48,19 @@ pub fn router() -> Router<Service> {
         .route(&format!("{TABLE}/metadata"), get(table::get_metadata))
         .route(&format!("{TABLE}/query"), post(query::query_table))
         .route(&format!("{TABLE}/changes"), get(changes::get_changes))
-        .route(&format!("{TABLE}/queries/{{query_id}}"), post(not_yet))
-        .route(&format!("{TABLE}/temporary-table-credentials"), post(not_yet))
+        .route(&format!("{TABLE}/queries/{{query_id}}"), post(get_query))
+        .route(&format!("{TABLE}/temporary-table-credentials"), post(get_credentials))
 }
 
-/// What the protocol has and this server has not; said plainly, so that nobody waits for it.
-async fn not_yet(CallerOf { caller, .. }: CallerOf) -> Response {
-    let message = "this server does not offer this; query the table instead";
-    Error::new(ServiceError::Unsupported(message.to_owned()), &caller.request_id).into_response()
+/// No query was ever answered later, so that none is known by an id.
+async fn get_query(State(service): State<Service>, of: CallerOf) -> Error {
+    let error = ServiceError::NotFound { kind: "query", name: String::new() };
+    of.refuse_table(&service, "table.query_status", error).await
+}
+
+/// Files are read by their URLs alone; said plainly, so that nobody waits for credentials.
+async fn get_credentials(State(service): State<Service>, of: CallerOf) -> Error {
+    let message = "this server hands out no storage credentials; query the table instead";
+    let error = ServiceError::Unsupported(message.to_owned());
+    of.refuse_table(&service, "table.credentials", error).await
 }

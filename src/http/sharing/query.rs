@@ -27,10 +27,14 @@ use crate::{
         sharing::{
             changes::{ChangesRequest, Moment},
             query::{PageAsk, QueryRequest},
+            refusal::Asked,
             stream::Answer,
         },
     },
 };
+
+/// What audit events call a query.
+const ACTION: &str = "table.query";
 
 pub(super) async fn query_table(
     State(service): State<Service>,
@@ -38,11 +42,16 @@ pub(super) async fn query_table(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Error> {
-    expect_json(&headers, &of)?;
-    let bytes = read_body(request, &of).await?;
-    let body = QueryBody::parse(&bytes).map_err(|error| of.error(error))?;
+    let bytes = match read_body(&headers, request).await {
+        Ok(bytes) => bytes,
+        Err(fault) => return Err(fault.refuse(&service, &of).await),
+    };
+    let parsed = QueryBody::parse(&bytes).and_then(|body| file_id_hash(&headers).map(|_| body));
+    let body = match parsed {
+        Ok(body) => body,
+        Err(error) => return Err(of.refuse_table(&service, ACTION, error).await),
+    };
     let capabilities = Capabilities::read(&headers);
-    file_id_hash(&headers).map_err(|error| of.error(error))?;
     let answer = ask(&service, &of, &body, &capabilities).await.map_err(|error| of.error(error))?;
     // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
     let ends_with_action = capabilities.end_stream_action || body.include_refresh_token || body.max_files.is_some();
@@ -104,24 +113,45 @@ async fn ask(
     }
 }
 
-/// A body without a content type is JSON; one with another type is refused.
-fn expect_json(headers: &HeaderMap, of: &CallerOf) -> Result<(), Error> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence.is_empty() || essence == "application/json" || essence.ends_with("+json") {
-        return Ok(());
-    }
-    let message = "the body must be JSON; send Content-Type: application/json";
-    Err(Error::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message, &of.caller.request_id))
+/// A body that cannot be looked at.
+struct BodyFault {
+    status: StatusCode,
+    message: &'static str,
 }
 
-async fn read_body(request: Request, of: &CallerOf) -> Result<Bytes, Error> {
-    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = "the request body is too large; send fewer predicates";
-            Error::status(StatusCode::PAYLOAD_TOO_LARGE, message, &of.caller.request_id)
+impl BodyFault {
+    /// Refuses the request for it, where its caller may ask at all.
+    async fn refuse(self, service: &Service, of: &CallerOf) -> Error {
+        let malformed = ServiceError::Malformed(self.message.to_owned());
+        let path = of.table_path();
+        let error = service.refuse_request(&of.caller, ACTION, Asked::Table(&path), malformed).await;
+        match error {
+            ServiceError::Malformed(_) if self.status != StatusCode::BAD_REQUEST => {
+                Error::status(self.status, self.message, &of.caller.request_id)
+            }
+            error => of.error(error),
         }
-        _ => of.error(ServiceError::Malformed("the request body could not be read to its end".to_owned())),
+    }
+}
+
+/// A body without a content type is JSON; one with another type is refused.
+async fn read_body(headers: &HeaderMap, request: Request) -> Result<Bytes, BodyFault> {
+    if let Some(value) = headers.get(header::CONTENT_TYPE) {
+        let essence = value.to_str().unwrap_or("unreadable").split(';').next().unwrap_or_default();
+        let essence = essence.trim().to_ascii_lowercase();
+        if !(essence.is_empty() || essence == "application/json" || essence.ends_with("+json")) {
+            let message = "the body must be JSON; send Content-Type: application/json";
+            return Err(BodyFault { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message });
+        }
+    }
+    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => {
+            BodyFault { status, message: "the request body is too large; send fewer predicates" }
+        }
+        _ => BodyFault {
+            status: StatusCode::BAD_REQUEST,
+            message: "the request body could not be read to its end; send it again",
+        },
     })
 }
 

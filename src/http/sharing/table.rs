@@ -40,8 +40,11 @@ pub(super) async fn get_metadata(
     headers: HeaderMap,
     of: CallerOf,
 ) -> Result<Response, Error> {
-    let as_of = as_of(&of).map_err(|error| of.error(error))?;
-    let chosen_hash = file_id_hash(&headers).map_err(|error| of.error(error))?;
+    let parsed = as_of(&of).and_then(|as_of| Ok((as_of, file_id_hash(&headers)?)));
+    let (as_of, chosen_hash) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return Err(of.refuse_table(&service, "table.metadata", error).await),
+    };
     let capabilities = Capabilities::read(&headers);
     let head = service.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;
     let head = head.map_err(|error| of.error(error))?;

@@ -280,6 +280,7 @@ impl<'a> Attempt<'a> {
         self.service.metrics.decided(Outcome::Deny.as_str(), code);
         self.event.decision = Outcome::Deny;
         self.event.reason = Some(code.into());
+        (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
     }
 
     /// Writes a refusal that is not the decision's own, such as a client that cannot read the table.
@@ -295,6 +296,19 @@ impl<'a> Attempt<'a> {
     pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
         let share = granted.share()?.name.clone();
         Ok(Hold { caller: self.caller.clone(), standing: granted.standing.clone(), share })
+    }
+
+    /// Passes on what was prepared for an answer. What could not be prepared ends the attempt, and is recorded unless
+    /// the decision itself was.
+    pub(super) async fn settle<T>(&mut self, prepared: Result<T, ServiceError>) -> Result<T, ServiceError> {
+        match prepared {
+            Ok(prepared) => Ok(prepared),
+            Err(error) if self.event.decision == Outcome::Deny => Err(error),
+            Err(error) => {
+                self.event.url_expires_at = None;
+                Err(self.refuse_with(failure_code(&error), error).await)
+            }
+        }
     }
 
     /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event
@@ -342,6 +356,26 @@ impl<'a> Subject<'a> {
     fn shown(&self) -> String {
         let joined = self.names.join("/");
         joined.chars().filter(|c| !c.is_control()).take(ECHOED * 3).collect()
+    }
+}
+
+/// The reason code of a request that was allowed and could not be answered all the same.
+fn failure_code(error: &ServiceError) -> &'static str {
+    match error {
+        ServiceError::Denied { reason, .. } => reason.code(),
+        ServiceError::Limited { .. } => "LIMITED",
+        ServiceError::Unauthenticated
+        | ServiceError::Invalid(_)
+        | ServiceError::Parameter(_)
+        | ServiceError::Malformed(_)
+        | ServiceError::Conflict { .. }
+        | ServiceError::PreconditionFailed => "REQUEST_INVALID",
+        ServiceError::NotFound { .. } => "NOT_FOUND",
+        ServiceError::Expired(_) => "EXPIRED",
+        ServiceError::Unsupported(_) => "NOT_SUPPORTED",
+        ServiceError::Unreadable { .. } => "TABLE_UNREADABLE",
+        ServiceError::Unavailable { .. } => "UNAVAILABLE",
+        ServiceError::Internal(_) => "INTERNAL",
     }
 }
 

@@ -65,21 +65,36 @@ impl Service {
             Feed::Changes => "table.changes",
         };
         let mut attempt = Attempt::begin(self, caller, action).await?;
-        let found = self.find_table(&mut attempt, path).await?;
+        let prepared = self.prepare_changes(&mut attempt, path, request).await;
+        let (found, head, (lines, disclosed), next_page_token) = attempt.settle(prepared).await?;
+        let mut answer = self.answer(attempt, &found, head, Lines::Changes(lines), disclosed, started).await?;
+        answer.next_page_token = next_page_token;
+        Ok(answer)
+    }
+
+    /// Opens the table, and reads the range.
+    async fn prepare_changes(
+        &self,
+        attempt: &mut Attempt<'_>,
+        path: &TablePath,
+        request: &ChangesRequest,
+    ) -> Result<(FoundTable, TableHead, (ChangeLines, Disclosed), Option<String>), ServiceError> {
+        let found = self.find_table(attempt, path).await?;
         found.require_feed(request.feed, path)?;
-        let continuations = self.continuations(&attempt, &found);
+        let continuations = self.continuations(attempt, &found);
         let parameters = request.parameters();
         let page =
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
 
         let history = self.lake.history(&found.location).await?;
         let (first, last) = match &page {
-            Some(page) => (page.first, page.last),
+            // A token does not keep open what the object shares no more.
+            Some(page) => (found.shares_since(page.first, request.feed)?, page.last),
             None => request.range(&history, &found).await?,
         };
         let changes = history.changes(first..=last, request.feed).await?;
         attempt.event.table_version = Some(last);
-        let format = self.negotiate(&mut attempt, &needed_features(&changes), &request.declared).await?;
+        let format = self.negotiate(attempt, &needed_features(&changes), &request.declared).await?;
         let tells = Tells {
             metadata: request.feed == Feed::Files || request.include_historical_metadata,
             protocol: request.include_historical_protocol && format == crate::domain::negotiation::Format::Delta,
@@ -98,13 +113,23 @@ impl Service {
             ChangeLines::cut(changes, request.feed, tells, &request.page, page.map_or(0, |page| page.position));
         let next_page_token =
             next_position.map(|position| continuations.next_page((first, last), &parameters, position));
-        let mut answer = self.answer(attempt, &found, head, Lines::Changes(lines), disclosed, started).await?;
-        answer.next_page_token = next_page_token;
-        Ok(answer)
+        Ok((found, head, (lines, disclosed), next_page_token))
     }
 }
 
 impl FoundTable {
+    /// `first`, if the object shares what came since.
+    fn shares_since(&self, first: u64, feed: Feed) -> Result<u64, ServiceError> {
+        let shared = self.first_version();
+        if first >= shared {
+            return Ok(first);
+        }
+        let what = if feed == Feed::Files { "data" } else { "changes" };
+        Err(ServiceError::Parameter(format!(
+            "You can only query table {what} since version {shared}; start there or later"
+        )))
+    }
+
     /// Refuses what the object does not share.
     fn require_feed(&self, feed: Feed, path: &TablePath) -> Result<(), ServiceError> {
         match feed {
@@ -146,11 +171,7 @@ impl ChangesRequest {
                 "Start version cannot be greater than the latest version of the table({newest}); start at or before it"
             ));
         }
-        let shared = found.first_version();
-        if first < shared {
-            let what = if self.feed == Feed::Files { "data" } else { "changes" };
-            return refused(format!("You can only query table {what} since version {shared}; start there or later"));
-        }
+        let first = found.shares_since(first, self.feed)?;
         let last = match (self.ending, self.feed) {
             (None, _) => newest,
             (Some(Moment::Version(version)), Feed::Files) if version > newest => {

@@ -70,7 +70,7 @@ impl Service {
         let granted = attempt.decide_own().await?;
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
-        let after = self.open_listing(page, &context)?;
+        let after = attempt.settle(self.open_listing(page, &context)).await?;
         let rest = self.readable_shares(&granted, attempt.now, after, page).await?;
         let page = self.cut_listing(rest, page, &context, |share| share.name.key().to_owned());
         attempt.allow(&granted).await?;
@@ -138,7 +138,7 @@ impl Service {
         let granted = attempt.decide_share(share, &Subject::share(share)).await?;
         let share = granted.share()?;
         let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
-        let after = self.open_listing(page, &context)?;
+        let after = attempt.settle(self.open_listing(page, &context)).await?;
         let rest = self.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
         let page = self.cut_listing(rest, page, &context, |schema| schema.key().to_owned());
         let to_item =
@@ -166,7 +166,7 @@ impl Service {
             found.id,
             schema_key.as_deref().unwrap_or("*/")
         );
-        let after = self.open_listing(page, &context)?;
+        let after = attempt.settle(self.open_listing(page, &context)).await?;
         let after = after.as_deref().and_then(|after| after.split_once('\u{0}'));
         let objects = self.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
         if let Some(schema) = schema

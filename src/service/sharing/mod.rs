@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod files;
 pub mod listing;
 pub mod query;
+pub mod refusal;
 pub mod stream;
 pub mod table;
 
@@ -115,9 +116,8 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stamp of an answer that was asked for by version or timestamp.
-    fn of_version(snapshot: &Snapshot) -> Self {
-        let version = snapshot.version();
-        Self { metadata: Some(version), protocol: None, files: Some((version, snapshot.committed_at())) }
+    fn of_version(version: u64, committed_at: i64) -> Self {
+        Self { metadata: Some(version), protocol: None, files: Some((version, committed_at)) }
     }
 }
 

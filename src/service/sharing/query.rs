@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Caller, Stamp, TableHead, TablePath,
+    Caller, TableHead, TablePath,
     attempt::Attempt,
     continuation::Continuations,
     delivery::{SignedUrls, Signer},
@@ -35,16 +35,6 @@ pub enum AsOf {
     Version(u64),
     /// The newest that was committed at this time or before; needs history.
     Timestamp(DateTime<Utc>),
-}
-
-impl AsOf {
-    /// What the lines of an answer about `snapshot` name.
-    pub(super) fn stamp(self, snapshot: &Snapshot) -> Stamp {
-        match self {
-            Self::Latest => Stamp::default(),
-            Self::Version(_) | Self::Timestamp(_) => Stamp::of_version(snapshot),
-        }
-    }
 }
 
 /// What a client asks of a table.
@@ -165,16 +155,30 @@ impl Service {
         let started = Instant::now();
         let mut attempt = Attempt::begin(self, caller, "table.query").await?;
         attempt.event.predicate_digest = request.predicates.as_ref().map(|text| digest(text));
-        let found = self.find_table(&mut attempt, path).await?;
-        let continuations = self.continuations(&attempt, &found);
+        let prepared = self.prepare_query(&mut attempt, path, request).await;
+        let (found, head, files, tokens) = attempt.settle(prepared).await?;
+        let disclosed = Disclosed { files: files.len(), rows: files.rows(), bytes: files.size_bytes() };
+        let mut answer = self.answer(attempt, &found, head, files.into(), disclosed, started).await?;
+        (answer.next_page_token, answer.refresh_token) = tokens;
+        Ok(answer)
+    }
+
+    /// Opens the table, and chooses the files and the tokens by which the client goes on.
+    async fn prepare_query(
+        &self,
+        attempt: &mut Attempt<'_>,
+        path: &TablePath,
+        request: &QueryRequest,
+    ) -> Result<(FoundTable, TableHead, SnapshotFiles, (Option<String>, Option<String>)), ServiceError> {
+        let found = self.find_table(attempt, path).await?;
+        let continuations = self.continuations(attempt, &found);
         let parameters = request.parameters();
         let page =
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
         let refresh = request.refresh_token.as_ref().map(|token| continuations.open_refresh(token)).transpose()?;
         let pinned = page.as_ref().map(|page| page.first).or(refresh.as_ref().map(|refresh| refresh.version));
-        let snapshot = self.snapshot_as_of(&found, request.as_of, pinned).await?;
-        let stamp = request.as_of.stamp(&snapshot);
-        let head = self.agree(&mut attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
+        let (snapshot, stamp) = self.snapshot_as_of(&found, request.as_of, pinned).await?;
+        let head = self.agree(attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
         let selected = self.lake.select(&found.location, &snapshot, &request.filter, request.page.order()).await;
         let (chosen, next_position) = request.page.cut(&snapshot, selected, page.map_or(0, |page| page.position));
@@ -183,10 +187,7 @@ impl Service {
             next_position.map(|position| continuations.next_page((version, version), &parameters, position));
         let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version));
         let files = SnapshotFiles { snapshot, chosen: Arc::new(chosen) };
-        let disclosed = Disclosed { files: files.len(), rows: files.rows(), bytes: files.size_bytes() };
-        let mut answer = self.answer(attempt, &found, head, files.into(), disclosed, started).await?;
-        (answer.next_page_token, answer.refresh_token) = (next_page_token, refresh_token);
-        Ok(answer)
+        Ok((found, head, files, (next_page_token, refresh_token)))
     }
 
     /// Signs the first lines, records what is disclosed, and only then answers.
@@ -200,7 +201,8 @@ impl Service {
         started: Instant,
     ) -> Result<Answer, ServiceError> {
         let stream = attempt.begin_stream(&found.granted).await?;
-        let (delivery, expires_at) = self.choose_delivery(found, disclosed.files, attempt.now).await?;
+        let chosen = self.choose_delivery(found, disclosed.files, attempt.now).await;
+        let (delivery, expires_at) = attempt.settle(chosen).await?;
         let n_files = super::as_u64(disclosed.files);
         attempt.event.delivery = Some(delivery.as_str());
         attempt.event.files = Some(n_files);
@@ -209,7 +211,8 @@ impl Service {
         attempt.event.url_expires_at = (n_files > 0).then_some(expires_at);
         let signer = Signer::new(self, found, delivery, expires_at);
         // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
-        let mut answer = Answer::new(head, lines, signer, expires_at, n_files > 0).await?;
+        let answer = Answer::new(head, lines, signer, expires_at, n_files > 0).await;
+        let mut answer = attempt.settle(answer).await?;
         let hold = attempt.hold(&found.granted)?;
         let event = attempt.allow(&found.granted).await?;
         self.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);

@@ -37,14 +37,25 @@ impl Service {
         since: Option<&str>,
     ) -> Result<u64, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "table.version").await?;
-        let found = self.find_table(&mut attempt, path).await?;
+        let found = self.find_version(&mut attempt, path, since).await;
+        let (found, version) = attempt.settle(found).await?;
+        attempt.event.table_version = Some(version);
+        attempt.allow(&found.granted).await?;
+        Ok(version)
+    }
+
+    async fn find_version(
+        &self,
+        attempt: &mut Attempt<'_>,
+        path: &TablePath,
+        since: Option<&str>,
+    ) -> Result<(FoundTable, u64), ServiceError> {
+        let found = self.find_table(attempt, path).await?;
         let version = match since {
             None => self.lake.latest_version(&found.location).await?,
             Some(since) => self.first_version_since(&found, since).await?,
         };
-        attempt.event.table_version = Some(version);
-        attempt.allow(&found.granted).await?;
-        Ok(version)
+        Ok((found, version))
     }
 
     /// History is asked for before the time is read, so that a table without any always answers alike
@@ -73,12 +84,24 @@ impl Service {
         declared: &Declared,
     ) -> Result<TableHead, ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "table.metadata").await?;
-        let found = self.find_table(&mut attempt, path).await?;
-        let snapshot = self.snapshot_as_of(&found, as_of, None).await?;
-        let stamp = Stamp { files: None, ..as_of.stamp(&snapshot) };
-        let head = self.agree(&mut attempt, &found, snapshot, declared, stamp).await?;
+        let found = self.find_head(&mut attempt, path, as_of, declared).await;
+        let (found, head) = attempt.settle(found).await?;
         attempt.allow(&found.granted).await?;
         Ok(head)
+    }
+
+    async fn find_head(
+        &self,
+        attempt: &mut Attempt<'_>,
+        path: &TablePath,
+        as_of: AsOf,
+        declared: &Declared,
+    ) -> Result<(FoundTable, TableHead), ServiceError> {
+        let found = self.find_table(attempt, path).await?;
+        let (snapshot, stamp) = self.snapshot_as_of(&found, as_of, None).await?;
+        let stamp = Stamp { files: None, ..stamp };
+        let head = self.agree(attempt, &found, snapshot, declared, stamp).await?;
+        Ok((found, head))
     }
 
     /// Decides, and finds the table in its storage.
@@ -93,28 +116,36 @@ impl Service {
         Ok(FoundTable { granted, object, location })
     }
 
-    /// The version that is asked for, or the one that a token `pinned`. Older versions need history, and end at the
-    /// object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
+    /// The version that is asked for, or the one that a token `pinned`, and what the lines about it name. Older versions
+    /// need history, and end at the object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
     pub(super) async fn snapshot_as_of(
         &self,
         found: &FoundTable,
         as_of: AsOf,
         pinned: Option<u64>,
-    ) -> Result<Arc<Snapshot>, ServiceError> {
+    ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         if pinned.is_none() && as_of == AsOf::Latest {
-            return Ok(self.lake.latest(&found.location).await?);
+            return Ok((self.lake.latest(&found.location).await?, Stamp::default()));
         }
-        if pinned.is_none() {
+        if as_of != AsOf::Latest {
             found.require_history()?;
         }
         let history = self.lake.history(&found.location).await?;
         let version = match (pinned, as_of) {
-            (Some(version), _) => version,
+            // What a token pins is read only as long as the object goes on to share it.
+            (Some(version), AsOf::Latest) => version,
+            (Some(version), _) => found.readable(version)?,
             (None, AsOf::Latest) => history.latest().version(),
             (None, AsOf::Version(version)) => found.readable(version)?,
             (None, AsOf::Timestamp(at)) => found.readable(history.version_as_of(at.timestamp_millis()).await?)?,
         };
-        Ok(history.at_version(version).await?)
+        let snapshot = history.at_version(version).await?;
+        if as_of == AsOf::Latest {
+            return Ok((snapshot, Stamp::default()));
+        }
+        // By the clock that times are asked for with; a version whose commit is no longer in the log has only its own.
+        let committed_at = history.committed_at(version).await.unwrap_or_else(|_| snapshot.committed_at());
+        Ok((snapshot, Stamp::of_version(version, committed_at)))
     }
 
     /// Agrees on a format with the client.

@@ -1,0 +1,44 @@
+//! Requests that cannot be answered whatever is found: malformed ones, and what the protocol has and this server has not.
+//!
+//! They are decided all the same, so that nobody learns anything from them who may not ask, and recorded.
+
+use super::{
+    Caller, TablePath,
+    attempt::{Attempt, Subject},
+};
+use crate::service::{Service, error::ServiceError};
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// The caller's own shares.
+    Own,
+    /// A share, or what it holds.
+    Share(&'a str),
+    /// A table.
+    Table(&'a TablePath),
+}
+
+impl Service {
+    /// Answers what the caller of a request that cannot be answered because of `error` is told: the refusal, where the
+    /// caller may not ask at all, and `error` otherwise.
+    pub async fn refuse_request(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        asked: Asked<'_>,
+        error: ServiceError,
+    ) -> ServiceError {
+        let mut attempt = match Attempt::begin(self, caller, action).await {
+            Ok(attempt) => attempt,
+            Err(unavailable) => return unavailable,
+        };
+        let decided = match asked {
+            Asked::Own => attempt.decide_own().await.map(drop),
+            Asked::Share(share) => attempt.decide_share(share, &Subject::share(share)).await.map(drop),
+            Asked::Table(path) => self.find_table(&mut attempt, path).await.map(drop),
+        };
+        let outcome: Result<(), ServiceError> = attempt.settle(decided.and(Err(error))).await;
+        outcome.err().unwrap_or_else(|| ServiceError::internal("a refusal was no error"))
+    }
+}

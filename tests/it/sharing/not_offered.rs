@@ -1,0 +1,59 @@
+//! What the protocol has and this server does not offer: answered plainly, and only to those who may ask
+//! (Delta Sharing protocol, 1.6 and 1.7).
+
+use http::Method;
+use serde_json::json;
+
+use super::{Reader, share, steps, table_path, with_history};
+use crate::support::app::{TestApp, on_both_databases};
+
+on_both_databases!(
+    check_129_an_asynchronous_query_is_answered_at_once,
+    check_134_no_query_is_known_by_an_id,
+    check_139_credentials_are_not_offered,
+);
+
+async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
+    steps(app, "steps");
+    share(app, "steps", with_history()).await;
+    Reader::acme(app).await
+}
+
+async fn check_129_an_asynchronous_query_is_answered_at_once(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    // Check 132: a key is not needed.
+    for body in [json!({}), json!({"idempotency_key": "k"})] {
+        let answer = reader.query_as("steps", "asyncquery=true", body).await;
+        assert_eq!(answer.kinds(), ["protocol", "metaData", "file", "file"]);
+        assert_eq!(answer.header("delta-sharing-capabilities"), "responseformat=parquet");
+    }
+    check_133_an_unknown_table_is_404_at_once(&reader).await;
+    // Check 135: what was asked is what is answered.
+    let answer = reader.query_as("steps", "asyncquery=true;responseformat=delta", json!({"version": 1})).await;
+    assert_eq!((answer.version(), answer.header("delta-sharing-capabilities")), (1, "responseformat=delta"));
+}
+
+async fn check_133_an_unknown_table_is_404_at_once(reader: &Reader<'_>) {
+    let answer = reader.query_as("none", "asyncquery=true", json!({"idempotencyKey": "k"})).await;
+    answer.refusal(404, "RESOURCE_DOES_NOT_EXIST");
+}
+
+async fn check_134_no_query_is_known_by_an_id(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    for (table, body) in [("steps", "{}"), ("steps", ""), ("steps", "{"), ("none", "{}")] {
+        let answer = reader.send(Method::POST, &table_path(table, "/queries/q-1"), &[], body).await;
+        answer.refusal(404, "RESOURCE_DOES_NOT_EXIST");
+    }
+}
+
+/// Checks 136 to 139: URL access alone is offered, so that there are no credentials, whatever is asked for.
+async fn check_139_credentials_are_not_offered(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    for body in ["", "{}", "{", "{\"location\":\"s3://elsewhere\"}"] {
+        let path = table_path("steps", "/temporary-table-credentials");
+        let answer = reader.send(Method::POST, &path, &[], body).await;
+        answer.refused(400, "UNSUPPORTED_OPERATION", "query the table instead");
+    }
+    let answer = reader.send(Method::POST, &table_path("none", "/temporary-table-credentials"), &[], "").await;
+    answer.refusal(404, "RESOURCE_DOES_NOT_EXIST");
+}
