@@ -102,6 +102,14 @@ def test_predicate_hints_never_lose_a_matching_row(on_sqlite, tables, table, res
         assert rows.of_pandas(read(on_sqlite, shared, response_format, jsonPredicateHints=hint)) == (columns, whole)
 
 
+@pytest.mark.parametrize("response_format", FORMATS)
+def test_predicate_hints_spare_files(on_sqlite, tables, response_format):
+    """Three files of a hundred rows each, of which one may match."""
+    shared = on_sqlite.share_history(f"file://{tables}/several_commits")
+    hints = json.dumps(comparison("greaterThanOrEqual", "id", "250", "long"))
+    assert sorted(read(on_sqlite, shared, response_format, jsonPredicateHints=hints)["id"]) == list(range(200, 300))
+
+
 def changes_of(server, shared, response_format, **asked):
     """The change data feed as the client reads it, and the time it gives to each commit."""
     use_delta_format = True if response_format == "delta" else None

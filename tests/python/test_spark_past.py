@@ -98,3 +98,14 @@ def test_pages_of_deletion_vectors_and_mapped_columns_add_up(spark, on_sqlite, t
         for table in ("deletion_vectors", "mapped_by_name", "mapped_by_id"):
             url = on_sqlite.table_url(on_sqlite.share_history(f"file://{tables}/{table}"))
             assert rows.of_spark(reader(spark, "delta").load(url)) == rows.of_delta(str(tables / table))
+
+
+@pytest.mark.parametrize("response_format", FORMATS)
+def test_filters_and_limits_reach_the_server(spark, on_sqlite, tables, response_format):
+    """Three files of a hundred rows each, in the order of their ids: what is not needed is not handed out."""
+    table = on_sqlite.share_history(f"file://{tables}/several_commits")
+    frame = reader(spark, response_format).load(on_sqlite.table_url(table))
+    for narrowed, n_rows in ((frame.where("id >= 250"), 50), (frame.limit(50), 50)):
+        before = len(on_sqlite.audit("table.query", table))
+        assert len(narrowed.collect()) == n_rows
+        assert [event["files"] for event in on_sqlite.audit("table.query", table)[before:]] == [1]

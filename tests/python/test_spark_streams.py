@@ -2,9 +2,11 @@
 
 import time
 
+import conftest
 import pyarrow
 import pytest
 import rows
+import weir
 from deltalake import write_deltalake
 
 # How each stream reads. Of changes the connector streams none in delta format.
@@ -22,7 +24,20 @@ def append(location, start):
 
 
 @pytest.fixture
-def streams(spark, on_sqlite, tmp_path):
+def server(request, tmp_path):
+    """A server that no other test needs, for it is restarted."""
+    (tmp_path / "lake").mkdir()
+    server = weir.Server(tmp_path, [f'name = "local"\nurl = "file://{tmp_path}/lake"'])
+    request.config.stash[conftest.servers].append(server)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def streams(spark, tmp_path):
     """Starts the streams, each from its checkpoint where it has one, and stops them in the end."""
     running = []
 
@@ -64,11 +79,11 @@ def wait_until_arrived(spark, tmp_path, streams, expected, within_seconds=90):
         time.sleep(2)
 
 
-def test_streams_go_on_over_commits_and_restarts_of_both_sides(spark, on_sqlite, tables, streams, tmp_path):
-    location = tables / "streamed"
+def test_streams_go_on_over_commits_and_restarts_of_both_sides(spark, server, streams, tmp_path):
+    location = tmp_path / "lake" / "streamed"
     append(location, 0)
     append(location, 3)
-    url = on_sqlite.table_url(on_sqlite.share_history(f"file://{location}"))
+    url = server.table_url(server.share_history(f"file://{location}"))
     streams(url)
     wait_until_arrived(spark, tmp_path, streams, list(range(6)))
 
@@ -76,13 +91,13 @@ def test_streams_go_on_over_commits_and_restarts_of_both_sides(spark, on_sqlite,
     wait_until_arrived(spark, tmp_path, streams, list(range(9)))
 
     streams.stop()
-    on_sqlite.restart()
+    server.restart()
     append(location, 9)
     streams(url)
     wait_until_arrived(spark, tmp_path, streams, list(range(12)))
 
     # A server that restarts under a running stream is no more than a pause.
-    on_sqlite.restart()
+    server.restart()
     append(location, 12)
     wait_until_arrived(spark, tmp_path, streams, list(range(15)))
 
