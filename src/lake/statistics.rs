@@ -112,10 +112,10 @@ impl ColumnBounds {
             }
             (BoundTest::Compare(comparison, Scalar::Text(value)), Bounds::Text(bounds)) => {
                 let value = value.as_bytes();
-                let one = |((low, high), holds): ((Option<&[u8]>, Option<&[u8]>), &Holds)| {
-                    holds.with(comparison.outcomes(low.unwrap_or(b""), high.unwrap_or(&[BEYOND_TEXT]), value))
-                };
-                bounds.low.iter().zip(bounds.high.iter()).zip(&self.holds).map(one).collect()
+                let low = bounds.low.iter().map(|low| low.unwrap_or(b""));
+                let high = bounds.high.iter().map(|high| high.unwrap_or(&[BEYOND_TEXT]));
+                let bounds = low.zip(high).zip(&self.holds);
+                bounds.map(|((low, high), holds)| holds.with(comparison.outcomes(low, high, value))).collect()
             }
             (BoundTest::Compare(..), _) => vec![Outcomes::ANYTHING; self.holds.len()],
         };

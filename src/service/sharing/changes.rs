@@ -67,7 +67,8 @@ impl Service {
         let mut attempt = Attempt::begin(self, caller, action).await?;
         let prepared = self.prepare_changes(&mut attempt, path, request).await;
         let (found, head, (lines, disclosed), next_page_token) = attempt.settle(prepared).await?;
-        let mut answer = self.answer(attempt, &found, head, Lines::Changes(lines), disclosed, started).await?;
+        let mut answer =
+            self.answer(attempt, &found, head, Lines::Changes(Box::new(lines)), disclosed, started).await?;
         answer.next_page_token = next_page_token;
         Ok(answer)
     }

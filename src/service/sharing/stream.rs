@@ -37,7 +37,7 @@ pub enum Lines {
         next: usize,
     },
     /// What commits did.
-    Changes(ChangeLines),
+    Changes(Box<ChangeLines>),
 }
 
 impl From<SnapshotFiles> for Lines {

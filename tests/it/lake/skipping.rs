@@ -136,11 +136,14 @@ impl Tree {
             },
             Self::Not(tree) => tree.holds(row, knows_null).map(|holds| !holds),
             Self::And(trees) => {
-                trees.iter().map(|tree| tree.holds(row, knows_null)).fold(Some(true), |a, b| match (a, b) {
-                    (Some(false), _) | (_, Some(false)) => Some(false),
-                    (Some(true), Some(true)) => Some(true),
-                    _ => None,
-                })
+                let parts: Vec<Option<bool>> = trees.iter().map(|tree| tree.holds(row, knows_null)).collect();
+                if parts.contains(&Some(false)) {
+                    Some(false)
+                } else if parts.contains(&None) {
+                    None
+                } else {
+                    Some(true)
+                }
             }
             Self::Or(trees) => {
                 let negated = trees.iter().cloned().map(|tree| Self::Not(Box::new(tree))).collect();
