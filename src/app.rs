@@ -70,7 +70,8 @@ impl App {
             cache_bytes: settings.lake.cache_bytes,
             max_commit_bytes: settings.lake.max_commit_bytes,
             ..LakeSettings::default()
-        });
+        })
+        .counted_by(Arc::clone(&metrics));
         let service = Service {
             trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics)),
             db,

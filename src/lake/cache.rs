@@ -1,6 +1,9 @@
 //! The newest snapshots of all tables, held in memory and never older than the question.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
+};
 
 use moka::future::Cache;
 use tokio::task::JoinError;
@@ -14,7 +17,7 @@ use super::{
     snapshot::Snapshot,
     turnstile::Turnstile,
 };
-use crate::{domain::predicate::Filter, storage::TableLocation};
+use crate::{domain::predicate::Filter, storage::TableLocation, telemetry::Metrics};
 
 /// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
 /// looked up from the beginning again.
@@ -53,6 +56,7 @@ pub struct Lake {
     tables: Cache<String, Arc<Table>>,
     snapshots: Cache<SnapshotKey, Arc<Snapshot>>,
     pub(super) past: HistoryCache,
+    metrics: Option<Arc<Metrics>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +108,13 @@ impl Lake {
                 .weigher(weight)
                 .build(),
             past: HistoryCache::new(settings.cache_bytes / COMMITS_SHARE),
+            metrics: None,
         }
+    }
+
+    /// The same lake, which counts what it does in `metrics`.
+    pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// The newest version of a table; every commit that was finished before this call is in it.
@@ -117,7 +127,7 @@ impl Lake {
             let (lake, table, location) = (self.clone(), table.clone(), location.clone());
             async move { lake.look(&table, &location).await }
         };
-        table.latest.pass(look).await.map_err(|error| aborted(location, error))?
+        self.count_outage(location, table.latest.pass(look).await.map_err(|error| aborted(location, error))?)
     }
 
     /// The number of the newest version; every commit that was finished before this call counts. Costs one listing.
@@ -127,7 +137,7 @@ impl Lake {
             let (lake, table, location) = (self.clone(), table.clone(), location.clone());
             async move { lake.look_at_version(&table, &location).await }
         };
-        table.version.pass(look).await.map_err(|error| aborted(location, error))?
+        self.count_outage(location, table.version.pass(look).await.map_err(|error| aborted(location, error))?)
     }
 
     /// One version of a table, of the table that is there now.
@@ -206,6 +216,13 @@ impl Lake {
         self.tables.get_with_by_ref(location.url(), async { Arc::default() }).await
     }
 
+    fn count_outage<T>(&self, location: &TableLocation, answer: Answer<T>) -> Answer<T> {
+        if let (Some(metrics), Err(LakeError::Unavailable { .. })) = (&self.metrics, &answer) {
+            metrics.storage_failed(location.storage_name());
+        }
+        answer
+    }
+
     async fn look_at_version(&self, table: &Table, location: &TableLocation) -> Answer<u64> {
         let tip = table.memory().tip.clone();
         let (mut newest, at_known) = self.loader.probe(location, tip.as_ref().map(|tip| tip.version)).await?;
@@ -226,6 +243,9 @@ impl Lake {
             return self.load(table, location).await;
         }
         if newest.is_none_or(|newest| newest.version <= known.version) {
+            if let Some(metrics) = &self.metrics {
+                metrics.snapshot_hit();
+            }
             return Ok(known);
         }
         match self.loader.advance(location, known).await {
@@ -251,8 +271,15 @@ impl Lake {
     }
 
     async fn load(&self, table: &Table, location: &TableLocation) -> Answer<Arc<Snapshot>> {
+        let started = Instant::now();
         match self.loader.load(location, None).await {
-            Ok(snapshot) => Ok(self.keep(table, location, snapshot).await),
+            Ok(snapshot) => {
+                if let Some(metrics) = &self.metrics {
+                    metrics.snapshot_missed();
+                    metrics.snapshot_loaded(started.elapsed());
+                }
+                Ok(self.keep(table, location, snapshot).await)
+            }
             Err(error) => {
                 let mut memory = table.memory();
                 (memory.tip, memory.snapshot) = (None, Weak::new());
@@ -274,6 +301,9 @@ impl Lake {
             SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version: snapshot.version }
         };
         self.snapshots.insert(key, snapshot.clone()).await;
+        if let Some(metrics) = &self.metrics {
+            metrics.snapshot_cache_is(self.snapshots.weighted_size() * 1024);
+        }
         snapshot
     }
 }

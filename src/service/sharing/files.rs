@@ -116,7 +116,11 @@ impl Service {
             return Err(attempt.refuse_with(FILE_MOVED, error).await);
         }
         let stream = attempt.begin_stream(&granted).await?;
-        let object = location.open(&path).await?;
+        let object = location.open(&path).await.inspect_err(|error| {
+            if error.is_outage() {
+                self.metrics.storage_failed(location.storage_name());
+            }
+        })?;
         // Remembered only once it is recorded, so that no range can overtake the event.
         let later = if self.first_reads.contains(sealed) {
             Some((attempt.event, sealed.to_owned()))
