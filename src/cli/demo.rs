@@ -21,7 +21,6 @@ use crate::{
     app::{App, Migrate},
     config::{Settings, Sources},
     domain::{
-        grant::in_force,
         profile::Profile,
         token::{BearerToken, TokenState},
     },
@@ -30,8 +29,10 @@ use crate::{
         Service,
         change::Change,
         context::OperatorContext,
-        grants::NewGrant,
+        error::ServiceError,
+        grants::{GrantsQuery, NewGrant},
         objects::{ObjectChange, ObjectPath},
+        page::PageRequest,
         recipients::RecipientChange,
         shares::ShareChange,
         tables::TableChange,
@@ -71,8 +72,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     app.serve(stopped()).await
 }
 
-/// Registers and shares what is not yet, and grants it to the recipient.
+/// Registers the tables, shares them, and grants the share to the recipient. What an earlier start made is left as it
+/// is, whatever was done with it since.
 async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
+    if was_granted(service).await? {
+        return Ok(());
+    }
     let ctx = OperatorContext::system("demo", service.clock.now());
     let share = ShareChange {
         display_name: Change::Set("An insurer's claims".to_owned()),
@@ -92,21 +97,30 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
     }
     let recipient =
         RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
-    let recipient = service.put_recipient(&ctx, RECIPIENT, recipient).await?.into_inner();
-    let granted = service.get_share_settings(SHARE).await?;
-    if in_force(&service.db.list_grants_of(granted.id, recipient.id).await?, ctx.now).is_none() {
-        let grant = NewGrant {
-            share: SHARE.to_owned(),
-            recipient: RECIPIENT.to_owned(),
-            valid_from: None,
-            valid_until: None,
-            purpose: Some("fraud_analytics".to_owned()),
-            agreement: None,
-            replaces: None,
-        };
-        service.create_grant(&ctx, grant).await?;
-    }
+    service.put_recipient(&ctx, RECIPIENT, recipient).await?;
+    let grant = NewGrant {
+        share: SHARE.to_owned(),
+        recipient: RECIPIENT.to_owned(),
+        valid_from: None,
+        valid_until: None,
+        purpose: Some("fraud_analytics".to_owned()),
+        agreement: None,
+        replaces: None,
+    };
+    service.create_grant(&ctx, grant).await?;
     Ok(())
+}
+
+/// Whether an earlier start came to its last step.
+async fn was_granted(service: &Service) -> anyhow::Result<bool> {
+    let query = GrantsQuery { share: Some(SHARE.to_owned()), recipient: Some(RECIPIENT.to_owned()), at: None };
+    let first = PageRequest { max_results: Some(1), ..PageRequest::default() };
+    match service.list_grants(&query, &first).await {
+        Ok(page) => Ok(!page.items.is_empty()),
+        // Neither the share nor the recipient may be there yet.
+        Err(ServiceError::NotFound { .. } | ServiceError::Parameter(_) | ServiceError::Invalid(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Keeps a profile whose token works, and issues a token where there is none.

@@ -16,7 +16,10 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::{Settings, Sources};
+use crate::{
+    config::{Settings, Sources},
+    service::verification::AuditError,
+};
 
 /// Weir shares Delta tables by the Delta Sharing protocol: every access decided, limited in time, revocable, recorded.
 #[derive(Debug, Parser)]
@@ -69,6 +72,9 @@ impl ConfigFile {
     }
 }
 
+/// The exit code of what a rule forbids.
+const REFUSED: u8 = 3;
+
 /// Parses the command line, runs the command, and answers its exit code.
 pub fn main() -> ExitCode {
     // Wrong usage ends here with exit code 2.
@@ -79,7 +85,11 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error:#}");
-            ExitCode::FAILURE
+            if matches!(error.downcast_ref(), Some(AuditError::Refused(_))) {
+                ExitCode::from(REFUSED)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -106,6 +106,8 @@ pub enum Reason {
     ConcurrentStreams,
     /// The recipient would be issued more bytes than it may in a day.
     BytesPerDay,
+    /// What the answer stands on changed while it was prepared; asking again tells what is allowed now.
+    AccessChanged,
     /// The share holds no such schema.
     SchemaNotFound,
     /// The schema holds no such table.
@@ -153,6 +155,7 @@ impl Reason {
             Self::RequestsPerMinute => "REQUESTS_PER_MINUTE",
             Self::ConcurrentStreams => "CONCURRENT_STREAMS",
             Self::BytesPerDay => "BYTES_PER_DAY",
+            Self::AccessChanged => "ACCESS_CHANGED",
             Self::SchemaNotFound => "SCHEMA_NOT_FOUND",
             Self::TableNotFound => "TABLE_NOT_FOUND",
         }
@@ -177,9 +180,11 @@ impl Reason {
             | Self::SchemaNotFound
             | Self::TableNotFound => Refusal::NotFound,
             Self::ActivationUsed | Self::ActivationCancelled | Self::ActivationExpired => Refusal::Gone,
-            Self::TooManyFailures | Self::RequestsPerMinute | Self::ConcurrentStreams | Self::BytesPerDay => {
-                Refusal::Limited
-            }
+            Self::TooManyFailures
+            | Self::RequestsPerMinute
+            | Self::ConcurrentStreams
+            | Self::BytesPerDay
+            | Self::AccessChanged => Refusal::Limited,
         }
     }
 
@@ -188,6 +193,7 @@ impl Reason {
         match self {
             Self::BytesPerDay => seconds_to_next_day(now),
             Self::ConcurrentStreams => STREAM_WAIT_SECONDS,
+            Self::AccessChanged => 1,
             _ => seconds_to_next_minute(now),
         }
     }

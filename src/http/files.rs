@@ -7,7 +7,6 @@ use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
@@ -71,16 +70,9 @@ pub async fn get_file(
     if parts.method == Method::HEAD {
         return (status, headers).into_response();
     }
-    match file.object.read(range).await {
-        Ok(bytes) => {
-            let stream = service.deliver(file, length);
-            // The stream counts until its last byte is sent, or nobody wants it any more.
-            let bytes = bytes.inspect(move |_| {
-                let _counted = &stream;
-            });
-            (status, headers, Body::from_stream(bytes)).into_response()
-        }
-        Err(error) => fail(error.into()),
+    match service.deliver(file, range).await {
+        Ok(bytes) => (status, headers, Body::from_stream(bytes)).into_response(),
+        Err(error) => fail(error),
     }
 }
 

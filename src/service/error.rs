@@ -117,6 +117,7 @@ impl ServiceError {
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
+            StoreError::Unstorable(_) => Self::Parameter(format!("{error}; use another time or text")),
             StoreError::Stale => Self::PreconditionFailed,
             StoreError::Conflict(constraint) => Self::conflict(constraint.to_string()),
             StoreError::Unavailable(_) | StoreError::Contended(_) => {

@@ -69,6 +69,8 @@ pub struct Revoked {
     pub effective_by: DateTime<Utc>,
     /// How many presigned URLs live until then.
     pub outstanding_urls: i64,
+    /// Grants of the same recipients on the same shares that are not ended: windows that have not begun.
+    pub still_granted_by: Vec<Uuid>,
     /// The grants that were ended.
     pub grants: Vec<Uuid>,
 }
@@ -315,14 +317,19 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<Revoked, ServiceError> {
         let ids: Vec<Uuid> = grants.iter().map(|named| named.grant.id).collect();
-        let mut lineage = ids.clone();
+        let (mut lineage, mut still_granted_by) = (ids.clone(), Vec::new());
         for named in grants {
             let others = tx.list_grants_of(named.grant.share_id, named.grant.recipient_id).await?;
             lineage.extend(predecessors(&others, named.grant.id));
+            let open =
+                others.iter().filter(|grant| matches!(grant.state(now), GrantState::Scheduled | GrantState::Active));
+            still_granted_by.extend(open.map(|grant| grant.id).filter(|id| !ids.contains(id)));
         }
+        still_granted_by.sort_unstable();
+        still_granted_by.dedup();
         let outstanding = tx.find_outstanding_of_grants(&lineage, now).await?;
         let effective_by = outstanding.until.map_or(revoked_at, |until| until.max(revoked_at));
-        Ok(Revoked { revoked_at, effective_by, outstanding_urls: outstanding.urls, grants: ids })
+        Ok(Revoked { revoked_at, effective_by, outstanding_urls: outstanding.urls, still_granted_by, grants: ids })
     }
 }
 

@@ -22,7 +22,7 @@ use super::{clock::Clock, error::ServiceError, quota::Quotas};
 use crate::{
     domain::{
         audit::{Event, Outcome},
-        decision::{Bearer, Facts, Reason, ShareAccess, Target, decide},
+        decision::{Allowed, Bearer, Facts, Reason, ShareAccess, Target, decide},
     },
     store::{Db, StoreError, Tx},
     telemetry::Metrics,
@@ -43,10 +43,32 @@ pub struct Standing {
     pub token_id: Uuid,
     /// Its recipient.
     pub recipient_id: Uuid,
+    /// The recipient's revision that delivery was chosen by.
+    pub recipient_revision: i64,
     /// The share that it reads, if it reads one.
     pub share_id: Option<Uuid>,
+    /// The grant that allows, where one is needed.
+    pub grant_id: Option<Uuid>,
+    /// When what it stands on ended by itself, as it was when URLs were given their end.
+    pub until: Option<DateTime<Utc>>,
+    /// The object that it reads and its revision, if it reads one.
+    pub object: Option<(Uuid, i64)>,
     /// Where the request came from.
     pub address: IpAddr,
+}
+
+impl Standing {
+    /// Whether what was prepared still fits what is allowed now: by the same grant, for no longer, to the same
+    /// recipient. Otherwise the answer must be prepared again.
+    pub(super) fn fits(&self, allowed: &Allowed<'_>) -> bool {
+        let shorter = match (self.until, allowed.until()) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(before), Some(now)) => now < before,
+        };
+        let same_grant = self.share_id.is_none() || allowed.grant.map(|grant| grant.id) == self.grant_id;
+        same_grant && !shorter && allowed.bearer.recipient.revision == self.recipient_revision
+    }
 }
 
 /// The way into the audit trail for requests.
@@ -214,6 +236,8 @@ struct Live {
     bearers: HashMap<Uuid, Bearer>,
     /// By recipient and share.
     accesses: HashMap<(Uuid, Uuid), ShareAccess>,
+    /// The revisions of those objects that are still shared.
+    objects: HashMap<Uuid, i64>,
 }
 
 impl Live {
@@ -224,7 +248,15 @@ impl Live {
             standings().filter_map(|standing| Some((standing.recipient_id, standing.share_id?))).collect();
         let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
         let pairs: Vec<(Uuid, Uuid)> = pairs.into_iter().collect();
-        Ok(Self { bearers: tx.find_bearers(&token_ids).await?, accesses: tx.find_share_accesses(&pairs).await? })
+        let object_ids: HashSet<Uuid> = standings().filter_map(|standing| Some(standing.object?.0)).collect();
+        let mut objects = HashMap::with_capacity(object_ids.len());
+        for id in object_ids {
+            if let Some((_, object, _)) = tx.find_object_by_id(id).await? {
+                objects.insert(id, object.revision);
+            }
+        }
+        let (bearers, accesses) = (tx.find_bearers(&token_ids).await?, tx.find_share_accesses(&pairs).await?);
+        Ok(Self { bearers, accesses, objects })
     }
 
     /// Decides, and counts what `event` issues; answers the token if its last use is to be noted anew.
@@ -248,6 +280,8 @@ impl Live {
             Some(share_id) => Target::Share(self.accesses.get(&(standing.recipient_id, share_id))),
         };
         let bearer = self.bearers.get(&standing.token_id);
-        decide(Facts { now, address: standing.address, bearer, target }).map(|_| ())
+        let allowed = decide(Facts { now, address: standing.address, bearer, target })?;
+        let same_object = standing.object.is_none_or(|(id, revision)| self.objects.get(&id) == Some(&revision));
+        if same_object && standing.fits(&allowed) { Ok(()) } else { Err(Reason::AccessChanged) }
     }
 }

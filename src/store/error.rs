@@ -59,6 +59,9 @@ pub enum StoreError {
     /// The named column holds what no Weir writes.
     #[error("the database holds a value in `{0}` that makes no sense; restore it or ask for help")]
     Corrupt(&'static str),
+    /// A value, such as a time before all calendars, is not one that the database can hold.
+    #[error("a value is outside what the database can hold")]
+    Unstorable(#[source] sqlx::Error),
     /// The statement failed in a way that none of the others describes.
     #[error("the database refused a statement")]
     Query(#[source] sqlx::Error),
@@ -132,6 +135,10 @@ impl From<sqlx::Error> for StoreError {
                 match weather(database.as_ref()) {
                     Weather::Contended => Self::Contended(error),
                     Weather::Unavailable => Self::Unavailable(error),
+                    // PostgreSQL, Appendix A: class 22, data exception.
+                    Weather::Fair if database.code().is_some_and(|code| code.starts_with("22")) => {
+                        Self::Unstorable(error)
+                    }
                     Weather::Fair => Self::Query(error),
                 }
             }

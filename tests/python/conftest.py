@@ -66,16 +66,22 @@ def s3(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """The URL of a database of this session's own."""
+def new_database():
+    """Makes a PostgreSQL database and answers its URL; each server has its own, because each has a root key of its own."""
     url = os.environ.get("WEIR_TEST_POSTGRES")
     if not url:
         pytest.skip("WEIR_TEST_POSTGRES names no server: `make test` starts one")
-    name = f"weir_{uuid.uuid4().hex}"
+    names = []
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield f"{url.rpartition('/')[0]}/{name}"
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+        def make():
+            names.append(f"weir_{uuid.uuid4().hex}")
+            connection.execute(f"CREATE DATABASE {names[-1]}")
+            return f"{url.rpartition('/')[0]}/{names[-1]}"
+
+        yield make
+        for name in names:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def serve(request, database):
@@ -100,7 +106,7 @@ def on_sqlite(request):
 
 @pytest.fixture(scope="session")
 def on_postgres(request):
-    yield from serve(request, request.getfixturevalue("postgres"))
+    yield from serve(request, request.getfixturevalue("new_database")())
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -13,7 +13,7 @@ import weir
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def quiet_server(request, tmp_path_factory):
     """A server of these tests' own, without tables."""
-    database = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    database = request.getfixturevalue("new_database")() if request.param == "postgres" else None
     server = weir.Server(tmp_path_factory.mktemp("weir"), [], database)
     try:
         server.start()

@@ -10,7 +10,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequestParts, Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -62,8 +62,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     }
 }
 
+type Code = Result<Path<String>, PathRejection>;
+
+/// A code that is no text is as unknown as any other.
+fn presented(code: Code) -> String {
+    code.map(|Path(code)| code).unwrap_or_default()
+}
+
 /// Shows what the link offers. Mail scanners follow links, so that this uses nothing up.
-async fn show(State(service): State<Service>, Path(code): Path<String>, visitor: Visitor) -> Response {
+async fn show(State(service): State<Service>, code: Code, visitor: Visitor) -> Response {
+    let code = presented(code);
     match service.view_activation(&visitor.caller, &ActivationCode::presented(&code)).await {
         Ok(offer) => (page::headers(HTML), page::offer(&offer)).into_response(),
         Err(error) => refuse(&service, &visitor, error),
@@ -71,7 +79,8 @@ async fn show(State(service): State<Service>, Path(code): Path<String>, visitor:
 }
 
 /// Hands out the profile, once.
-async fn activate(State(service): State<Service>, Path(code): Path<String>, visitor: Visitor) -> Response {
+async fn activate(State(service): State<Service>, code: Code, visitor: Visitor) -> Response {
+    let code = presented(code);
     match service.activate_token(&visitor.caller, &ActivationCode::presented(&code)).await {
         Ok(activated) => download(&activated),
         Err(error) => refuse(&service, &visitor, error),

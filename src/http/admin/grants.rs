@@ -163,7 +163,7 @@ pub struct RevokedView {
     pub effective_by: DateTime<Utc>,
     /// How many presigned URLs live until then.
     pub outstanding_urls: i64,
-    /// What still grants the same access: nothing, since windows never overlap.
+    /// Grants that go on to open the same share to the same recipient, such as a renewal whose window has not begun.
     pub still_granted_by: Vec<Uuid>,
     /// The grants that were ended.
     pub grants: Vec<Uuid>,
@@ -204,7 +204,7 @@ impl From<Revoked> for RevokedView {
             revoked_at: revoked.revoked_at,
             effective_by: revoked.effective_by,
             outstanding_urls: revoked.outstanding_urls,
-            still_granted_by: Vec::new(),
+            still_granted_by: revoked.still_granted_by,
             grants: revoked.grants,
         }
     }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{Caller, TablePath};
 use crate::{
@@ -37,6 +38,8 @@ pub(super) struct Attempt<'a> {
     /// The event that will be written, filled in on the way.
     pub(super) event: Event,
     bearer: Option<Bearer>,
+    /// The object that is read and its revision, once it is found.
+    object: Option<(Uuid, i64)>,
     /// The time that this request is decided at.
     pub(super) now: DateTime<Utc>,
 }
@@ -74,12 +77,20 @@ pub(super) struct Hold {
 impl Hold {
     /// Decides again as things are now, and answers the refusal.
     pub(super) async fn check(&self, service: &Service) -> Result<(), ServiceError> {
-        let Standing { token_id, recipient_id, address, .. } = self.standing;
+        let Standing { token_id, recipient_id, address, object, .. } = self.standing;
         let bearer = service.db.find_bearer_by_id(token_id).await?;
         let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
+        let same_object = match object {
+            None => true,
+            Some((id, revision)) => {
+                service.db.find_object_by_id(id).await?.is_some_and(|(_, object, _)| object.revision == revision)
+            }
+        };
         let target = Target::Share(access.as_ref());
-        let facts = Facts { now: service.clock.now(), address, bearer: bearer.as_ref(), target };
-        let decided = decide(facts).map(|_| ());
+        let now = service.clock.now();
+        let decided = decide(Facts { now, address, bearer: bearer.as_ref(), target }).and_then(|allowed| {
+            if same_object && self.standing.fits(&allowed) { Ok(()) } else { Err(Reason::AccessChanged) }
+        });
         decided.map_err(|reason| {
             let subject = Subject::share(self.share.as_str());
             ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
@@ -118,7 +129,7 @@ impl<'a> Attempt<'a> {
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal =
             Personal { client_address: Some(caller.address.to_string()), user_agent: caller.user_agent.clone() };
-        Self { service, caller, event, bearer, now: service.clock.now() }
+        Self { service, caller, event, bearer, object: None, now: service.clock.now() }
     }
 
     /// Decides on something of the recipient's own.
@@ -186,6 +197,7 @@ impl<'a> Attempt<'a> {
         match (decision, bearer) {
             (Ok((until, grant)), Some(bearer)) => {
                 let grant_until = grant.as_ref().map(Grant::until);
+                let grant_id = grant.as_ref().map(|grant| grant.id);
                 if let Some(grant) = grant {
                     self.event.grant_id = Some(grant.id);
                     self.event.purpose = grant.purpose;
@@ -194,7 +206,11 @@ impl<'a> Attempt<'a> {
                 let standing = Standing {
                     token_id: bearer.token.id,
                     recipient_id: bearer.recipient.id,
+                    recipient_revision: bearer.recipient.revision,
                     share_id: share.as_ref().map(|share| share.id),
+                    grant_id,
+                    until,
+                    object: None,
                     address: self.caller.address,
                 };
                 Ok(Granted { bearer, share, until, grant_until, standing })
@@ -222,6 +238,7 @@ impl<'a> Attempt<'a> {
 
     /// Names `object` in the event.
     pub(super) fn name_object(&mut self, object: &SharedObject) {
+        self.object = Some((object.id, object.revision));
         self.event.schema = Some(object.schema.to_string());
         self.event.table = Some(object.name.to_string());
         self.event.table_id = Some(object.id);
@@ -295,7 +312,11 @@ impl<'a> Attempt<'a> {
     /// What an answer about `granted` stands on.
     pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
         let share = granted.share()?.name.clone();
-        Ok(Hold { caller: self.caller.clone(), standing: granted.standing.clone(), share })
+        Ok(Hold { caller: self.caller.clone(), standing: self.standing(granted), share })
+    }
+
+    fn standing(&self, granted: &Granted) -> Standing {
+        Standing { object: self.object, ..granted.standing.clone() }
     }
 
     /// Passes on what was prepared for an answer. What could not be prepared ends the attempt, and is recorded unless
@@ -314,7 +335,7 @@ impl<'a> Attempt<'a> {
     /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event
     /// as it was written, for those that follow it.
     pub(super) async fn allow(self, granted: &Granted) -> Result<Event, ServiceError> {
-        let outcome = self.service.trail.record_allowed(self.event.clone(), granted.standing.clone()).await?;
+        let outcome = self.service.trail.record_allowed(self.event.clone(), self.standing(granted)).await?;
         let code = outcome.err().map_or("", Reason::code);
         self.service.metrics.decided(if outcome.is_ok() { "allow" } else { "deny" }, code);
         match outcome {
@@ -409,6 +430,9 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
             "this would be more data than this recipient may read in a day; wait until tomorrow (UTC), or ask the data \
              provider for more"
                 .to_owned()
+        }
+        Reason::AccessChanged => {
+            "what this answer stands on was changed while it was prepared; send the request again".to_owned()
         }
         Reason::TokenUnknown
         | Reason::TokenPending

@@ -3,13 +3,18 @@
 //! A sealed URL proves only that the server once handed it out. Token, grant, object and path are looked up again on
 //! every request, so that a revocation kills it at once. Never here: byte ranges and headers.
 
+use std::{ops::Range, time::Instant};
+
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
 use object_store::path::Path;
 use uuid::Uuid;
 
 use super::{
     Caller,
-    attempt::{Attempt, Subject},
+    attempt::{Attempt, Hold, Subject},
+    stream::LOOK_AGAIN,
 };
 use crate::{
     domain::{audit::Event, decision::Reason, seal::NotSealed},
@@ -52,6 +57,28 @@ pub struct OpenedFile {
     /// What describes a read after the first one.
     later: Option<(Event, String)>,
     stream: Stream,
+    hold: Hold,
+}
+
+/// What a file on its way to a client is delivered under. Counts as a stream for as long as it lives.
+#[derive(Debug)]
+struct Running {
+    service: Service,
+    hold: Hold,
+    looked_at: Instant,
+    _stream: Stream,
+}
+
+impl Running {
+    /// Looks, at most once a second, whether the file may still be read; a running download ends with what it stands
+    /// on.
+    async fn look_again(&mut self) -> Result<(), ServiceError> {
+        if self.looked_at.elapsed() >= LOOK_AGAIN {
+            self.hold.check(&self.service).await?;
+            self.looked_at = Instant::now();
+        }
+        Ok(())
+    }
 }
 
 impl SealedFile {
@@ -108,19 +135,22 @@ impl Service {
             let error = ServiceError::Expired("this URL has expired; query the table again".to_owned());
             return Err(attempt.refuse_with(URL_EXPIRED, error).await);
         }
-        let location = self.storages.locate(&table.location)?;
-        let path = Path::parse(&file.path).map_err(ServiceError::internal)?;
+        let place = self.storages.locate(&table.location).map_err(ServiceError::from);
+        let location = attempt.settle(place).await?;
+        let path = attempt.settle(Path::parse(&file.path).map_err(ServiceError::internal)).await?;
         // The object may have been pointed to another table since; its files are not this URL's.
         if !path.prefix_matches(location.path()) {
             let error = ServiceError::Expired("the table has moved; query it again".to_owned());
             return Err(attempt.refuse_with(FILE_MOVED, error).await);
         }
         let stream = attempt.begin_stream(&granted).await?;
-        let object = location.open(&path).await.inspect_err(|error| {
+        let opened = location.open(&path).await.inspect_err(|error| {
             if error.is_outage() {
                 self.metrics.storage_failed(location.storage_name());
             }
-        })?;
+        });
+        let object = attempt.settle(opened.map_err(ServiceError::from)).await?;
+        let hold = attempt.hold(&granted)?;
         // Remembered only once it is recorded, so that no range can overtake the event.
         let later = if self.first_reads.contains(sealed) {
             Some((attempt.event, sealed.to_owned()))
@@ -131,16 +161,31 @@ impl Service {
             self.first_reads.insert(sealed);
             None
         };
-        Ok(OpenedFile { object, later, stream })
+        Ok(OpenedFile { object, later, stream, hold })
     }
 
-    /// Tells that `bytes` of `file` are delivered, and answers what keeps its stream counted until they are.
-    pub fn deliver(&self, file: OpenedFile, bytes: u64) -> Stream {
-        self.metrics.bytes_proxied(bytes);
+    /// The bytes of `range` as they arrive, cut off where what they are read under ends.
+    pub async fn deliver(
+        &self,
+        file: OpenedFile,
+        range: Range<u64>,
+    ) -> Result<impl futures::Stream<Item = Result<Bytes, ServiceError>> + Send + use<>, ServiceError> {
+        let length = range.end.saturating_sub(range.start);
+        let bytes = file.object.read(range).await?;
+        self.metrics.bytes_proxied(length);
         if let Some((event, sealed)) = file.later {
-            meter::record(&self.trail, self.first_reads.add(&sealed, &event, bytes, self.clock.now()));
+            meter::record(&self.trail, self.first_reads.add(&sealed, &event, length, self.clock.now()));
         }
-        file.stream
+        let running =
+            Running { service: self.clone(), hold: file.hold, looked_at: Instant::now(), _stream: file.stream };
+        let chunks = stream::unfold((bytes, running), |(mut bytes, mut running)| async move {
+            let chunk = match bytes.next().await? {
+                Ok(chunk) => running.look_again().await.map(|()| chunk),
+                Err(error) => Err(error.into()),
+            };
+            Some((chunk, (bytes, running)))
+        });
+        Ok(chunks.fuse())
     }
 
     fn open_seal(&self, sealed: &str) -> Result<SealedFile, ServiceError> {

@@ -24,7 +24,7 @@ const FIRST_CHUNK: usize = 64;
 /// How many files are signed at a time after that.
 const CHUNK: usize = 512;
 /// How long an answer goes on signing before it looks whether it still may.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What an answer lists, and how far it came.
 #[derive(Debug)]

@@ -133,7 +133,7 @@ impl Service {
         let history = self.lake.history(&found.location).await?;
         let version = match (pinned, as_of) {
             // What a token pins is read only as long as the object goes on to share it.
-            (Some(version), AsOf::Latest) => version,
+            (Some(version), AsOf::Latest) => found.shared(version)?,
             (Some(version), _) => found.readable(version)?,
             (None, AsOf::Latest) => history.latest().version(),
             (None, AsOf::Version(version)) => found.readable(version)?,
@@ -200,6 +200,11 @@ impl FoundTable {
     /// `version`, if the object shares it.
     pub(super) fn readable(&self, version: u64) -> Result<u64, ServiceError> {
         self.require_history()?;
+        self.shared(version)
+    }
+
+    /// `version`, if it is not older than what the object shares.
+    fn shared(&self, version: u64) -> Result<u64, ServiceError> {
         let first = self.first_version();
         if version < first {
             return Err(ServiceError::Parameter(format!(
