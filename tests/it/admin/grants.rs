@@ -14,6 +14,7 @@ on_both_databases!(
     what_no_grant_may_be_is_refused,
     a_revoked_grant_is_refused_at_once_and_revoking_again_changes_nothing,
     a_revocation_says_when_the_last_presigned_url_dies,
+    a_revocation_names_the_renewal_that_stays,
     urls_of_a_replaced_grant_count_for_its_successor,
     revoking_a_share_ends_current_and_future_grants,
     grants_are_found_by_the_moment_in_which_they_allowed,
@@ -154,6 +155,21 @@ async fn a_revocation_says_when_the_last_presigned_url_dies(app: TestApp) {
     assert_eq!(revoked["outstanding_urls"], 7);
     assert_eq!(time(&revoked["revoked_at"]), app.now());
     assert_eq!(time(&revoked["effective_by"]), app.now() + TimeDelta::seconds(100));
+}
+
+async fn a_revocation_names_the_renewal_that_stays(app: TestApp) {
+    app.share_claims().await;
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    let until = text(app.now() + TimeDelta::days(1));
+    let body = json!({"share": "insurer", "recipient": "acme", "valid_until": until});
+    let first = app.post("/grants", body).await.expect(201);
+    let body = json!({"share": "insurer", "recipient": "acme", "valid_from": until});
+    let renewal = app.post("/grants", body).await.expect(201);
+    let revoke = format!("/grants/{}/revoke", first["id"].as_str().unwrap());
+    let revoked = app.post(&revoke, json!({})).await.expect(200);
+    assert_eq!(revoked["still_granted_by"], json!([renewal["id"]]));
+    let revoked = app.post("/shares/insurer/revoke", json!({})).await.expect(200);
+    assert_eq!(revoked["still_granted_by"], json!([]));
 }
 
 async fn urls_of_a_replaced_grant_count_for_its_successor(app: TestApp) {

@@ -100,15 +100,18 @@ async fn check_011_an_empty_body_is_400(reader: &Reader<'_>) {
 
 async fn check_012_a_body_needs_no_content_type(app: TestApp) {
     let reader = acme_with_steps(&app).await;
-    for headers in [
-        vec![],
-        vec![("content-type", "application/json")],
-        // Check 13.
-        vec![("content-type", "application/json; charset=utf8")],
-        vec![("content-type", "Application/JSON;charset=UTF-8")],
-    ] {
+    for headers in [vec![], vec![("content-type", "application/json")]] {
         let answer = reader.send(Method::POST, &table_path("steps", "/query"), &headers, "{}").await;
         assert_eq!(answer.version(), 3, "{headers:?}");
+    }
+    check_013_a_content_type_may_name_a_charset(&reader).await;
+}
+
+async fn check_013_a_content_type_may_name_a_charset(reader: &Reader<'_>) {
+    for content_type in ["application/json; charset=utf8", "Application/JSON;charset=UTF-8"] {
+        let headers = [("content-type", content_type)];
+        let answer = reader.send(Method::POST, &table_path("steps", "/query"), &headers, "{}").await;
+        assert_eq!(answer.version(), 3, "{content_type}");
     }
 }
 
@@ -146,13 +149,18 @@ async fn check_017_capabilities_are_read_leniently(app: TestApp) {
         ("responseformat=", "parquet"),
         ("\u{e9}", "parquet"),
         (";", "parquet"),
-        // Check 18.
-        ("includeendstreamaction=maybe;asyncquery=perhaps", "parquet"),
     ] {
         let answer = reader.query_as("steps", capabilities, json!({})).await;
         assert_eq!(answer.header("delta-sharing-capabilities"), format!("responseformat={format}"), "{capabilities}");
         assert_eq!(answer.kinds(), ["protocol", "metaData", "file", "file"]);
     }
+    check_018_a_boolean_that_is_none_is_false(&reader).await;
+}
+
+async fn check_018_a_boolean_that_is_none_is_false(reader: &Reader<'_>) {
+    let answer = reader.query_as("steps", "includeendstreamaction=maybe;asyncquery=perhaps", json!({})).await;
+    assert_eq!(answer.header("delta-sharing-capabilities"), "responseformat=parquet");
+    assert_eq!(answer.kinds(), ["protocol", "metaData", "file", "file"]);
 }
 
 async fn check_019_clients_that_accept_compression_get_an_answer_they_can_read(app: TestApp) {

@@ -12,6 +12,7 @@ on_both_databases!(
     check_103_a_refresh_token_keeps_its_version,
     check_104_refresh_tokens_are_for_the_newest_versions_first_page,
     check_105_refresh_tokens_that_are_not_this_tables_are_400,
+    what_a_refresh_token_pins_ends_when_it_is_shared_no_more,
 );
 
 async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
@@ -45,6 +46,17 @@ async fn check_103_a_refresh_token_keeps_its_version(app: TestApp) {
     // Without asking for another token there is no last line.
     let plain = reader.query("steps", json!({"refreshToken": token})).await;
     assert_eq!(plain.kinds(), ["protocol", "metaData", "file", "file"]);
+}
+
+async fn what_a_refresh_token_pins_ends_when_it_is_shared_no_more(app: TestApp) {
+    let mut log = steps(&app, "steps");
+    share(&app, "steps", with_history()).await;
+    let reader = Reader::acme(&app).await;
+    let token = token(&reader, "steps").await;
+    log.commit(&[add("d.parquet", 9)]);
+    app.patch("/shares/insurer/objects/s/steps", json!({"start_version": 4})).await.expect(200);
+    let again = reader.query("steps", json!({"refreshToken": token, "includeRefreshToken": true})).await;
+    again.refused(400, "INVALID_PARAMETER_VALUE", "You can only query table data since version 4");
 }
 
 async fn check_104_refresh_tokens_are_for_the_newest_versions_first_page(app: TestApp) {
