@@ -3,7 +3,10 @@
 //! Whoever goes this way cannot forget the audit trail: [`Attempt::allow`] and [`Attempt::refuse`] both write, and
 //! nothing else ends an attempt.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -27,6 +30,8 @@ use crate::{
     },
 };
 
+/// How long an answer goes on before it looks whether it still may.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The longest name that is echoed to a caller, in characters.
 const ECHOED: usize = 255;
 
@@ -72,11 +77,21 @@ pub(super) struct Hold {
     caller: Caller,
     standing: Standing,
     share: Name,
+    looked_at: Instant,
 }
 
 impl Hold {
+    /// Looks, once [`LOOK_AGAIN`] has passed since the last look, whether the answer may go on.
+    pub(super) async fn look_again(&mut self, service: &Service) -> Result<(), ServiceError> {
+        if self.looked_at.elapsed() >= LOOK_AGAIN {
+            self.check(service).await?;
+            self.looked_at = Instant::now();
+        }
+        Ok(())
+    }
+
     /// Decides again as things are now, and answers the refusal.
-    pub(super) async fn check(&self, service: &Service) -> Result<(), ServiceError> {
+    async fn check(&self, service: &Service) -> Result<(), ServiceError> {
         let Standing { token_id, recipient_id, address, object, .. } = self.standing;
         let bearer = service.db.find_bearer_by_id(token_id).await?;
         let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
@@ -312,7 +327,7 @@ impl<'a> Attempt<'a> {
     /// What an answer about `granted` stands on.
     pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
         let share = granted.share()?.name.clone();
-        Ok(Hold { caller: self.caller.clone(), standing: self.standing(granted), share })
+        Ok(Hold { caller: self.caller.clone(), standing: self.standing(granted), share, looked_at: Instant::now() })
     }
 
     fn standing(&self, granted: &Granted) -> Standing {

@@ -3,7 +3,7 @@
 //! A sealed URL proves only that the server once handed it out. Token, grant, object and path are looked up again on
 //! every request, so that a revocation kills it at once. Never here: byte ranges and headers.
 
-use std::{ops::Range, time::Instant};
+use std::ops::Range;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::{
     Caller,
     attempt::{Attempt, Hold, Subject},
-    stream::LOOK_AGAIN,
 };
 use crate::{
     domain::{audit::Event, decision::Reason, seal::NotSealed},
@@ -65,19 +64,13 @@ pub struct OpenedFile {
 struct Running {
     service: Service,
     hold: Hold,
-    looked_at: Instant,
     _stream: Stream,
 }
 
 impl Running {
-    /// Looks, at most once a second, whether the file may still be read; a running download ends with what it stands
-    /// on.
+    /// A running download ends with what it stands on.
     async fn look_again(&mut self) -> Result<(), ServiceError> {
-        if self.looked_at.elapsed() >= LOOK_AGAIN {
-            self.hold.check(&self.service).await?;
-            self.looked_at = Instant::now();
-        }
-        Ok(())
+        self.hold.look_again(&self.service).await
     }
 }
 
@@ -176,8 +169,7 @@ impl Service {
         if let Some((event, sealed)) = file.later {
             meter::record(&self.trail, self.first_reads.add(&sealed, &event, length, self.clock.now()));
         }
-        let running =
-            Running { service: self.clone(), hold: file.hold, looked_at: Instant::now(), _stream: file.stream };
+        let running = Running { service: self.clone(), hold: file.hold, _stream: file.stream };
         let chunks = stream::unfold((bytes, running), |(mut bytes, mut running)| async move {
             let chunk = match bytes.next().await? {
                 Ok(chunk) => running.look_again().await.map(|()| chunk),

@@ -1,9 +1,6 @@
 //! An answer that streams: its files are signed chunk by chunk, and the audit trail learns how it ended.
 
-use std::{
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{ops::Range, time::Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -23,8 +20,6 @@ use crate::{
 const FIRST_CHUNK: usize = 64;
 /// How many files are signed at a time after that.
 const CHUNK: usize = 512;
-/// How long an answer goes on signing before it looks whether it still may.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What an answer lists, and how far it came.
 #[derive(Debug)]
@@ -195,21 +190,16 @@ pub(super) struct Ending {
     started: Instant,
     _stream: Stream,
     hold: Hold,
-    looked_at: Instant,
 }
 
 impl Ending {
     /// The ending of the answer that `event` recorded and that stands on `hold`.
     pub(super) fn new(service: &Service, event: Event, started: Instant, stream: Stream, hold: Hold) -> Self {
-        Self { service: service.clone(), event, started, _stream: stream, hold, looked_at: Instant::now() }
+        Self { service: service.clone(), event, started, _stream: stream, hold }
     }
 
     async fn look_again(&mut self) -> Result<(), ServiceError> {
-        if self.looked_at.elapsed() >= LOOK_AGAIN {
-            self.hold.check(&self.service).await?;
-            self.looked_at = Instant::now();
-        }
-        Ok(())
+        self.hold.look_again(&self.service).await
     }
 
     fn refuse(mut self, error: &ServiceError) {
