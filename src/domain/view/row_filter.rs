@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use serde_json::Value as Json;
 
+pub use super::value::Value;
+
 use super::Problem;
 use crate::domain::schema::{ColumnPath, Schema};
 
@@ -92,25 +94,6 @@ pub enum Comparison {
     Greater,
     /// `>=`
     GreaterOrEqual,
-}
-
-/// A value of a column's type.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// `boolean`
-    Boolean(bool),
-    /// `byte`, `short`, `integer`, `long`
-    Integer(i64),
-    /// `float`, `double`; never NaN.
-    Float(f64),
-    /// `decimal`: the digits without the point, at the column's scale.
-    Decimal(i128),
-    /// `string`
-    Text(String),
-    /// `date`: days since 1970.
-    Date(i32),
-    /// `timestamp`, `timestamp_ntz`: microseconds since 1970.
-    Timestamp(i64),
 }
 
 impl RowFilter {
