@@ -30,6 +30,7 @@ pub mod tables;
 pub mod tokens;
 pub mod trail;
 pub mod verification;
+pub mod views;
 
 use std::sync::Arc;
 

@@ -147,7 +147,7 @@ impl Service {
         let share = self.get_share_settings(path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
         let table = match (&change.table, &existing) {
-            (Change::Set(table), _) => self.source(table).await?,
+            (Change::Set(table), _) => self.registered(table).await?,
             (Change::Clear, _) => return Err(ServiceError::invalid("source", "must not be null; name a table")),
             (Change::Keep, Some((_, table))) => table.clone(),
             (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table")),
@@ -292,7 +292,8 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    async fn source(&self, name: &str) -> Result<Table, ServiceError> {
+    /// The registered table that a source names.
+    pub(super) async fn registered(&self, name: &str) -> Result<Table, ServiceError> {
         let found = match lookup::key(NameKind::RegisteredTable, name) {
             Ok(key) => self.db.find_table(&key).await?,
             Err(_) => None,

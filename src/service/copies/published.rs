@@ -48,6 +48,25 @@ impl PublishedView {
         })
     }
 
+    /// What is not published yet, to be looked at.
+    pub(in crate::service) fn draft(view: SharedView, plan: ViewPlan, changed_at: DateTime<Utc>) -> Self {
+        let references = plan.references();
+        Self { view, references, plan: Arc::new(plan), published_at: changed_at, fits: Mutex::default() }
+    }
+
+    /// `name@vN`; a draft has no version.
+    pub(in crate::service) fn label(&self) -> String {
+        if self.view.version == 0 { self.view.name.to_string() } else { self.view.to_string() }
+    }
+
+    /// What keeps the version from being served over a source that is like this, for operators.
+    pub(in crate::service) fn misfits(&self, source: &Metadata) -> Vec<String> {
+        match Schema::parse(&source.schema_string) {
+            Ok(schema) => self.plan.misfits(&schema, &source.partition_columns),
+            Err(error) => vec![error.to_string()],
+        }
+    }
+
     /// Whether the version can be served over a source that is like this.
     pub(in crate::service) fn fits(&self, source: &Metadata) -> bool {
         let mut hasher = DefaultHasher::new();
@@ -57,8 +76,7 @@ impl PublishedView {
         if let Some(fits) = fits.get(&key) {
             return *fits;
         }
-        let is_fit = Schema::parse(&source.schema_string)
-            .is_ok_and(|schema| self.plan.misfits(&schema, &source.partition_columns).is_empty());
+        let is_fit = self.misfits(source).is_empty();
         if fits.len() >= REMEMBERED_SCHEMAS {
             fits.clear();
         }

@@ -109,17 +109,17 @@ impl Served {
 
 /// One copy that a version of a table needs.
 #[derive(Clone, Debug)]
-pub(super) struct Need {
+pub(in crate::service) struct Need {
     /// The source file's place in its snapshot.
-    pub(super) index: usize,
+    pub(in crate::service) index: usize,
     pub(super) unit: UnitId,
 }
 
 /// The copies that a version of a table needs, and of which kind they are.
 #[derive(Clone, Debug)]
-pub(super) struct Needs {
+pub(in crate::service) struct Needs {
     pub(super) kind: CopyKind,
-    pub(super) all: Vec<Need>,
+    pub(in crate::service) all: Vec<Need>,
 }
 
 /// Where a version of a table stands.
@@ -134,7 +134,7 @@ pub(super) enum Standing {
 impl Service {
     /// The copies that `view` over `source` needs, of `kind`. Files that the row filter leaves out by their partition
     /// values alone need none.
-    pub(super) fn needs(&self, view: &Entitled, source: &Snapshot, kind: CopyKind) -> Result<Needs, ServiceError> {
+    pub(in crate::service) fn needs(&self, view: &Entitled, source: &Snapshot, kind: CopyKind) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
         let unit_key = &self.workshop.0.unit_key;
         let partitions = Partitions::of(view, source)?;
