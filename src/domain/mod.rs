@@ -8,6 +8,7 @@ pub mod audit;
 pub mod chain;
 pub mod checkpoint;
 pub mod clients;
+pub mod copy;
 pub mod decision;
 pub mod delivery;
 pub mod delta;

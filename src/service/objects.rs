@@ -179,6 +179,7 @@ impl Service {
             schema,
             name,
             table_id: table.id,
+            view: None,
             history: false,
             start_version: newest,
             cdf: false,

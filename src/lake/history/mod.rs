@@ -298,7 +298,7 @@ impl History {
         let _turn = turn.lock().await;
         let known = if anew { None } else { past.timelines.get(&self.table).await };
         let timeline = match known {
-            Some(known) if known.holds(&self.latest.tip) => return Ok(known),
+            Some(known) if self.latest.tip().is_some_and(|tip| known.holds(tip)) => return Ok(known),
             Some(known) => {
                 let (commits, _) = self.list_commits(known.newest()).await?;
                 (*known).clone().extended(&commits)
