@@ -145,16 +145,6 @@ impl Lake {
         self.history(location).await?.at_version(version).await
     }
 
-    /// STUB
-    pub async fn newest_that(
-        &self,
-        _l: &TableLocation,
-        latest: &Arc<Snapshot>,
-        fits: impl Fn(&crate::domain::delta::Metadata) -> bool + Send + Sync,
-    ) -> Result<Option<Arc<Snapshot>>, LakeError> {
-        Ok(fits(latest.metadata()).then(|| latest.clone()))
-    }
-
     /// How often another table was found at `location`.
     pub(super) async fn generation(&self, location: &TableLocation) -> u64 {
         self.table(location).await.memory().generation

@@ -65,12 +65,3 @@ mod tests {
         assert_eq!(place("i", "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L"), VectorPlace::Inline);
     }
 }
-
-/// STUB
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeletionVector;
-impl From<DeletionVectorRef<'_>> for DeletionVector {
-    fn from(_: DeletionVectorRef<'_>) -> Self {
-        Self
-    }
-}

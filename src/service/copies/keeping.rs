@@ -12,7 +12,7 @@ use crate::{
         audit::{Actor, ActorKind, Event},
         copy::{Copy, CopyKind, CopyState, RulesId},
         recipient::{Recipient, RecipientState},
-        share::SharedView,
+        share::{SharedObject, SharedView},
         view::plan::Today,
     },
     service::{Service, error::ServiceError},
@@ -23,6 +23,10 @@ use crate::{
 const ROUND: u32 = 1_000;
 /// How many aged copies one round renews: few enough for readers to wait for.
 const RENEWED: u32 = 16;
+/// How long a server keeps a background task before others may take it over.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// How many active readers are looked after.
+const REFRESHED: u32 = 10_000;
 /// How many objects without a row, and rows without an object, are named.
 const NAMED: usize = 1_000;
 /// How old an object without a row is before it counts: the clocks of store and server may differ.
@@ -44,6 +48,9 @@ impl Service {
     pub async fn keep_copies(&self) -> Result<(), ServiceError> {
         let Ok(root) = self.workshop.root() else { return Ok(()) };
         let now = self.clock.now();
+        if !self.take_lease("copies.keep", now).await? {
+            return Ok(());
+        }
         self.end_unentitled(now).await?;
         let max_age = seconds(self.workshop.settings().max_age_seconds);
         for copy in self.db.list_aged_copies(now - max_age, RENEWED).await? {
@@ -78,6 +85,14 @@ impl Service {
             self.trail.record(event).await?;
         }
         Ok(())
+    }
+
+    /// Whether this server is the one that does a background task for now.
+    async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
+        let mut tx = self.db.begin().await?;
+        let taken = tx.take_lease(name, self.workshop.holder(), now, now + LEASE).await?;
+        tx.commit().await?;
+        Ok(taken)
     }
 
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
@@ -138,6 +153,65 @@ impl Service {
             }
         }
         Ok(readers)
+    }
+
+    /// Begins to make what the readers of an object lack, and keeps nobody waiting.
+    pub(in crate::service) fn prepare_object(&self, object: &SharedObject) {
+        let Some(view) = object.view.clone() else { return };
+        let (service, table_id) = (self.clone(), object.table_id);
+        tokio::spawn(async move {
+            if let Err(error) = service.prepare_readers(&view, table_id).await {
+                tracing::warn!(view = %view, error = &error as &dyn std::error::Error,
+                    "copies could not be made ahead; they are made when somebody asks");
+            }
+        });
+    }
+
+    async fn prepare_readers(&self, view: &SharedView, table_id: Uuid) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        for (recipient, view, share_id) in self.readers_of(view.id, view.version, now).await? {
+            let entitled = self.entitle(&view, &recipient, share_id, now).await?;
+            self.note_asking(&entitled, now).await?;
+            if let Some(source) = self.newest_source(&entitled, table_id).await? {
+                self.prepare(&entitled, &source).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what tables behind views have gained, for the readers that are active.
+    pub async fn refresh_copies(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        if self.workshop.root().is_err() || !self.take_lease("copies.refresh", now).await? {
+            return Ok(());
+        }
+        let active_since = now - TimeDelta::days(i64::try_from(self.workshop.settings().active_days).unwrap_or(366));
+        let mut active: HashMap<(Uuid, i64), HashSet<(Uuid, Uuid)>> = HashMap::new();
+        for row in self.db.list_active_entitlements(active_since, REFRESHED).await? {
+            let readers = active.entry((row.set.view_id, row.set.view_version)).or_default();
+            readers.insert((row.recipient_id, row.share_id));
+        }
+        for ((view_id, version), active) in active {
+            let Some((_, table)) = self.db.find_view_by_id(view_id).await? else { continue };
+            let mut seen = HashSet::new();
+            for (recipient, view, share_id) in self.readers_of(view_id, version, now).await? {
+                if !active.contains(&(recipient.id, share_id)) {
+                    continue;
+                }
+                let entitled = self.entitle(&view, &recipient, share_id, now).await?;
+                if !seen.insert(entitled.set) {
+                    continue;
+                }
+                match self.newest_source(&entitled, table.id).await {
+                    Ok(Some(source)) => self.prepare(&entitled, &source).await?,
+                    Ok(None) => tracing::warn!(view = %view, "no version of the view's table fits it any more"),
+                    // One table out of reach keeps no other from being looked at.
+                    Err(error) => tracing::warn!(view = %view, error = &error as &dyn std::error::Error,
+                        "a view's table could not be looked at"),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Compares the register with the store, and reports what they do not agree about. What is gone from the store is

@@ -297,7 +297,7 @@ impl Service {
                 stats: None,
                 created_at: now,
                 needed_until: now,
-                holder: self.workshop.0.holder,
+                holder: self.workshop.holder(),
                 held_until: now + HOLD,
                 attempts: 1,
                 failure: None,
@@ -406,7 +406,7 @@ impl Service {
         chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
     ) -> Result<(Done, Option<Failure>), ServiceError> {
         let (mut done, mut failure) = (Done::default(), None);
-        let holder = self.workshop.0.holder;
+        let holder = self.workshop.holder();
         let mut tx = self.db.begin().await?;
         for (copy, made) in chunk {
             match made {
@@ -447,7 +447,7 @@ impl Service {
 
     async fn hold(&self, ids: &[Uuid]) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        tx.hold_copies(ids, self.workshop.0.holder, self.clock.now() + HOLD).await?;
+        tx.hold_copies(ids, self.workshop.holder(), self.clock.now() + HOLD).await?;
         Ok(tx.commit().await?)
     }
 

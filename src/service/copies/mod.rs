@@ -139,6 +139,16 @@ impl Workshop {
         self.0.unit_key.file_key(table_id)
     }
 
+    /// Who this server is among those that make copies.
+    fn holder(&self) -> Uuid {
+        self.0.holder
+    }
+
+    /// Whether there is a place for copies.
+    pub fn has_root(&self) -> bool {
+        self.0.root.is_some()
+    }
+
     /// Whether a table's location and the place of copies lie in each other.
     pub fn meets(&self, location: &str) -> bool {
         self.0.root.as_ref().is_some_and(|root| root.meets(location))
