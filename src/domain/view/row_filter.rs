@@ -21,7 +21,8 @@ pub struct RowFilter {
     // The tree; its shape is this file's own.
 }
 
-/// A filter with every value known. SQL's three-valued logic holds: comparing with NULL is unknown.
+/// A filter with every value known. SQL's three-valued logic holds: comparing with NULL is unknown. So is comparing
+/// with a NaN in the table, which is no number; zero is zero whatever its sign; texts compare by their UTF-8 bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     /// The same for every row.
@@ -145,6 +146,25 @@ impl RowFilter {
     /// shown, wherever in the filter it stands.
     pub fn bind(&self, properties: &BTreeMap<String, Json>, today: NaiveDate) -> Condition {
         let _ = (properties, today);
+        todo!()
+    }
+}
+
+impl Condition {
+    /// The columns that it reads.
+    pub fn columns(&self) -> BTreeSet<ColumnPath> {
+        todo!()
+    }
+
+    /// Whether the values of these top-level columns alone decide it.
+    pub fn on_partitions_only(&self, partition_columns: &[String]) -> bool {
+        let _ = partition_columns;
+        todo!()
+    }
+
+    /// What it comes to on a row; `None` is unknown. `value` answers a column's value there, `None` for NULL.
+    pub fn evaluate(&self, value: &dyn Fn(&ColumnPath) -> Option<Value>) -> Option<bool> {
+        let _ = value;
         todo!()
     }
 }
