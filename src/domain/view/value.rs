@@ -69,7 +69,7 @@ impl Value {
             Self::Boolean(true) => "TRUE".to_owned(),
             Self::Boolean(false) => "FALSE".to_owned(),
             Self::Integer(value) => value.to_string(),
-            Self::Float(value) => value.to_string(),
+            Self::Float(value) => float_text(*value, primitive),
             Self::Decimal(unscaled) => decimal_text(*unscaled, scale_of(primitive)),
             Self::Text(text) => format!("'{}'", text.replace('\'', "''")),
             Self::Date(days) => format!("DATE '{}'", date_text(i64::from(*days))),
@@ -224,6 +224,17 @@ pub(super) fn decimal_text(unscaled: i128, scale: u32) -> String {
     match fraction.trim_end_matches('0') {
         "" => format!("{sign}{whole}"),
         fraction => format!("{sign}{whole}.{fraction}"),
+    }
+}
+
+/// A floating point number that is read back as it is: from where not every whole number has one, with an exponent.
+fn float_text(value: f64, primitive: Primitive) -> String {
+    match primitive {
+        // It was made of one of 32 bits.
+        Primitive::Float if value.abs() < 1e7 => (value as f32).to_string(),
+        Primitive::Float => format!("{:e}", value as f32),
+        _ if value.abs() < 1e15 => value.to_string(),
+        _ => format!("{value:e}"),
     }
 }
 
