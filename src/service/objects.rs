@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    copies::plan_of,
     change::{Change, Described, Put, audited, confirm, differing, members},
     context::OperatorContext,
+    copies::plan_of,
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
@@ -178,7 +178,9 @@ impl Service {
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
         let (table, view) = match (&change.source, &existing) {
             (Change::Set(source), _) => self.named_source(source).await?,
-            (Change::Clear, _) => return Err(ServiceError::invalid("source", "must not be null; name a table or view")),
+            (Change::Clear, _) => {
+                return Err(ServiceError::invalid("source", "must not be null; name a table or view"));
+            }
             (Change::Keep, Some((object, table))) => (table.clone(), object.view.clone()),
             (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
@@ -273,7 +275,9 @@ impl Service {
         let newest = shared_version(&*self.snapshot_of(&found.table).await?)?;
         let view = match &change.source {
             Change::Keep => found.object.view.clone(),
-            Change::Clear => return Err(ServiceError::invalid("source", "must not be null; an object shows something")),
+            Change::Clear => {
+                return Err(ServiceError::invalid("source", "must not be null; an object shows something"));
+            }
             Change::Set(source) => self.changed_source(&found, source).await?,
         };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
