@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Service, error::ServiceError, notary::Notary};
+use crate::service::{Service, context::OperatorContext, error::ServiceError, notary::Notary};
 
 /// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
 const SEALING: Duration = Duration::from_secs(1);
@@ -84,7 +84,11 @@ async fn tidy(service: &Service) -> Result<(), ServiceError> {
 
 /// Compares the register of copies with their store, where there is one.
 async fn compare(service: &Service) -> Result<(), ServiceError> {
-    if service.workshop.has_root() { service.reconcile_copies().await.map(drop) } else { Ok(()) }
+    if !service.workshop.has_root() {
+        return Ok(());
+    }
+    let ctx = OperatorContext::system("weir", service.clock.now());
+    service.reconcile_copies(&ctx).await.map(drop)
 }
 
 async fn repeat<E: std::error::Error + 'static>(
