@@ -18,7 +18,7 @@ use crate::{
     lake::{Lake, LakeSettings},
     service::{
         Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, operators::Operators,
-        trail::Trail,
+        schema_holds::SchemaHolds, trail::Trail,
     },
     storage::{Archive, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
@@ -81,6 +81,7 @@ impl App {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,

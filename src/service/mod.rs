@@ -22,7 +22,9 @@ pub mod operators;
 pub mod page;
 pub mod precondition;
 mod quota;
+mod raw_disclosures;
 pub mod recipients;
+pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
 pub mod tables;
@@ -42,7 +44,8 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter, trail::Trail,
+    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter,
+    schema_holds::SchemaHolds, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -64,6 +67,8 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// The objects whose recipients are not served their table's newest version.
+    pub schema_holds: Arc<SchemaHolds>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.

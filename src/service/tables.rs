@@ -204,7 +204,7 @@ impl Service {
     }
 
     /// Finds a location's storage and opens the log there.
-    async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
+    pub(super) async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
         let located = self.storages.locate(location).map_err(refused_location)?;
         let snapshot = self.lake.latest(&located).await.map_err(refused_log)?;
         Ok((located, snapshot))

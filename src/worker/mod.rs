@@ -17,6 +17,8 @@ const SEALING: Duration = Duration::from_secs(1);
 /// How often summed events and unused tokens are looked for. Sums are of whole minutes, so that one is written at most
 /// this long after its end.
 const TIDYING: Duration = Duration::from_secs(10);
+/// How often it is looked whether a table's schema changed that nobody reads.
+const WATCHING: Duration = Duration::from_secs(60);
 /// How often it is looked whether something personal is old enough to be erased.
 const ERASING: Duration = Duration::from_secs(600);
 
@@ -36,11 +38,12 @@ impl Worker {
     /// Starts every task.
     pub fn start(service: Service, notary: Notary) -> Self {
         let stop = CancellationToken::new();
-        let (sealing, erasing, tidying) = (notary.clone(), notary.clone(), service.clone());
+        let (sealing, erasing, tidying, watching) = (notary.clone(), notary.clone(), service.clone(), service.clone());
         let tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
             tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
+            tokio::spawn(repeat("schemas", WATCHING, stop.clone(), async move || watching.watch_schemas().await)),
         ];
         Self { service, notary, stop, tasks }
     }

@@ -84,6 +84,7 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .routes(routes!(shares::put_share, shares::get_share, shares::update_share, shares::delete_share))
         .routes(routes!(objects::list_objects))
         .routes(routes!(objects::put_object, objects::get_object, objects::update_object, objects::delete_object))
+        .routes(routes!(objects::accept_schema))
         .routes(routes!(recipients::list_recipients))
         .routes(routes!(
             recipients::put_recipient,

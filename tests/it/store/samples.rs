@@ -69,6 +69,8 @@ pub fn object(share: &Share, schema: &str, name: &str, table: &Table) -> SharedO
         cdf: false,
         delivery: Some(Delivery::Proxied),
         on_schema_change: OnSchemaChange::Hold,
+        accepted: Some(AcceptedShape { version: 7, digest: "5f".into() }),
+        acknowledged: [DisclosureItem::History, DisclosureItem::DeletedRows].into(),
         presigned_despite_networks: true,
         description: None,
         created_at: now(),

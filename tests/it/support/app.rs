@@ -26,7 +26,10 @@ use weir::{
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, trail::Trail},
+    service::{
+        Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, schema_holds::SchemaHolds,
+        trail::Trail,
+    },
     storage::Storages,
     telemetry::Metrics,
 };
@@ -164,6 +167,7 @@ impl TestApp {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings),
             public_url: PUBLIC_URL.into(),
             clock,
