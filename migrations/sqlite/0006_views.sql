@@ -13,12 +13,11 @@ CREATE TABLE views (
 ) STRICT;
 CREATE INDEX views_by_table ON views (table_id);
 
--- A published version never changes: the definition, and the source's schema that it was published over.
+-- A published version never changes: its definition, pinned to what it reads of the source's schema.
 CREATE TABLE view_versions (
     view_id BLOB NOT NULL CONSTRAINT view_versions_view REFERENCES views (id) ON DELETE CASCADE,
     version INTEGER NOT NULL,
     definition TEXT NOT NULL,
-    source TEXT NOT NULL,
     published_by TEXT NOT NULL,
     published_at INTEGER NOT NULL,
     CONSTRAINT view_versions_pk PRIMARY KEY (view_id, version)

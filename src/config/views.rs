@@ -73,12 +73,7 @@ impl ViewSettings {
         problems.bound("views.active_days", self.active_days, 0..=366, "recipients gone for a year are gone");
         problems.bound("views.concurrent_files", self.concurrent_files, 0..=256, "each takes a thread and memory");
         let reason = "one recipient needs a file at least";
-        problems.bound(
-            "views.concurrent_files_per_recipient",
-            self.concurrent_files_per_recipient,
-            1..=256,
-            reason,
-        );
+        problems.bound("views.concurrent_files_per_recipient", self.concurrent_files_per_recipient, 1..=256, reason);
         let reason = "a batch of rows and what is written of it must fit";
         problems.bound("views.file_memory_bytes", self.file_memory_bytes, 16 * MIB..=64 << 30, reason);
         if let Some(url) = &self.root {

@@ -203,6 +203,14 @@ impl UnitKey {
         mac.update(&offset.map_or(i64::MIN, i64::from).to_be_bytes());
         UnitId(mac.finalize().into_bytes().into())
     }
+
+    /// The key that the ids of one recipient's files of one table are made with.
+    pub fn file_key(&self, table_id: Uuid) -> [u8; 32] {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return [0; 32] };
+        mac.update(b"weir/file-id/v1");
+        mac.update(table_id.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
 }
 
 impl std::fmt::Debug for UnitKey {

@@ -11,7 +11,10 @@ use arrow::{
     error::ArrowError,
 };
 
-use super::statistics::{KeptColumns, Sources};
+use super::{
+    deletion_vector::DeletionVector,
+    statistics::{KeptColumns, Sources},
+};
 
 /// Files per chunk. A chunk is what one changed version copies of the last one, and bounds the text offsets well below
 /// their 32 bits.
@@ -144,19 +147,9 @@ pub(super) struct Chunk {
     stats: StringArray,
     partition_values: Vec<StringArray>,
     /// Sorted by row; most tables have none.
-    deletion_vectors: Vec<DeletionVector>,
+    deletion_vectors: Vec<(usize, DeletionVector)>,
     /// What predicates asked for so far.
     kept_columns: KeptColumns,
-}
-
-#[derive(Clone, Debug)]
-struct DeletionVector {
-    row: usize,
-    storage_type: Box<str>,
-    path_or_inline: Box<str>,
-    offset: Option<i32>,
-    size_in_bytes: i32,
-    cardinality: i64,
 }
 
 impl Chunk {
@@ -170,15 +163,8 @@ impl Chunk {
     }
 
     fn deletion_vector(&self, row: usize) -> Option<DeletionVectorRef<'_>> {
-        let found = self.deletion_vectors.binary_search_by_key(&row, |vector| vector.row).ok()?;
-        let vector = &self.deletion_vectors[found];
-        Some(DeletionVectorRef {
-            storage_type: &vector.storage_type,
-            path_or_inline: &vector.path_or_inline,
-            offset: vector.offset,
-            size_in_bytes: vector.size_in_bytes,
-            cardinality: vector.cardinality,
-        })
+        let found = self.deletion_vectors.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(self.deletion_vectors[found].1.as_ref())
     }
 
     fn file<'a>(&'a self, partition_columns: &'a [String], row: usize) -> FileRef<'a> {
@@ -196,8 +182,8 @@ impl Chunk {
 
     fn resident_bytes(&self) -> usize {
         let columns: [&dyn Array; 4] = [&self.path, &self.size, &self.modification_time, &self.stats];
-        let vectors = self.deletion_vectors.iter().map(|vector| {
-            size_of::<DeletionVector>() + vector.storage_type.len() + vector.path_or_inline.len() + 2 * 16
+        let vectors = self.deletion_vectors.iter().map(|(_, vector)| {
+            size_of::<(usize, DeletionVector)>() + vector.storage_type.len() + vector.path_or_inline.len() + 2 * 16
         });
         columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
             + self.partition_values.iter().map(Array::get_array_memory_size).sum::<usize>()
@@ -289,7 +275,7 @@ pub(super) struct FilesBuilder {
     modification_time: Int64Builder,
     stats: StringBuilder,
     partition_values: Vec<StringBuilder>,
-    deletion_vectors: Vec<DeletionVector>,
+    deletion_vectors: Vec<(usize, DeletionVector)>,
 }
 
 impl FilesBuilder {
@@ -326,14 +312,7 @@ impl FilesBuilder {
 
     pub(super) fn push(&mut self, file: &FileRef<'_>) {
         if let Some(vector) = &file.deletion_vector {
-            self.deletion_vectors.push(DeletionVector {
-                row: self.size.len(),
-                storage_type: vector.storage_type.into(),
-                path_or_inline: vector.path_or_inline.into(),
-                offset: vector.offset,
-                size_in_bytes: vector.size_in_bytes,
-                cardinality: vector.cardinality,
-            });
+            self.deletion_vectors.push((self.size.len(), DeletionVector::from(*vector)));
         }
         self.path.append_value(file.path);
         self.size.append_value(file.size);

@@ -19,7 +19,7 @@ mod statistics;
 mod turnstile;
 
 pub use cache::{Lake, LakeSettings};
-pub use deletion_vector::VectorPlace;
+pub use deletion_vector::{DeletionVector, VectorError, VectorPlace};
 pub use error::{LakeError, LogFault};
 pub use exposure::Exposure;
 pub use files::{DeletionVectorRef, FileRef, Files, PartitionPairs};

@@ -75,7 +75,8 @@ impl Snapshot {
             fault: LogFault::Inconsistent,
             source: source.map(|source| std::sync::Arc::new(source) as _),
         };
-        let schema: StructType = serde_json::from_str(&metadata.schema_string).map_err(|error| malformed(Some(error)))?;
+        let schema: StructType =
+            serde_json::from_str(&metadata.schema_string).map_err(|error| malformed(Some(error)))?;
         if metadata.partition_columns.iter().any(|name| schema.field(name).is_none()) {
             return Err(malformed(None));
         }
@@ -108,6 +109,15 @@ impl Snapshot {
     /// The commit that proves the version, where a log has one.
     pub(super) fn tip(&self) -> Option<&LogTip> {
         self.origin.as_ref().map(|origin| &origin.tip)
+    }
+
+    /// Tells this version of this table from every other there ever was at its place: also from one of the same number
+    /// and id that was written in its stead.
+    pub fn mark(&self) -> String {
+        match self.tip() {
+            Some(tip) => format!("{} {} {}", self.metadata.id, tip.version, tip.mark),
+            None => format!("{} {}", self.metadata.id, self.version),
+        }
     }
 
     /// When the version was committed, in milliseconds since the epoch: the in-commit timestamp where the table keeps

@@ -58,15 +58,13 @@ impl Service {
         Ok(LogDisclosure { table, oldest })
     }
 
-    /// Refuses an object whose disclosures have to be acknowledged and are not.
+    /// Refuses an object whose disclosures have to be acknowledged and are not; one over a view has none.
     pub(super) fn require_acknowledged(
         &self,
         object: &SharedObject,
-        disclosed: &LogDisclosure,
+        disclosed: Option<&LogDisclosure>,
     ) -> Result<(), ServiceError> {
-        if !self.settings.require_acknowledge || object.view.is_some() {
-            return Ok(());
-        }
+        let Some(disclosed) = disclosed.filter(|_| self.settings.require_acknowledge) else { return Ok(()) };
         let missing: Vec<FieldError> = disclosed
             .of(object)
             .applies()

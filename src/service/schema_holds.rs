@@ -76,6 +76,7 @@ impl SchemaHolds {
     /// What is held back, as it was when somebody last looked; `None` where nobody has.
     pub(super) fn last_seen(&self, object: &SharedObject) -> Option<Option<SchemaHold>> {
         match object.on_schema_change {
+            OnSchemaChange::Follow if object.view.is_some() => None,
             OnSchemaChange::Follow => Some(None),
             OnSchemaChange::Hold => self.of(object).map(|seen| seen.hold),
         }
@@ -124,7 +125,7 @@ fn count(seen: &HashMap<Uuid, Seen>) -> usize {
 
 /// What recipients of an object are served of its table.
 #[derive(Clone, Debug)]
-pub(super) struct Served {
+pub(super) struct ServedVersion {
     /// The newest version that they see; nothing where no version is left that they may.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// What is held back from them.
@@ -139,18 +140,18 @@ impl Service {
         object: &SharedObject,
         location: &TableLocation,
         latest: &Arc<Snapshot>,
-    ) -> Result<Served, ServiceError> {
+    ) -> Result<ServedVersion, ServiceError> {
         let Some(accepted) = &object.accepted else {
-            return Ok(Served { snapshot: Some(Arc::clone(latest)), hold: None });
+            return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None });
         };
         let seen = self.schema_holds.of(object).filter(|seen| seen.latest.ptr_eq(&Arc::downgrade(latest)));
         match seen.map(|seen| seen.hold) {
-            Some(None) => return Ok(Served { snapshot: Some(Arc::clone(latest)), hold: None }),
-            Some(hold @ Some(SchemaHold { serving_version: None, .. })) => return Ok(Served { snapshot: None, hold }),
+            Some(None) => return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None }),
+            Some(hold @ Some(SchemaHold { serving_version: None, .. })) => return Ok(ServedVersion { snapshot: None, hold }),
             Some(Some(hold)) => {
                 let history = self.lake.history_until(location, Arc::clone(latest)).await;
                 match history.at_version(hold.serving_version.unwrap_or_default()).await {
-                    Ok(snapshot) => return Ok(Served { snapshot: Some(snapshot), hold: Some(hold) }),
+                    Ok(snapshot) => return Ok(ServedVersion { snapshot: Some(snapshot), hold: Some(hold) }),
                     // Cleaned away since; what is left is looked for below.
                     Err(LakeError::VersionNotFound { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -165,7 +166,7 @@ impl Service {
         };
         let n_held = self.schema_holds.saw(object, latest, hold.clone());
         self.metrics.objects_on_hold_are(n_held);
-        Ok(Served { snapshot, hold })
+        Ok(ServedVersion { snapshot, hold })
     }
 
     async fn describe_hold(

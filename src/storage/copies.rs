@@ -8,10 +8,7 @@ use futures::{StreamExt, stream::BoxStream};
 use object_store::{Error, ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path};
 
 use super::{
-    StorageError, Storage, TableLocation,
-    bounded::Bounded,
-    local::LocalDirectory,
-    location::Location,
+    Storage, StorageError, TableLocation, bounded::Bounded, local::LocalDirectory, location::Location,
     storages::open_cloud,
 };
 use crate::{config::StorageSettings, domain::delivery::Delivery};

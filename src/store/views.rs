@@ -42,10 +42,8 @@ pub struct StoredVersion {
     pub view_id: Uuid,
     /// Its number, from 1.
     pub version: i64,
-    /// The definition, as JSON.
+    /// The definition, pinned to the source's schema, as JSON.
     pub definition: String,
-    /// The source's schema that it was published over, as JSON.
-    pub source: String,
     /// Who published it.
     pub published_by: String,
     /// When.
@@ -111,15 +109,14 @@ struct VersionRow {
     view_id: Uuid,
     version: i64,
     definition: String,
-    source: String,
     published_by: String,
     published_at: Micros,
 }
 
 impl From<VersionRow> for StoredVersion {
     fn from(row: VersionRow) -> Self {
-        let VersionRow { view_id, version, definition, source, published_by, published_at } = row;
-        Self { view_id, version, definition, source, published_by, published_at: published_at.0 }
+        let VersionRow { view_id, version, definition, published_by, published_at } = row;
+        Self { view_id, version, definition, published_by, published_at: published_at.0 }
     }
 }
 
@@ -131,7 +128,7 @@ macro_rules! select_views {
 
 macro_rules! select_versions {
     () => {
-        "SELECT view_id, version, definition, source, published_by, published_at FROM view_versions "
+        "SELECT view_id, version, definition, published_by, published_at FROM view_versions "
     };
 }
 
@@ -229,12 +226,11 @@ impl Tx {
     /// Keeps a published version.
     pub async fn insert_view_version(&mut self, version: &StoredVersion) -> Result<()> {
         const SQL: &str = "INSERT INTO view_versions \
-            (view_id, version, definition, source, published_by, published_at) VALUES ($1, $2, $3, $4, $5, $6)";
+            (view_id, version, definition, published_by, published_at) VALUES ($1, $2, $3, $4, $5)";
         on_tx!(self, db => sqlx::query(SQL)
             .bind(version.view_id)
             .bind(version.version)
             .bind(&version.definition)
-            .bind(&version.source)
             .bind(&version.published_by)
             .bind(Micros::from(version.published_at))
             .execute(db)

@@ -3,9 +3,11 @@
 //! A view is a value: [`ViewDefinition`] is what an operator wrote, [`ViewPlan`] what it comes to over a table's schema.
 //! Never here: reading a file or a database, or who may read a view.
 
+mod calendar;
 pub mod mask;
 pub mod plan;
 pub mod row_filter;
+mod value;
 
 use serde::{Deserialize, Serialize};
 
