@@ -92,8 +92,7 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
         let change = TableChange { location: Change::Set(location), description, ..TableChange::default() };
         service.put_table(&ctx, &registered, change).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
-        let change =
-            ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
+        let change = ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
         service.put_object(&ctx, path, change).await?;
     }
     let recipient =

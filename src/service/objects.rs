@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    copies::plan_of,
     change::{Change, Described, Put, audited, confirm, differing, members},
     context::OperatorContext,
+    copies::plan_of,
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
@@ -196,7 +196,9 @@ impl Service {
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
         let (table, view) = match (&change.source, &existing) {
             (Change::Set(source), _) => self.named_source(source).await?,
-            (Change::Clear, _) => return Err(ServiceError::invalid("source", "must not be null; name a table or view")),
+            (Change::Clear, _) => {
+                return Err(ServiceError::invalid("source", "must not be null; name a table or view"));
+            }
             (Change::Keep, Some((object, table))) => (table.clone(), object.view.clone()),
             (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
@@ -325,7 +327,9 @@ impl Service {
         let shape = NewestShape::of(&snapshot);
         let view = match &change.source {
             Change::Keep => found.object.view.clone(),
-            Change::Clear => return Err(ServiceError::invalid("source", "must not be null; an object shows something")),
+            Change::Clear => {
+                return Err(ServiceError::invalid("source", "must not be null; an object shows something"));
+            }
             Change::Set(source) => self.changed_source(&found, source).await?,
         };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;

@@ -321,8 +321,7 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let (view, table) =
-            tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (view, table) = tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, view.id, view.revision)?;
         let users = users(&mut tx, view.id).await?;
         if !users.is_empty() {
@@ -557,7 +556,8 @@ impl Service {
     pub(super) async fn shared_view(&self, reference: &str) -> Result<(SharedView, Table), ServiceError> {
         let (name, version) = parse_reference(reference)?;
         let Some(version) = version else {
-            let message = format!("must name a version, as in `{name}@v1`; publish one with POST /views/{name}/publish");
+            let message =
+                format!("must name a version, as in `{name}@v1`; publish one with POST /views/{name}/publish");
             return Err(ServiceError::invalid("source.view", message));
         };
         let found = match lookup::key(NameKind::View, name) {
@@ -602,11 +602,7 @@ async fn detail(tx: &mut Tx, view: StoredView, table: Table) -> Result<ViewDetai
     with_definition(view, table, versions)
 }
 
-fn with_definition(
-    view: StoredView,
-    table: Table,
-    versions: Vec<StoredVersion>,
-) -> Result<ViewDetail, ServiceError> {
+fn with_definition(view: StoredView, table: Table, versions: Vec<StoredVersion>) -> Result<ViewDetail, ServiceError> {
     let definition = match (&view.draft, versions.first()) {
         (Some(draft), _) => serde_json::from_str(draft).map_err(ServiceError::internal)?,
         (None, Some(newest)) => plan_of(newest)?.pinned.definition,

@@ -331,9 +331,13 @@ impl From<plan::Change> for ViewChangeView {
                 after: shown(after),
                 effect: word(effect),
             },
-            plan::Change::Filter { before, after, effect } => {
-                Self { kind: "row_filter", column: None, before: before.into(), after: after.into(), effect: word(effect) }
-            }
+            plan::Change::Filter { before, after, effect } => Self {
+                kind: "row_filter",
+                column: None,
+                before: before.into(),
+                after: after.into(),
+                effect: word(effect),
+            },
         }
     }
 }

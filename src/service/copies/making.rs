@@ -25,9 +25,10 @@ use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object},
         copy::{Copy, CopyKind, CopyState, object_key},
+        delta::{COLUMN_MAPPING_MODE, Metadata},
         schema::{ColumnPath, Schema},
     },
-    engine::{EngineError, SourceFile},
+    engine::{ColumnMapping, EngineError, SourceFile},
     lake::DeletionVector,
     service::{Service, error::ServiceError},
     store::MadeCopy,
@@ -391,9 +392,9 @@ impl Service {
     async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
         let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
         let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
-        let footer = self.workshop.engine().footer(&source.location, &path, file.size).await?;
+        let columns = self.workshop.engine().footer_columns(&source.location, &path, file.size).await?;
         let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
-        if footer.says_more || footer.columns.iter().any(|column| !shown.contains(column)) {
+        if columns.iter().any(|column| !shown.contains(column)) {
             return Err(Fault::HoldsMore);
         }
         let rows = file.live_rows().unwrap_or_default();
@@ -528,11 +529,20 @@ pub(in crate::service) fn source_file(
         location: source.location.clone(),
         size: file.size,
         schema,
-        maps_columns: source.snapshot.metadata().maps_columns(),
+        mapping: mapping(source.snapshot.metadata()),
         partition_values: file
             .partition_values()
             .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
             .collect(),
         deletion_vector: file.deletion_vector.map(DeletionVector::from),
     })
+}
+
+/// How a table's files call its columns.
+fn mapping(metadata: &Metadata) -> ColumnMapping {
+    match metadata.configuration.get(COLUMN_MAPPING_MODE).map(String::as_str) {
+        Some(mode) if mode.eq_ignore_ascii_case("id") => ColumnMapping::Id,
+        Some(mode) if mode.eq_ignore_ascii_case("name") => ColumnMapping::Name,
+        _ => ColumnMapping::None,
+    }
 }

@@ -134,7 +134,12 @@ pub(super) enum Standing {
 impl Service {
     /// The copies that `view` over `source` needs, of `kind`. Files that the row filter leaves out by their partition
     /// values alone need none.
-    pub(in crate::service) fn needs(&self, view: &Entitled, source: &Snapshot, kind: CopyKind) -> Result<Needs, ServiceError> {
+    pub(in crate::service) fn needs(
+        &self,
+        view: &Entitled,
+        source: &Snapshot,
+        kind: CopyKind,
+    ) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
         let unit_key = &self.workshop.0.unit_key;
         let partitions = Partitions::of(view, source)?;

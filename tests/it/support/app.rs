@@ -20,6 +20,7 @@ use weir::{
         seal::{Purpose, RootKey, Sealer},
         secret::Secret,
     },
+    engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
@@ -27,10 +28,16 @@ use weir::{
     },
     lake::{Lake, LakeSettings},
     service::{
-        Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, schema_holds::SchemaHolds,
+        Service,
+        clock::Clock,
+        copies::{Workshop, WorkshopParts},
+        first_reads::FirstReads,
+        meter::Meter,
+        operators::Operators,
+        schema_holds::SchemaHolds,
         trail::Trail,
     },
-    storage::Storages,
+    storage::{CopyRoot, Storages},
     telemetry::Metrics,
 };
 use zeroize::Zeroizing;
@@ -152,13 +159,21 @@ impl TestApp {
         }});
         let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
-        let settings = SharingSettings {
-            token_max_seconds: 90 * 86_400,
-            token_default_seconds: 30 * 86_400,
-            ..Settings::load(Sources::default()).unwrap().sharing
-        };
+        let defaults = Settings::load(Sources::default()).unwrap();
+        let copies = json!({"name": "views", "url": Url::from_file_path(folder.path().join("copies")).unwrap()});
+        let workshop = Workshop::new(WorkshopParts {
+            root: Some(CopyRoot::open(&serde_json::from_value(copies).unwrap()).unwrap()),
+            engine: Engine::new(EngineSettings::default()),
+            root_key: keys[0].clone(),
+            key_version: 1,
+            settings: defaults.views,
+            cache_bytes: 64 << 20,
+        });
+        let settings =
+            SharingSettings { token_max_seconds: 90 * 86_400, token_default_seconds: 30 * 86_400, ..defaults.sharing };
         let settings = change(settings);
         let service = Service {
+            workshop,
             trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
             db: database.clone(),
             lake: Lake::new(LakeSettings::default()),
