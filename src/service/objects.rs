@@ -380,7 +380,8 @@ impl Service {
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
         if before.object.view.is_some() {
-            let message = "the object shows a view, which holds by itself what no longer fits; publish a version that does";
+            let message =
+                "the object shows a view, which holds by itself what no longer fits; publish a version that does";
             return Err(ServiceError::conflict(message));
         }
         if before.object.accepted.is_none() {

@@ -147,7 +147,9 @@ impl Service {
         let seen = self.schema_holds.of(object).filter(|seen| seen.latest.ptr_eq(&Arc::downgrade(latest)));
         match seen.map(|seen| seen.hold) {
             Some(None) => return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None }),
-            Some(hold @ Some(SchemaHold { serving_version: None, .. })) => return Ok(ServedVersion { snapshot: None, hold }),
+            Some(hold @ Some(SchemaHold { serving_version: None, .. })) => {
+                return Ok(ServedVersion { snapshot: None, hold });
+            }
             Some(Some(hold)) => {
                 let history = self.lake.history_until(location, Arc::clone(latest)).await;
                 match history.at_version(hold.serving_version.unwrap_or_default()).await {
