@@ -44,7 +44,12 @@ impl Service {
 
     /// The newest version that a query would be answered with.
     pub(super) async fn newest_version(&self, found: &FoundTable) -> Result<u64, ServiceError> {
-        let Some(view) = &found.view else { return Ok(self.lake.latest_version(&found.location).await?) };
+        let Some(view) = &found.view else {
+            return match found.object.accepted {
+                None => Ok(self.lake.latest_version(&found.location).await?),
+                Some(_) => Ok(self.newest_of(found).await?.version()),
+            };
+        };
         let source = self.newest_fitting(found, view).await?;
         self.version_served(view, &source).await
     }

@@ -18,6 +18,7 @@ mod paging;
 mod query;
 mod refresh_tokens;
 mod robustness;
+mod schema_hold;
 mod time_travel;
 mod version;
 

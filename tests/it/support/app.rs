@@ -34,6 +34,7 @@ use weir::{
         first_reads::FirstReads,
         meter::Meter,
         operators::Operators,
+        schema_holds::SchemaHolds,
         trail::Trail,
     },
     storage::{CopyRoot, Storages},
@@ -126,6 +127,23 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
+/// Every face of a server.
+fn router(service: &Service) -> Router {
+    let faces = Faces {
+        service: service.clone(),
+        requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics: Arc::clone(&service.metrics) },
+        limits: Limits::new(100, Duration::from_secs(60)),
+        max_body_bytes: 4 << 20,
+        prefix: PREFIX.into(),
+        admin: Admin {
+            service: service.clone(),
+            operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
+            endpoint: format!("{PUBLIC_URL}{PREFIX}"),
+        },
+    };
+    faces.all()
+}
+
 impl TestApp {
     /// On SQLite.
     pub async fn sqlite() -> Self {
@@ -140,6 +158,23 @@ impl TestApp {
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
         Some(Self::on(TestDatabase::postgres().await?, |settings| settings))
+    }
+
+    /// On every database that can be had, with other settings of sharing.
+    pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
+        TestDatabase::each().await.into_iter().map(|database| Self::on(database, &change)).collect()
+    }
+
+    /// The server after a restart: what it kept is there, what it remembered is not.
+    pub fn restarted(self) -> Self {
+        let service = Service {
+            lake: Lake::new(LakeSettings::default()),
+            first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
+            ..self.service.clone()
+        };
+        Self { router: router(&service), service, ..self }
     }
 
     fn on(database: TestDatabase, change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
@@ -181,24 +216,13 @@ impl TestApp {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings),
             public_url: PUBLIC_URL.into(),
             clock,
-            metrics: Arc::clone(&metrics),
+            metrics,
         };
-        let faces = Faces {
-            service: service.clone(),
-            requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
-            limits: Limits::new(100, Duration::from_secs(60)),
-            max_body_bytes: 4 << 20,
-            prefix: PREFIX.into(),
-            admin: Admin {
-                service: service.clone(),
-                operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
-                endpoint: format!("{PUBLIC_URL}{PREFIX}"),
-            },
-        };
-        Self { service, router: faces.all(), now, folder, _database: database }
+        Self { router: router(&service), service, now, folder, _database: database }
     }
 
     /// The time that the server believes it is.
