@@ -1,5 +1,5 @@
-//! Objects that hold their schema: which version is served of a table whose schema is no longer the accepted one, until an
-//! operator accepts the new one.
+//! Objects that do not follow every change of a schema: which version is served of a table whose schema is no longer the
+//! accepted one, until an operator accepts the new one, or no longer fits a view, until another version of it is shown.
 //!
 //! Never here: how the version is found in a log, which is the lake's, or what an answer about it looks like.
 
@@ -12,9 +12,10 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use uuid::Uuid;
 
-use super::{Service, error::ServiceError};
+use super::{Service, copies::PublishedView, error::ServiceError};
 use crate::{
     domain::{
+        delta::Metadata,
         shape::{AcceptedShape, Shape},
         share::{OnSchemaChange, SharedObject},
         table::Table,
@@ -76,9 +77,8 @@ impl SchemaHolds {
     /// What is held back, as it was when somebody last looked; `None` where nobody has.
     pub(super) fn last_seen(&self, object: &SharedObject) -> Option<Option<SchemaHold>> {
         match object.on_schema_change {
-            OnSchemaChange::Follow if object.view.is_some() => None,
-            OnSchemaChange::Follow => Some(None),
-            OnSchemaChange::Hold => self.of(object).map(|seen| seen.hold),
+            OnSchemaChange::Follow if object.view.is_none() => Some(None),
+            OnSchemaChange::Follow | OnSchemaChange::Hold => self.of(object).map(|seen| seen.hold),
         }
     }
 
@@ -101,11 +101,11 @@ impl SchemaHolds {
             (_, Some(hold)) => tracing::warn!(
                 object.id = %object.id, object.name = name, hold.serving_version = hold.serving_version,
                 table.version = hold.newest_version, changes = hold.changes.join("; "),
-                "a table's schema changed; its recipients are served the newest version with the accepted schema"
+                "a table's schema changed; its recipients are served the newest version that fits"
             ),
             (Some(_), None) => tracing::info!(
                 object.id = %object.id, object.name = name, table.version = latest.version(),
-                "a table has the accepted schema again; its recipients are served its newest version"
+                "a table's schema fits again; its recipients are served its newest version"
             ),
             (None, None) => {}
         }
@@ -121,6 +121,24 @@ impl SchemaHolds {
 
 fn count(seen: &HashMap<Uuid, Seen>) -> usize {
     seen.values().filter(|seen| seen.hold.is_some()).count()
+}
+
+/// What an object asks of its table's metadata.
+#[derive(Debug)]
+enum Asks<'a> {
+    /// The shape that was accepted.
+    Shape(&'a AcceptedShape),
+    /// What a view reads.
+    View(Arc<PublishedView>),
+}
+
+impl Asks<'_> {
+    fn fits(&self, metadata: &Metadata) -> bool {
+        match self {
+            Self::Shape(accepted) => accepted.fits(metadata),
+            Self::View(published) => published.fits(metadata),
+        }
+    }
 }
 
 /// What recipients of an object are served of its table.
@@ -141,8 +159,10 @@ impl Service {
         location: &TableLocation,
         latest: &Arc<Snapshot>,
     ) -> Result<ServedVersion, ServiceError> {
-        let Some(accepted) = &object.accepted else {
-            return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None });
+        let asks = match (&object.view, &object.accepted) {
+            (Some(view), _) => Asks::View(self.published_view(view).await?),
+            (None, Some(accepted)) => Asks::Shape(accepted),
+            (None, None) => return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None }),
         };
         let seen = self.schema_holds.of(object).filter(|seen| seen.latest.ptr_eq(&Arc::downgrade(latest)));
         match seen.map(|seen| seen.hold) {
@@ -161,10 +181,10 @@ impl Service {
             }
             None => {}
         }
-        let snapshot = self.lake.newest_that(location, latest, |metadata| accepted.fits(metadata)).await?;
+        let snapshot = self.lake.newest_that(location, latest, |metadata| asks.fits(metadata)).await?;
         let hold = match &snapshot {
             Some(snapshot) if snapshot.version() == latest.version() => None,
-            held => Some(self.describe_hold(object, location, held.as_ref(), latest).await?),
+            held => Some(self.describe_hold(object, &asks, location, held.as_ref(), latest).await?),
         };
         let n_held = self.schema_holds.saw(object, latest, hold.clone());
         self.metrics.objects_on_hold_are(n_held);
@@ -174,15 +194,20 @@ impl Service {
     async fn describe_hold(
         &self,
         object: &SharedObject,
+        asks: &Asks<'_>,
         location: &TableLocation,
         held: Option<&Arc<Snapshot>>,
         latest: &Arc<Snapshot>,
     ) -> Result<SchemaHold, ServiceError> {
-        let accepted = self.db.find_accepted_schema(object.id).await?;
-        let changes = match (accepted, Shape::of(latest.metadata())) {
-            (Some(accepted), Ok(newest)) => accepted.changes_to(&newest),
-            (_, Err(error)) => vec![format!("the schema cannot be understood: {error}")],
-            (None, Ok(_)) => Vec::new(),
+        let changes = match asks {
+            Asks::View(published) => published.misfits(latest.metadata()),
+            Asks::Shape(_) => {
+                match (self.db.find_accepted_schema(object.id).await?, Shape::of(latest.metadata())) {
+                    (Some(accepted), Ok(newest)) => accepted.changes_to(&newest),
+                    (_, Err(error)) => vec![format!("the schema cannot be understood: {error}")],
+                    (None, Ok(_)) => Vec::new(),
+                }
+            }
         };
         let since = match held {
             Some(held) => {

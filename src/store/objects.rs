@@ -212,14 +212,15 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// The objects over raw tables that hold their schema, with their shares and tables, by id from behind `after`.
+    /// The objects that do not follow every change of a schema (views, and raw tables that hold theirs), with their
+    /// shares and tables, by id from behind `after`.
     pub async fn list_holding_objects(
         self, db, after: Uuid, limit: u32
     ) -> Result<Vec<(Share, SharedObject, Table)>> {
         let sql = concat!(
             "SELECT ", share_columns!(), ", ", object_columns!(), " FROM ", objects_from!(),
             "JOIN shares s ON s.id = o.share_id \
-             WHERE o.on_schema_change = 'hold' AND o.view_id IS NULL AND o.id > $1 ORDER BY o.id LIMIT $2"
+             WHERE (o.on_schema_change = 'hold' OR o.view_id IS NOT NULL) AND o.id > $1 ORDER BY o.id LIMIT $2"
         );
         let rows: Vec<SharedObjectRow> = sqlx::query_as(sql).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
         rows.into_iter().map(TryInto::try_into).collect()

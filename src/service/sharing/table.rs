@@ -180,9 +180,9 @@ impl Service {
         let served = self.served(&found.object, &found.location, &latest).await?;
         served.snapshot.ok_or_else(|| ServiceError::Unreadable {
             message: "the data provider holds this table at a version that is no longer there; ask the data provider \
-                      to accept its newest schema"
+                      to share it as it is now"
                 .to_owned(),
-            source: "no version with the accepted schema is left in the table's log".into(),
+            source: "no version that fits is left in the table's log".into(),
         })
     }
 
