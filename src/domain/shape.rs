@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn every_kind_of_change_is_told_by_column() {
         let inner = |fields: Value| json!({"type": "struct", "fields": fields});
-        let list = |element: Value, null: bool| json!({"type": "array", "elementType": element, "containsNull": null});
-        let map = |value: Value, null: bool| json!({"type": "map", "keyType": "string", "valueType": value, "valueContainsNull": null});
+        let list = |element: Value, nulls: bool| json!({"type": "array", "elementType": element, "containsNull": nulls});
+        let map = |value: Value, nulls: bool| json!({"type": "map", "keyType": "string", "valueType": value, "valueContainsNull": nulls});
         let (a, b) = (field("a", json!("integer")), field("b", json!("string")));
         for (before, after, told) in [
             (json!([a]), json!([a, b]), vec!["column b added"]),
@@ -272,7 +272,7 @@ mod tests {
         let back = Shape::from_text(&shape.to_text()).unwrap();
         assert_eq!(back, shape);
         // A digest that is kept by one release must be known by the next.
-        assert_eq!(shape.digest(), "");
+        assert_eq!(shape.digest(), "b7b69a5e290ecb7c273117b3ddee40f1e16ed04cb64a6fe627958a80a607bdb9");
         assert_eq!(Shape::from_text("{}"), None);
     }
 
