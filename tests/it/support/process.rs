@@ -1,6 +1,7 @@
 //! The built `weir`, as processes: an installation with its lake, and servers and commands on it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     os::unix::fs::OpenOptionsExt,
@@ -28,6 +29,7 @@ pub struct Installation {
     pub folder: TempDir,
     database_url: String,
     settings: String,
+    export: String,
 }
 
 impl Installation {
@@ -52,7 +54,15 @@ impl Installation {
         for file in 0..FILES {
             fs::write(folder.path().join(format!("lake/claims/part-{file}.parquet")), [0; 100]).unwrap();
         }
-        Self { folder, database_url, settings: settings.to_owned() }
+        let export = format!("url = \"file://{}/export\"\n", folder.path().display());
+        Self { folder, database_url, settings: settings.to_owned(), export }
+    }
+
+    /// The same with its trail exported to an object store.
+    pub fn exporting_to(self, url: &str, options: &BTreeMap<String, String>) -> Self {
+        let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
+        let export = format!("url = \"{url}\"\noptions = {{ {} }}\n", options.join(", "));
+        Self { export, ..self }
     }
 
     /// The folder that the trail is exported to.
@@ -67,14 +77,14 @@ impl Installation {
 
     fn write_config(&self, port: u16) -> PathBuf {
         let folder = self.folder.path().display();
-        let (database_url, settings) = (&self.database_url, &self.settings);
+        let Self { database_url, settings, export, .. } = self;
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
              shutdown_grace_seconds = 5\n\
              [database]\nurl = \"{database_url}\"\n{settings}\n\
              [secrets]\nkey_files = [\"{folder}/weir.key\"]\n\
              [audit]\ncheckpoint_seconds = 1\ncheckpoint_events = 500\n\
-             [audit.export]\nurl = \"file://{folder}/export\"\n\
+             [audit.export]\n{export}\
              [[storage]]\nname = \"lake\"\nurl = \"file://{folder}/lake\"\n"
         );
         let path = self.folder.path().join(format!("weir-{port}.toml"));
@@ -119,6 +129,18 @@ impl Installation {
         weir.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
         weir.admin(Method::PUT, "/recipients/acme", json!({})).await;
         weir.grant().await;
+    }
+}
+
+/// Waits until `probe` finds `what`.
+pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "there is no {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
