@@ -125,8 +125,7 @@ impl Installation {
         let location = Url::from_file_path(self.table()).unwrap();
         weir.admin(Method::PUT, "/tables/claims.claims", json!({"location": location.as_str()})).await;
         weir.admin(Method::PUT, "/shares/insurer", json!({})).await;
-        let source = json!({"source": {"table": "claims.claims"}});
-        weir.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
+        weir.share_claims().await;
         weir.admin(Method::PUT, "/recipients/acme", json!({})).await;
         weir.grant().await;
     }
@@ -227,6 +226,19 @@ impl Weir {
         let (status, answer) = self.ask(method, path, &body).await.unwrap();
         assert!(status.is_success(), "{path}: {status} {answer}");
         answer
+    }
+
+    /// Puts the table into the share.
+    pub async fn share_claims(&self) {
+        let source = json!({"source": {"table": "claims.claims"}});
+        self.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
+    }
+
+    /// The id of the grant that allows now.
+    pub async fn grant_id(&self) -> String {
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let grants = self.admin(Method::GET, &format!("/grants?share=insurer&at={now}"), Value::Null).await;
+        grants["items"][0]["id"].as_str().unwrap().to_owned()
     }
 
     /// Grants the share to `acme`, and answers the grant's id.
