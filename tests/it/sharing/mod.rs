@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod changed;
 mod changes;
 mod errors;
 mod files;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -42,7 +42,11 @@ use weir::{
 };
 use zeroize::Zeroizing;
 
-use super::{postgres::TestDatabase, tables::HandWrittenLog};
+use super::{
+    postgres::TestDatabase,
+    s3::{BUCKET, S3Server},
+    tables::HandWrittenLog,
+};
 
 /// The operator token of every [`TestApp`].
 pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
@@ -147,22 +151,22 @@ fn router(service: &Service) -> Router {
 impl TestApp {
     /// On SQLite.
     pub async fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite().await, |settings| settings)
+        Self::on(TestDatabase::sqlite().await, |settings| settings, None)
     }
 
     /// On SQLite, with other settings of sharing.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
-        Self::on(TestDatabase::sqlite().await, change)
+        Self::on(TestDatabase::sqlite().await, change, None)
     }
 
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?, |settings| settings))
+        Some(Self::on(TestDatabase::postgres().await?, |settings| settings, None))
     }
 
     /// On every database that can be had, with other settings of sharing.
     pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
-        TestDatabase::each().await.into_iter().map(|database| Self::on(database, &change)).collect()
+        TestDatabase::each().await.into_iter().map(|database| Self::on(database, &change, None)).collect()
     }
 
     /// The server after a restart: what it kept is there, what it remembered is not.
@@ -177,7 +181,19 @@ impl TestApp {
         Self { router: router(&service), service, ..self }
     }
 
-    fn on(database: TestDatabase, change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
+    /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
+    /// who sign look at the real clock, too.
+    pub fn with_bucket(database: TestDatabase, server: &S3Server) -> Self {
+        let app = Self::on(database, |settings| settings, Some(server));
+        *app.now.lock().unwrap() = Utc::now().trunc_subsecs(0);
+        app
+    }
+
+    fn on(
+        database: TestDatabase,
+        change: impl FnOnce(SharingSettings) -> SharingSettings,
+        bucket: Option<&S3Server>,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
         let told = Arc::clone(&now);
@@ -191,7 +207,11 @@ impl TestApp {
             "aws_endpoint": "http://127.0.0.1:1", "aws_allow_http": "true", "aws_region": "us-east-1",
             "aws_access_key_id": "key", "aws_secret_access_key": "secret",
         }});
-        let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
+        let bucket = bucket
+            .map(|server| json!({"name": "bucket", "url": format!("s3://{BUCKET}"), "options": server.options()}));
+        let others = [Some(away), bucket].into_iter().flatten().map(|other| serde_json::from_value(other).unwrap());
+        let storages: Vec<StorageSettings> = [storage].into_iter().chain(others).collect();
+        let storages = Storages::open(&storages, &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let defaults = Settings::load(Sources::default()).unwrap();
         let copies = json!({"name": "views", "url": Url::from_file_path(folder.path().join("copies")).unwrap()});
