@@ -448,6 +448,32 @@ impl DataType {
         }
     }
 
+    /// This type without what writers say of its fields.
+    pub fn without_metadata(&self) -> Self {
+        match self {
+            Self::Primitive(_) | Self::Other(_) => self.clone(),
+            Self::Struct(fields) => Self::Struct(
+                fields
+                    .iter()
+                    .map(|field| Field {
+                        name: field.name.clone(),
+                        data_type: field.data_type.without_metadata(),
+                        nullable: field.nullable,
+                        metadata: Map::new(),
+                    })
+                    .collect(),
+            ),
+            Self::Array { element, contains_null } => {
+                Self::Array { element: Box::new(element.without_metadata()), contains_null: *contains_null }
+            }
+            Self::Map { key, value, value_contains_null } => Self::Map {
+                key: Box::new(key.without_metadata()),
+                value: Box::new(value.without_metadata()),
+                value_contains_null: *value_contains_null,
+            },
+        }
+    }
+
     /// The primitive that it is.
     pub fn primitive(&self) -> Option<Primitive> {
         match self {
