@@ -27,11 +27,7 @@ use datafusion::{
     prelude::{ParquetReadOptions, SessionConfig, SessionContext, col, lit},
 };
 use object_store::local::LocalFileSystem;
-use parquet::{
-    arrow::ArrowWriter,
-    basic::Compression,
-    file::properties::WriterProperties,
-};
+use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
@@ -67,12 +63,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let two = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let columns: Vec<_> = SHOWN.iter().map(|name| json!({"name": name})).collect();
     let plain = rules(&json!({"columns": columns, "row_filter": "plan IN ('HMO', 'PPO', 'EPO')"}))?;
-    let masks: Vec<_> = SHOWN.iter().map(|name| match *name {
-        "member_id" => json!({"name": name, "mask": {"hash": {"domain": "member"}}}),
-        "note" => json!({"name": name, "mask": {"partial": {"first": 2, "last": 2}}}),
-        "service_date" => json!({"name": name, "mask": {"date_trunc": {"unit": "month"}}}),
-        _ => json!({"name": name}),
-    }).collect();
+    let masks: Vec<_> = SHOWN
+        .iter()
+        .map(|name| match *name {
+            "member_id" => json!({"name": name, "mask": {"hash": {"domain": "member"}}}),
+            "note" => json!({"name": name, "mask": {"partial": {"first": 2, "last": 2}}}),
+            "service_date" => json!({"name": name, "mask": {"date_trunc": {"unit": "month"}}}),
+            _ => json!({"name": name}),
+        })
+        .collect();
     let masked = rules(&json!({"columns": masks, "row_filter": "plan IN ('HMO', 'PPO', 'EPO')"}))?;
 
     let mut group = criterion.benchmark_group("governed");
@@ -130,7 +129,8 @@ fn datafusion(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, runtime: &Ru
     group.bench_function(name, |bencher| {
         bencher.to_async(runtime).iter(|| async {
             let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
-            let files: Vec<_> = (0..FILES).map(|file| folder.join(format!("{file}.parquet")).display().to_string()).collect();
+            let files: Vec<_> =
+                (0..FILES).map(|file| folder.join(format!("{file}.parquet")).display().to_string()).collect();
             let plans = SHOWN_PLANS.iter().map(|plan| lit(*plan)).collect();
             let mut options = TableParquetOptions::default();
             options.global.compression = Some("zstd(1)".to_owned());
@@ -181,7 +181,17 @@ fn schema() -> Schema {
 /// A file of claims: wide texts, few and many different ones, and numbers; each value depends on its row alone.
 fn write(file: &Path, number: usize) -> Result<(), Box<dyn Error>> {
     const WORDS: [&str; 12] = [
-        "routine", "follow-up", "visit", "with", "laboratory", "work", "ordered", "patient", "reports", "no", "new",
+        "routine",
+        "follow-up",
+        "visit",
+        "with",
+        "laboratory",
+        "work",
+        "ordered",
+        "patient",
+        "reports",
+        "no",
+        "new",
         "symptoms",
     ];
     let mut state = number as u64 + 1;
@@ -196,16 +206,25 @@ fn write(file: &Path, number: usize) -> Result<(), Box<dyn Error>> {
     }
     let [member, plan, diagnosis, words, paid, score, day, time] = &columns;
     let note = |seed: &u64| {
-        (0..14).map(|at| WORDS[(seed.wrapping_mul(at * at + 7) >> 5) as usize % WORDS.len()]).collect::<Vec<_>>().join(" ")
+        (0..14)
+            .map(|at| WORDS[(seed.wrapping_mul(at * at + 7) >> 5) as usize % WORDS.len()])
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let text = |of: &dyn Fn(&u64) -> String, from: &[u64]| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(from.iter().map(of)))
     };
     let batch = RecordBatch::try_from_iter([
-        ("claim_id", Arc::new(Int64Array::from_iter_values((0..ROWS as i64).map(|row| row * 17 + number as i64))) as ArrayRef),
+        (
+            "claim_id",
+            Arc::new(Int64Array::from_iter_values((0..ROWS as i64).map(|row| row * 17 + number as i64))) as ArrayRef,
+        ),
         ("member_id", text(&|seed| format!("M-{:012}-{:08x}", seed % 60_000, (seed % 60_000) * 2_654_435), member)),
         ("plan", text(&|seed| PLANS[*seed as usize % PLANS.len()].to_owned(), plan)),
-        ("diagnosis", text(&|seed| format!("{}{:02}.{}", (b'A' + (seed % 26) as u8) as char, seed % 90, seed % 10), diagnosis)),
+        (
+            "diagnosis",
+            text(&|seed| format!("{}{:02}.{}", (b'A' + (seed % 26) as u8) as char, seed % 90, seed % 10), diagnosis),
+        ),
         ("note", text(&note, words)),
         (
             "paid",
@@ -216,7 +235,10 @@ fn write(file: &Path, number: usize) -> Result<(), Box<dyn Error>> {
         ),
         ("quantity", Arc::new(Int32Array::from_iter_values(paid.iter().map(|seed| (seed % 30) as i32)))),
         ("score", Arc::new(Float64Array::from_iter_values(score.iter().map(|seed| *seed as f64 / 1e6)))),
-        ("service_date", Arc::new(Date32Array::from_iter_values(day.iter().map(|seed| 18_000 + (seed % 1_500) as i32)))),
+        (
+            "service_date",
+            Arc::new(Date32Array::from_iter_values(day.iter().map(|seed| 18_000 + (seed % 1_500) as i32))),
+        ),
         (
             "updated_at",
             Arc::new(

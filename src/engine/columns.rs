@@ -19,7 +19,10 @@ use arrow::{
     error::ArrowError,
 };
 use parquet::{
-    arrow::{PARQUET_FIELD_ID_META_KEY, ProjectionMask, arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions}},
+    arrow::{
+        PARQUET_FIELD_ID_META_KEY, ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    },
     basic::{ConvertedType, Type as PhysicalType},
     file::metadata::ParquetMetaData,
     schema::types::SchemaDescriptor,

@@ -107,6 +107,8 @@ fn bytes<T: ByteViewType>(views: &arrow::array::GenericByteViewArray<T>, from: u
     let slice = views.views().get(from..from + count).unwrap_or_default();
     match views.nulls() {
         None => slice.iter().map(|view| *view as u32 as usize).sum(),
-        Some(nulls) => (from..).zip(slice).filter(|(at, _)| nulls.is_valid(*at)).map(|(_, view)| *view as u32 as usize).sum(),
+        Some(nulls) => {
+            (from..).zip(slice).filter(|(at, _)| nulls.is_valid(*at)).map(|(_, view)| *view as u32 as usize).sum()
+        }
     }
 }

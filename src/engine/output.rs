@@ -50,7 +50,8 @@ impl Outputs {
     ) -> Result<Self, EngineError> {
         let row = Kind::Struct(wanted);
         let shown = rules.plan.schema.fields.iter().zip(&rules.plan.outputs).filter(|(field, _)| is_made(field));
-        let (shown, outputs): (Vec<Field>, Vec<&OutputField>) = shown.map(|(field, output)| (field.clone(), output)).unzip();
+        let (shown, outputs): (Vec<Field>, Vec<&OutputField>) =
+            shown.map(|(field, output)| (field.clone(), output)).unzip();
         let make = |(field, output): (&Field, &&OutputField)| Maker::new(&output.output, &field.data_type, &row, rules);
         let makers = shown.iter().zip(&outputs).map(make).collect::<Result<_, _>>()?;
         Ok(Self { fields: types::of_fields(&shown)?, makers })
@@ -95,10 +96,11 @@ impl Maker {
                     None => return Err(misfit()),
                 }
             }
-            (Output::Struct { fields: outputs, nulls_from }, DeltaType::Struct(fields)) if outputs.len() == fields.len() => {
-                let make = |(output, field): (&OutputField, &Field)| {
-                    Self::new(&output.output, &field.data_type, here, rules)
-                };
+            (Output::Struct { fields: outputs, nulls_from }, DeltaType::Struct(fields))
+                if outputs.len() == fields.len() =>
+            {
+                let make =
+                    |(output, field): (&OutputField, &Field)| Self::new(&output.output, &field.data_type, here, rules);
                 let makers = outputs.iter().zip(fields).map(make).collect::<Result<_, _>>()?;
                 let nulls_from = nulls_from.as_ref().map(|path| here.find(path).map(|(at, _)| at)).transpose()?;
                 Self::Struct { fields: types::of_fields(fields)?, makers, nulls_from }
@@ -109,10 +111,14 @@ impl Maker {
                 let element = Box::new(Self::new(element, shown, inner, rules)?);
                 Self::List { from, field: types::element_field(types::of(shown)?, *contains_null), element }
             }
-            (Output::Map { from, key, value }, DeltaType::Map { key: key_shown, value: value_shown, value_contains_null }) => {
+            (
+                Output::Map { from, key, value },
+                DeltaType::Map { key: key_shown, value: value_shown, value_contains_null },
+            ) => {
                 let (from, kind) = here.find(from)?;
                 let Kind::Map(inner) = kind else { return Err(misfit()) };
-                let parts = (Self::new(key, key_shown, &inner.0, rules)?, Self::new(value, value_shown, &inner.1, rules)?);
+                let parts =
+                    (Self::new(key, key_shown, &inner.0, rules)?, Self::new(value, value_shown, &inner.1, rules)?);
                 let field = types::entries_field(types::of(key_shown)?, types::of(value_shown)?, *value_contains_null);
                 Self::Map { from, field, parts: Box::new(parts) }
             }

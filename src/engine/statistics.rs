@@ -161,9 +161,7 @@ impl Leaf {
             let (low, high) = self.read(statistics)?;
             bounds = Some(match bounds {
                 None => (low, high),
-                Some((least, most)) => {
-                    (if low < least { low } else { least }, if high > most { high } else { most })
-                }
+                Some((least, most)) => (if low < least { low } else { least }, if high > most { high } else { most }),
             });
         }
         bounds

@@ -156,7 +156,9 @@ impl Kind {
             Self::Leaf(primitive) => types::of_primitive(*primitive),
             Self::Struct(fields) => DataType::Struct(held(fields)),
             Self::List(element) => DataType::List(types::element_field(element.data_type(), true)),
-            Self::Map(parts) => DataType::Map(types::entries_field(parts.0.data_type(), parts.1.data_type(), true), false),
+            Self::Map(parts) => {
+                DataType::Map(types::entries_field(parts.0.data_type(), parts.1.data_type(), true), false)
+            }
         }
     }
 

@@ -69,11 +69,12 @@ impl Writer {
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .set_statistics_enabled(EnabledStatistics::None);
         for leaf in statistics.leaves() {
-            properties = properties
-                .set_column_statistics_enabled(ParquetPath::new(leaf.to_vec()), EnabledStatistics::Page);
+            properties =
+                properties.set_column_statistics_enabled(ParquetPath::new(leaf.to_vec()), EnabledStatistics::Page);
         }
         let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        let parquet = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options).map_err(unwritable)?;
+        let parquet =
+            ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options).map_err(unwritable)?;
         let upload = BufWriter::with_capacity(Arc::clone(&store), path.clone(), PART).with_max_concurrency(PARTS);
         let file = File { parquet, store, path, upload, is_ended: false, statistics, bytes: 0, rows: 0 };
         Ok(Self { job: job.clone(), cutter: Cutter::new(schema), file })

@@ -10,7 +10,7 @@ use arrow::{
 };
 use bytes::Bytes;
 use chrono::NaiveDate;
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
     file::properties::WriterProperties,
@@ -135,7 +135,8 @@ pub fn read(content: &Bytes) -> RecordBatch {
 /// Rows as texts, cell by cell; `None` for NULL.
 pub fn cells(batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
     let options = FormatOptions::new().with_null("∅");
-    let columns: Vec<_> = batch.columns().iter().map(|column| (column, ArrayFormatter::try_new(column, &options).unwrap())).collect();
+    let columns: Vec<_> =
+        batch.columns().iter().map(|column| (column, ArrayFormatter::try_new(column, &options).unwrap())).collect();
     let cell = |row, (column, format): &(&ArrayRef, ArrayFormatter<'_>)| {
         column.is_valid(row).then(|| format.value(row).to_string())
     };
