@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn every_kind_of_change_is_told_by_column() {
         let inner = |fields: Value| json!({"type": "struct", "fields": fields});
-        let list = |element: Value, nulls: bool| json!({"type": "array", "elementType": element, "containsNull": nulls});
+        let list =
+            |element: Value, nulls: bool| json!({"type": "array", "elementType": element, "containsNull": nulls});
         let map = |value: Value, nulls: bool| json!({"type": "map", "keyType": "string", "valueType": value, "valueContainsNull": nulls});
         let (a, b) = (field("a", json!("integer")), field("b", json!("string")));
         for (before, after, told) in [

@@ -201,13 +201,11 @@ impl Service {
     ) -> Result<SchemaHold, ServiceError> {
         let changes = match asks {
             Asks::View(published) => published.misfits(latest.metadata()),
-            Asks::Shape(_) => {
-                match (self.db.find_accepted_schema(object.id).await?, Shape::of(latest.metadata())) {
-                    (Some(accepted), Ok(newest)) => accepted.changes_to(&newest),
-                    (_, Err(error)) => vec![format!("the schema cannot be understood: {error}")],
-                    (None, Ok(_)) => Vec::new(),
-                }
-            }
+            Asks::Shape(_) => match (self.db.find_accepted_schema(object.id).await?, Shape::of(latest.metadata())) {
+                (Some(accepted), Ok(newest)) => accepted.changes_to(&newest),
+                (_, Err(error)) => vec![format!("the schema cannot be understood: {error}")],
+                (None, Ok(_)) => Vec::new(),
+            },
         };
         let since = match held {
             Some(held) => {
