@@ -99,7 +99,7 @@ impl Service {
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let mut entitled: HashMap<(Uuid, i64), HashSet<RulesId>> = HashMap::new();
-        for set in self.db.list_copy_sets().await? {
+        for set in self.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
             if !entitled.contains_key(&version) {
                 entitled.insert(version, self.entitled_rules(set, now).await?);

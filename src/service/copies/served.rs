@@ -187,7 +187,8 @@ impl Service {
     pub(super) async fn standing(&self, view: &Entitled, from: &Source) -> Result<Standing, ServiceError> {
         let (key, source) = (from.key(view), &from.snapshot);
         if let Some(served) = self.workshop.0.served.get(&key).await {
-            if self.keep(&served).await? {
+            // Another server may have ended the set since, whatever its copies were kept for.
+            if self.db.find_serving(view.set).await?.is_some() && self.keep(&served).await? {
                 return Ok(Standing::Ready(served));
             }
             self.workshop.0.served.invalidate(&key).await;
