@@ -16,3 +16,4 @@ mod skipping;
 mod storage;
 mod store;
 mod support;
+mod views;
