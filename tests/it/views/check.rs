@@ -392,7 +392,7 @@ fn line(read: &TableRead, file: &FileRead) -> Vec<Finding> {
 }
 
 /// Whether a URL is sealed, or leads to the place of copies by a name that says nothing.
-fn is_ours(url: &str, is_presigned: bool) -> bool {
+pub fn is_ours(url: &str, is_presigned: bool) -> bool {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     if !is_presigned {
         let sealed = address.strip_prefix("http://weir.test/files/");

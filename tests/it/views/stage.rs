@@ -176,9 +176,14 @@ impl Stage {
 
     /// A recipient with these properties that is granted the share, and has a token.
     pub async fn partner(&self, name: &str, properties: Json) -> Partner<'_> {
+        self.partner_of(SHARE, name, properties).await
+    }
+
+    /// [`Self::partner`], of another share.
+    pub async fn partner_of(&self, share: &str, name: &str, properties: Json) -> Partner<'_> {
         let created = self.app.put(&format!("/recipients/{name}"), json!({"properties": properties})).await.expect(201);
         let id: Uuid = created["id"].as_str().unwrap().parse().unwrap();
-        self.app.post("/grants", json!({"share": SHARE, "recipient": name})).await.expect(201);
+        self.app.post("/grants", json!({"share": share, "recipient": name})).await.expect(201);
         let issued = self.app.post(&format!("/recipients/{name}/tokens"), json!({"reveal": true})).await.expect(201);
         Partner::new(self, name, id, issued["token"].as_str().unwrap())
     }
