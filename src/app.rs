@@ -25,6 +25,7 @@ use crate::{
         meter::Meter,
         notary::Notary,
         operators::Operators,
+        schema_holds::SchemaHolds,
         trail::Trail,
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
@@ -74,6 +75,7 @@ impl App {
         let guarded = guarded(settings, config_file);
         let storages =
             Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
+        check_export_apart(settings, &storages)?;
         let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let lake = Lake::new(LakeSettings {
@@ -93,6 +95,7 @@ impl App {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -150,6 +153,18 @@ async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], key_versi
 pub fn open_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
     let target = settings.audit.export.target();
     target.map(|target| Archive::open(&target).map_err(|problems| unopened("audit export", &problems))).transpose()
+}
+
+/// Refuses an export that lies where tables may lie: a table's log could name what was exported.
+fn check_export_apart(settings: &Settings, storages: &Storages) -> anyhow::Result<()> {
+    let inside = settings.audit.export.target().and_then(|target| storages.locate(&target.url).ok());
+    match inside {
+        Some(place) => bail!(
+            "audit.export.url lies inside of storage `{}`; export to a bucket or prefix that no storage covers",
+            place.storage_name()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Everything that keeps `what` from being opened, as one error.

@@ -53,6 +53,11 @@ impl Filter {
         Ok(Self { inputs: builder.inputs, schema, expression })
     }
 
+    /// Whether it sees nothing but those top-level columns that are marked.
+    pub(super) fn sees_only(&self, marked: &[bool]) -> bool {
+        self.inputs.iter().all(|input| input.path.first().is_some_and(|first| marked.get(*first) == Some(&true)))
+    }
+
     /// Which of the rows are shown: those for which the condition is true. Unknown hides a row as false does.
     pub(super) fn shown(&self, rows: &StructArray) -> Result<BooleanBuffer, EngineError> {
         let columns = self.inputs.iter().map(|input| input.of(rows)).collect::<Result<_, _>>()?;

@@ -23,7 +23,9 @@ pub mod operators;
 pub mod page;
 pub mod precondition;
 mod quota;
+mod raw_disclosures;
 pub mod recipients;
+pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
 pub mod tables;
@@ -45,7 +47,7 @@ use crate::{
 
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
-    meter::Meter, trail::Trail,
+    meter::Meter, schema_holds::SchemaHolds, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -69,6 +71,8 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// The objects whose recipients are not served their table's newest version.
+    pub schema_holds: Arc<SchemaHolds>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.

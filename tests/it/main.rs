@@ -8,6 +8,7 @@ mod arch;
 mod audit;
 mod config;
 mod conformance;
+mod engine;
 mod lake;
 mod listen;
 mod replicas;

@@ -86,6 +86,7 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .routes(routes!(shares::put_share, shares::get_share, shares::update_share, shares::delete_share))
         .routes(routes!(objects::list_objects))
         .routes(routes!(objects::put_object, objects::get_object, objects::update_object, objects::delete_object))
+        .routes(routes!(objects::accept_schema))
         .routes(routes!(views::list_views))
         .routes(routes!(views::put_view, views::get_view, views::update_view, views::delete_view))
         .routes(routes!(views::publish_view))

@@ -112,6 +112,7 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::Parameter(_)
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Conflict { .. }
         | ServiceError::PreconditionFailed => (StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE"),
         ServiceError::Malformed(_) => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),

@@ -5,17 +5,18 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, ActorKind, Event},
+        audit::{Actor, ActorKind, Event, Object},
         copy::{Copy, CopyKind, CopyState, RulesId},
         recipient::{Recipient, RecipientState},
         share::{SharedObject, SharedView},
         view::plan::Today,
     },
-    service::{Service, error::ServiceError},
+    service::{Service, context::OperatorContext, error::ServiceError},
     store::{CopyFilter, CopySet, GrantFilter},
 };
 
@@ -98,7 +99,7 @@ impl Service {
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let mut entitled: HashMap<(Uuid, i64), HashSet<RulesId>> = HashMap::new();
-        for set in self.db.list_copy_sets().await? {
+        for set in self.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
             if !entitled.contains_key(&version) {
                 entitled.insert(version, self.entitled_rules(set, now).await?);
@@ -216,7 +217,7 @@ impl Service {
 
     /// Compares the register with the store, and reports what they do not agree about. What is gone from the store is
     /// taken off the register, so that it is made anew; what is in the store alone is left there for an operator.
-    pub async fn reconcile_copies(&self) -> Result<Reconciled, ServiceError> {
+    pub async fn reconcile_copies(&self, ctx: &OperatorContext) -> Result<Reconciled, ServiceError> {
         let root = self.workshop.root()?;
         let settled = Utc::now() - SETTLED;
         let mut found = Reconciled::default();
@@ -251,6 +252,9 @@ impl Service {
                 }
             }
         }
+        let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
+        let root = Object { kind: "copies".into(), id: None, name: None };
+        self.trail.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
         self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
         if !found.orphans.is_empty() || !found.missing.is_empty() {
             tracing::warn!(

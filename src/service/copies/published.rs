@@ -1,7 +1,7 @@
 //! Published versions of views, which never change and are therefore kept in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        delta::{Metadata, Protocol},
+        delta::{Metadata, Protocol, required_features},
         schema::{DataType, Field, LookupError, Primitive, Schema},
         share::SharedView,
         view::plan::{PinnedView, References, ViewPlan},
@@ -112,6 +112,11 @@ impl PublishedView {
             };
         }
         Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None }
+    }
+
+    /// The reader features that readers of the governed table need.
+    pub(in crate::service) fn required_features(&self) -> BTreeSet<String> {
+        required_features(&self.protocol(), &self.metadata(), false)
     }
 
     /// The metadata of the governed table: the view's own, and nothing of its source's. The id is each recipient's own.

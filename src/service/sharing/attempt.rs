@@ -402,6 +402,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Limited { .. } => "LIMITED",
         ServiceError::Unauthenticated
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Parameter(_)
         | ServiceError::Malformed(_)
         | ServiceError::Conflict { .. }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -34,6 +34,7 @@ use weir::{
         first_reads::FirstReads,
         meter::Meter,
         operators::Operators,
+        schema_holds::SchemaHolds,
         trail::Trail,
     },
     storage::{CopyRoot, Storages},
@@ -41,7 +42,11 @@ use weir::{
 };
 use zeroize::Zeroizing;
 
-use super::{postgres::TestDatabase, tables::HandWrittenLog};
+use super::{
+    postgres::TestDatabase,
+    s3::{BUCKET, S3Server},
+    tables::HandWrittenLog,
+};
 
 /// The operator token of every [`TestApp`].
 pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
@@ -88,6 +93,7 @@ struct Ground {
     now: Arc<Mutex<DateTime<Utc>>>,
     folder: Arc<TempDir>,
     copies: StorageSettings,
+    bucket: Option<StorageSettings>,
 }
 
 /// How a server under test differs from the usual one.
@@ -95,6 +101,8 @@ struct Ground {
 pub struct Setup {
     /// Where copies live; a folder beside the lake where nothing is said.
     pub copies: Option<StorageSettings>,
+    /// A storage besides the lake.
+    pub bucket: Option<StorageSettings>,
     /// The time that it begins at. What object stores sign is true at the time of their own clock alone.
     pub starts_at: Option<DateTime<Utc>>,
     /// Other settings of views.
@@ -146,6 +154,23 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
+/// Every face of a server.
+fn router(service: &Service) -> Router {
+    let faces = Faces {
+        service: service.clone(),
+        requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics: Arc::clone(&service.metrics) },
+        limits: Limits::new(100, Duration::from_secs(60)),
+        max_body_bytes: 4 << 20,
+        prefix: PREFIX.into(),
+        admin: Admin {
+            service: service.clone(),
+            operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
+            endpoint: format!("{PUBLIC_URL}{PREFIX}"),
+        },
+    };
+    faces.all()
+}
+
 impl Ground {
     fn new(database: TestDatabase, setup: &mut Setup) -> Self {
         let folder = TempDir::new().unwrap();
@@ -157,6 +182,7 @@ impl Ground {
             now: Arc::new(Mutex::new(starts_at)),
             folder: Arc::new(folder),
             copies: setup.copies.take().unwrap_or_else(|| serde_json::from_value(copies).unwrap()),
+            bucket: setup.bucket.take(),
         }
     }
 
@@ -175,7 +201,9 @@ impl Ground {
             "aws_endpoint": "http://127.0.0.1:1", "aws_allow_http": "true", "aws_region": "us-east-1",
             "aws_access_key_id": "key", "aws_secret_access_key": "secret",
         }});
-        let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
+        let storages = [Some(storage), Some(serde_json::from_value(away).unwrap()), self.bucket.clone()];
+        let storages: Vec<StorageSettings> = storages.into_iter().flatten().collect();
+        let storages = Storages::open(&storages, &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let defaults = Settings::load(Sources::default()).unwrap();
         let mut view_settings = defaults.views;
@@ -204,24 +232,13 @@ impl Ground {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings),
             public_url: PUBLIC_URL.into(),
             clock,
-            metrics: Arc::clone(&metrics),
+            metrics,
         };
-        let faces = Faces {
-            service: service.clone(),
-            requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
-            limits: Limits::new(100, Duration::from_secs(60)),
-            max_body_bytes: 4 << 20,
-            prefix: PREFIX.into(),
-            admin: Admin {
-                service: service.clone(),
-                operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
-                endpoint: format!("{PUBLIC_URL}{PREFIX}"),
-            },
-        };
-        TestApp { service, copies, router: faces.all(), ground: self }
+        TestApp { router: router(&service), service, copies, ground: self }
     }
 }
 
@@ -239,6 +256,32 @@ impl TestApp {
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
         Some(Self::set_up(TestDatabase::postgres().await?, Setup::default()))
+    }
+
+    /// On every database that can be had, with other settings of sharing.
+    pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
+        let ground = |database| Ground::new(database, &mut Setup::default());
+        TestDatabase::each().await.into_iter().map(|database| ground(database).build(&change, None)).collect()
+    }
+
+    /// The server after a restart: what it kept is there, what it remembered is not.
+    pub fn restarted(self) -> Self {
+        let service = Service {
+            lake: Lake::new(LakeSettings::default()),
+            first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
+            ..self.service.clone()
+        };
+        Self { router: router(&service), service, ..self }
+    }
+
+    /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
+    /// who sign look at the real clock, too.
+    pub fn with_bucket(database: TestDatabase, server: &S3Server) -> Self {
+        let bucket = json!({"name": "bucket", "url": format!("s3://{BUCKET}"), "options": server.options()});
+        let bucket = Some(serde_json::from_value(bucket).unwrap());
+        Self::set_up(database, Setup { bucket, starts_at: Some(Utc::now().trunc_subsecs(0)), ..Setup::default() })
     }
 
     /// On `database`, as `setup` says.

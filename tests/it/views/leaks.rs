@@ -320,7 +320,7 @@ async fn lt11_without_its_property_nobody_sees_a_row(stage: Stage) {
     for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]})] {
         stage.app.patch("/recipients/none", json!({"properties": properties})).await.expect(200);
         let grant = stage.app.post("/grants", json!({"share": SHARE, "recipient": "none"})).await;
-        let problem = grant.problem(422, "VALIDATION_FAILED");
+        let problem = grant.problem(422, "invalid_input");
         assert!(problem.to_string().contains("plans"), "{problem}");
     }
     // Who loses it later sees nothing.
@@ -509,7 +509,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
     read_version_well(&stage, &table, &lens, &acme, json!({"version": 1}), 1).await;
     // The operator learns of it.
     let preview = stage.app.post(&format!("/views/{VIEW}/preview"), json!({"recipient": "acme"})).await;
-    assert!(preview.status == 422 || preview.status == 400 || preview.status == 409, "{}", preview.text);
+    assert!(preview.status.is_client_error(), "{}", preview.text);
     assert!(preview.text.contains("paid"), "{}", preview.text);
 }
 
@@ -634,7 +634,7 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(stage: Stage) {
         let secrets = Secrets::of(&table, []);
         partner.received().iter().for_each(|answer| nothing(&secrets.in_answer(answer)));
     }
-    nothing(&Secrets::of_values(&table, []).in_log(&stage.log.text().replace(PLANS[2], "").replace("zregionnorth", "")));
+    nothing(&Secrets::of_values(&table, []).in_log(&without_paths(&stage.log.text())));
     // The register says why, in words that hold no value either.
     let failed = stage.copies(Some("failed")).await;
     assert_eq!(failed.len(), 2, "{failed:?}");
@@ -645,6 +645,15 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(stage: Stage) {
     // Others go on.
     let acme = stage.partner("acme", hmo()).await;
     read_well(&stage, &table, &lens, &acme).await;
+}
+
+/// A log without the paths of source files, which operators need to see.
+fn without_paths(log: &str) -> String {
+    let lines = log.lines().map(|line| match line.split_once("copy.source=") {
+        Some((before, after)) => format!("{before}{}", after.split_once('"').unwrap().1.split_once('"').unwrap().1),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
@@ -663,7 +672,7 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
         json!([{"name": "claim_id", "from": "*"}]),
     ] {
         let body = json!({"source": {"table": TABLE}, "columns": columns});
-        stage.app.put("/views/lake.other", body).await.problem(422, "VALIDATION_FAILED");
+        stage.app.put("/views/lake.other", body).await.problem(422, "invalid_input");
     }
     // The source gains a column that readers of files may take for one that is shown.
     let fitting = table.version();

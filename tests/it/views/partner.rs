@@ -1,6 +1,9 @@
 //! A recipient and its connector, which keeps everything that ever came out of the server.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 use axum::body::Body;
 use http::{Method, Request, header};
@@ -10,6 +13,10 @@ use uuid::Uuid;
 
 use super::stage::{SCHEMA, SHARE, Stage};
 use crate::support::app::TestApp;
+
+/// How long copies are waited for, and how often it is looked.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// One way of reading the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +182,21 @@ impl<'a> Partner<'a> {
             file.bytes = fetched.body;
         }
         read
+    }
+
+    /// Waits until this version is the newest that is served: until the copies are there, the one before is.
+    pub async fn wait_for(&self, version: u64) {
+        let way = self.stage.ways()[0];
+        let begun = Instant::now();
+        loop {
+            let answer = self.query(way, newest()).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            if answer.header("delta-table-version") == version.to_string() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "version {version} is not served: {:?}", answer.headers);
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Reads in every way, and asks for metadata and version as connectors do before.

@@ -158,7 +158,7 @@ pub fn findings(
     reads: &[(&TableRead, &Expected)],
 ) -> Vec<Finding> {
     let secrets = Secrets::of(table, expected);
-    assert!(secrets.len() > 50, "there is hardly a secret to find");
+    assert!(secrets.len() > 10, "there is hardly a secret to find");
     let mut findings: Vec<Finding> = Vec::new();
     for (read, expected) in reads {
         findings.extend(check::read(read, expected, &secrets));
@@ -187,6 +187,9 @@ pub async fn read_version_well(
     version: u64,
 ) -> Vec<TableRead> {
     let expected = lens.shown(&table.versions[usize::try_from(version).unwrap()], &reader(stage, partner).await);
+    if body == json!({}) {
+        partner.wait_for(version).await;
+    }
     let reads = partner.read_in_all_ways(body).await;
     for read in &reads {
         assert_eq!(read.version, version, "{:?}", read.way);

@@ -116,7 +116,7 @@ pub fn run_with<F: Future<Output = ()>>(
             serde_json::from_value(copies).unwrap()
         });
         let starts_at = Some(Utc::now().trunc_subsecs(0));
-        let app = TestApp::set_up(database, Setup { copies, starts_at, views });
+        let app = TestApp::set_up(database, Setup { copies, starts_at, views, ..Setup::default() });
         test(Stage { app, s3, log }).await;
     });
 }

@@ -406,7 +406,8 @@ impl<'a> Compiler<'a> {
         let leaf = self.leaves.get(self.nodes[at].some_leaf)?;
         let nullable = nulls_from.as_ref().is_some_and(|path| leaf.may_be_null(context, context + path.len()));
         Some(Made {
-            inside: nulls_from.as_deref().and_then(parent),
+            // One that is made of a whole element lies in nothing but that.
+            inside: nulls_from.as_deref().map(|path| parent(path).unwrap_or_default()),
             output: Output::Struct { fields: shown, nulls_from },
             data_type: DataType::Struct(fields),
             nullable,

@@ -1,0 +1,7 @@
+//! Governed files hold what a view shows of a source file, and nothing else; or there is none, and a reason.
+
+mod equality;
+mod foreign;
+mod layout;
+mod sample;
+mod types;
