@@ -28,6 +28,9 @@ use super::{
 pub struct Secrets {
     texts: HashMap<Vec<u8>, Vec<String>>,
     numbers: BTreeSet<u64>,
+    /// By which byte a text may begin, and by which two a number: most bytes are passed over by them.
+    first: BTreeSet<u8>,
+    low: BTreeSet<u16>,
 }
 
 /// Something that should not have left.
@@ -108,6 +111,7 @@ impl Secrets {
         let mut secrets = Self::default();
         all.texts.difference(&shown.texts).for_each(|text| secrets.add(text));
         secrets.numbers = all.numbers.difference(&shown.numbers).copied().collect();
+        secrets.low = secrets.numbers.iter().map(|number| *number as u16).collect();
         secrets
     }
 
@@ -115,6 +119,7 @@ impl Secrets {
     pub fn add(&mut self, text: &str) {
         let text = text.to_lowercase();
         if let Some(key) = text.as_bytes().get(..KEY) {
+            self.first.insert(key[0]);
             self.texts.entry(key.to_vec()).or_default().push(text);
         }
     }
@@ -127,16 +132,25 @@ impl Secrets {
     /// The first secrets that stand in `bytes`.
     fn find(&self, bytes: &[u8]) -> Vec<String> {
         let lower = bytes.to_ascii_lowercase();
+        let begins: [bool; 256] = std::array::from_fn(|byte| self.first.contains(&(byte as u8)));
+        let mut low = vec![false; 1 << 16];
+        self.low.iter().for_each(|two| low[usize::from(*two)] = true);
         let mut found = BTreeSet::new();
-        for at in 0..lower.len() {
-            if let Some(texts) = lower.get(at..at + KEY).and_then(|key| self.texts.get(key)) {
+        for (at, byte) in lower.iter().enumerate() {
+            if begins[usize::from(*byte)]
+                && let Some(texts) = lower.get(at..at + KEY).and_then(|key| self.texts.get(key))
+            {
                 found.extend(texts.iter().filter(|text| lower[at..].starts_with(text.as_bytes())).cloned());
             }
-            if let Some(eight) = bytes.get(at..at + 8) {
-                let eight: [u8; 8] = eight.try_into().unwrap();
-                let both = [u64::from_le_bytes(eight), u64::from_be_bytes(eight)];
-                found.extend(both.iter().filter(|number| self.numbers.contains(number)).map(ToString::to_string));
+        }
+        for eight in bytes.windows(8) {
+            let (little, big) = (u16::from_le_bytes([eight[0], eight[1]]), u16::from_be_bytes([eight[6], eight[7]]));
+            if !low[usize::from(little)] && !low[usize::from(big)] {
+                continue;
             }
+            let eight: [u8; 8] = eight.try_into().unwrap();
+            let both = [u64::from_le_bytes(eight), u64::from_be_bytes(eight)];
+            found.extend(both.iter().filter(|number| self.numbers.contains(number)).map(ToString::to_string));
         }
         found.into_iter().take(5).collect()
     }
@@ -146,6 +160,10 @@ impl Secrets {
         let mut found = self.find(bytes);
         let is_part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'e' | b'E' | b'+');
         for number in bytes.split(|byte| !is_part(byte)) {
+            // Those that are secrets have many digits.
+            if number.len() < 12 {
+                continue;
+            }
             let Ok(text) = std::str::from_utf8(number) else { continue };
             let whole = text.parse::<i64>().ok().map(|value| value as u64);
             let float = text.parse::<f64>().ok().map(f64::to_bits);
@@ -179,7 +197,8 @@ impl Secrets {
             let found = self.find_in_text(line.as_bytes());
             found.into_iter().map(|what| Kind::SecretInText.found(format!("`{what}` is logged: {line}"))).collect::<Vec<_>>()
         };
-        log.lines().flat_map(in_line).collect()
+        // Few lines hold any; they are looked for in all of them at once.
+        if self.find_in_text(log.as_bytes()).is_empty() { Vec::new() } else { log.lines().flat_map(in_line).collect() }
     }
 
     fn in_file(&self, content: &[u8], dissection: &Dissection) -> Vec<Finding> {
@@ -399,7 +418,7 @@ pub fn is_ours(url: &str, is_presigned: bool) -> bool {
         let is_sealed = |sealed: &str| sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         return sealed.is_some_and(is_sealed) && query == "X-Databricks-Signature=weir";
     }
-    let Some((host, key)) = address.split_once("/lake/copies/m/") else { return false };
+    let Some((host, key)) = address.split_once("/copies/of/views/m/") else { return false };
     let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let key = key.split_once('-').is_some_and(|(unit, random)| is_hex(unit, 32) && is_hex(random, 32));
     host.starts_with("http://127.0.0.1:") && key && query.contains("X-Amz-Signature=")

@@ -1,7 +1,7 @@
 //! A recipient and its connector, which keeps everything that ever came out of the server.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,10 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::stage::{SCHEMA, SHARE, Stage};
+use super::{
+    plain::Expected,
+    stage::{SCHEMA, SHARE, Stage},
+};
 use crate::support::app::TestApp;
 
 /// How long copies are waited for, and how often it is looked.
@@ -33,6 +36,8 @@ pub struct Partner<'a> {
     pub id: Uuid,
     pub token: String,
     kept: RefCell<Vec<Received>>,
+    looked_at: Cell<usize>,
+    entitled: RefCell<Vec<Expected>>,
 }
 
 /// An answer as it came.
@@ -112,12 +117,23 @@ impl Received {
 
 impl<'a> Partner<'a> {
     pub(super) fn new(stage: &'a Stage, name: &str, id: Uuid, token: &str) -> Self {
-        Self { stage, name: name.to_owned(), id, token: token.to_owned(), kept: RefCell::default() }
+        Self { stage, name: name.to_owned(), id, token: token.to_owned(), kept: RefCell::default(), looked_at: Cell::default(), entitled: RefCell::default() }
     }
 
-    /// Everything that came out so far.
-    pub fn received(&self) -> Vec<Received> {
-        self.kept.borrow().clone()
+    /// Notes what it may have seen.
+    pub fn is_entitled_to(&self, expected: &Expected) {
+        self.entitled.borrow_mut().push(expected.clone());
+    }
+
+    /// Everything that it may have seen so far.
+    pub fn entitled(&self) -> Vec<Expected> {
+        self.entitled.borrow().clone()
+    }
+
+    /// Everything that came out since it was last asked.
+    pub fn newly_received(&self) -> Vec<Received> {
+        let from = self.looked_at.replace(self.kept.borrow().len());
+        self.kept.borrow()[from..].to_vec()
     }
 
     fn keep(&self, received: &Received) {

@@ -149,26 +149,29 @@ fn keys(recipient: Uuid, share: Uuid) -> PseudonymKeys {
     PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, recipient, share)
 }
 
-/// What is wrong with what a partner ever received, given that `expected` is all that it should have seen.
+/// What is wrong with what a partner read just now, where `expected` is due, and with whatever else it ever received.
 pub fn findings(
     stage: &Stage,
     table: &Table,
     partner: &Partner<'_>,
-    expected: &[Expected],
-    reads: &[(&TableRead, &Expected)],
+    expected: &Expected,
+    reads: &[TableRead],
 ) -> Vec<Finding> {
-    let secrets = Secrets::of(table, expected);
+    partner.is_entitled_to(expected);
+    let secrets = Secrets::of(table, [expected]);
     assert!(secrets.len() > 10, "there is hardly a secret to find");
     let mut findings: Vec<Finding> = Vec::new();
-    for (read, expected) in reads {
+    for read in reads {
         findings.extend(check::read(read, expected, &secrets));
         findings.extend(check::source_ids(std::slice::from_ref(read), table));
     }
-    for answer in partner.received() {
+    let entitled = partner.entitled();
+    let secrets = Secrets::of(table, &entitled);
+    for answer in partner.newly_received() {
         findings.extend(secrets.in_answer(&answer));
     }
     // The log is not a partner's; that no value stands there holds for whoever reads it.
-    findings.extend(Secrets::of_values(table, expected).in_log(&stage.log.text()));
+    findings.extend(Secrets::of_values(table, []).in_log(&stage.log.newly_logged()));
     findings
 }
 
@@ -194,7 +197,6 @@ pub async fn read_version_well(
     for read in &reads {
         assert_eq!(read.version, version, "{:?}", read.way);
     }
-    let pairs: Vec<_> = reads.iter().map(|read| (read, &expected)).collect();
-    nothing(&findings(stage, table, partner, std::slice::from_ref(&expected), &pairs));
+    nothing(&findings(stage, table, partner, &expected, &reads));
     reads
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::support::{
     app::{Setup, TestApp},
     postgres::TestDatabase,
-    s3::S3Server,
+    s3::{COPIES_BUCKET, Key, S3Server},
 };
 
 /// The share of all tests.
@@ -112,7 +112,8 @@ pub fn run_with<F: Future<Output = ()>>(
         let Some(database) = database else { return };
         let s3 = if kind == Kind::Folder { None } else { Some(S3Server::start().await) };
         let copies = s3.as_ref().map(|s3| {
-            let copies = json!({"name": "views", "url": "s3://lake/copies", "options": s3.options()});
+            let copies = json!({"name": "views", "url": format!("s3://{COPIES_BUCKET}/of/views"),
+                "options": s3.options_of(Key::Copies)});
             serde_json::from_value(copies).unwrap()
         });
         let starts_at = Some(Utc::now().trunc_subsecs(0));
@@ -216,18 +217,39 @@ pub fn object_path(object: &str) -> String {
 
 /// Collects what is logged.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log {
+    written: Arc<Mutex<Vec<u8>>>,
+    looked_at: Arc<Mutex<usize>>,
+}
 
 impl Log {
-    /// All of it.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    /// What was logged since it was last asked, but for the paths of source files, which operators need to see.
+    pub fn newly_logged(&self) -> String {
+        let mut looked_at = self.looked_at.lock().unwrap();
+        let written = self.written.lock().unwrap();
+        let text = String::from_utf8_lossy(&written[*looked_at..]);
+        *looked_at = written.len();
+        let lines = text.lines().map(|line| match line.split_once("copy.source=\"") {
+            Some((before, after)) => format!("{before}{}", after.split_once('"').unwrap().1),
+            None => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What went wrong is shown where a test failed.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = String::from_utf8_lossy(&self.log.written.lock().unwrap()).into_owned();
+            text.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).for_each(|line| println!("{line}"));
+        }
     }
 }
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.written.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
