@@ -6,6 +6,7 @@ mod dissection;
 mod leaks;
 mod partner;
 mod plain;
+mod planted;
 mod scene;
 mod source;
 mod stage;
