@@ -130,6 +130,35 @@ pub enum Refusal {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 25] = [
+        Self::TokenUnknown,
+        Self::TokenPending,
+        Self::TokenRevoked,
+        Self::TokenExpired,
+        Self::TokenUnused,
+        Self::Frozen,
+        Self::RecipientSuspended,
+        Self::RecipientOffboarded,
+        Self::AddressNotAllowed,
+        Self::ShareNotGranted,
+        Self::GrantRevoked,
+        Self::GrantExpired,
+        Self::TokenOutOfScope,
+        Self::AgreementEnded,
+        Self::ActivationUnknown,
+        Self::ActivationUsed,
+        Self::ActivationCancelled,
+        Self::ActivationExpired,
+        Self::TooManyFailures,
+        Self::RequestsPerMinute,
+        Self::ConcurrentStreams,
+        Self::BytesPerDay,
+        Self::AccessChanged,
+        Self::SchemaNotFound,
+        Self::TableNotFound,
+    ];
+
     /// The stable code.
     pub fn code(self) -> &'static str {
         match self {

@@ -142,12 +142,7 @@ async fn a_running_answer_stops_within_a_second_of_a_revocation_at_another_repli
     let replicas = [installation.start().await, installation.start().await];
     installation.share(&replicas[0]).await;
     let grant_id = replicas[0].grant_id().await;
-    let some = [
-        Tightening::RevokeToken,
-        Tightening::Freeze,
-        Tightening::RemoveObject,
-        Tightening::RevokeGrant,
-    ];
+    let some = [Tightening::RevokeToken, Tightening::Freeze, Tightening::RemoveObject, Tightening::RevokeGrant];
     for (round, tightening) in some.into_iter().enumerate() {
         let (answering, ending) = (&replicas[round % 2], &replicas[(round + 1) % 2]);
         stops(answering, ending, tightening, &grant_id).await;
