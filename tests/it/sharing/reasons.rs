@@ -113,6 +113,9 @@ fn told(reason: Reason) -> Told {
             "RESOURCE_DOES_NOT_EXIST",
             "schema 'insurer/nothing' not found; check the name or ask the data provider",
         ),
+        Reason::FileUnknown => {
+            (404, "RESOURCE_DOES_NOT_EXIST", "no such file; query the table again or ask the data provider")
+        }
         Reason::TableNotFound => (
             404,
             "RESOURCE_DOES_NOT_EXIST",
@@ -276,10 +279,12 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
         Reason::AccessChanged => unreachable!("see sharing::changed"),
         Reason::SchemaNotFound => acme.get("/shares/insurer/schemas/nothing/tables").await,
         Reason::TableNotFound => acme.ask("nothing", "/version", "").await,
+        Reason::FileUnknown => fetch(app, Method::GET, "http://weir.test/files/unsealed", &[]).await,
     };
     let action = match reason {
         Reason::SchemaNotFound => "tables.list",
         Reason::TableNotFound => "table.version",
+        Reason::FileUnknown => "file.read",
         Reason::ConcurrentStreams | Reason::BytesPerDay => "table.query",
         reason if reason.code().starts_with("ACTIVATION") => "activation.view",
         _ => "share.get",
