@@ -91,7 +91,10 @@ impl S3Access for Rules {
         }
         let bucket = context.s3_path().get_bucket_name();
         let reads = matches!(context.s3_op().name(), "GetObject" | "HeadObject" | "ListObjectsV2");
-        let adds = context.s3_op().name() == "PutObject" && !self.is_read_only.load(Ordering::Relaxed);
+        // A bucket whose objects are locked takes nothing without a checksum.
+        let has_checksum = context.headers().contains_key("x-amz-checksum-sha256");
+        let may_add = has_checksum && !self.is_read_only.load(Ordering::Relaxed);
+        let adds = context.s3_op().name() == "PutObject" && may_add;
         let may = match key {
             "lake-key-id" => bucket == Some(BUCKET) && reads,
             "audit-key-id" => bucket == Some(AUDIT_BUCKET) && (reads || adds),
