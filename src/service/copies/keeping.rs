@@ -98,13 +98,17 @@ impl Service {
 
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
-        let mut entitled: HashMap<(Uuid, i64), HashSet<RulesId>> = HashMap::new();
+        // Sets come in the order of views and versions, so that each version's readers are looked up once.
+        let mut known: Option<((Uuid, i64), HashSet<RulesId>)> = None;
         for set in self.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
-            if !entitled.contains_key(&version) {
-                entitled.insert(version, self.entitled_rules(set, now).await?);
-            }
-            if entitled.get(&version).is_some_and(|rules| rules.contains(&set.rules)) {
+            let entitled = match known.take() {
+                Some((of, rules)) if of == version => rules,
+                _ => self.entitled_rules(set, now).await?,
+            };
+            let is_entitled = entitled.contains(&set.rules);
+            known = Some((version, entitled));
+            if is_entitled {
                 continue;
             }
             let mut tx = self.db.begin().await?;

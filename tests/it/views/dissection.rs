@@ -56,7 +56,9 @@ pub fn dissect(content: &[u8]) -> Dissection {
             if let Some((buffer, entries)) = dictionary {
                 let used = values(row_group.get_column_reader(leaf).unwrap(), row_group.metadata().num_rows());
                 let entries = plain_values(chunk, &buffer, entries);
-                unused.extend(entries.into_iter().filter(|entry| !used.contains(entry)).map(|entry| (place.clone(), entry)));
+                unused.extend(
+                    entries.into_iter().filter(|entry| !used.contains(entry)).map(|entry| (place.clone(), entry)),
+                );
             }
             explained.extend(explained_by(chunk));
         }
