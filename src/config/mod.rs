@@ -10,6 +10,7 @@ pub mod keys;
 mod lake;
 mod layers;
 mod log;
+mod operators;
 mod problems;
 mod redact;
 mod secret_files;
@@ -32,6 +33,7 @@ pub use self::{
     database::{DatabaseKind, DatabaseSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
+    operators::OperatorSettings,
     problems::{Problem, Problems},
     secrets::SecretSettings,
     server::{Network, ServerSettings, TlsFiles},
@@ -65,6 +67,8 @@ pub struct Settings {
     pub secrets: SecretSettings,
     /// `[sharing]`.
     pub sharing: SharingSettings,
+    /// `[operators]`.
+    pub operators: OperatorSettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
@@ -102,18 +106,32 @@ impl Settings {
         let database = layers::section(&merged, &defaults, "database", &mut problems);
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
+        let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
-        let (Some(server), Some(database), Some(secrets), Some(sharing), Some(audit), Some(lake), Some(log)) =
-            (server, database, secrets, sharing, audit, lake, log)
-        else {
+        let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
+            return Err(problems);
+        };
+        let (Some(operators), Some(audit), Some(lake), Some(log)) = (operators, audit, lake, log) else {
             return Err(problems);
         };
         let redacted = redact::table(merged);
-        let settings =
-            Self { server, database, secrets, sharing, storage, audit, lake, log, bootstrap_token, warnings, redacted };
+        let settings = Self {
+            server,
+            database,
+            secrets,
+            sharing,
+            operators,
+            storage,
+            audit,
+            lake,
+            log,
+            bootstrap_token,
+            warnings,
+            redacted,
+        };
         settings.check(file.as_deref(), &mut problems);
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
@@ -129,6 +147,7 @@ impl Settings {
         self.database.check(problems);
         self.secrets.check(problems);
         self.sharing.check(problems);
+        self.operators.check(problems);
         self.audit.check(problems);
         self.lake.check(problems);
         self.log.check(problems);

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod merkle;
 pub mod name;
 pub mod negotiation;
+pub mod operator;
 pub mod predicate;
 pub mod profile;
 pub mod recipient;

@@ -24,6 +24,8 @@ pub enum NameKind {
     RegisteredTable,
     /// A credential of a recipient.
     Credential,
+    /// An operator.
+    Operator,
 }
 
 impl NameKind {
@@ -36,6 +38,7 @@ impl NameKind {
             Self::Recipient => "recipient",
             Self::RegisteredTable => "table",
             Self::Credential => "credential",
+            Self::Operator => "operator",
         }
     }
 

@@ -24,7 +24,6 @@ pub struct OperatorContext {
 impl OperatorContext {
     /// The server acting by itself, as when it makes its demo.
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
-        let actor = Actor { kind: ActorKind::System, id: None, name: Some(name.to_owned()) };
         Self { actor, request_id: None, personal: Personal::default(), now, idempotency: None }
     }
 

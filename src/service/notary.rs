@@ -343,7 +343,7 @@ enum Due {
 }
 
 fn system_event(action: &'static str, change: serde_json::Value) -> Event {
-    let actor = Actor { kind: ActorKind::System, id: None, name: Some("notary".to_owned()) };
+    let actor = Actor::system("notary");
     Event { change: Some(change), ..Event::new(actor, action) }
 }
 

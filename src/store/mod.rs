@@ -18,6 +18,7 @@ mod idempotency;
 mod keys;
 mod lock;
 mod objects;
+mod operators;
 mod recipients;
 mod schema;
 mod shares;

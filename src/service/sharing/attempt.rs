@@ -135,6 +135,7 @@ impl<'a> Attempt<'a> {
                 kind: if recipient.is_some() { ActorKind::Recipient } else { ActorKind::Anonymous },
                 id: recipient.map(|recipient| recipient.id),
                 name: recipient.map(|recipient| recipient.name.to_string()),
+                ..Actor::ANONYMOUS
             },
             action,
         );
