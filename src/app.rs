@@ -17,8 +17,7 @@ use crate::{
     },
     lake::{Lake, LakeSettings},
     service::{
-        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, operators::Operators,
-        trail::Trail,
+        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, sign_in::SignIn, trail::Trail,
     },
     storage::{Archive, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
@@ -81,6 +80,7 @@ impl App {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -182,11 +182,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
         ),
         max_body_bytes: usize::try_from(server.max_body_bytes).unwrap_or(usize::MAX),
         prefix: settings.sharing.prefix.clone(),
-        admin: Admin {
-            service: service.clone(),
-            operators: Operators::new(settings.bootstrap_token.as_ref()),
-            endpoint: service.endpoint(),
-        },
+        admin: Admin { service: service.clone(), endpoint: service.endpoint() },
     }
 }
 

@@ -9,6 +9,7 @@ mod conformance;
 mod demo;
 mod health;
 mod migrate;
+mod operator;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -40,6 +41,9 @@ enum Command {
     /// Verifies, exports, seals the audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Makes operators
+    #[command(subcommand)]
+    Operator(operator::Command),
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -105,6 +109,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => block_on(serve::run(arguments)),
         Command::Migrate(file) => block_on(migrate::run(file)),
         Command::Audit(command) => block_on(audit::run(command)),
+        Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),

@@ -36,8 +36,7 @@ pub struct Actor {
 
 impl Actor {
     /// Somebody who presented no valid credential.
-    pub const ANONYMOUS: Self =
-        Self { kind: ActorKind::Anonymous, id: None, name: None, role: None, token_id: None };
+    pub const ANONYMOUS: Self = Self { kind: ActorKind::Anonymous, id: None, name: None, role: None, token_id: None };
 
     /// The server itself, in this capacity.
     pub fn system(name: &str) -> Self {

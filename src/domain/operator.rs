@@ -13,7 +13,7 @@ use super::name::Name;
 pub const BOOTSTRAP: &str = "bootstrap";
 
 /// What an operator is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything, other operators included.

@@ -1,18 +1,14 @@
-//! Reading the audit trail, and recording what operators do that changes nothing.
-
-use std::net::IpAddr;
+//! Reading the audit trail.
 
 use chrono::{DateTime, Utc};
 
 use super::{
     Service,
-    context::OperatorContext,
     error::ServiceError,
-    meter,
     page::{Page, PageRequest},
 };
 use crate::{
-    domain::audit::{Event, Object, Outcome},
+    domain::audit::Outcome,
     store::{AuditFilter, Order, StoredEvent},
 };
 
@@ -72,26 +68,4 @@ impl Service {
         let events = self.db.list_audit(&filter, opened.limit).await?;
         Ok(self.end_page(opened, events, |event| event.seq.to_string()))
     }
-
-    /// Records that somebody without a valid credential called `route`; of a flood the first of each minute, and the
-    /// rest in one event.
-    pub async fn record_failed_authentication(&self, ctx: &OperatorContext, route: &str) -> Result<(), ServiceError> {
-        let mut event = route_event(ctx, "auth.failed", route);
-        event.decision = Outcome::Deny;
-        event.reason = Some("OPERATOR_TOKEN_UNKNOWN".into());
-        let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
-        let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        let noted = self.meter.authentication_failed(address, None, &event, self.failure_tolerance(), ctx.now);
-        meter::record(&self.trail, noted.summaries);
-        if noted.is_recorded { self.trail.record(event).await } else { Ok(()) }
-    }
-
-    /// Records that an operator read `route`.
-    pub async fn record_reading(&self, ctx: &OperatorContext, route: &str) -> Result<(), ServiceError> {
-        self.trail.record(route_event(ctx, "admin.read", route)).await
-    }
-}
-
-fn route_event(ctx: &OperatorContext, action: &'static str, route: &str) -> Event {
-    ctx.event(action, Object { kind: "route".into(), id: None, name: Some(route.to_owned()) })
 }

@@ -1,16 +1,28 @@
 //! Who asks for a use case, and when: the first argument of everything that operators can do.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit::{Actor, ActorKind, Event, Object, Personal};
+use crate::domain::{
+    audit::{Actor, Event, Object, Personal},
+    operator::Permission,
+};
 
-use super::idempotency::IdempotencyKey;
+use super::{idempotency::IdempotencyKey, sign_in::Credential};
 
 /// An operator's request, as far as use cases need to know it.
 #[derive(Clone, Debug)]
 pub struct OperatorContext {
     /// Who acts.
     pub actor: Actor,
+    /// What shows that it is the actor; looked at again before anything changes.
+    pub credential: Credential,
+    /// What the route needs.
+    pub needed: Permission,
     /// The request's id, where there is a request.
     pub request_id: Option<String>,
     /// What is personal about the request; goes to the audit trail only.
@@ -19,12 +31,34 @@ pub struct OperatorContext {
     pub now: DateTime<Utc>,
     /// Makes a repeated creation answer what the first one made.
     pub idempotency: Option<IdempotencyKey>,
+    /// Whether what was asked has led to an event.
+    pub told: Told,
+}
+
+/// Whether a request has led to an event of its own; shared by the copies of its context.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<AtomicBool>);
+
+impl Told {
+    /// Whether it has.
+    pub fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl OperatorContext {
     /// The server acting by itself, as when it makes its demo.
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
-        Self { actor, request_id: None, personal: Personal::default(), now, idempotency: None }
+        Self {
+            actor: Actor::system(name),
+            credential: Credential::System,
+            needed: Permission::SignIn,
+            request_id: None,
+            personal: Personal::default(),
+            now,
+            idempotency: None,
+            told: Told::default(),
+        }
     }
 
     /// The name that grants and endings keep of who made them.
@@ -32,8 +66,14 @@ impl OperatorContext {
         self.actor.name.clone().unwrap_or_default()
     }
 
+    /// What tells this operator's keys for repeated requests from others': a name may pass to somebody else.
+    pub(super) fn operator_key(&self) -> String {
+        self.actor.id.map_or_else(|| self.operator_name(), |id| id.to_string())
+    }
+
     /// An event of `action` on `object` by this actor.
     pub(super) fn event(&self, action: &'static str, object: Object) -> Event {
+        self.told.0.store(true, Ordering::Relaxed);
         Event {
             object: Some(object),
             request_id: self.request_id.clone(),

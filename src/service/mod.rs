@@ -25,6 +25,7 @@ mod quota;
 pub mod recipients;
 pub mod shares;
 pub mod sharing;
+pub mod sign_in;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
@@ -42,7 +43,8 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter, trail::Trail,
+    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter,
+    sign_in::SignIn, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -64,6 +66,8 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// How operators sign in.
+    pub sign_in: Arc<SignIn>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.
@@ -82,10 +86,13 @@ impl Service {
 
     /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
     /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
-    /// change's time is read under the lock, so that times follow that order, too.
+    /// change's time is read under the lock, so that times follow that order, too; and so is who the operator is, so that
+    /// nothing is changed by one that may not any more.
     async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
         let mut tx = self.db.begin().await?;
         tx.lock_audit_head().await?;
-        Ok((tx, OperatorContext { now: self.clock.now(), ..ctx.clone() }))
+        let now = self.clock.now();
+        let actor = self.admit_again(&mut tx, ctx, now).await?;
+        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::AuditSettings,
     domain::{
-        audit::{Actor, ActorKind, Event},
+        audit::{Actor, Event},
         chain::{Broken, Walk},
         checkpoint::{Checkpoint, NoSigningKey, SigningKey, VerifierKey, digest, origin},
         seal::RootKey,

@@ -6,7 +6,7 @@
 mod html;
 mod page;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde_json::json;
 
-use super::middleware::{Cause, ClientAddress, RequestId};
+use super::{client, middleware::Cause};
 use crate::{
     domain::{
         activation::ActivationCode,
@@ -28,8 +28,6 @@ use crate::{
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
-/// How much of a user agent is kept, in characters.
-const KEPT_USER_AGENT: usize = 512;
 /// How long a caller waits before trying again what an outage refused, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -48,16 +46,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
         let caller = Caller {
             token: None,
-            address: address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
-            user_agent: text(header::USER_AGENT).map(|text| text.chars().take(KEPT_USER_AGENT).collect()),
-            request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+            address: client::address(&parts.extensions),
+            user_agent: client::user_agent(&parts.headers),
+            request_id: client::request_id(&parts.extensions),
         };
         // Every browser names it, and hardly any program does.
-        let reads_html = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+        let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let reads_html = accept.is_some_and(|accept| accept.contains("text/html"));
         Ok(Self { caller, reads_html })
     }
 }

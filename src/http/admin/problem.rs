@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
@@ -30,6 +31,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `malformed_body` | 400 | the body is no JSON object |
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
+/// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
 /// | `not_found` | 404 | there is no such thing, or no such route |
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
@@ -38,6 +40,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
 /// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
 /// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
+/// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
 /// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
 /// | `internal` | 500 | a fault of the server |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -49,6 +52,8 @@ pub enum ProblemCode {
     InvalidParameter,
     /// The operator token is missing or not valid.
     Unauthenticated,
+    /// The operator's role may not do this; `detail` names the roles that may.
+    Forbidden,
     /// There is no such thing, or no such route.
     NotFound,
     /// The route knows other methods; `Allow` names them.
@@ -65,6 +70,8 @@ pub enum ProblemCode {
     InvalidInput,
     /// The table cannot be read, or needs what this server cannot do.
     TableNotServable,
+    /// Too many failed attempts from this address; try again after `Retry-After`.
+    TooManyRequests,
     /// Something is out of reach; try again after `Retry-After`.
     Unavailable,
     /// A fault of the server.
@@ -89,6 +96,7 @@ impl ProblemCode {
         match self {
             Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
@@ -96,9 +104,16 @@ impl ProblemCode {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidInput | Self::TableNotServable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// Its name in the manner of the audit trail's reasons.
+    pub fn reason(self) -> String {
+        let name = serde_json::to_value(self).ok();
+        name.as_ref().and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase()
     }
 
     fn title(self) -> &'static str {
@@ -106,6 +121,7 @@ impl ProblemCode {
             Self::MalformedBody => "The body cannot be read",
             Self::InvalidParameter => "A parameter cannot be accepted",
             Self::Unauthenticated => "Not authenticated",
+            Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Conflict",
@@ -114,6 +130,7 @@ impl ProblemCode {
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::InvalidInput => "The input cannot be accepted",
             Self::TableNotServable => "The table cannot be served",
+            Self::TooManyRequests => "Too many failed attempts",
             Self::Unavailable => "Not available at the moment",
             Self::Internal => "Internal error",
         }
@@ -183,12 +200,11 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         let detail = error.to_string();
         let code = match &error {
-            ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
-            // Only recipients are denied or limited, and only they bring file URLs that expire.
-            ServiceError::Denied { .. }
-            | ServiceError::Limited { .. }
-            | ServiceError::Expired(_)
-            | ServiceError::Internal(_) => ProblemCode::Internal,
+            ServiceError::Unauthenticated { .. } => ProblemCode::Unauthenticated,
+            ServiceError::Forbidden { .. } => ProblemCode::Forbidden,
+            ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
+            // Only recipients are denied, and only they bring file URLs that expire.
+            ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
@@ -255,6 +271,11 @@ impl Problem {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             _ => {}
+        }
+        if let Some(Cause(error)) = &cause
+            && let ServiceError::Limited { retry_after_seconds, .. } = **error
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
         }
         if let Some(cause) = cause {
             response.extensions_mut().insert(cause);

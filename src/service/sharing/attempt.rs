@@ -401,7 +401,8 @@ fn failure_code(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Denied { reason, .. } => reason.code(),
         ServiceError::Limited { .. } => "LIMITED",
-        ServiceError::Unauthenticated
+        ServiceError::Unauthenticated { .. }
+        | ServiceError::Forbidden { .. }
         | ServiceError::Invalid(_)
         | ServiceError::Parameter(_)
         | ServiceError::Malformed(_)

@@ -26,7 +26,7 @@ use weir::{
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, trail::Trail},
+    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, sign_in::SignIn, trail::Trail},
     storage::Storages,
     telemetry::Metrics,
 };
@@ -120,20 +120,25 @@ pub fn fields(problem: &Value) -> Vec<String> {
 impl TestApp {
     /// On SQLite.
     pub async fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite().await, |settings| settings)
+        Self::on(TestDatabase::sqlite().await, |_| {})
     }
 
     /// On SQLite, with other settings of sharing.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
+        Self::on(TestDatabase::sqlite().await, |settings| settings.sharing = change(settings.sharing.clone()))
+    }
+
+    /// On SQLite, with other settings.
+    pub async fn sqlite_set(change: impl FnOnce(&mut Settings)) -> Self {
         Self::on(TestDatabase::sqlite().await, change)
     }
 
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?, |settings| settings))
+        Some(Self::on(TestDatabase::postgres().await?, |_| {}))
     }
 
-    fn on(database: TestDatabase, change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
+    fn on(database: TestDatabase, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().unwrap();
         let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
         let told = Arc::clone(&now);
@@ -149,12 +154,11 @@ impl TestApp {
         }});
         let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
-        let settings = SharingSettings {
-            token_max_seconds: 90 * 86_400,
-            token_default_seconds: 30 * 86_400,
-            ..Settings::load(Sources::default()).unwrap().sharing
-        };
-        let settings = change(settings);
+        let mut settings = Settings::load(Sources::default()).unwrap();
+        settings.sharing.token_max_seconds = 90 * 86_400;
+        settings.sharing.token_default_seconds = 30 * 86_400;
+        change(&mut settings);
+        let bootstrap = Secret::new(OPERATOR_TOKEN);
         let service = Service {
             trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
             db: database.clone(),
@@ -164,7 +168,8 @@ impl TestApp {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
-            settings: Arc::new(settings),
+            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
+            settings: Arc::new(settings.sharing),
             public_url: PUBLIC_URL.into(),
             clock,
             metrics: Arc::clone(&metrics),
@@ -175,11 +180,7 @@ impl TestApp {
             limits: Limits::new(100, Duration::from_secs(60)),
             max_body_bytes: 4 << 20,
             prefix: PREFIX.into(),
-            admin: Admin {
-                service: service.clone(),
-                operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
-                endpoint: format!("{PUBLIC_URL}{PREFIX}"),
-            },
+            admin: Admin { service: service.clone(), endpoint: format!("{PUBLIC_URL}{PREFIX}") },
         };
         Self { service, router: faces.all(), now, folder, _database: database }
     }
@@ -232,10 +233,26 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
+        self.admin_by(OPERATOR_TOKEN, method, path, headers, body).await
+    }
+
+    /// Answers the request of whoever holds `token`.
+    pub async fn admin_as(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.admin_by(token, method, path, &[], body).await
+    }
+
+    async fn admin_by(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("/api/v1{path}"))
-            .header(header::AUTHORIZATION, format!("Bearer {OPERATOR_TOKEN}"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::USER_AGENT, "weir-tests");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -300,6 +317,13 @@ impl TestApp {
     /// Issues a token to `acme`.
     pub async fn token_for_acme(&self) -> Value {
         self.post("/recipients/acme/tokens", json!({"reveal": true})).await.expect(201)
+    }
+
+    /// Makes an operator, and answers a token of its own. Once there is an admin, the bootstrap token works no more.
+    pub async fn operator(&self, name: &str, role: &str) -> String {
+        self.put(&format!("/operators/{name}"), json!({"role": role})).await.expect(201);
+        let issued = self.post(&format!("/operators/{name}/tokens"), json!({})).await.expect(201);
+        issued["token"].as_str().unwrap().to_owned()
     }
 
     /// The newest events of `action`, newest first.
