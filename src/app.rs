@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use crate::{
     config::{DatabaseKind, Settings, keys::load_keys},
     domain::seal::{Purpose, RootKey, Sealer},
+    engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
@@ -17,13 +18,23 @@ use crate::{
     },
     lake::{Lake, LakeSettings},
     service::{
-        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, sign_in::SignIn, trail::Trail,
+        Service,
+        clock::Clock,
+        copies::{Workshop, WorkshopParts},
+        first_reads::FirstReads,
+        meter::Meter,
+        notary::Notary,
+        sign_in::SignIn,
+        trail::Trail,
     },
-    storage::{Archive, StorageError, Storages},
+    storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
     worker::Worker,
 };
+
+/// How many tables are read at a time when their places are compared with that of copies.
+const TABLES_CHECKED_AT_ONCE: u32 = 1_000;
 
 /// A server that is built and has its sockets, and does not serve yet.
 #[derive(Debug)]
@@ -55,7 +66,7 @@ impl App {
         let keys = load_keys(&settings.secrets, kind)?;
         let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
         let lock = db.lock_server()?;
-        check_keys(&db, &keys, &clock).await?;
+        let key_version = check_keys(&db, &keys, &clock).await?;
         for fault in db.find_durability_faults().await? {
             tracing::error!("the database may lose what it has confirmed: {fault}");
         }
@@ -71,7 +82,9 @@ impl App {
             ..LakeSettings::default()
         })
         .counted_by(Arc::clone(&metrics));
+        let workshop = open_workshop(settings, &db, &keys, key_version).await?;
         let service = Service {
+            workshop,
             trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics)),
             db,
             lake,
@@ -104,6 +117,33 @@ impl App {
         worker.finish().await;
         self.service.db.close().await;
         Ok(outcome?)
+    }
+}
+
+/// Opens the place of copies, where one is configured, and what makes them.
+async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], key_version: u32) -> anyhow::Result<Workshop> {
+    let target = settings.views.target();
+    let root = target.map(|target| CopyRoot::open(&target).map_err(|problems| unopened("place of copies", &problems)));
+    let root_key = keys.first().cloned().context("secrets.key_files names no key")?;
+    let workshop = Workshop::new(WorkshopParts {
+        root: root.transpose()?,
+        engine: Engine::new(EngineSettings {
+            concurrent_files: settings.views.concurrent_files(),
+            job_memory_bytes: settings.views.file_memory_bytes,
+        }),
+        root_key,
+        key_version,
+        settings: settings.views.clone(),
+        cache_bytes: settings.lake.cache_bytes / 4,
+    });
+    let mut after: Option<String> = None;
+    loop {
+        let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
+        if let Some(table) = tables.iter().find(|table| workshop.meets(&table.location)) {
+            bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
+        }
+        let Some(last) = tables.last() else { return Ok(workshop) };
+        after = Some(last.name.key().to_owned());
     }
 }
 
@@ -141,7 +181,8 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Refuses a replica whose keys cannot open what others sealed.
-async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<()> {
+/// Answers the number of the active key among all that there ever were.
+async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<u32> {
     let own: BTreeSet<String> = keys.iter().map(RootKey::fingerprint).collect();
     let known = db.list_key_fingerprints().await?;
     if !known.is_empty() && !known.iter().any(|fingerprint| own.contains(fingerprint)) {
@@ -159,7 +200,9 @@ async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<
         tx.remember_key_fingerprint(&active, clock.now()).await?;
         tx.commit().await?;
     }
-    Ok(())
+    let all = db.list_key_fingerprints().await?;
+    let number = all.iter().position(|fingerprint| *fingerprint == active).map_or(1, |index| index + 1);
+    Ok(u32::try_from(number)?)
 }
 
 /// The files that no table may reach.

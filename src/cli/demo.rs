@@ -31,7 +31,7 @@ use crate::{
         context::OperatorContext,
         error::ServiceError,
         grants::{GrantsQuery, NewGrant},
-        objects::{ObjectChange, ObjectPath},
+        objects::{ObjectChange, ObjectPath, SourceName},
         page::PageRequest,
         recipients::RecipientChange,
         shares::ShareChange,
@@ -92,7 +92,7 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
         let change = TableChange { location: Change::Set(location), description, ..TableChange::default() };
         service.put_table(&ctx, &registered, change).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
-        let change = ObjectChange { table: Change::Set(registered), ..ObjectChange::default() };
+        let change = ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
         service.put_object(&ctx, path, change).await?;
     }
     let recipient =

@@ -18,6 +18,7 @@ mod secrets;
 mod server;
 mod sharing;
 pub mod storage;
+mod views;
 
 use std::{
     collections::BTreeMap,
@@ -39,6 +40,7 @@ pub use self::{
     server::{Network, ServerSettings, TlsFiles},
     sharing::SharingSettings,
     storage::StorageSettings,
+    views::ViewSettings,
 };
 
 /// The lowest layer, with every key, its default and the reason for it.
@@ -75,6 +77,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// `[lake]`.
     pub lake: LakeSettings,
+    /// `[views]`.
+    pub views: ViewSettings,
     /// `[log]`.
     pub log: LogSettings,
     /// `WEIR_BOOTSTRAP_TOKEN` or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
@@ -110,11 +114,13 @@ impl Settings {
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
+        let views = layers::section(&merged, &defaults, "views", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
         let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
             return Err(problems);
         };
-        let (Some(operators), Some(audit), Some(lake), Some(log)) = (operators, audit, lake, log) else {
+        let (Some(operators), Some(audit), Some(lake), Some(views), Some(log)) = (operators, audit, lake, views, log)
+        else {
             return Err(problems);
         };
         let redacted = redact::table(merged);
@@ -127,6 +133,7 @@ impl Settings {
             storage,
             audit,
             lake,
+            views,
             log,
             bootstrap_token,
             warnings,
@@ -150,6 +157,7 @@ impl Settings {
         self.operators.check(problems);
         self.audit.check(problems);
         self.lake.check(problems);
+        self.views.check(problems);
         self.log.check(problems);
         storage::check(&self.storage, problems);
         self.check_roots(file, problems);
@@ -164,6 +172,8 @@ impl Settings {
         private.extend(self.database.sqlite_file().map(|path| ("the database", path)));
         let export = self.audit.export.target().and_then(|target| target.local_root());
         private.extend(export.map(|path| ("the audit export", path)));
+        let copies = self.views.target().and_then(|target| target.local_root());
+        private.extend(copies.map(|path| ("the copies of views", path)));
         for (i, storage) in self.storage.iter().enumerate() {
             let Some(root) = storage.local_root().and_then(|root| root.canonicalize().ok()) else { continue };
             for (what, path) in &private {

@@ -54,6 +54,23 @@ impl OnSchemaChange {
     }
 }
 
+/// A published version of a view, as an object shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedView {
+    /// The view.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Name,
+    /// The version.
+    pub version: i64,
+}
+
+impl std::fmt::Display for SharedView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@v{}", self.name, self.version)
+    }
+}
+
 /// A table as it appears in a share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SharedObject {
@@ -67,6 +84,8 @@ pub struct SharedObject {
     pub name: Name,
     /// The registered table behind it.
     pub table_id: Uuid,
+    /// What of the table is shown; all of it, file by file, where there is no view.
+    pub view: Option<SharedView>,
     /// Whether recipients may read older versions.
     pub history: bool,
     /// The oldest version that recipients may read.

@@ -18,9 +18,9 @@ mod statistics;
 mod turnstile;
 
 pub use cache::{Lake, LakeSettings};
-pub use deletion_vector::VectorPlace;
+pub use deletion_vector::{DeletionVector, VectorError, VectorPlace};
 pub use error::{LakeError, LogFault};
-pub use files::{DeletionVectorRef, FileRef, Files};
+pub use files::{DeletionVectorRef, FileRef, Files, PartitionPairs};
 pub use history::{ActionKind, Changes, Commit, Feed, FileAction, History, Outline, TableState};
 pub use skipping::Order;
 pub use snapshot::{Column, Snapshot};

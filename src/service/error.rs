@@ -88,6 +88,9 @@ pub enum ServiceError {
     /// The thing was changed since the caller read it.
     #[error("changed since it was read; read it again and repeat the change")]
     PreconditionFailed,
+    /// What is asked for is being made, and not there yet.
+    #[error("{0}")]
+    NotReady(String),
     /// Something that this needs is out of reach for now.
     #[error("{what} is not reachable at the moment; try again")]
     Unavailable {

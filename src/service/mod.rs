@@ -9,6 +9,7 @@ pub mod audit_export;
 pub mod change;
 pub mod clock;
 pub mod context;
+pub mod copies;
 pub mod error;
 pub mod first_reads;
 pub mod freezes;
@@ -30,6 +31,7 @@ pub mod tables;
 pub mod tokens;
 pub mod trail;
 pub mod verification;
+pub mod views;
 
 use std::sync::Arc;
 
@@ -43,8 +45,8 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter,
-    sign_in::SignIn, trail::Trail,
+    clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
+    meter::Meter, sign_in::SignIn, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -56,6 +58,8 @@ pub struct Service {
     pub lake: Lake,
     /// Object stores.
     pub storages: Arc<Storages>,
+    /// What makes and keeps the copies of views.
+    pub workshop: Workshop,
     /// The audit trail.
     pub trail: Trail,
     /// Seals page tokens.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use super::{
     Service,
     change::{Change, Described, Put, audited, confirm, differing, members},
     context::OperatorContext,
+    copies::plan_of,
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
@@ -21,17 +23,31 @@ use crate::{
         clients::verdicts,
         delivery::{Delivery, DeliveryFacts, effective},
         name::{Name, NameKind, name_key},
-        share::{OnSchemaChange, Share, SharedObject},
+        recipient::Recipient,
+        share::{OnSchemaChange, Share, SharedObject, SharedView},
         table::Table,
     },
     lake::Snapshot,
+    store::{GrantFilter, Tx},
 };
+
+/// How many grants are looked at when a view is put into a share.
+const MAX_READERS: u32 = 10_000;
+
+/// What an object shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceName {
+    /// The registered table of this name, file by file.
+    Table(String),
+    /// A published version of a view, as `name@vN`.
+    View(String),
+}
 
 /// What an operator says about an object.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectChange {
-    /// The name of the registered table behind it.
-    pub table: Change<String>,
+    /// What it shows.
+    pub source: Change<SourceName>,
     /// Whether recipients may read older versions.
     pub history: Change<bool>,
     /// The oldest version that recipients may read.
@@ -77,8 +93,12 @@ pub struct ObjectDetail {
 impl Described for ObjectDetail {
     fn described(&self) -> Map<String, Value> {
         let object = &self.object;
+        let source = match &object.view {
+            None => json!({"table": self.table.name.key()}),
+            Some(view) => json!({"view": format!("{}@v{}", view.name.key(), view.version)}),
+        };
         members(json!({
-            "source": {"table": self.table.name.key()},
+            "source": source,
             "history": object.history,
             "start_version": object.start_version,
             "cdf": object.cdf,
@@ -104,6 +124,16 @@ impl ObjectChange {
         if object.cdf && !object.history {
             let message = "needs `history: true`: changes tell what older versions held".to_owned();
             errors.push(FieldError { field: "cdf".into(), message });
+        }
+        if object.view.is_some() {
+            if object.cdf {
+                let message = "is not offered for views yet; share versions as a whole".to_owned();
+                errors.push(FieldError { field: "cdf".into(), message });
+            }
+            if object.on_schema_change == OnSchemaChange::Hold {
+                let message = "is for raw tables; a view holds by itself what no longer fits".to_owned();
+                errors.push(FieldError { field: "on_schema_change".into(), message });
+            }
         }
         if !(0..=newest).contains(&object.start_version) {
             let message = format!("must be between 0 and the table's version, {newest}");
@@ -146,11 +176,13 @@ impl Service {
         let (schema, name) = parse_names(path)?;
         let share = self.get_share_settings(path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
-        let table = match (&change.table, &existing) {
-            (Change::Set(table), _) => self.source(table).await?,
-            (Change::Clear, _) => return Err(ServiceError::invalid("source", "must not be null; name a table")),
-            (Change::Keep, Some((_, table))) => table.clone(),
-            (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table")),
+        let (table, view) = match (&change.source, &existing) {
+            (Change::Set(source), _) => self.named_source(source).await?,
+            (Change::Clear, _) => {
+                return Err(ServiceError::invalid("source", "must not be null; name a table or view"));
+            }
+            (Change::Keep, Some((object, table))) => (table.clone(), object.view.clone()),
+            (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
         let snapshot = self.snapshot_of(&table).await?;
         let newest = shared_version(&snapshot)?;
@@ -161,6 +193,7 @@ impl Service {
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
             let mut after = before.clone();
+            after.object.view = view;
             // The newest version moves on by itself; only a start version that was named is compared.
             change.apply(&mut after.object, newest.max(before.object.start_version))?;
             after.table = table;
@@ -179,6 +212,7 @@ impl Service {
             schema,
             name,
             table_id: table.id,
+            view,
             history: false,
             start_version: newest,
             cdf: false,
@@ -191,11 +225,13 @@ impl Service {
             revision: 1,
         };
         change.apply(&mut object, newest)?;
+        check_readers(&mut tx, &object, ctx.now).await?;
         tx.insert_object(&object).await?;
         let detail = self.detail(share, object, table);
         let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
+        self.prepare_object(&detail.object);
         Ok(Put::Created(ObjectDetail { clients, ..detail }))
     }
 
@@ -237,23 +273,22 @@ impl Service {
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.get_object(path).await?;
         let newest = shared_version(&*self.snapshot_of(&found.table).await?)?;
-        if let Change::Set(table) = &change.table
-            && name_key(table) != found.table.name.key()
-        {
-            let message = "cannot change: recipients would be handed other data under the same id; remove the object \
-                           and add it again";
-            return Err(ServiceError::invalid("source", message));
-        }
-        if change.table == Change::Clear {
-            return Err(ServiceError::invalid("source", "must not be null; an object has a table"));
-        }
+        let view = match &change.source {
+            Change::Keep => found.object.view.clone(),
+            Change::Clear => {
+                return Err(ServiceError::invalid("source", "must not be null; an object shows something"));
+            }
+            Change::Set(source) => self.changed_source(&found, source).await?,
+        };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
         Precondition::check(condition, before.object.id, before.object.revision)?;
         let mut after = before.clone();
+        after.object.view = view;
         change.apply(&mut after.object, newest)?;
+        check_readers(&mut tx, &after.object, ctx.now).await?;
         if differing(&before, &after).is_empty() {
             return Ok(before);
         }
@@ -263,6 +298,7 @@ impl Service {
         let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
+        self.prepare_object(&after.object);
         Ok(after)
     }
 
@@ -291,7 +327,45 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    async fn source(&self, name: &str) -> Result<Table, ServiceError> {
+    /// What a source names: a table, and the version of a view over it.
+    async fn named_source(&self, source: &SourceName) -> Result<(Table, Option<SharedView>), ServiceError> {
+        match source {
+            SourceName::Table(name) => Ok((self.registered(name).await?, None)),
+            SourceName::View(reference) => {
+                let (view, table) = self.shared_view(reference).await?;
+                Ok((table, Some(view)))
+            }
+        }
+    }
+
+    /// The version of a view that an object shows from now on. Everything else about what it shows stays: recipients
+    /// would be handed other data under the same id.
+    async fn changed_source(
+        &self,
+        found: &ObjectDetail,
+        source: &SourceName,
+    ) -> Result<Option<SharedView>, ServiceError> {
+        let is_same = match (source, &found.object.view) {
+            (SourceName::Table(name), None) => name_key(name) == found.table.name.key(),
+            (SourceName::View(reference), Some(view)) => {
+                let (named, _) = self.shared_view(reference).await?;
+                if named.id == view.id {
+                    return Ok(Some(named));
+                }
+                false
+            }
+            (SourceName::Table(_), Some(_)) | (SourceName::View(_), None) => false,
+        };
+        if is_same {
+            return Ok(found.object.view.clone());
+        }
+        let message = "cannot change but for a view's version: recipients would be handed other data under the same \
+                       id; remove the object and add it again";
+        Err(ServiceError::invalid("source", message))
+    }
+
+    /// The registered table that a source names.
+    pub(super) async fn registered(&self, name: &str) -> Result<Table, ServiceError> {
         let found = match lookup::key(NameKind::RegisteredTable, name) {
             Ok(key) => self.db.find_table(&key).await?,
             Err(_) => None,
@@ -319,6 +393,43 @@ impl Service {
             presigned_despite_networks: object.presigned_despite_networks,
         })
     }
+}
+
+/// Refuses to show a view to somebody whose rows it cannot tell.
+async fn check_readers(tx: &mut Tx, object: &SharedObject, now: DateTime<Utc>) -> Result<(), ServiceError> {
+    if object.view.is_none() {
+        return Ok(());
+    }
+    let filter = GrantFilter { share_id: Some(object.share_id), open_at: Some(now), ..GrantFilter::default() };
+    for named in tx.list_grants(&filter, None, MAX_READERS).await? {
+        let Some(recipient) = tx.find_recipient_by_id(named.grant.recipient_id).await? else { continue };
+        check_properties(tx, object, &recipient, "source.view").await?;
+    }
+    Ok(())
+}
+
+/// Refuses what would show `recipient` no row for want of a property; `field` is where that is said.
+pub(super) async fn check_properties(
+    tx: &mut Tx,
+    object: &SharedObject,
+    recipient: &Recipient,
+    field: &'static str,
+) -> Result<(), ServiceError> {
+    let Some(view) = &object.view else { return Ok(()) };
+    let version = tx.find_view_version(view.id, view.version).await?;
+    let version = version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
+    let Some(filter) = plan_of(&version)?.filter else { return Ok(()) };
+    let missing = filter.missing(&recipient.properties);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "recipient `{}` would see no row of view `{view}`: {}; PATCH /recipients/{} sets its properties",
+        recipient.name,
+        missing.join("; "),
+        recipient.name
+    );
+    Err(ServiceError::invalid(field, message))
 }
 
 fn parse_names(path: ObjectPath<'_>) -> Result<(Name, Name), ServiceError> {

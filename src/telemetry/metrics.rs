@@ -67,6 +67,13 @@ pub struct Metrics {
     audit_batch_events: Histogram,
     audit_commit_seconds: Histogram,
     storage_errors: Family<StorageLabels, Counter>,
+    copies_made: Counter,
+    copies_made_bytes: Counter,
+    copies_deleted: Counter,
+    copies_deleted_bytes: Counter,
+    copies_failed: Counter,
+    copies_orphaned: Gauge,
+    copies_missing: Gauge,
 }
 
 /// A request that is being served; dropping it, for whatever reason, ends it.
@@ -100,6 +107,13 @@ impl Metrics {
             audit_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             audit_commit_seconds: seconds(),
             storage_errors: Family::default(),
+            copies_made: Counter::default(),
+            copies_made_bytes: Counter::default(),
+            copies_deleted: Counter::default(),
+            copies_deleted_bytes: Counter::default(),
+            copies_failed: Counter::default(),
+            copies_orphaned: Gauge::default(),
+            copies_missing: Gauge::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -131,6 +145,17 @@ impl Metrics {
         let help = "Time to commit a batch of audit events";
         r.register_with_unit("audit_commit", help, Unit::Seconds, self.audit_commit_seconds.clone());
         r.register("storage_errors", "Failed calls to a storage", self.storage_errors.clone());
+        r.register("copies_made", "Governed files that this server wrote", self.copies_made.clone());
+        let help = "Size of the governed files that this server wrote";
+        r.register_with_unit("copies_written", help, Unit::Bytes, self.copies_made_bytes.clone());
+        r.register("copies_deleted", "Governed files that this server deleted", self.copies_deleted.clone());
+        let help = "Size of the governed files that this server deleted";
+        r.register_with_unit("copies_freed", help, Unit::Bytes, self.copies_deleted_bytes.clone());
+        r.register("copies_failed", "Governed files that could not be made", self.copies_failed.clone());
+        let help = "Objects among the copies that no row of the register names";
+        r.register("copies_orphaned", help, self.copies_orphaned.clone());
+        let help = "Copies of the register whose object is gone";
+        r.register("copies_missing", help, self.copies_missing.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -194,6 +219,29 @@ impl Metrics {
     /// A call to the configured storage `storage` failed.
     pub fn storage_failed(&self, storage: &str) {
         self.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }).inc();
+    }
+
+    /// This server wrote `files` copies with `bytes` bytes in all.
+    pub fn copies_made(&self, files: u64, bytes: u64) {
+        self.copies_made.inc_by(files);
+        self.copies_made_bytes.inc_by(bytes);
+    }
+
+    /// This server deleted `files` copies with `bytes` bytes in all.
+    pub fn copies_deleted(&self, files: u64, bytes: u64) {
+        self.copies_deleted.inc_by(files);
+        self.copies_deleted_bytes.inc_by(bytes);
+    }
+
+    /// A copy could not be made.
+    pub fn copy_failed(&self) {
+        self.copies_failed.inc();
+    }
+
+    /// The register of copies and their store were compared: so many objects without a row, rows without an object.
+    pub fn copies_disagree(&self, orphaned: usize, missing: usize) {
+        self.copies_orphaned.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
+        self.copies_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
     }
 
     /// The page that Prometheus reads, in the OpenMetrics text format

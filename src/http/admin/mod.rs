@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod copies;
 mod docs;
 mod extract;
 mod freezes;
@@ -19,6 +20,7 @@ mod shares;
 mod tables;
 mod text;
 mod tokens;
+mod views;
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, response::Response};
 use utoipa::{
@@ -103,6 +105,10 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(shares::get_share))
         .routes(routes!(objects::list_objects))
         .routes(routes!(objects::get_object))
+        .routes(routes!(views::list_views))
+        .routes(routes!(views::get_view))
+        .routes(routes!(views::diff_view))
+        .routes(routes!(copies::list_copies))
         .routes(routes!(recipients::list_recipients))
         .routes(routes!(recipients::get_recipient))
         .routes(routes!(grants::list_grants))
@@ -125,6 +131,10 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(tables::put_table, tables::update_table, tables::delete_table))
         .routes(routes!(shares::put_share, shares::update_share, shares::delete_share))
         .routes(routes!(objects::put_object, objects::update_object, objects::delete_object))
+        .routes(routes!(views::put_view, views::update_view, views::delete_view))
+        .routes(routes!(views::publish_view))
+        .routes(routes!(views::preview_view))
+        .routes(routes!(copies::reconcile_copies))
         .routes(routes!(recipients::put_recipient, recipients::update_recipient, recipients::delete_recipient))
         .routes(routes!(recipients::resume_recipient))
         .routes(routes!(recipients::offboard_recipient))

@@ -18,20 +18,27 @@ use super::{
     text::{List, Text},
 };
 use crate::{
-    domain::{delivery::Delivery, share::OnSchemaChange},
+    domain::{
+        delivery::Delivery,
+        share::{OnSchemaChange, SharedObject},
+        table::Table,
+    },
     service::{
         change::Change,
-        objects::{ObjectChange, ObjectDetail, ObjectPath},
+        objects::{ObjectChange, ObjectDetail, ObjectPath, SourceName},
         precondition::etag,
     },
 };
 
-/// What is shared.
+/// What is shared: a registered table file by file, or a published version of a view.
 #[derive(Debug, ToSchema)]
 pub struct SourceBody {
     /// The name of a registered table.
-    #[schema(value_type = String, example = "claims.claims")]
-    pub table: Text,
+    #[schema(value_type = Option<String>, example = "claims.claims")]
+    pub table: Option<Text>,
+    /// A view and its version.
+    #[schema(value_type = Option<String>, example = "claims.claims_fraud@v1")]
+    pub view: Option<Text>,
 }
 
 impl<'de> Deserialize<'de> for SourceBody {
@@ -40,12 +47,22 @@ impl<'de> Deserialize<'de> for SourceBody {
         #[serde(deny_unknown_fields)]
         struct Source {
             table: Option<Text>,
-            view: Option<serde_json::Value>,
+            view: Option<Text>,
         }
-        match Source::deserialize(deserializer)? {
-            Source { view: Some(_), .. } => Err(D::Error::custom("`view` is not available yet; name a `table`")),
-            Source { table: Some(table), view: None } => Ok(Self { table }),
-            Source { table: None, view: None } => Err(D::Error::custom("must name a `table`")),
+        let Source { table, view } = Source::deserialize(deserializer)?;
+        match (&table, &view) {
+            (Some(_), None) | (None, Some(_)) => Ok(Self { table, view }),
+            (Some(_), Some(_)) => Err(D::Error::custom("must name a `table` or a `view`, not both")),
+            (None, None) => Err(D::Error::custom("must name a `table` or a `view`")),
+        }
+    }
+}
+
+impl From<SourceBody> for SourceName {
+    fn from(body: SourceBody) -> Self {
+        match (body.table, body.view) {
+            (_, Some(view)) => Self::View(view.0),
+            (table, None) => Self::Table(table.map(|text| text.0).unwrap_or_default()),
         }
     }
 }
@@ -95,7 +112,7 @@ pub struct ObjectBody {
 impl From<ObjectBody> for ObjectChange {
     fn from(body: ObjectBody) -> Self {
         Self {
-            table: body.source.map(|source| source.table.0),
+            source: body.source.map(SourceName::from),
             history: body.history,
             start_version: body.start_version,
             cdf: body.cdf,
@@ -149,8 +166,23 @@ pub struct ObjectView {
 /// What is shared.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SourceView {
-    /// The name of the registered table.
-    pub table: String,
+    /// The name of the registered table, where it is shared file by file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub table: Option<String>,
+    /// The view and its version, where one is shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub view: Option<String>,
+}
+
+impl SourceView {
+    fn of(object: &SharedObject, table: &Table) -> Self {
+        match &object.view {
+            None => Self { table: Some(table.name.to_string()), view: None },
+            Some(view) => Self { table: None, view: Some(view.to_string()) },
+        }
+    }
 }
 
 impl Tagged for ObjectView {
@@ -168,7 +200,7 @@ impl From<ObjectDetail> for ObjectView {
             share: share.name.to_string(),
             schema: object.schema.to_string(),
             name: object.name.to_string(),
-            source: SourceView { table: table.name.to_string() },
+            source: SourceView::of(&object, &table),
             history: object.history,
             start_version: object.start_version,
             cdf: object.cdf,

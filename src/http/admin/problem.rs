@@ -221,7 +221,7 @@ impl From<ServiceError> for Problem {
                 return Self { errors, ..Self::new(ProblemCode::Conflict, detail) };
             }
             ServiceError::PreconditionFailed => ProblemCode::PreconditionFailed,
-            ServiceError::Unavailable { .. } => ProblemCode::Unavailable,
+            ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => ProblemCode::Unavailable,
         };
         Self { cause: Some(Cause(Arc::new(error))), ..Self::new(code, detail) }
     }

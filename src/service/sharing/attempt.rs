@@ -412,6 +412,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Expired(_) => "EXPIRED",
         ServiceError::Unsupported(_) => "NOT_SUPPORTED",
         ServiceError::Unreadable { .. } => "TABLE_UNREADABLE",
+        ServiceError::NotReady(_) => "PREPARING",
         ServiceError::Unavailable { .. } => "UNAVAILABLE",
         ServiceError::Internal(_) => "INTERNAL",
     }

@@ -81,6 +81,7 @@ impl Service {
         request: &ChangesRequest,
     ) -> Result<(FoundTable, TableHead, (ChangeLines, Disclosed), Option<String>), ServiceError> {
         let found = self.find_table(attempt, path).await?;
+        found.require_raw("what changed since a version")?;
         found.require_feed(request.feed, path)?;
         let continuations = self.continuations(attempt, &found);
         let parameters = request.parameters();
@@ -108,7 +109,7 @@ impl Service {
         let head_version = if tells.metadata { first } else { last };
         let stamp =
             Stamp { metadata: Some(head_version), protocol: tells.protocol.then_some(head_version), files: None };
-        let head = TableHead { object: found.object.clone(), described, version: first, format, stamp };
+        let head = TableHead { object: found.object.clone(), described, version: first, format, stamp, alias: None };
 
         let (lines, disclosed, next_position) =
             ChangeLines::cut(changes, request.feed, tells, &request.page, page.map_or(0, |page| page.position));

@@ -13,7 +13,7 @@ use crate::{
         share::SharedObject,
     },
     lake::Snapshot,
-    service::{Service, error::ServiceError},
+    service::{Service, copies::Entitled, error::ServiceError},
     storage::TableLocation,
 };
 
@@ -25,7 +25,10 @@ const CLIENT_LACKS_FEATURES: &str = "CLIENT_LACKS_FEATURES";
 pub(super) struct FoundTable {
     pub(super) granted: Granted,
     pub(super) object: SharedObject,
+    /// Where its files are; for a view only once the version to be read is known.
     pub(super) location: TableLocation,
+    /// What of it is shown, where it is a view.
+    pub(super) view: Option<Entitled>,
 }
 
 impl Service {
@@ -52,7 +55,7 @@ impl Service {
     ) -> Result<(FoundTable, u64), ServiceError> {
         let found = self.find_table(attempt, path).await?;
         let version = match since {
-            None => self.lake.latest_version(&found.location).await?,
+            None => self.newest_version(&found).await?,
             Some(since) => self.first_version_since(&found, since).await?,
         };
         Ok((found, version))
@@ -97,8 +100,8 @@ impl Service {
         as_of: AsOf,
         declared: &Declared,
     ) -> Result<(FoundTable, TableHead), ServiceError> {
-        let found = self.find_table(attempt, path).await?;
-        let (snapshot, stamp) = self.snapshot_as_of(&found, as_of, None).await?;
+        let mut found = self.find_table(attempt, path).await?;
+        let (snapshot, stamp) = self.snapshot_as_of(&mut found, as_of, None).await?;
         let stamp = Stamp { files: None, ..stamp };
         let head = self.agree(attempt, &found, snapshot, declared, stamp).await?;
         Ok((found, head))
@@ -113,12 +116,33 @@ impl Service {
         let granted = attempt.decide_share(&path.share, &Subject::table(path)).await?;
         let (object, table) = attempt.find_object(&granted, path).await?;
         let location = self.storages.locate(&table.location)?;
-        Ok(FoundTable { granted, object, location })
+        let view = match &object.view {
+            None => None,
+            Some(view) => {
+                attempt.event.view = Some(view.to_string());
+                let share_id = granted.share()?.id;
+                Some(self.entitle(view, &granted.bearer.recipient, share_id, attempt.now).await?)
+            }
+        };
+        Ok(FoundTable { granted, object, location, view })
+    }
+
+    /// The version that is asked for as its reader sees it; from now on `found` says where its files are.
+    pub(super) async fn snapshot_as_of(
+        &self,
+        found: &mut FoundTable,
+        as_of: AsOf,
+        pinned: Option<u64>,
+    ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
+        match found.view.clone() {
+            None => self.source_as_of(found, as_of, pinned).await,
+            Some(view) => self.governed_as_of(found, &view, as_of, pinned).await,
+        }
     }
 
     /// The version that is asked for, or the one that a token `pinned`, and what the lines about it name. Older versions
     /// need history, and end at the object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
-    pub(super) async fn snapshot_as_of(
+    pub(super) async fn source_as_of(
         &self,
         found: &FoundTable,
         as_of: AsOf,
@@ -161,7 +185,8 @@ impl Service {
         attempt.event.table_version = Some(version);
         let format = self.negotiate(attempt, &snapshot.required_features(), declared).await?;
         let described = Described::Snapshot(snapshot);
-        Ok(TableHead { object: found.object.clone(), described, version, format, stamp })
+        let alias = found.view.as_ref().map(|view| self.alias(view));
+        Ok(TableHead { object: found.object.clone(), described, version, format, stamp, alias })
     }
 
     /// Chooses the format, or records that the client cannot read the table.

@@ -64,6 +64,7 @@ pub fn object(share: &Share, schema: &str, name: &str, table: &Table) -> SharedO
         schema: Name::parse(NameKind::Schema, schema).unwrap(),
         name: Name::parse(NameKind::Table, name).unwrap(),
         table_id: table.id,
+        view: None,
         history: true,
         start_version: i64::MAX,
         cdf: false,

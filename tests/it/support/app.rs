@@ -20,14 +20,23 @@ use weir::{
         seal::{Purpose, RootKey, Sealer},
         secret::Secret,
     },
+    engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, sign_in::SignIn, trail::Trail},
-    storage::Storages,
+    service::{
+        Service,
+        clock::Clock,
+        copies::{Workshop, WorkshopParts},
+        first_reads::FirstReads,
+        meter::Meter,
+        sign_in::SignIn,
+        trail::Trail,
+    },
+    storage::{CopyRoot, Storages},
     telemetry::Metrics,
 };
 use zeroize::Zeroizing;
@@ -159,7 +168,17 @@ impl TestApp {
         settings.sharing.token_default_seconds = 30 * 86_400;
         change(&mut settings);
         let bootstrap = Secret::new(OPERATOR_TOKEN);
+        let copies = json!({"name": "views", "url": Url::from_file_path(folder.path().join("copies")).unwrap()});
+        let workshop = Workshop::new(WorkshopParts {
+            root: Some(CopyRoot::open(&serde_json::from_value(copies).unwrap()).unwrap()),
+            engine: Engine::new(EngineSettings::default()),
+            root_key: keys[0].clone(),
+            key_version: 1,
+            settings: settings.views,
+            cache_bytes: 64 << 20,
+        });
         let service = Service {
+            workshop,
             trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
             db: database.clone(),
             lake: Lake::new(LakeSettings::default()),

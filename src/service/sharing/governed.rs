@@ -1,0 +1,82 @@
+//! Views on their way to a recipient: the same steps as for a table, over copies in the place of its files.
+//!
+//! Never here: making copies, or putting a table together from them.
+
+use std::sync::Arc;
+
+use super::{Alias, FileKey, Stamp, query::AsOf, table::FoundTable};
+use crate::{
+    lake::Snapshot,
+    service::{
+        Service,
+        copies::{Entitled, Source},
+        error::ServiceError,
+    },
+    storage::TableLocation,
+};
+
+impl Service {
+    /// The version of the governed table that is asked for. The newest is the newest that is ready; the current view is
+    /// laid over every older one.
+    pub(super) async fn governed_as_of(
+        &self,
+        found: &mut FoundTable,
+        view: &Entitled,
+        as_of: AsOf,
+        pinned: Option<u64>,
+    ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
+        let (served, stamp) = if as_of == AsOf::Latest && pinned.is_none() {
+            let source = self.newest_fitting(found, view).await?;
+            (self.serve_newest(view, &source).await?, Stamp::default())
+        } else {
+            let (snapshot, stamp) = self.source_as_of(found, as_of, pinned).await?;
+            if !view.published.reads(snapshot.metadata()) {
+                return Err(ServiceError::Parameter(
+                    "this version of the table cannot be read as it is shared now; ask for a later one".to_owned(),
+                ));
+            }
+            let source = Source { snapshot, location: found.location.clone() };
+            (self.serve_version(view, &source).await?, stamp)
+        };
+        found.location = served.location.clone();
+        Ok((Arc::clone(&served.snapshot), stamp))
+    }
+
+    /// The newest version that a query would be answered with.
+    pub(super) async fn newest_version(&self, found: &FoundTable) -> Result<u64, ServiceError> {
+        let Some(view) = &found.view else { return Ok(self.lake.latest_version(&found.location).await?) };
+        let source = self.newest_fitting(found, view).await?;
+        self.version_served(view, &source).await
+    }
+
+    async fn newest_fitting(&self, found: &FoundTable, view: &Entitled) -> Result<Source, ServiceError> {
+        let location: TableLocation = found.location.clone();
+        let latest = self.lake.latest(&location).await?;
+        let published = &view.published;
+        let fitting = self.lake.newest_that(&location, &latest, |metadata| published.fits(metadata)).await?;
+        let snapshot = fitting.ok_or_else(|| {
+            ServiceError::Unsupported(
+                "the table has changed so that it cannot be shared as it was; ask the data provider".to_owned(),
+            )
+        })?;
+        Ok(Source { snapshot, location })
+    }
+
+    /// How the recipient knows the table and its files.
+    pub(super) fn alias(&self, view: &Entitled) -> Alias {
+        let table_id = view.table_id();
+        Alias { table_id: table_id.to_string(), file_key: FileKey(self.workshop.file_key(table_id)) }
+    }
+}
+
+impl FoundTable {
+    /// Refuses what views do not offer.
+    pub(super) fn require_raw(&self, what: &str) -> Result<(), ServiceError> {
+        if self.view.is_none() {
+            return Ok(());
+        }
+        Err(ServiceError::Parameter(format!(
+            "{what} is not offered for this table, which is shared as a governed view; read its versions as a whole"
+        )))
+    }
+}
