@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, ActorKind, Event, Object},
+        audit::{Actor, Event, Object},
         copy::{Copy, CopyKind, CopyState, RulesId},
         recipient::{Recipient, RecipientState},
         share::{SharedObject, SharedView},
@@ -81,7 +81,7 @@ impl Service {
         if deleted > 0 {
             tracing::info!(files = deleted, bytes, "deleted copies");
             self.metrics.copies_deleted(deleted, bytes);
-            let actor = Actor { kind: ActorKind::System, id: None, name: Some("weir".to_owned()) };
+            let actor = Actor::system("weir");
             let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
             self.trail.record(event).await?;
         }

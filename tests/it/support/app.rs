@@ -33,8 +33,8 @@ use weir::{
         copies::{Workshop, WorkshopParts},
         first_reads::FirstReads,
         meter::Meter,
-        operators::Operators,
         schema_holds::SchemaHolds,
+        sign_in::SignIn,
         trail::Trail,
     },
     storage::{CopyRoot, Storages},
@@ -162,11 +162,7 @@ fn router(service: &Service) -> Router {
         limits: Limits::new(100, Duration::from_secs(60)),
         max_body_bytes: 4 << 20,
         prefix: PREFIX.into(),
-        admin: Admin {
-            service: service.clone(),
-            operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
-            endpoint: format!("{PUBLIC_URL}{PREFIX}"),
-        },
+        admin: Admin { service: service.clone(), endpoint: format!("{PUBLIC_URL}{PREFIX}") },
     };
     faces.all()
 }
@@ -186,11 +182,7 @@ impl Ground {
         }
     }
 
-    fn build(
-        self,
-        change: impl FnOnce(SharingSettings) -> SharingSettings,
-        views: Option<fn(&mut ViewSettings)>,
-    ) -> TestApp {
+    fn build(self, change: impl FnOnce(&mut Settings)) -> TestApp {
         let told = Arc::clone(&self.now);
         let clock = Clock::new(move || *told.lock().unwrap());
         let keys = [RootKey::new(Zeroizing::new([7; 32]))];
@@ -205,23 +197,20 @@ impl Ground {
         let storages: Vec<StorageSettings> = storages.into_iter().flatten().collect();
         let storages = Storages::open(&storages, &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
-        let defaults = Settings::load(Sources::default()).unwrap();
-        let mut view_settings = defaults.views;
-        if let Some(change) = views {
-            change(&mut view_settings);
-        }
+        let mut settings = Settings::load(Sources::default()).unwrap();
+        settings.sharing.token_max_seconds = 90 * 86_400;
+        settings.sharing.token_default_seconds = 30 * 86_400;
+        change(&mut settings);
+        let bootstrap = Secret::new(OPERATOR_TOKEN);
         let copies = CopyRoot::open(&self.copies).unwrap();
         let workshop = Workshop::new(WorkshopParts {
             root: Some(copies.clone()),
             engine: Engine::new(EngineSettings::default()),
             root_key: keys[0].clone(),
             key_version: 1,
-            settings: view_settings,
+            settings: settings.views,
             cache_bytes: 64 << 20,
         });
-        let settings =
-            SharingSettings { token_max_seconds: 90 * 86_400, token_default_seconds: 30 * 86_400, ..defaults.sharing };
-        let settings = change(settings);
         let service = Service {
             workshop,
             trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics)),
@@ -233,12 +222,21 @@ impl Ground {
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
             schema_holds: Arc::new(SchemaHolds::default()),
-            settings: Arc::new(settings),
+            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
+            settings: Arc::new(settings.sharing),
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,
         };
         TestApp { router: router(&service), service, copies, ground: self }
+    }
+}
+
+fn change_views(change: Option<fn(&mut ViewSettings)>) -> impl FnOnce(&mut Settings) {
+    move |settings| {
+        if let Some(change) = change {
+            change(&mut settings.views);
+        }
     }
 }
 
@@ -250,7 +248,12 @@ impl TestApp {
 
     /// On SQLite, with other settings of sharing.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
-        Ground::new(TestDatabase::sqlite().await, &mut Setup::default()).build(change, None)
+        Self::sqlite_set(|settings| settings.sharing = change(settings.sharing.clone())).await
+    }
+
+    /// On SQLite, with other settings.
+    pub async fn sqlite_set(change: impl FnOnce(&mut Settings)) -> Self {
+        Ground::new(TestDatabase::sqlite().await, &mut Setup::default()).build(change)
     }
 
     /// On PostgreSQL; nothing where no server is named.
@@ -261,7 +264,8 @@ impl TestApp {
     /// On every database that can be had, with other settings of sharing.
     pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
         let ground = |database| Ground::new(database, &mut Setup::default());
-        TestDatabase::each().await.into_iter().map(|database| ground(database).build(&change, None)).collect()
+        let change = |settings: &mut Settings| settings.sharing = change(settings.sharing.clone());
+        TestDatabase::each().await.into_iter().map(|database| ground(database).build(change)).collect()
     }
 
     /// The server after a restart: what it kept is there, what it remembered is not.
@@ -286,12 +290,12 @@ impl TestApp {
 
     /// On `database`, as `setup` says.
     pub fn set_up(database: TestDatabase, mut setup: Setup) -> Self {
-        Ground::new(database, &mut setup).build(|settings| settings, setup.views)
+        Ground::new(database, &mut setup).build(change_views(setup.views))
     }
 
     /// Another server on the same database, lake, copies and clock.
     pub fn replica(&self, views: Option<fn(&mut ViewSettings)>) -> Self {
-        self.ground.clone().build(|settings| settings, views)
+        self.ground.clone().build(change_views(views))
     }
 
     /// The time that the server believes it is.
