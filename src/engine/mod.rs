@@ -195,8 +195,8 @@ impl Engine {
     /// Writes the governed file of `source` to `path` in `store`: the view's columns that are no partition values, of
     /// the rows that are shown. Where no row is shown, nothing is written.
     ///
-    /// The same source and rules give the same bytes. If the caller goes away, the work stops, and what was sent is taken
-    /// back unless it is complete.
+    /// The same source and rules give the same bytes. If the caller goes away before the end, the work stops, and what
+    /// was written is taken back.
     pub async fn make(
         &self,
         source: SourceFile,

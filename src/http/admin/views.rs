@@ -320,7 +320,7 @@ impl From<ViewDiff> for ViewDiffView {
 
 impl From<plan::Change> for ViewChangeView {
     fn from(change: plan::Change) -> Self {
-        let shown = |shown: Option<plan::Shown>| match shown {
+        let shown = |shown: Option<Box<plan::Shown>>| match shown {
             None => Value::Null,
             Some(shown) => serde_json::json!({
                 "from": shown.from.to_string(),

@@ -17,6 +17,7 @@ mod not_offered;
 mod outage;
 mod paging;
 mod query;
+mod reasons;
 mod refresh_tokens;
 mod robustness;
 mod schema_hold;

@@ -97,14 +97,16 @@ impl S3Access for Rules {
         let bucket = context.s3_path().get_bucket_name();
         let (operation, may_write) = (context.s3_op().name(), !self.is_read_only.load(Ordering::Relaxed));
         let reads = matches!(operation, "GetObject" | "HeadObject" | "ListObjectsV2");
-        let adds = operation == "PutObject" && may_write;
+        let puts = operation == "PutObject" && may_write;
+        // A bucket whose objects are locked takes nothing without a checksum.
+        let adds = puts && context.headers().contains_key("x-amz-checksum-sha256");
         let in_parts = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"];
         let deletes = ["DeleteObject", "DeleteObjects"].contains(&operation) && may_write;
         let may = match key {
             "lake-key-id" => bucket == Some(BUCKET) && reads,
             "audit-key-id" => bucket == Some(AUDIT_BUCKET) && (reads || adds),
             "copies-key-id" => {
-                let adds = adds || in_parts.contains(&operation) && may_write;
+                let adds = puts || in_parts.contains(&operation) && may_write;
                 bucket == Some(COPIES_BUCKET) && (reads || adds || deletes)
             }
             _ => false,

@@ -5,6 +5,8 @@
 
 mod compile;
 mod diff;
+mod leaves;
+mod parts;
 
 use std::collections::BTreeSet;
 
