@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         delta::{Metadata, Protocol, required_features},
-        schema::{DataType, Field, LookupError, Primitive, Schema},
+        schema::{DataType, Field, Primitive, Schema},
         share::SharedView,
         view::plan::{PinnedView, References, ViewPlan},
     },
@@ -87,16 +87,8 @@ impl PublishedView {
     /// Whether an older version of the source can be read as the view shows it now: what it lacks is NULL.
     pub(in crate::service) fn reads(&self, source: &Metadata) -> bool {
         self.fits(source)
-            || Schema::parse(&source.schema_string).is_ok_and(|schema| {
-                self.plan.needed.iter().all(|needed| match schema.lookup(&needed.path) {
-                    Ok(found) => {
-                        let is_partition =
-                            matches!(&needed.path.0[..], [name] if source.partition_columns.contains(name));
-                        *found.data_type == needed.data_type && is_partition == needed.is_partition
-                    }
-                    Err(error) => matches!(error, LookupError::Missing(_)),
-                })
-            })
+            || Schema::parse(&source.schema_string)
+                .is_ok_and(|schema| self.plan.reads(&schema, &source.partition_columns))
     }
 
     /// The protocol that readers of the governed table need: the plain one, and what a type asks for.

@@ -26,6 +26,7 @@ on_every_stage!(
     lt07_hints_ask_nothing_of_hidden_columns,
     lt08_a_limit_lets_no_other_row_in,
     lt09_older_versions_are_masked_as_the_newest,
+    lt09_what_had_a_shown_name_before_is_not_shown,
     lt11_without_its_property_nobody_sees_a_row,
     lt12_properties_are_values_and_nothing_else,
     lt14_pseudonyms_of_partners_differ,
@@ -313,6 +314,43 @@ async fn lt09_older_versions_are_masked_as_the_newest(stage: Stage) {
     // Before the first rows there were none.
     let reads = read_version_well(&stage, &table, &masked, &late, json!({"version": 0}), 0).await;
     assert!(reads.iter().all(|read| read.files.is_empty()));
+}
+
+async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
+    let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+    table.append(two_values(0..20, 1));
+    // What was secret gets another name, and what may be seen the one that it had.
+    table.alter(|fields| {
+        fields[1].name = "zolder_name".to_owned();
+        fields.push(Table::column("label", json!("string")));
+    });
+    let longer = |mut row: Row| {
+        row.push(Value::text("public"));
+        row
+    };
+    table.append(two_values(100..110, 2).into_iter().map(longer).collect());
+    let renamed = table.alter(|fields| fields[2].name = "zdropped_name".to_owned());
+    stage.register().await;
+    let lens = Lens {
+        columns: ["id", "zdropped_name"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
+        ..Lens::default()
+    };
+    let view = stage.publish(&lens.definition(), None).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({})).await;
+    read_well(&stage, &table, &lens, &acme).await;
+    for way in stage.ways() {
+        let answer = acme.query(way, json!({"version": 1})).await;
+        let message = answer.refused(400, "INVALID_PARAMETER_VALUE");
+        assert!(message.contains("as it is shared now"), "{message}");
+    }
+    // The name was not there at all in between.
+    let between = acme.read(stage.ways()[0], json!({"version": renamed - 1})).await;
+    assert!(rows_of(&[between]).iter().all(|row| row[1].is_null()));
+    let again = acme.read(stage.ways()[0], json!({})).await;
+    assert!(rows_of(&[again]).iter().any(|row| !row[1].is_null()));
+    let expected = lens.shown(&table.state, &reader(&stage, &acme).await);
+    nothing(&findings(&stage, &table, &acme, &expected, &[]));
 }
 
 async fn lt11_without_its_property_nobody_sees_a_row(stage: Stage) {

@@ -11,6 +11,7 @@ mod parts;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 pub use diff::{Change, Effect, changes};
 
@@ -19,7 +20,7 @@ use super::{
     mask::{Mask, Scope},
     row_filter::RowFilter,
 };
-use crate::domain::schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, Schema, Step, VALUE};
+use crate::domain::schema::{COLUMN_ID, ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE};
 
 /// The most misfits that are told at once.
 const MAX_MISFITS: usize = 20;
@@ -199,6 +200,33 @@ impl ViewPlan {
         }
     }
 
+    /// Whether an older schema of the source can be read as the view shows it now: what it lacks is NULL, and what it
+    /// has is the same column.
+    pub fn reads(&self, source: &Schema, partition_columns: &[String]) -> bool {
+        self.needed.iter().all(|need| {
+            let parts = (1..=need.path.0.len()).map(|end| ColumnPath(need.path.0[..end].to_vec()));
+            for part in parts {
+                match (source.lookup(&part), self.pinned.source.lookup(&part)) {
+                    (Ok(found), Ok(pinned)) if replaced(&pinned, &found).is_none() => {}
+                    (Err(LookupError::Missing(_)), _) => return true,
+                    _ => return false,
+                }
+            }
+            self.misfit(need, source, partition_columns).is_none()
+        })
+    }
+
+    /// Which columns of files are read for the view under this schema of its source: equal for two schemas exactly if a
+    /// file is read alike under both. A column that is not there leads as far as its parents are.
+    pub fn columns_read(&self, source: &Schema) -> String {
+        let columns = self.needed.iter().map(|need| {
+            let parts = (1..=need.path.0.len()).map(|end| ColumnPath(need.path.0[..end].to_vec()));
+            let found = parts.map_while(|part| source.lookup(&part).ok());
+            found.map(|found| found.steps.last().map(in_files)).collect::<Vec<_>>()
+        });
+        serde_json::json!(columns.collect::<Vec<_>>()).to_string()
+    }
+
     /// Which columns of the same definition over the same columns of `source` may be NULL where readers were told that
     /// they are not.
     fn loosened(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
@@ -253,6 +281,14 @@ impl PinnedView {
     /// The plan again.
     pub fn plan(&self) -> Result<ViewPlan, Vec<Problem>> {
         ViewPlan::new(&self.definition, &self.source, &self.partition_columns)
+    }
+}
+
+/// The name that files have for a field, and its id there; nothing for steps into lists and maps.
+fn in_files<'a>(step: &Step<'a>) -> Option<(&'a str, Option<&'a Json>)> {
+    match step {
+        Step::Field(field) => Some((field.mapped_name().unwrap_or(&field.name), field.metadata.get(COLUMN_ID))),
+        Step::Element { .. } | Step::Key | Step::Value { .. } => None,
     }
 }
 
