@@ -24,8 +24,7 @@ const MAX_COLUMN_ID: &str = "delta.columnMapping.maxColumnId";
 const NESTED_IDS: &str = "delta.columnMapping.nested.ids";
 
 /// Column metadata that says how a file is read, and nothing else.
-const READING_NEEDS: [&str; 5] =
-    [COLUMN_ID, PHYSICAL_NAME, NESTED_IDS, "parquet.field.id", "delta.typeChanges"];
+const READING_NEEDS: [&str; 5] = [COLUMN_ID, PHYSICAL_NAME, NESTED_IDS, "parquet.field.id", "delta.typeChanges"];
 
 /// Something that files disclose, as operators acknowledge it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]

@@ -356,10 +356,26 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
+        self.admin_by(OPERATOR_TOKEN, method, path, headers, body).await
+    }
+
+    /// Answers the request of whoever holds `token`.
+    pub async fn admin_as(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.admin_by(token, method, path, &[], body).await
+    }
+
+    async fn admin_by(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("/api/v1{path}"))
-            .header(header::AUTHORIZATION, format!("Bearer {OPERATOR_TOKEN}"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::USER_AGENT, "weir-tests");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -424,6 +440,13 @@ impl TestApp {
     /// Issues a token to `acme`.
     pub async fn token_for_acme(&self) -> Value {
         self.post("/recipients/acme/tokens", json!({"reveal": true})).await.expect(201)
+    }
+
+    /// Makes an operator, and answers a token of its own. Once there is an admin, the bootstrap token works no more.
+    pub async fn operator(&self, name: &str, role: &str) -> String {
+        self.put(&format!("/operators/{name}"), json!({"role": role})).await.expect(201);
+        let issued = self.post(&format!("/operators/{name}/tokens"), json!({})).await.expect(201);
+        issued["token"].as_str().unwrap().to_owned()
     }
 
     /// The newest events of `action`, newest first.

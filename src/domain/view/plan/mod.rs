@@ -20,7 +20,9 @@ use super::{
     mask::{Mask, Scope},
     row_filter::RowFilter,
 };
-use crate::domain::schema::{COLUMN_ID, ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE};
+use crate::domain::schema::{
+    COLUMN_ID, ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE,
+};
 
 /// The most misfits that are told at once.
 const MAX_MISFITS: usize = 20;
