@@ -76,6 +76,13 @@ pub struct TestApp {
     _database: TestDatabase,
 }
 
+/// What is around a [`TestApp`].
+#[derive(Default)]
+struct Place<'a> {
+    bucket: Option<&'a S3Server>,
+    proxies: Proxies,
+}
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
@@ -124,31 +131,37 @@ pub fn fields(problem: &Value) -> Vec<String> {
 impl TestApp {
     /// On SQLite.
     pub async fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite().await, |settings| settings, None)
+        Self::on(TestDatabase::sqlite().await, |settings| settings, Place::default())
     }
 
     /// On SQLite, with other settings of sharing.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
-        Self::on(TestDatabase::sqlite().await, change, None)
+        Self::on(TestDatabase::sqlite().await, change, Place::default())
     }
 
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?, |settings| settings, None))
+        Some(Self::on(TestDatabase::postgres().await?, |settings| settings, Place::default()))
     }
 
     /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
     /// who sign look at the real clock, too.
     pub fn with_bucket(database: TestDatabase, server: &S3Server) -> Self {
-        let app = Self::on(database, |settings| settings, Some(server));
+        let app = Self::on(database, |settings| settings, Place { bucket: Some(server), ..Place::default() });
         *app.now.lock().unwrap() = Utc::now().trunc_subsecs(0);
         app
+    }
+
+    /// On a database, behind a proxy on this machine whose word about addresses counts.
+    pub fn behind_proxy(database: TestDatabase) -> Self {
+        let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
+        Self::on(database, |settings| settings, Place { proxies, ..Place::default() })
     }
 
     fn on(
         database: TestDatabase,
         change: impl FnOnce(SharingSettings) -> SharingSettings,
-        bucket: Option<&S3Server>,
+        Place { bucket, proxies }: Place<'_>,
     ) -> Self {
         let folder = TempDir::new().unwrap();
         let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
@@ -191,7 +204,7 @@ impl TestApp {
         };
         let faces = Faces {
             service: service.clone(),
-            requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
+            requests: RequestLayer { proxies: Arc::new(proxies), metrics },
             limits: Limits::new(100, Duration::from_secs(60)),
             max_body_bytes: 4 << 20,
             prefix: PREFIX.into(),
