@@ -154,11 +154,11 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
-/// Every face of a server.
-fn router(service: &Service) -> Router {
+/// Every face of a server, which believes `proxies`.
+fn router(service: &Service, proxies: Proxies) -> Router {
     let faces = Faces {
         service: service.clone(),
-        requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics: Arc::clone(&service.metrics) },
+        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
         limits: Limits::new(100, Duration::from_secs(60)),
         max_body_bytes: 4 << 20,
         prefix: PREFIX.into(),
@@ -228,7 +228,7 @@ impl Ground {
             clock,
             metrics,
         };
-        TestApp { router: router(&service), service, copies, ground: self }
+        TestApp { router: router(&service, Proxies::default()), service, copies, ground: self }
     }
 }
 
@@ -277,7 +277,7 @@ impl TestApp {
             schema_holds: Arc::new(SchemaHolds::default()),
             ..self.service.clone()
         };
-        Self { router: router(&service), service, ..self }
+        Self { router: router(&service, Proxies::default()), service, ..self }
     }
 
     /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
@@ -286,6 +286,13 @@ impl TestApp {
         let bucket = json!({"name": "bucket", "url": format!("s3://{BUCKET}"), "options": server.options()});
         let bucket = Some(serde_json::from_value(bucket).unwrap());
         Self::set_up(database, Setup { bucket, starts_at: Some(Utc::now().trunc_subsecs(0)), ..Setup::default() })
+    }
+
+    /// On a database, behind a proxy on this machine whose word about addresses counts.
+    pub fn behind_proxy(database: TestDatabase) -> Self {
+        let app = Self::set_up(database, Setup::default());
+        let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
+        Self { router: router(&app.service, proxies), ..app }
     }
 
     /// On `database`, as `setup` says.

@@ -282,15 +282,13 @@ impl Table {
 
     /// Takes out whole files. Answers the version.
     pub fn remove_files(&mut self, is_removed: impl Fn(usize) -> bool) -> u64 {
-        let mut at = 0;
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
-        for file in self.state.files.drain(..) {
+        for (at, file) in self.state.files.drain(..).enumerate() {
             if is_removed(at) {
                 removed.push(file)
             } else {
                 kept.push(file)
             }
-            at += 1;
         }
         self.state.files = kept;
         let action = |file: &Arc<DataFile>| {
