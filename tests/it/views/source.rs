@@ -284,11 +284,7 @@ impl Table {
     pub fn remove_files(&mut self, is_removed: impl Fn(usize) -> bool) -> u64 {
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
         for (at, file) in self.state.files.drain(..).enumerate() {
-            if is_removed(at) {
-                removed.push(file)
-            } else {
-                kept.push(file)
-            }
+            if is_removed(at) { removed.push(file) } else { kept.push(file) }
         }
         self.state.files = kept;
         let action = |file: &Arc<DataFile>| {
