@@ -14,17 +14,20 @@ use serde_json::Value;
 use super::{
     delta::Metadata,
     disclosure::delta_configuration,
-    schema::{COLUMN_ID, ColumnPath, DataType, ELEMENT, Field, KEY, PHYSICAL_NAME, Schema, VALUE},
+    schema::{ColumnPath, DataType, ELEMENT, Field, KEY, Schema, VALUE},
     share::SharedObject,
 };
 
 /// The table property that counts the ids that columns ever had.
 const MAX_COLUMN_ID: &str = "delta.columnMapping.maxColumnId";
+/// The metadata key of a column's id under column mapping.
+const COLUMN_ID: &str = "delta.columnMapping.id";
 /// The metadata key of the ids of an array's or a map's parts.
 const NESTED_IDS: &str = "delta.columnMapping.nested.ids";
 
 /// Column metadata that says how a file is read, and nothing else.
-const READING_NEEDS: [&str; 5] = [COLUMN_ID, PHYSICAL_NAME, NESTED_IDS, "parquet.field.id", "delta.typeChanges"];
+const READING_NEEDS: [&str; 5] =
+    [COLUMN_ID, super::schema::PHYSICAL_NAME, NESTED_IDS, "parquet.field.id", "delta.typeChanges"];
 
 /// Something that files disclose, as operators acknowledge it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -254,7 +257,7 @@ mod tests {
 
     fn column(name: &str, physical: &str, id: u64) -> Value {
         let mut column = field(name, json!("long"));
-        column["metadata"] = json!({COLUMN_ID: id, PHYSICAL_NAME: physical});
+        column["metadata"] = json!({COLUMN_ID: id, super::super::schema::PHYSICAL_NAME: physical});
         column
     }
 

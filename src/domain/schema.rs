@@ -17,9 +17,6 @@ use super::name::name_key;
 /// The metadata key of a column's physical name under column mapping.
 pub const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 
-/// The metadata key of a column's id under column mapping.
-pub const COLUMN_ID: &str = "delta.columnMapping.id";
-
 /// The deepest that types may nest, and the longest path. A JSON reader that stops at 128 levels, as all readers of
 /// logs here do, gets through about forty structs.
 pub const MAX_DEPTH: usize = 32;

@@ -7,12 +7,15 @@ use arrow::datatypes::{DataType, Field, Fields};
 use super::{EngineError, types};
 use crate::domain::{
     delta::{COLUMN_MAPPING_MODE, Metadata},
-    schema::{self, COLUMN_ID, ColumnPath, DataType as DeltaType, ELEMENT, KEY, Primitive, VALUE},
+    schema::{self, ColumnPath, DataType as DeltaType, ELEMENT, KEY, Primitive, VALUE},
     view::{
         mask::Mask,
         plan::{Output, OutputField},
     },
 };
+
+/// The metadata key of a column's id under column mapping.
+const COLUMN_ID: &str = "delta.columnMapping.id";
 
 /// A column or field that is read.
 #[derive(Debug)]

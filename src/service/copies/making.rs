@@ -330,7 +330,7 @@ impl Service {
             tracing::error!(view = %view.published.view, %error, "the source's schema cannot be read");
             Failure::Unreadable(UNREADABLE)
         })?;
-        let schema = Arc::new(schema);
+        let schema = Arc::new(view.published.plan.completed(&schema));
         let makings = claimed.into_iter().map(|(need, copy)| {
             let (permits, schema) = (Arc::clone(&permits), Arc::clone(&schema));
             async move { self.make_one(view, source, schema, need, copy, &permits).await }

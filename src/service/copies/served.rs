@@ -145,7 +145,8 @@ impl Service {
         let delta_id = &source.metadata().id;
         let unit_key = &self.workshop.0.unit_key;
         let schema = Schema::parse(&source.metadata().schema_string).map_err(ServiceError::internal)?;
-        let columns = view.published.plan.columns_read(&schema);
+        let plan = &view.published.plan;
+        let columns = plan.columns_read(&plan.completed(&schema));
         let partitions = Partitions::of(view, source)?;
         let (mut all, mut is_certain) = (Vec::new(), true);
         for (index, file) in source.files().iter().enumerate() {

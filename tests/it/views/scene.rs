@@ -191,7 +191,7 @@ pub async fn read_version_well(
     body: Json,
     version: u64,
 ) -> Vec<TableRead> {
-    let expected = lens.shown(&table.versions[usize::try_from(version).unwrap()], &reader(stage, partner).await);
+    let expected = lens.shown(&table.at(version), &reader(stage, partner).await);
     if body == json!({}) {
         partner.wait_for(version).await;
     }

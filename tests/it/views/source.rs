@@ -234,6 +234,12 @@ impl Table {
         self.versions.len() as u64 - 1
     }
 
+    /// The files of a version as the newest schema reads them: what was added or renamed since is found in them by its
+    /// physical name, or is NULL.
+    pub fn at(&self, version: u64) -> State {
+        State { files: self.versions[usize::try_from(version).unwrap()].files.clone(), ..self.state.clone() }
+    }
+
     /// Where commit `version` is written.
     pub fn commit_path(&self, version: u64) -> PathBuf {
         self.log.commit_path(version)
