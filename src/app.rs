@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use crate::{
     config::{DatabaseKind, Settings, keys::load_keys},
     domain::seal::{Purpose, RootKey, Sealer},
+    engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
@@ -17,14 +18,24 @@ use crate::{
     },
     lake::{Lake, LakeSettings},
     service::{
-        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, operators::Operators,
+        Service,
+        clock::Clock,
+        copies::{Workshop, WorkshopParts},
+        first_reads::FirstReads,
+        meter::Meter,
+        notary::Notary,
+        operators::Operators,
+        schema_holds::SchemaHolds,
         trail::Trail,
     },
-    storage::{Archive, StorageError, Storages},
+    storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
     worker::Worker,
 };
+
+/// How many tables are read at a time when their places are compared with that of copies.
+const TABLES_CHECKED_AT_ONCE: u32 = 1_000;
 
 /// A server that is built and has its sockets, and does not serve yet.
 #[derive(Debug)]
@@ -56,7 +67,7 @@ impl App {
         let keys = load_keys(&settings.secrets, kind)?;
         let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
         let lock = db.lock_server()?;
-        check_keys(&db, &keys, &clock).await?;
+        let key_version = check_keys(&db, &keys, &clock).await?;
         for fault in db.find_durability_faults().await? {
             tracing::error!("the database may lose what it has confirmed: {fault}");
         }
@@ -64,6 +75,7 @@ impl App {
         let guarded = guarded(settings, config_file);
         let storages =
             Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
+        check_export_apart(settings, &storages)?;
         let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let lake = Lake::new(LakeSettings {
@@ -72,7 +84,9 @@ impl App {
             ..LakeSettings::default()
         })
         .counted_by(Arc::clone(&metrics));
+        let workshop = open_workshop(settings, &db, &keys, key_version).await?;
         let service = Service {
+            workshop,
             trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics)),
             db,
             lake,
@@ -81,6 +95,7 @@ impl App {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -107,10 +122,49 @@ impl App {
     }
 }
 
+/// Opens the place of copies, where one is configured, and what makes them.
+async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], key_version: u32) -> anyhow::Result<Workshop> {
+    let target = settings.views.target();
+    let root = target.map(|target| CopyRoot::open(&target).map_err(|problems| unopened("place of copies", &problems)));
+    let root_key = keys.first().cloned().context("secrets.key_files names no key")?;
+    let workshop = Workshop::new(WorkshopParts {
+        root: root.transpose()?,
+        engine: Engine::new(EngineSettings {
+            concurrent_files: settings.views.concurrent_files(),
+            job_memory_bytes: settings.views.file_memory_bytes,
+        }),
+        root_key,
+        key_version,
+        settings: settings.views.clone(),
+        cache_bytes: settings.lake.cache_bytes / 4,
+    });
+    let mut after: Option<String> = None;
+    loop {
+        let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
+        if let Some(table) = tables.iter().find(|table| workshop.meets(&table.location)) {
+            bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
+        }
+        let Some(last) = tables.last() else { return Ok(workshop) };
+        after = Some(last.name.key().to_owned());
+    }
+}
+
 /// Opens what the audit trail is exported to, where something is configured.
 pub fn open_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
     let target = settings.audit.export.target();
     target.map(|target| Archive::open(&target).map_err(|problems| unopened("audit export", &problems))).transpose()
+}
+
+/// Refuses an export that lies where tables may lie: a table's log could name what was exported.
+fn check_export_apart(settings: &Settings, storages: &Storages) -> anyhow::Result<()> {
+    let inside = settings.audit.export.target().and_then(|target| storages.locate(&target.url).ok());
+    match inside {
+        Some(place) => bail!(
+            "audit.export.url lies inside of storage `{}`; export to a bucket or prefix that no storage covers",
+            place.storage_name()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Everything that keeps `what` from being opened, as one error.
@@ -141,7 +195,8 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Refuses a replica whose keys cannot open what others sealed.
-async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<()> {
+/// Answers the number of the active key among all that there ever were.
+async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<u32> {
     let own: BTreeSet<String> = keys.iter().map(RootKey::fingerprint).collect();
     let known = db.list_key_fingerprints().await?;
     if !known.is_empty() && !known.iter().any(|fingerprint| own.contains(fingerprint)) {
@@ -159,7 +214,9 @@ async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<
         tx.remember_key_fingerprint(&active, clock.now()).await?;
         tx.commit().await?;
     }
-    Ok(())
+    let all = db.list_key_fingerprints().await?;
+    let number = all.iter().position(|fingerprint| *fingerprint == active).map_or(1, |index| index + 1);
+    Ok(u32::try_from(number)?)
 }
 
 /// The files that no table may reach.

@@ -17,6 +17,7 @@ mod secrets;
 mod server;
 mod sharing;
 pub mod storage;
+mod views;
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +38,7 @@ pub use self::{
     server::{Network, ServerSettings, TlsFiles},
     sharing::SharingSettings,
     storage::StorageSettings,
+    views::ViewSettings,
 };
 
 /// The lowest layer, with every key, its default and the reason for it.
@@ -71,6 +73,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// `[lake]`.
     pub lake: LakeSettings,
+    /// `[views]`.
+    pub views: ViewSettings,
     /// `[log]`.
     pub log: LogSettings,
     /// `WEIR_BOOTSTRAP_TOKEN` or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
@@ -105,15 +109,30 @@ impl Settings {
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
+        let views = layers::section(&merged, &defaults, "views", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
-        let (Some(server), Some(database), Some(secrets), Some(sharing), Some(audit), Some(lake), Some(log)) =
-            (server, database, secrets, sharing, audit, lake, log)
+        let (
+            (Some(server), Some(database), Some(secrets), Some(sharing)),
+            (Some(audit), Some(lake), Some(views), Some(log)),
+        ) = ((server, database, secrets, sharing), (audit, lake, views, log))
         else {
             return Err(problems);
         };
         let redacted = redact::table(merged);
-        let settings =
-            Self { server, database, secrets, sharing, storage, audit, lake, log, bootstrap_token, warnings, redacted };
+        let settings = Self {
+            server,
+            database,
+            secrets,
+            sharing,
+            storage,
+            audit,
+            lake,
+            views,
+            log,
+            bootstrap_token,
+            warnings,
+            redacted,
+        };
         settings.check(file.as_deref(), &mut problems);
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
@@ -131,6 +150,7 @@ impl Settings {
         self.sharing.check(problems);
         self.audit.check(problems);
         self.lake.check(problems);
+        self.views.check(problems);
         self.log.check(problems);
         storage::check(&self.storage, problems);
         self.check_roots(file, problems);
@@ -145,6 +165,8 @@ impl Settings {
         private.extend(self.database.sqlite_file().map(|path| ("the database", path)));
         let export = self.audit.export.target().and_then(|target| target.local_root());
         private.extend(export.map(|path| ("the audit export", path)));
+        let copies = self.views.target().and_then(|target| target.local_root());
+        private.extend(copies.map(|path| ("the copies of views", path)));
         for (i, storage) in self.storage.iter().enumerate() {
             let Some(root) = storage.local_root().and_then(|root| root.canonicalize().ok()) else { continue };
             for (what, path) in &private {

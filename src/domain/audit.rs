@@ -126,6 +126,8 @@ pub struct Event {
     pub table: Option<String>,
     /// The shared object's identity.
     pub table_id: Option<Uuid>,
+    /// The view that was read, with its version: `claims.claims_fraud@v1`.
+    pub view: Option<String>,
     /// The Delta version that was served.
     pub table_version: Option<u64>,
     /// `presigned` or `proxied`.
@@ -172,6 +174,7 @@ impl Event {
             schema: None,
             table: None,
             table_id: None,
+            view: None,
             table_version: None,
             delivery: None,
             format: None,

@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
-    middleware::RequestId,
+    client,
     sharing::{self, caller},
 };
 use crate::service::Service;
@@ -31,7 +31,7 @@ pub async fn get_file(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
-    let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let request_id = client::request_id(&parts.extensions);
     let caller = caller(&parts, request_id.clone());
     let fail = |error| sharing::Error::new(error, &request_id).into_response();
     // What is no text was never handed out, and neither was the empty one.
@@ -53,6 +53,9 @@ pub async fn get_file(
     }
     let (status, range) = match part {
         Part::Unsatisfiable => {
+            if let Err(error) = service.describe(file).await {
+                return fail(error);
+            }
             let message = "no byte of the file lies in the range; ask for bytes below its size";
             let error = sharing::Error::status(StatusCode::RANGE_NOT_SATISFIABLE, message, &request_id);
             let mut response = error.into_response();
@@ -68,7 +71,10 @@ pub async fn get_file(
     let length = range.end - range.start;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if parts.method == Method::HEAD {
-        return (status, headers).into_response();
+        return match service.describe(file).await {
+            Ok(()) => (status, headers).into_response(),
+            Err(error) => fail(error),
+        };
     }
     match service.deliver(file, range).await {
         Ok(bytes) => (status, headers, Body::from_stream(bytes)).into_response(),

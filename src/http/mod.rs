@@ -4,6 +4,7 @@
 
 mod activation;
 pub mod admin;
+mod client;
 mod fault;
 mod files;
 pub mod listen;

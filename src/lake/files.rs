@@ -79,7 +79,7 @@ impl DeletionVectorRef<'_> {
 }
 
 /// Values by physical column name, as one action of a log spells them.
-pub(super) type PartitionPairs = [(Box<str>, Option<Box<str>>)];
+pub type PartitionPairs = [(Box<str>, Option<Box<str>>)];
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PartitionSource<'a> {
@@ -98,6 +98,26 @@ pub(super) enum PartitionSource<'a> {
 }
 
 impl<'a> FileRef<'a> {
+    /// A file that no log describes: nothing of it is deleted, and `partition_values` has the table's order.
+    pub fn new(
+        path: &'a str,
+        size: u64,
+        modification_time: i64,
+        stats: Option<&'a str>,
+        partition_values: &'a PartitionPairs,
+    ) -> Self {
+        Self {
+            path,
+            size,
+            modification_time,
+            data_change: true,
+            stats,
+            deletion_vector: None,
+            partition_columns: &[],
+            partition_source: PartitionSource::Pairs(partition_values),
+        }
+    }
+
     /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
     /// for a file of a snapshot, the names' for a file of a commit.
     pub fn partition_values(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
@@ -209,6 +229,11 @@ impl Files {
     /// Whether some file has a deletion vector.
     pub fn has_deletion_vectors(&self) -> bool {
         self.chunks.iter().any(|chunk| !chunk.deletion_vectors.is_empty())
+    }
+
+    /// The sum of the files' sizes, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.iter().fold(0, |sum, file| sum.saturating_add(file.size))
     }
 
     /// Bytes of memory held, including what is shared with other versions.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::{
     Service,
@@ -12,9 +13,15 @@ use super::{
     page::{Page, PageRequest},
 };
 use crate::{
-    domain::audit::{Event, Object, Outcome},
+    domain::{
+        audit::{Event, Object, Outcome},
+        decision::Reason,
+    },
     store::{AuditFilter, Order, StoredEvent},
 };
+
+/// How much of a path is kept, in characters; more than any name has.
+const LONGEST_PATH: usize = 1_000;
 
 /// Which events are listed.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +44,17 @@ pub struct AuditQuery {
     pub after_seq: Option<i64>,
     /// The order of the listing.
     pub order: Order,
+}
+
+/// What an operator asked for.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The route's template.
+    pub route: &'a str,
+    /// The request's method.
+    pub method: String,
+    /// Its path, which holds names and ids and never a secret.
+    pub path: String,
 }
 
 impl Service {
@@ -74,7 +92,7 @@ impl Service {
     }
 
     /// Records that somebody without a valid credential called `route`; of a flood the first of each minute, and the
-    /// rest in one event.
+    /// rest in one event. Whoever goes on all the same is told to slow down.
     pub async fn record_failed_authentication(&self, ctx: &OperatorContext, route: &str) -> Result<(), ServiceError> {
         let mut event = route_event(ctx, "auth.failed", route);
         event.decision = Outcome::Deny;
@@ -83,7 +101,34 @@ impl Service {
         let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let noted = self.meter.authentication_failed(address, None, &event, self.failure_tolerance(), ctx.now);
         meter::record(&self.trail, noted.summaries);
-        if noted.is_recorded { self.trail.record(event).await } else { Ok(()) }
+        if noted.is_recorded {
+            self.trail.record(event).await?;
+        }
+        if noted.is_limited {
+            return Err(ServiceError::Limited {
+                message: "too many failed attempts from this address; wait a minute, then check the token".to_owned(),
+                retry_after_seconds: Reason::TooManyFailures.retry_after_seconds(ctx.now),
+            });
+        }
+        Ok(())
+    }
+
+    /// Records that an operator asked for a change that was refused for `reason`, a stable code.
+    pub async fn record_refused_change(
+        &self,
+        ctx: &OperatorContext,
+        asked: Asked<'_>,
+        reason: String,
+    ) -> Result<(), ServiceError> {
+        let path: String = asked.path.chars().take(LONGEST_PATH).collect();
+        self.trail
+            .record(Event {
+                decision: Outcome::Deny,
+                reason: Some(reason.into()),
+                change: Some(json!({"method": asked.method, "path": path})),
+                ..route_event(ctx, "admin.change", asked.route)
+            })
+            .await
     }
 
     /// Records that an operator read `route`.

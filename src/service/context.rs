@@ -1,5 +1,10 @@
 //! Who asks for a use case, and when: the first argument of everything that operators can do.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use chrono::{DateTime, Utc};
 
 use crate::domain::audit::{Actor, ActorKind, Event, Object, Personal};
@@ -19,13 +24,26 @@ pub struct OperatorContext {
     pub now: DateTime<Utc>,
     /// Makes a repeated creation answer what the first one made.
     pub idempotency: Option<IdempotencyKey>,
+    /// Whether what was asked has led to an event.
+    pub told: Told,
+}
+
+/// Whether a request has led to an event of its own; shared by the copies of its context.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<AtomicBool>);
+
+impl Told {
+    /// Whether it has.
+    pub fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl OperatorContext {
     /// The server acting by itself, as when it makes its demo.
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
         let actor = Actor { kind: ActorKind::System, id: None, name: Some(name.to_owned()) };
-        Self { actor, request_id: None, personal: Personal::default(), now, idempotency: None }
+        Self { actor, request_id: None, personal: Personal::default(), now, idempotency: None, told: Told::default() }
     }
 
     /// The name that grants and endings keep of who made them.
@@ -35,6 +53,7 @@ impl OperatorContext {
 
     /// An event of `action` on `object` by this actor.
     pub(super) fn event(&self, action: &'static str, object: Object) -> Event {
+        self.told.0.store(true, Ordering::Relaxed);
         Event {
             object: Some(object),
             request_id: self.request_id.clone(),

@@ -17,9 +17,9 @@ use crate::domain::{
     limits::minute,
 };
 
-/// The action of a URL's first read; its `bytes` are the whole file's.
+/// The action of a URL's first read.
 pub(super) const FILE_READ: &str = "file.read";
-/// The action of the event that stands for the reads after it; its `bytes` are those delivered.
+/// The action of the event that stands for the reads after it.
 const SUMMARY: &str = "file.read.summary";
 /// How many URLs one generation remembers; two are kept. About 10 MB when full.
 const GENERATION: usize = 100_000;

@@ -9,6 +9,7 @@ pub mod audit_export;
 pub mod change;
 pub mod clock;
 pub mod context;
+pub mod copies;
 pub mod error;
 pub mod first_reads;
 pub mod freezes;
@@ -22,13 +23,16 @@ pub mod operators;
 pub mod page;
 pub mod precondition;
 mod quota;
+mod raw_disclosures;
 pub mod recipients;
+pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
 pub mod verification;
+pub mod views;
 
 use std::sync::Arc;
 
@@ -42,7 +46,8 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter, trail::Trail,
+    clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
+    meter::Meter, schema_holds::SchemaHolds, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -54,6 +59,8 @@ pub struct Service {
     pub lake: Lake,
     /// Object stores.
     pub storages: Arc<Storages>,
+    /// What makes and keeps the copies of views.
+    pub workshop: Workshop,
     /// The audit trail.
     pub trail: Trail,
     /// Seals page tokens.
@@ -64,6 +71,8 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// The objects whose recipients are not served their table's newest version.
+    pub schema_holds: Arc<SchemaHolds>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.

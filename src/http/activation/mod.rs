@@ -6,7 +6,7 @@
 mod html;
 mod page;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde_json::json;
 
-use super::middleware::{Cause, ClientAddress, RequestId};
+use super::{client, middleware::Cause};
 use crate::{
     domain::{
         activation::ActivationCode,
@@ -28,8 +28,6 @@ use crate::{
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
-/// How much of a user agent is kept, in characters.
-const KEPT_USER_AGENT: usize = 512;
 /// How long a caller waits before trying again what an outage refused, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -48,16 +46,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
         let caller = Caller {
             token: None,
-            address: address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
-            user_agent: text(header::USER_AGENT).map(|text| text.chars().take(KEPT_USER_AGENT).collect()),
-            request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+            address: client::address(&parts.extensions),
+            user_agent: client::user_agent(&parts.headers),
+            request_id: client::request_id(&parts.extensions),
         };
         // Every browser names it, and hardly any program does.
-        let reads_html = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+        let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        let reads_html = accept.is_some_and(|accept| accept.contains("text/html"));
         Ok(Self { caller, reads_html })
     }
 }
@@ -114,7 +111,9 @@ fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response
     let (status, code, title) = classify(&error);
     let message = match &error {
         ServiceError::Denied { message, .. } | ServiceError::Limited { message, .. } => message.clone(),
-        ServiceError::Unavailable { .. } => "the server cannot answer at the moment; try again in a minute".to_owned(),
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => {
+            "the server cannot answer at the moment; try again in a minute".to_owned()
+        }
         _ => "the server failed to answer; try again, and tell the data provider the request's number".to_owned(),
     };
     let (contact, request_id) = (&service.settings.support_contact, &visitor.caller.request_id);
@@ -135,7 +134,7 @@ fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response
 fn retry_after(error: &ServiceError) -> Option<(header::HeaderName, HeaderValue)> {
     let seconds = match error {
         ServiceError::Limited { retry_after_seconds, .. } => *retry_after_seconds,
-        ServiceError::Unavailable { .. } => RETRY_AFTER_SECONDS,
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => RETRY_AFTER_SECONDS,
         _ => return None,
     };
     Some((header::RETRY_AFTER, HeaderValue::from(seconds)))
@@ -150,7 +149,9 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str, &'static str) {
             _ => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST", "No such link"),
         },
         ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "REQUEST_LIMIT_EXCEEDED", "Too many attempts"),
-        ServiceError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not available"),
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not available")
+        }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Something went wrong"),
     }
 }

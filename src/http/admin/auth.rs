@@ -1,8 +1,8 @@
 //! Who calls the admin API: every route below `/api/v1` is behind [`authenticate`].
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, Method, header, request::Parts},
+    extract::{FromRequestParts, MatchedPath, OriginalUri, Request, State},
+    http::{Method, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -13,12 +13,13 @@ use super::{
 };
 use crate::{
     domain::audit::{Actor, Personal},
-    http::middleware::{ClientAddress, RequestId},
-    service::context::OperatorContext,
+    http::client,
+    service::{
+        audit::Asked,
+        context::{OperatorContext, Told},
+        error::ServiceError,
+    },
 };
-
-/// How much of a `User-Agent` is kept, in characters.
-const MAX_USER_AGENT_CHARACTERS: usize = 512;
 
 /// The operator that was authenticated, as use cases need it.
 #[derive(Debug)]
@@ -33,44 +34,52 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// Lets operators pass, and records those who are none. What only reads leaves no event of its own, so that the use of
-/// the token is recorded here.
+/// Lets operators pass, and records every use of their tokens as well as those who are none: what only reads leaves no
+/// event of its own, and neither does a change that was refused or that changed nothing.
 pub async fn authenticate(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
-    let actor = bearer_token(request.headers()).and_then(|token| admin.operators.authenticate(token));
+    let service = &admin.service;
+    let actor = client::bearer_token(request.headers()).and_then(|token| admin.operators.authenticate(token));
+    let personal = Personal {
+        client_address: Some(client::address(request.extensions()).to_string()),
+        user_agent: client::user_agent(request.headers()),
+    };
     let context = OperatorContext {
         actor: actor.clone().unwrap_or(Actor::ANONYMOUS),
-        request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()),
-        personal: personal(&request),
-        now: admin.service.clock.now(),
+        request_id: Some(client::request_id(request.extensions())),
+        personal,
+        now: service.clock.now(),
         idempotency: None,
+        told: Told::default(),
     };
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
-    let recorded = match (&actor, reads) {
-        (None, _) => admin.service.record_failed_authentication(&context, route).await,
-        (Some(_), true) => admin.service.record_reading(&context, route).await,
-        (Some(_), false) => Ok(()),
-    };
-    if let Err(error) = recorded {
-        return Problem::from(error).into_response();
-    }
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
     if actor.is_none() {
         let detail = "send `Authorization: Bearer <operator token>` with a valid token";
-        return Problem::new(ProblemCode::Unauthenticated, detail).into_response();
+        let recorded = service.record_failed_authentication(&context, route).await;
+        return unless_unrecorded(recorded, || Problem::new(ProblemCode::Unauthenticated, detail).into_response());
     }
-    request.extensions_mut().insert(context);
-    next.run(request).await
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        if let Err(error) = service.record_reading(&context, route).await {
+            return Problem::from(error).into_response();
+        }
+        request.extensions_mut().insert(context);
+        return next.run(request).await;
+    }
+    // Without it the path is the one below where this is nested.
+    let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
+    let asked = Asked { route, method: request.method().to_string(), path: uri.path().to_owned() };
+    request.extensions_mut().insert(context.clone());
+    let response = next.run(request).await;
+    let recorded = match response.extensions().get::<Problem>() {
+        Some(problem) => service.record_refused_change(&context, asked, problem.code.reason()).await,
+        // What was there already was shown.
+        None if !context.told.is_told() => service.record_reading(&context, route).await,
+        None => Ok(()),
+    };
+    unless_unrecorded(recorded, || response)
 }
 
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn personal(request: &Request) -> Personal {
-    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Personal {
-        client_address: request.extensions().get::<ClientAddress>().map(|address| address.0.to_string()),
-        user_agent: user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARACTERS).collect()),
-    }
+/// The answer, unless what it tells could not be recorded.
+fn unless_unrecorded(recorded: Result<(), ServiceError>, answer: impl FnOnce() -> Response) -> Response {
+    recorded.map_or_else(|error| Problem::from(error).into_response(), |()| answer())
 }

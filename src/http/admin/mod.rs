@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod copies;
 mod docs;
 mod extract;
 mod freezes;
@@ -19,6 +20,7 @@ mod shares;
 mod tables;
 mod text;
 mod tokens;
+mod views;
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, response::Response};
 use utoipa::{
@@ -84,6 +86,14 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .routes(routes!(shares::put_share, shares::get_share, shares::update_share, shares::delete_share))
         .routes(routes!(objects::list_objects))
         .routes(routes!(objects::put_object, objects::get_object, objects::update_object, objects::delete_object))
+        .routes(routes!(objects::accept_schema))
+        .routes(routes!(views::list_views))
+        .routes(routes!(views::put_view, views::get_view, views::update_view, views::delete_view))
+        .routes(routes!(views::publish_view))
+        .routes(routes!(views::preview_view))
+        .routes(routes!(views::diff_view))
+        .routes(routes!(copies::list_copies))
+        .routes(routes!(copies::reconcile_copies))
         .routes(routes!(recipients::list_recipients))
         .routes(routes!(
             recipients::put_recipient,

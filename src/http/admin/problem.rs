@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
@@ -37,7 +38,9 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `body_too_large` | 413 | the body is too large |
 /// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
 /// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a raw table's files disclose is not acknowledged; `errors` names it all |
 /// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
+/// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
 /// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
 /// | `internal` | 500 | a fault of the server |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -63,8 +66,13 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The input breaks rules; `errors` names them all.
     InvalidInput,
+    /// What a raw table's files disclose is not acknowledged; `errors` names it all.
+    #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
+    RawDisclosureUnacknowledged,
     /// The table cannot be read, or needs what this server cannot do.
     TableNotServable,
+    /// Too many failed attempts from this address; try again after `Retry-After`.
+    TooManyRequests,
     /// Something is out of reach; try again after `Retry-After`.
     Unavailable,
     /// A fault of the server.
@@ -95,10 +103,19 @@ impl ProblemCode {
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidInput | Self::TableNotServable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidInput | Self::RawDisclosureUnacknowledged | Self::TableNotServable => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// Its name in the manner of the audit trail's reasons.
+    pub fn reason(self) -> String {
+        let name = serde_json::to_value(self).ok();
+        name.as_ref().and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase()
     }
 
     fn title(self) -> &'static str {
@@ -113,7 +130,9 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::InvalidInput => "The input cannot be accepted",
+            Self::RawDisclosureUnacknowledged => "Disclosures are not acknowledged",
             Self::TableNotServable => "The table cannot be served",
+            Self::TooManyRequests => "Too many failed attempts",
             Self::Unavailable => "Not available at the moment",
             Self::Internal => "Internal error",
         }
@@ -184,14 +203,16 @@ impl From<ServiceError> for Problem {
         let detail = error.to_string();
         let code = match &error {
             ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
-            // Only recipients are denied or limited, and only they bring file URLs that expire.
-            ServiceError::Denied { .. }
-            | ServiceError::Limited { .. }
-            | ServiceError::Expired(_)
-            | ServiceError::Internal(_) => ProblemCode::Internal,
+            ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
+            // Only recipients are denied, and only they bring file URLs that expire.
+            ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
+            }
+            ServiceError::Unacknowledged(errors) => {
+                let errors = errors.iter().cloned().map(FieldProblem::from).collect();
+                return Self { errors, ..Self::new(ProblemCode::RawDisclosureUnacknowledged, detail) };
             }
             ServiceError::Parameter(_) => ProblemCode::InvalidParameter,
             ServiceError::Malformed(_) => ProblemCode::MalformedBody,
@@ -205,7 +226,7 @@ impl From<ServiceError> for Problem {
                 return Self { errors, ..Self::new(ProblemCode::Conflict, detail) };
             }
             ServiceError::PreconditionFailed => ProblemCode::PreconditionFailed,
-            ServiceError::Unavailable { .. } => ProblemCode::Unavailable,
+            ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => ProblemCode::Unavailable,
         };
         Self { cause: Some(Cause(Arc::new(error))), ..Self::new(code, detail) }
     }
@@ -255,6 +276,11 @@ impl Problem {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             _ => {}
+        }
+        if let Some(Cause(error)) = &cause
+            && let ServiceError::Limited { retry_after_seconds, .. } = **error
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
         }
         if let Some(cause) = cause {
             response.extensions_mut().insert(cause);

@@ -1,25 +1,20 @@
 //! What every handler of the protocol needs from a request: who calls, and the path's names.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use axum::extract::{FromRequestParts, Path, Query};
-use http::{HeaderMap, header, request::Parts};
+use http::request::Parts;
 
 use super::Error;
 use crate::{
     domain::token::BearerToken,
-    http::middleware::{ClientAddress, RequestId},
+    http::client,
     service::{
         Service,
         error::ServiceError,
         sharing::{Caller, refusal::Asked},
     },
 };
-
-/// The longest token and user agent that are looked at, in bytes.
-const MAX_HEADER: usize = 4096;
-/// How much of a user agent is kept, in characters.
-const KEPT_USER_AGENT: usize = 512;
 
 /// Who calls, with what the path and the query string say.
 #[derive(Debug)]
@@ -69,7 +64,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CallerOf {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+        let request_id = client::request_id(&parts.extensions);
         let parameter = |message: &str| Error::new(ServiceError::Parameter(message.to_owned()), &request_id);
         let Ok(Path(names)) = Path::<HashMap<String, String>>::from_request_parts(parts, state).await else {
             return Err(parameter("the path is not valid percent-encoded UTF-8"));
@@ -83,19 +78,10 @@ impl<S: Send + Sync> FromRequestParts<S> for CallerOf {
 
 /// Who calls, by the headers and by what the middleware found.
 pub fn caller(parts: &Parts, request_id: String) -> Caller {
-    let address = parts.extensions.get::<ClientAddress>().map(|address| address.0);
-    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Caller {
-        token: bearer_token(&parts.headers),
-        address: address.unwrap_or(IpAddr::from([127, 0, 0, 1])),
-        user_agent: user_agent.map(|text| text.chars().take(KEPT_USER_AGENT).collect()),
+        token: client::bearer_token(&parts.headers).map(BearerToken::presented),
+        address: client::address(&parts.extensions),
+        user_agent: client::user_agent(&parts.headers),
         request_id,
     }
-}
-
-/// The token of `Authorization: Bearer …` (RFC 6750, 2.1; the scheme's case does not matter, RFC 9110, 11.1).
-fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok().filter(|value| value.len() <= MAX_HEADER)?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| BearerToken::presented(token.trim()))
 }

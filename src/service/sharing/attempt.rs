@@ -402,6 +402,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Limited { .. } => "LIMITED",
         ServiceError::Unauthenticated
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Parameter(_)
         | ServiceError::Malformed(_)
         | ServiceError::Conflict { .. }
@@ -410,6 +411,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Expired(_) => "EXPIRED",
         ServiceError::Unsupported(_) => "NOT_SUPPORTED",
         ServiceError::Unreadable { .. } => "TABLE_UNREADABLE",
+        ServiceError::NotReady(_) => "PREPARING",
         ServiceError::Unavailable { .. } => "UNAVAILABLE",
         ServiceError::Internal(_) => "INTERNAL",
     }

@@ -13,17 +13,17 @@ use uuid::Uuid;
 
 use super::{
     Caller,
-    attempt::{Attempt, Hold, Subject},
+    attempt::{Attempt, Granted, Hold, Subject},
 };
 use crate::{
-    domain::{audit::Event, decision::Reason, seal::NotSealed},
+    domain::{decision::Reason, seal::NotSealed, share::SharedObject, table::Table},
     service::{
         Service,
         error::ServiceError,
         first_reads::FILE_READ,
         meter::{self, Stream},
     },
-    storage::Object,
+    storage::{Object, TableLocation},
 };
 
 /// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the
@@ -48,15 +48,15 @@ pub struct SealedFile {
     pub path: String,
 }
 
-/// A file that may be read.
+/// A file that may be read; nothing of it may be told before its reading is recorded.
 #[derive(Debug)]
-pub struct OpenedFile {
+pub struct OpenedFile<'a> {
     /// The file in its store.
     pub object: Object,
-    /// What describes a read after the first one.
-    later: Option<(Event, String)>,
+    attempt: Attempt<'a>,
+    granted: Granted,
+    sealed: String,
     stream: Stream,
-    hold: Hold,
 }
 
 /// What a file on its way to a client is delivered under. Counts as a stream for as long as it lives.
@@ -104,9 +104,8 @@ impl Service {
         format!("{}/files/{}?{DOWNLOADABLE}", self.public_url, self.files.seal(&file.to_bytes(), b""))
     }
 
-    /// Opens the file behind a sealed URL, if it may still be read. The first read of each URL is recorded; those after
-    /// it belong to the same disclosure and are summed, but are decided all the same.
-    pub async fn open_file(&self, caller: &Caller, sealed: &str) -> Result<OpenedFile, ServiceError> {
+    /// Opens the file behind a sealed URL, if it may still be read.
+    pub async fn open_file<'a>(&'a self, caller: &'a Caller, sealed: &str) -> Result<OpenedFile<'a>, ServiceError> {
         let file = self.open_seal(sealed)?;
         let bearer = self.db.find_bearer_by_id(file.token_id).await?;
         let found = self.db.find_object_by_id(file.object_id).await?;
@@ -128,14 +127,11 @@ impl Service {
             let error = ServiceError::Expired("this URL has expired; query the table again".to_owned());
             return Err(attempt.refuse_with(URL_EXPIRED, error).await);
         }
-        let place = self.storages.locate(&table.location).map_err(ServiceError::from);
-        let location = attempt.settle(place).await?;
-        let path = attempt.settle(Path::parse(&file.path).map_err(ServiceError::internal)).await?;
-        // The object may have been pointed to another table since; its files are not this URL's.
-        if !path.prefix_matches(location.path()) {
-            let error = ServiceError::Expired("the table has moved; query it again".to_owned());
+        let place = self.place_of(&file, &object, &table, &granted, attempt.now).await;
+        let Some((location, path)) = attempt.settle(place).await? else {
+            let error = ServiceError::Expired("the table has moved or changed; query it again".to_owned());
             return Err(attempt.refuse_with(FILE_MOVED, error).await);
-        }
+        };
         let stream = attempt.begin_stream(&granted).await?;
         let opened = location.open(&path).await.inspect_err(|error| {
             if error.is_outage() {
@@ -143,33 +139,46 @@ impl Service {
             }
         });
         let object = attempt.settle(opened.map_err(ServiceError::from)).await?;
-        let hold = attempt.hold(&granted)?;
-        // Remembered only once it is recorded, so that no range can overtake the event.
-        let later = if self.first_reads.contains(sealed) {
-            Some((attempt.event, sealed.to_owned()))
-        } else {
-            attempt.event.files = Some(1);
-            attempt.event.bytes = Some(object.size());
-            attempt.allow(&granted).await?;
-            self.first_reads.insert(sealed);
-            None
+        Ok(OpenedFile { object, attempt, granted, sealed: sealed.to_owned(), stream })
+    }
+
+    /// Records that no more is told of the file than what it is, such as its size.
+    pub async fn describe(&self, file: OpenedFile<'_>) -> Result<(), ServiceError> {
+        self.record_read(file, 0).await.map(drop)
+    }
+
+    /// Where the file of a URL lies, if it still is one of the object's: the object may have been pointed to another
+    /// table since, and what the recipient may see of a view may have changed.
+    async fn place_of(
+        &self,
+        file: &SealedFile,
+        object: &SharedObject,
+        table: &Table,
+        granted: &Granted,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(TableLocation, Path)>, ServiceError> {
+        let path = Path::parse(&file.path).map_err(ServiceError::internal)?;
+        let location = match &object.view {
+            None => Some(self.storages.locate(&table.location)?),
+            Some(view) => {
+                let share_id = granted.share()?.id;
+                let source = self.storages.locate(&table.location)?;
+                self.find_copy_place(view, &granted.bearer.recipient, share_id, &source, &path, now).await?
+            }
         };
-        Ok(OpenedFile { object, later, stream, hold })
+        Ok(location.filter(|location| path.prefix_matches(location.path())).map(|location| (location, path)))
     }
 
     /// The bytes of `range` as they arrive, cut off where what they are read under ends.
     pub async fn deliver(
         &self,
-        file: OpenedFile,
+        file: OpenedFile<'_>,
         range: Range<u64>,
     ) -> Result<impl futures::Stream<Item = Result<Bytes, ServiceError>> + Send + use<>, ServiceError> {
         let length = range.end.saturating_sub(range.start);
-        let bytes = file.object.read(range).await?;
+        let (object, running) = self.record_read(file, length).await?;
+        let bytes = object.read(range).await?;
         self.metrics.bytes_proxied(length);
-        if let Some((event, sealed)) = file.later {
-            meter::record(&self.trail, self.first_reads.add(&sealed, &event, length, self.clock.now()));
-        }
-        let running = Running { service: self.clone(), hold: file.hold, _stream: file.stream };
         let chunks = stream::unfold((bytes, running), |(mut bytes, mut running)| async move {
             let chunk = match bytes.next().await? {
                 Ok(chunk) => running.look_again().await.map(|()| chunk),
@@ -178,6 +187,26 @@ impl Service {
             Some((chunk, (bytes, running)))
         });
         Ok(chunks.fuse())
+    }
+
+    /// The first read of each URL is an event of its own; those after it belong to the same disclosure and are summed,
+    /// but were decided all the same.
+    async fn record_read(&self, file: OpenedFile<'_>, bytes: u64) -> Result<(Object, Running), ServiceError> {
+        let OpenedFile { object, mut attempt, granted, sealed, stream } = file;
+        let hold = attempt.hold(&granted)?;
+        // A look at the size is remembered apart, so that it never stands for the first bytes.
+        let read = if bytes == 0 { format!("size of {sealed}") } else { sealed };
+        if self.first_reads.contains(&read) {
+            let due = self.first_reads.add(&read, &attempt.event, bytes, self.clock.now());
+            meter::record(&self.trail, due);
+        } else {
+            attempt.event.files = Some(u64::from(bytes > 0));
+            attempt.event.bytes = Some(bytes);
+            attempt.allow(&granted).await?;
+            // Remembered only once it is recorded, so that no range can overtake the event.
+            self.first_reads.insert(&read);
+        }
+        Ok((object, Running { service: self.clone(), hold, _stream: stream }))
     }
 
     fn open_seal(&self, sealed: &str) -> Result<SealedFile, ServiceError> {

@@ -16,6 +16,8 @@ use crate::{
     service::{Service, error::ServiceError, meter::Stream},
 };
 
+/// How the event is called of an answer that was broken off.
+const ABORTED: &str = "aborted";
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
 const FIRST_CHUNK: usize = 64;
 /// How many files are signed at a time after that.
@@ -140,13 +142,13 @@ impl Answer {
     /// The next lines with their URLs; `None` after the last.
     pub async fn next_chunk(&mut self) -> Option<Result<SignedChunk, ServiceError>> {
         if let Some(first) = self.first.take() {
-            return Some(Ok(first));
+            return Some(Ok(self.count(first)));
         }
         if let Err(error) = self.look_again().await {
             return Some(Err(error));
         }
         match self.lines.sign_next(&self.signer, CHUNK).await {
-            Ok(Some(chunk)) => Some(Ok(chunk)),
+            Ok(Some(chunk)) => Some(Ok(self.count(chunk))),
             Err(error) => Some(Err(error)),
             Ok(None) => {
                 if let Some(ending) = self.ending.take() {
@@ -155,6 +157,14 @@ impl Answer {
                 None
             }
         }
+    }
+
+    /// Counts the files that are handed out with `chunk`.
+    fn count(&mut self, chunk: SignedChunk) -> SignedChunk {
+        if let Some(ending) = &mut self.ending {
+            ending.files += super::as_u64(chunk.urls.files.len());
+        }
+        chunk
     }
 
     /// Looks now and then whether what was decided still holds: a slow reader must get no URLs after a revocation. An
@@ -177,7 +187,7 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         if let Some(ending) = self.ending.take() {
-            ending.tell("aborted");
+            ending.tell(ABORTED);
         }
     }
 }
@@ -188,6 +198,8 @@ pub(super) struct Ending {
     service: Service,
     event: Event,
     started: Instant,
+    /// How many files were handed out so far.
+    files: u64,
     _stream: Stream,
     hold: Hold,
 }
@@ -195,7 +207,7 @@ pub(super) struct Ending {
 impl Ending {
     /// The ending of the answer that `event` recorded and that stands on `hold`.
     pub(super) fn new(service: &Service, event: Event, started: Instant, stream: Stream, hold: Hold) -> Self {
-        Self { service: service.clone(), event, started, _stream: stream, hold }
+        Self { service: service.clone(), event, started, files: 0, _stream: stream, hold }
     }
 
     async fn look_again(&mut self) -> Result<(), ServiceError> {
@@ -207,12 +219,15 @@ impl Ending {
             self.event.decision = Outcome::Deny;
             self.event.reason = Some(reason.code().into());
         }
-        self.tell("aborted");
+        self.tell(ABORTED);
     }
 
     fn tell(self, how: &'static str) {
         let mut event = self.event;
         event.action = format!("{}.{how}", event.action).into();
+        if how == ABORTED {
+            (event.files, event.rows, event.bytes) = (Some(self.files), None, None);
+        }
         // Its URLs were counted when they were allowed.
         event.url_expires_at = None;
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));

@@ -14,7 +14,7 @@ on_both_databases!(
     the_feed_is_one_event_a_line_and_goes_on_after_a_sequence_number,
     the_chain_verifies_from_what_is_listed,
     bad_filters_are_refused,
-    a_failed_change_leaves_no_event,
+    every_use_of_an_operators_token_is_recorded,
 );
 
 fn seqs(page: &Value) -> Vec<i64> {
@@ -105,7 +105,7 @@ async fn bad_filters_are_refused(app: TestApp) {
     }
 }
 
-async fn a_failed_change_leaves_no_event(app: TestApp) {
+async fn every_use_of_an_operators_token_is_recorded(app: TestApp) {
     let count = || async { app.get("/audit?action=share.create").await.expect(200)["items"].as_array().unwrap().len() };
     app.put("/shares/s", json!({"properties": 5})).await.problem(422, "invalid_input");
     app.put("/shares/a%20b", json!({})).await.problem(422, "invalid_input");
@@ -114,6 +114,34 @@ async fn a_failed_change_leaves_no_event(app: TestApp) {
     app.put("/shares/s", json!({})).await.expect(200);
     app.put("/shares/s", json!({"description": "x"})).await.problem(409, "conflict");
     assert_eq!(count().await, 1);
+    app.delete("/shares/nothing").await.problem(404, "not_found");
+    app.post("/nothing", json!({})).await.problem(404, "not_found");
+    app.post(&format!("/{}", "x".repeat(5_000)), json!({})).await.problem(404, "not_found");
+    let mut refused = app.events("admin.change").await;
+    refused.reverse();
+    let told: Vec<(&str, &str, &str)> = refused
+        .iter()
+        .map(|event| {
+            let of_change = |name: &str| event["change"][name].as_str().unwrap();
+            (event["reason"].as_str().unwrap(), of_change("method"), of_change("path"))
+        })
+        .collect();
+    assert_eq!(
+        told[..5],
+        [
+            ("INVALID_INPUT", "PUT", "/api/v1/shares/s"),
+            ("INVALID_INPUT", "PUT", "/api/v1/shares/a%20b"),
+            ("CONFLICT", "PUT", "/api/v1/shares/s"),
+            ("NOT_FOUND", "DELETE", "/api/v1/shares/nothing"),
+            ("NOT_FOUND", "POST", "/api/v1/nothing"),
+        ]
+    );
+    assert!(told.len() == 6 && told[5].2.len() == 1_000, "{told:?}");
+    assert!(refused.iter().all(|event| event["decision"] == "deny" && event["actor"]["name"] == "bootstrap"));
+    assert_eq!(refused[2]["object"]["name"], "/api/v1/shares/{share}");
+    // Whoever asks for what is there already is shown it.
+    let shown = app.get("/audit?action=admin.read&order=asc").await.expect(200)["items"].as_array().unwrap().clone();
+    assert_eq!(shown.iter().filter(|event| event["object"]["name"] == "/api/v1/shares/{share}").count(), 1);
     // Reading is recorded, too, with the route and never with what was asked.
     let read = &app.events("admin.read").await[0];
     assert_eq!(read["object"]["name"], "/api/v1/audit");

@@ -6,7 +6,10 @@ use http::{Request, header};
 use super::openapi::operations;
 use crate::support::app::{OPERATOR_TOKEN, TestApp, on_both_databases};
 
-on_both_databases!(every_route_refuses_missing_and_wrong_tokens_and_records_it);
+on_both_databases!(
+    every_route_refuses_missing_and_wrong_tokens_and_records_it,
+    whoever_goes_on_guessing_is_slowed_down,
+);
 
 async fn every_route_refuses_missing_and_wrong_tokens_and_records_it(app: TestApp) {
     let almost = &OPERATOR_TOKEN[..OPERATOR_TOKEN.len() - 1];
@@ -32,4 +35,25 @@ async fn every_route_refuses_missing_and_wrong_tokens_and_records_it(app: TestAp
     let failed = failed["items"].as_array().unwrap();
     assert_eq!(failed.len(), operations.len() * credentials.len());
     assert!(failed.iter().all(|event| event["decision"] == "deny" && event["actor"]["kind"] == "anonymous"));
+}
+
+async fn whoever_goes_on_guessing_is_slowed_down(app: TestApp) {
+    let guess = async || {
+        let request = Request::get("/api/v1/shares").header(header::AUTHORIZATION, "Bearer a-guess");
+        app.send(request.body(Body::empty()).unwrap()).await
+    };
+    for _ in 0..120 {
+        guess().await.problem(401, "unauthenticated");
+    }
+    let limited = guess().await;
+    let wait: i64 = limited.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    limited.problem(429, "too_many_requests");
+    assert_eq!(app.get("/shares").await.status, 200, "who knows a token is not in the flood");
+    assert_eq!(
+        app.get("/audit?action=auth.failed&max_results=1000").await.expect(200)["items"].as_array().unwrap().len(),
+        20
+    );
+    app.pass(wait);
+    guess().await.problem(401, "unauthenticated");
 }

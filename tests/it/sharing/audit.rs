@@ -23,6 +23,7 @@ on_both_databases!(
     a_query_is_recorded_with_all_that_it_disclosed,
     the_event_is_there_before_the_body_is_read,
     the_first_read_of_a_file_is_recorded,
+    a_look_at_a_files_size_never_stands_for_its_bytes,
     no_allowing_event_follows_a_revocation,
     logs_hold_no_secrets,
 );
@@ -177,6 +178,7 @@ async fn the_event_is_there_before_the_body_is_read(app: TestApp) {
     app.service.trail.finish().await;
     let aborted = app.events("table.query.aborted").await;
     assert_eq!((aborted.len(), &aborted[0]["request_id"]), (1, &events[0]["request_id"]));
+    assert_eq!((&events[0]["files"], &aborted[0]["files"], &aborted[0]["bytes"]), (&json!(2), &json!(0), &Value::Null));
     assert!(app.events("table.query.completed").await.is_empty());
 }
 
@@ -197,7 +199,7 @@ async fn the_first_read_of_a_file_is_recorded(app: TestApp) {
         ("table", json!("steps")),
         ("delivery", json!("proxied")),
         ("files", json!(1)),
-        ("bytes", json!(9)),
+        ("bytes", json!(2)),
         ("user_agent", json!("tests/1")),
     ] {
         assert_eq!(event[field], expected, "{field}: {event}");
@@ -207,6 +209,37 @@ async fn the_first_read_of_a_file_is_recorded(app: TestApp) {
     assert_eq!(fetch(&app, Method::GET, url, &[]).await.status, 403);
     let denied = app.events("file.read").await.remove(0);
     assert_eq!((&denied["decision"], &denied["reason"]), (&json!("deny"), &json!("GRANT_REVOKED")));
+}
+
+async fn a_look_at_a_files_size_never_stands_for_its_bytes(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    let files = reader.query("steps", json!({})).await.of_kind("file");
+    let url = files[0]["url"].as_str().unwrap();
+    let told = async || {
+        let mut events = app.events("file.read").await;
+        events.reverse();
+        events.iter().map(|event| (event["files"].clone(), event["bytes"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(fetch(&app, Method::HEAD, url, &[]).await.status, 200);
+    assert_eq!(told().await, [(json!(0), json!(0))]);
+    assert_eq!(fetch(&app, Method::HEAD, url, &[]).await.status, 200);
+    // What no byte lies in says how many there are.
+    assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=99-")]).await.status, 416);
+    assert_eq!(told().await.len(), 1, "looks are summed, too");
+    assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=2-")]).await.text, "parquet");
+    assert_eq!(fetch(&app, Method::GET, url, &[]).await.text, "c.parquet");
+    assert_eq!(told().await, [(json!(0), json!(0)), (json!(1), json!(7))]);
+    app.pass(60);
+    app.service.record_summaries(false);
+    app.service.trail.finish().await;
+    let mut summed: Vec<(Value, Value)> = app
+        .events("file.read.summary")
+        .await
+        .iter()
+        .map(|event| (event["bytes"].clone(), event["change"]["reads"].clone()))
+        .collect();
+    summed.sort_by_key(|(bytes, _)| bytes.as_u64());
+    assert_eq!(summed, [(json!(0), json!(2)), (json!(9), json!(1))]);
 }
 
 async fn no_allowing_event_follows_a_revocation(app: TestApp) {

@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod changed;
 mod changes;
 mod errors;
 mod files;
@@ -18,6 +19,7 @@ mod paging;
 mod query;
 mod refresh_tokens;
 mod robustness;
+mod schema_hold;
 mod time_travel;
 mod version;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -20,19 +20,33 @@ use weir::{
         seal::{Purpose, RootKey, Sealer},
         secret::Secret,
     },
+    engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
         middleware::{Limits, Proxies, RequestLayer},
     },
     lake::{Lake, LakeSettings},
-    service::{Service, clock::Clock, first_reads::FirstReads, meter::Meter, operators::Operators, trail::Trail},
-    storage::Storages,
+    service::{
+        Service,
+        clock::Clock,
+        copies::{Workshop, WorkshopParts},
+        first_reads::FirstReads,
+        meter::Meter,
+        operators::Operators,
+        schema_holds::SchemaHolds,
+        trail::Trail,
+    },
+    storage::{CopyRoot, Storages},
     telemetry::Metrics,
 };
 use zeroize::Zeroizing;
 
-use super::{postgres::TestDatabase, tables::HandWrittenLog};
+use super::{
+    postgres::TestDatabase,
+    s3::{BUCKET, S3Server},
+    tables::HandWrittenLog,
+};
 
 /// The operator token of every [`TestApp`].
 pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
@@ -117,23 +131,69 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
+/// Every face of a server.
+fn router(service: &Service) -> Router {
+    let faces = Faces {
+        service: service.clone(),
+        requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics: Arc::clone(&service.metrics) },
+        limits: Limits::new(100, Duration::from_secs(60)),
+        max_body_bytes: 4 << 20,
+        prefix: PREFIX.into(),
+        admin: Admin {
+            service: service.clone(),
+            operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
+            endpoint: format!("{PUBLIC_URL}{PREFIX}"),
+        },
+    };
+    faces.all()
+}
+
 impl TestApp {
     /// On SQLite.
     pub async fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite().await, |settings| settings)
+        Self::on(TestDatabase::sqlite().await, |settings| settings, None)
     }
 
     /// On SQLite, with other settings of sharing.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
-        Self::on(TestDatabase::sqlite().await, change)
+        Self::on(TestDatabase::sqlite().await, change, None)
     }
 
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?, |settings| settings))
+        Some(Self::on(TestDatabase::postgres().await?, |settings| settings, None))
     }
 
-    fn on(database: TestDatabase, change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
+    /// On every database that can be had, with other settings of sharing.
+    pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
+        TestDatabase::each().await.into_iter().map(|database| Self::on(database, &change, None)).collect()
+    }
+
+    /// The server after a restart: what it kept is there, what it remembered is not.
+    pub fn restarted(self) -> Self {
+        let service = Service {
+            lake: Lake::new(LakeSettings::default()),
+            first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
+            ..self.service.clone()
+        };
+        Self { router: router(&service), service, ..self }
+    }
+
+    /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
+    /// who sign look at the real clock, too.
+    pub fn with_bucket(database: TestDatabase, server: &S3Server) -> Self {
+        let app = Self::on(database, |settings| settings, Some(server));
+        *app.now.lock().unwrap() = Utc::now().trunc_subsecs(0);
+        app
+    }
+
+    fn on(
+        database: TestDatabase,
+        change: impl FnOnce(SharingSettings) -> SharingSettings,
+        bucket: Option<&S3Server>,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
         let told = Arc::clone(&now);
@@ -147,15 +207,27 @@ impl TestApp {
             "aws_endpoint": "http://127.0.0.1:1", "aws_allow_http": "true", "aws_region": "us-east-1",
             "aws_access_key_id": "key", "aws_secret_access_key": "secret",
         }});
-        let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
+        let bucket = bucket
+            .map(|server| json!({"name": "bucket", "url": format!("s3://{BUCKET}"), "options": server.options()}));
+        let others = [Some(away), bucket].into_iter().flatten().map(|other| serde_json::from_value(other).unwrap());
+        let storages: Vec<StorageSettings> = [storage].into_iter().chain(others).collect();
+        let storages = Storages::open(&storages, &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
-        let settings = SharingSettings {
-            token_max_seconds: 90 * 86_400,
-            token_default_seconds: 30 * 86_400,
-            ..Settings::load(Sources::default()).unwrap().sharing
-        };
+        let defaults = Settings::load(Sources::default()).unwrap();
+        let copies = json!({"name": "views", "url": Url::from_file_path(folder.path().join("copies")).unwrap()});
+        let workshop = Workshop::new(WorkshopParts {
+            root: Some(CopyRoot::open(&serde_json::from_value(copies).unwrap()).unwrap()),
+            engine: Engine::new(EngineSettings::default()),
+            root_key: keys[0].clone(),
+            key_version: 1,
+            settings: defaults.views,
+            cache_bytes: 64 << 20,
+        });
+        let settings =
+            SharingSettings { token_max_seconds: 90 * 86_400, token_default_seconds: 30 * 86_400, ..defaults.sharing };
         let settings = change(settings);
         let service = Service {
+            workshop,
             trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
             db: database.clone(),
             lake: Lake::new(LakeSettings::default()),
@@ -164,24 +236,13 @@ impl TestApp {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
             settings: Arc::new(settings),
             public_url: PUBLIC_URL.into(),
             clock,
-            metrics: Arc::clone(&metrics),
+            metrics,
         };
-        let faces = Faces {
-            service: service.clone(),
-            requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
-            limits: Limits::new(100, Duration::from_secs(60)),
-            max_body_bytes: 4 << 20,
-            prefix: PREFIX.into(),
-            admin: Admin {
-                service: service.clone(),
-                operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
-                endpoint: format!("{PUBLIC_URL}{PREFIX}"),
-            },
-        };
-        Self { service, router: faces.all(), now, folder, _database: database }
+        Self { router: router(&service), service, now, folder, _database: database }
     }
 
     /// The time that the server believes it is.

@@ -5,6 +5,8 @@
 
 mod compile;
 mod diff;
+mod leaves;
+mod parts;
 
 use std::collections::BTreeSet;
 
@@ -174,7 +176,7 @@ impl ViewPlan {
             }
         }
         if misfits.is_empty() {
-            misfits.extend(self.changed_schema(source, partition_columns));
+            misfits.extend(self.loosened(source, partition_columns));
         }
         misfits.into_iter().collect()
     }
@@ -197,15 +199,16 @@ impl ViewPlan {
         }
     }
 
-    /// What the same definition would show of the same columns of `source` in another way.
-    fn changed_schema(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
+    /// Which columns of the same definition over the same columns of `source` may be NULL where readers were told that
+    /// they are not.
+    fn loosened(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
         let pruned = source.pruned(self.needed.iter().map(|need| &need.path));
         let Ok(again) = Self::new(&self.pinned.definition, &pruned, partition_columns) else {
             return vec!["the view no longer fits the table".to_owned()];
         };
         let pairs = self.schema.fields.iter().zip(&again.schema.fields);
-        let changed = pairs.filter(|(was, is)| was != is).map(|(was, _)| was.name.as_str());
-        changed.map(|name| format!("`{name}` may now be NULL where it could not")).take(MAX_MISFITS).collect()
+        let loosened = pairs.filter(|(was, is)| is_looser(was, is)).map(|(was, _)| was.name.as_str());
+        loosened.map(|name| format!("`{name}` may now be NULL where it could not")).take(MAX_MISFITS).collect()
     }
 
     /// What the view's bytes depend on beside the source.
@@ -263,6 +266,25 @@ fn replaced(pinned: &Found<'_>, found: &Found<'_>) -> Option<usize> {
         _ => false,
     });
     differ.position(|differs| differs).map(|at| at + 1)
+}
+
+/// Whether a column, or something below it, may be NULL that could not.
+fn is_looser(was: &Field, is: &Field) -> bool {
+    fn below(was: &DataType, is: &DataType) -> bool {
+        match (was, is) {
+            (DataType::Struct(was), DataType::Struct(is)) => was.iter().zip(is).any(|(was, is)| is_looser(was, is)),
+            (
+                DataType::Array { element: was, contains_null: before },
+                DataType::Array { element: is, contains_null: after },
+            ) => (!before && *after) || below(was, is),
+            (
+                DataType::Map { key: was_key, value: was, value_contains_null: before },
+                DataType::Map { key: is_key, value: is, value_contains_null: after },
+            ) => (!before && *after) || below(was_key, is_key) || below(was, is),
+            _ => false,
+        }
+    }
+    (!was.nullable && is.nullable) || below(&was.data_type, &is.data_type)
 }
 
 fn collect_shown(output: &Output, name: &mut Vec<String>, base: &mut Vec<String>, shown: &mut Vec<Shown>) {
