@@ -325,11 +325,6 @@ impl TestApp {
         self.ground.folder.path().join("copies")
     }
 
-    /// Runs a statement past the store.
-    pub async fn execute(&self, sql: &'static str) {
-        self.ground.database.execute(sql).await.unwrap();
-    }
-
     /// The location of a folder in the lake.
     pub fn location(&self, name: &str) -> String {
         Url::from_file_path(self.folder(name)).unwrap().to_string()

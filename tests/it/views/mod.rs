@@ -2,7 +2,9 @@
 //! is asked for. The number in a test's name is the leak test's in the design.
 
 mod check;
+mod copies;
 mod dissection;
+mod generated;
 mod leaks;
 mod partner;
 mod plain;

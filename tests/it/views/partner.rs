@@ -63,7 +63,6 @@ pub struct TableRead {
     /// What stands beside it there.
     pub beside_metadata: Map<String, Json>,
     pub files: Vec<FileRead>,
-    pub end: Option<Json>,
 }
 
 /// A file that a query named, and its bytes.
@@ -225,8 +224,13 @@ impl<'a> Partner<'a> {
 
     /// Reads in every way, and asks for metadata and version as connectors do before.
     pub async fn read_in_all_ways(&self, body: Json) -> Vec<TableRead> {
+        self.read_in(&self.stage.ways(), body).await
+    }
+
+    /// [`Self::read_in_all_ways`], in these.
+    pub async fn read_in(&self, ways: &[Way], body: Json) -> Vec<TableRead> {
         let mut reads = Vec::new();
-        for way in self.stage.ways() {
+        for way in ways.iter().copied() {
             let named = ["version", "timestamp"].into_iter().find_map(|name| {
                 let value = body.get(name)?;
                 let text = value.as_str().map_or_else(|| value.to_string(), |text| text.replace('+', "%2B"));
@@ -269,7 +273,6 @@ impl TableRead {
             metadata,
             beside_metadata,
             files: files.collect(),
-            end: lines.last().and_then(|line| line.get("endStreamAction")).cloned(),
         }
     }
 
