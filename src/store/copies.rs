@@ -420,19 +420,25 @@ impl Tx {
         Ok(drained == 1)
     }
 
-    /// From now on nobody is handed the copies of a set, and no URL to them is worth keeping.
-    pub async fn end_copy_set(&mut self, set: CopySet, now: DateTime<Utc>) -> Result<u64> {
-        const FORGET: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
-        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4 \
-            WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
-            AND (state <> 'draining' OR needed_until > $4)";
-        on_tx!(self, db => sqlx::query(FORGET)
+    /// Has every server look at the register again before it serves a set's readers from what it has in memory.
+    pub async fn forget_serving(&mut self, set: CopySet) -> Result<()> {
+        const SQL: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
+        on_tx!(self, db => sqlx::query(SQL)
             .bind(set.view_id)
             .bind(set.view_version)
             .bind(&set.rules.0[..])
             .execute(db)
             .await?
             .rows_affected());
+        Ok(())
+    }
+
+    /// From now on nobody is handed the copies of a set, and no URL to them is worth keeping.
+    pub async fn end_copy_set(&mut self, set: CopySet, now: DateTime<Utc>) -> Result<u64> {
+        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4 \
+            WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
+            AND (state <> 'draining' OR needed_until > $4)";
+        self.forget_serving(set).await?;
         Ok(on_tx!(self, db => sqlx::query(SQL)
             .bind(set.view_id)
             .bind(set.view_version)

@@ -250,6 +250,9 @@ impl Service {
                 }
                 let mut tx = self.db.begin().await?;
                 tx.drain_copy(copy.id, Some(self.clock.now())).await?;
+                // Servers that know the copy would go on to hand it out.
+                let set = CopySet { view_id: copy.view_id, view_version: copy.view_version, rules: copy.rules };
+                tx.forget_serving(set).await?;
                 tx.commit().await?;
                 if found.missing.len() < NAMED {
                     found.missing.push(copy.id);

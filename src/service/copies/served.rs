@@ -197,7 +197,7 @@ impl Service {
     pub(super) async fn standing(&self, view: &Entitled, from: &Source) -> Result<Standing, ServiceError> {
         let (key, source) = (from.key(view), &from.snapshot);
         if let Some(served) = self.workshop.0.served.get(&key).await {
-            // Another server may have ended the set since, whatever its copies were kept for.
+            // The set may have been ended since, or a copy found missing, whatever they were kept for.
             if self.db.find_serving(view.set).await?.is_some() && self.keep(&served).await? {
                 return Ok(Standing::Ready(served));
             }
