@@ -209,7 +209,11 @@ impl Service {
             Some(_) => None,
         };
         let shape = NewestShape::of(&snapshot);
-        let clients = Some(verdicts(&snapshot.required_features()));
+        let needed = match &view {
+            None => snapshot.required_features(),
+            Some(view) => self.published_view(view).await?.required_features(),
+        };
+        let clients = Some(verdicts(&needed));
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
@@ -491,25 +495,30 @@ impl Service {
         ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold }
     }
 
-    /// The same with what the log of a raw table tells, whose newest version is `latest`.
+    /// The same with what the log of the table tells, whose newest version is `latest`.
     async fn looked_at(
         &self,
         detail: ObjectDetail,
         location: &TableLocation,
         latest: &Arc<Snapshot>,
     ) -> Result<ObjectDetail, ServiceError> {
-        if detail.object.view.is_some() {
-            return Ok(detail);
-        }
         let served = self.served(&detail.object, location, latest).await?;
+        if detail.object.view.is_some() {
+            return Ok(ObjectDetail { schema_hold: Some(served.hold), ..detail });
+        }
         let disclosed = self.log_disclosure(location, latest, served.snapshot.as_ref().unwrap_or(latest)).await?;
         let disclosure = Some(disclosed.of(&detail.object));
         Ok(ObjectDetail { disclosure, schema_hold: Some(served.hold), ..detail })
     }
 
-    /// What storage and object come to, without a recipient. A storage that is no longer configured signs nothing.
+    /// What storage, or the place of copies, and object come to, without a recipient. One that is no longer configured
+    /// signs nothing.
     fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
-        let Ok(location) = self.storages.locate(&table.location) else { return Delivery::Proxied };
+        let place = match object.view {
+            None => self.storages.locate(&table.location).ok(),
+            Some(_) => self.workshop.place(),
+        };
+        let Some(location) = place else { return Delivery::Proxied };
         effective(DeliveryFacts {
             storage: location.delivery(),
             storage_can_sign: location.can_sign(),

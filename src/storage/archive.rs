@@ -14,7 +14,12 @@ use object_store::{
 };
 use tokio::time::timeout;
 
-use super::{StorageError, location::Location, storages::open_cloud};
+use super::{
+    StorageError,
+    location::{Location, Service},
+    s3,
+    storages::open_cloud,
+};
 use crate::config::StorageSettings;
 
 /// The longest wait for one call; a file is a few megabytes.
@@ -43,6 +48,11 @@ impl Archive {
     ) -> Result<Self, Vec<StorageError>> {
         let mut location = Location::parse(&settings.url).map_err(|error| vec![error])?;
         let url = location.to_string();
+        let options = match location.service {
+            Service::S3 { .. } => s3::with_checksum(settings.options.clone()),
+            _ => settings.options.clone(),
+        };
+        let settings = &StorageSettings { options, ..settings.clone() };
         if let Some(opened) = open_cloud(settings, &mut location, environment)? {
             return Ok(Self { store: opened.store, root: location.path, url, directory: None });
         }

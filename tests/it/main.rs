@@ -17,3 +17,4 @@ mod skipping;
 mod storage;
 mod store;
 mod support;
+mod views;

@@ -10,7 +10,7 @@ import rows
 from deltalake import write_deltalake
 from test_pandas import FORMATS, read
 
-HELD = "a table's schema changed; its recipients are served the newest version with the accepted schema"
+HELD = "a table's schema changed; its recipients are served the newest version that fits"
 
 
 def batch(ids, **more):

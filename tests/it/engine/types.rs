@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::{
     array::{
         Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Int8Array,
-        Int16Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-        TimestampMillisecondArray, TimestampNanosecondArray,
+        Int16Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMillisecondArray,
+        TimestampNanosecondArray,
     },
     buffer::{NullBuffer, OffsetBuffer},
     datatypes::{DataType, Field, Fields, Schema as ArrowSchema, i256},

@@ -101,7 +101,12 @@ async fn stops(answering: &Weir, ending: &Weir, tightening: Tightening, grant_id
     assert!(took < SOON, "{tightening:?}: the download went on for {took:?}");
     assert!(!is_whole && urls(&cut) < MANY, "{tightening:?}: half a table must not look like a whole one");
     let last = told.lines().next_back().unwrap();
-    assert!(is_told && last.contains("endStreamAction") && last.contains("errorMessage"), "{last}");
+    assert!(is_told, "{last}");
+    let end = &serde_json::from_str::<Value>(last).unwrap()["endStreamAction"];
+    let message = end["errorMessage"].as_str().unwrap();
+    assert!(message.contains("ask the data provider") || message.contains("send the request again"), "{last}");
+    assert!(message.contains("(request "), "{last}");
+    assert_eq!(end["httpStatusErrorCode"], tightening.status(), "{last}");
     assert!(urls(&told) < MANY);
 
     let events = ending.feed().await;

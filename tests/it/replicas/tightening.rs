@@ -60,6 +60,15 @@ impl Tightening {
         }
     }
 
+    /// What a client of such an answer is told.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::RevokeToken | Self::RotateToken => 401,
+            Self::ReplaceGrant | Self::RemoveObject => 429,
+            _ => 403,
+        }
+    }
+
     /// Whether the same token may read on, by something else than before.
     pub fn goes_on(self) -> bool {
         self == Self::ReplaceGrant

@@ -9,7 +9,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Reader, fetch, steps, table_path, with_history};
+use weir::domain::decision::Reason;
+
+use super::{Reader, fetch, reasons, steps, table_path, with_history};
 use crate::support::{
     app::{Answer, TestApp},
     postgres::TestDatabase,
@@ -125,9 +127,48 @@ fn id(answer: &Value) -> String {
 /// What a client is told whose answer must be asked for again: connectors do so by themselves.
 #[track_caller]
 fn is_asked_again(answer: &Answer) {
-    answer.refused(429, "REQUEST_LIMIT_EXCEEDED", "send the request again");
-    assert_eq!(answer.header("retry-after"), "1");
+    reasons::is_told(answer, Reason::AccessChanged);
     assert!(!answer.text.contains("/files/") && !answer.text.contains("X-Amz-Signature"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn the_end_of_access_says_how_many_urls_outlive_it_and_until_when() {
+    for stage in Stage::each().await {
+        let app = &stage.app;
+        let (token, acme) = (format!("/recipients/acme/tokens/{}", stage.token_id), "/recipients/acme");
+        let files = stage.query().await.of_kind("file");
+        let until = |files: &[Value]| {
+            let ends = files.iter().map(|file| file["expirationTimestamp"].as_i64().unwrap()).max().unwrap();
+            text(DateTime::from_timestamp_millis(ends).unwrap())
+        };
+        let first = until(&files);
+        app.pass(600);
+        let changes = stage.reader().ask("steps", "/changes?startingVersion=1", "").await;
+        let (issued, last) = (files.len() + changes.kinds().len() - 2, changes.of_kind("add"));
+        let last = until(&last);
+        assert!(first < last);
+        for (path, body) in [
+            (format!("{acme}/suspend"), json!({"reason": "a test"})),
+            ("/freeze".to_owned(), json!({"reason": "a test"})),
+            (format!("{token}/revoke"), json!({})),
+            (format!("/grants/{}/revoke", stage.grant_id), json!({})),
+            (format!("{acme}/offboard"), json!({"reason": "a test"})),
+        ] {
+            let ended = stage.post(&path, body).await;
+            let said = (&ended["effective_by"], &ended["outstanding_urls"]);
+            assert_eq!(said, (&json!(last), &json!(issued)), "{path}");
+        }
+        // When the first URLs have died of themselves, the others are left; and then none.
+        app.pass(3_000);
+        let again = stage.post(&format!("/grants/{}/revoke", stage.grant_id), json!({})).await;
+        assert_eq!((&again["effective_by"], &again["outstanding_urls"]), (&json!(last), &json!(issued - files.len())));
+        app.pass(600);
+        for path in ["/freeze".to_owned(), format!("{acme}/offboard"), format!("{token}/revoke")] {
+            let ended = stage.post(&path, json!({"reason": "a test"})).await;
+            let at = ["revoked_at", "frozen_at", "updated_at"].into_iter().find_map(|at| ended.get(at));
+            assert_eq!((Some(&ended["effective_by"]), &ended["outstanding_urls"]), (at, &json!(0)), "{path}");
+        }
+    }
 }
 
 #[tokio::test]

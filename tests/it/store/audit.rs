@@ -44,7 +44,7 @@ async fn an_event_is_kept_byte_by_byte() {
     for db in TestDatabase::each().await {
         assert_eq!(db.find_audit_head().await.unwrap(), Head { seq: 0, hash: GENESIS });
         let strange = Event { purpose: Some("\u{0}\u{2028} \"ü\" 索".into()), ..event() };
-        let plain = Event::new(Actor { kind: ActorKind::System, id: None, name: None }, "server.start");
+        let plain = Event::new(Actor { kind: ActorKind::System, ..Actor::ANONYMOUS }, "server.start");
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
         let links = tx.append_audit(&mut head, &[strange, plain], now()).await.unwrap();
@@ -241,5 +241,6 @@ async fn outstanding_urls_are_the_presigned_ones_that_live() {
         let none = Outstanding { urls: 0, until: None };
         assert_eq!(db.find_outstanding_of_tokens(&[token], days(2)).await.unwrap(), none);
         assert_eq!(db.find_outstanding_of_tokens(&[], now()).await.unwrap(), none);
+        assert_eq!(db.find_outstanding(None, now()).await.unwrap(), none, "of tokens that there are");
     }
 }

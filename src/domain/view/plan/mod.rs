@@ -19,7 +19,7 @@ use super::{
     mask::{Mask, Scope},
     row_filter::RowFilter,
 };
-use crate::domain::schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, Schema, Step, VALUE};
+use crate::domain::schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE};
 
 /// The most misfits that are told at once.
 const MAX_MISFITS: usize = 20;
@@ -199,6 +199,39 @@ impl ViewPlan {
         }
     }
 
+    /// Whether an older schema of the source can be read as the view shows it now: what it has is the same column, and
+    /// what it lacks may be NULL.
+    pub fn reads(&self, source: &Schema, partition_columns: &[String]) -> bool {
+        self.needed.iter().all(|need| {
+            for end in 1..=need.path.0.len() {
+                let part = ColumnPath(need.path.0[..end].to_vec());
+                let Ok(pinned) = self.pinned.source.lookup(&part) else { return false };
+                match source.lookup(&part) {
+                    Ok(found) if replaced(&pinned, &found).is_none() => {}
+                    Err(LookupError::Missing(_)) => return pinned.steps.last().is_some_and(Step::nullable),
+                    _ => return false,
+                }
+            }
+            self.misfit(need, source, partition_columns).is_none()
+        })
+    }
+
+    /// A schema that the view [reads](Self::reads), with what it lacks: files know those columns by the names that they
+    /// were given later, or not at all.
+    pub fn completed(&self, source: &Schema) -> Schema {
+        Schema { fields: completed(&source.fields, &self.pinned.source.fields) }
+    }
+
+    /// Which columns of files are read for the view under this schema of its source: equal for two schemas exactly if a
+    /// file is read alike under both.
+    pub fn columns_read(&self, source: &Schema) -> String {
+        let steps = |need: &Needed| {
+            let found = source.lookup(&need.path).ok()?;
+            Some(found.steps.iter().map(|step| in_files(step).map(str::to_owned)).collect::<Vec<_>>())
+        };
+        serde_json::json!(self.needed.iter().map(steps).collect::<Vec<_>>()).to_string()
+    }
+
     /// Which columns of the same definition over the same columns of `source` may be NULL where readers were told that
     /// they are not.
     fn loosened(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
@@ -254,6 +287,41 @@ impl PinnedView {
     pub fn plan(&self) -> Result<ViewPlan, Vec<Problem>> {
         ViewPlan::new(&self.definition, &self.source, &self.partition_columns)
     }
+}
+
+/// The name that files have for a field; none for a step into a list or map. Ids name the same columns as names do.
+fn in_files<'a>(step: &Step<'a>) -> Option<&'a str> {
+    match step {
+        Step::Field(field) => Some(field.mapped_name().unwrap_or(&field.name)),
+        Step::Element { .. } | Step::Key | Step::Value { .. } => None,
+    }
+}
+
+/// `fields` and, behind them, those of `pinned` that are not among them.
+fn completed(fields: &[Field], pinned: &[Field]) -> Vec<Field> {
+    fn of_type(own: &DataType, pinned: &DataType) -> DataType {
+        match (own, pinned) {
+            (DataType::Struct(own), DataType::Struct(pinned)) => DataType::Struct(completed(own, pinned)),
+            (DataType::Array { element, contains_null }, DataType::Array { element: pinned, .. }) => {
+                DataType::Array { element: Box::new(of_type(element, pinned)), contains_null: *contains_null }
+            }
+            (
+                DataType::Map { key, value, value_contains_null },
+                DataType::Map { key: pinned_key, value: pinned_value, .. },
+            ) => DataType::Map {
+                key: Box::new(of_type(key, pinned_key)),
+                value: Box::new(of_type(value, pinned_value)),
+                value_contains_null: *value_contains_null,
+            },
+            _ => own.clone(),
+        }
+    }
+    let of = |field: &Field| match pinned.iter().find(|pinned| pinned.name == field.name) {
+        Some(pinned) => Field { data_type: of_type(&field.data_type, &pinned.data_type), ..field.clone() },
+        None => field.clone(),
+    };
+    let lacking = pinned.iter().filter(|pinned| fields.iter().all(|field| field.name != pinned.name));
+    fields.iter().map(of).chain(lacking.cloned()).collect()
 }
 
 /// How many steps lead to the first field that is not the one that was pinned: names stay when columns are renamed and

@@ -2,7 +2,10 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::domain::{schema::Primitive, view::ViewColumn};
+use crate::domain::{
+    schema::{PHYSICAL_NAME, Primitive},
+    view::ViewColumn,
+};
 
 /// A schema of `name: type` and `name: type not null`, nested as `struct<…>`, `array<…>`, `map<key, value>`.
 fn schema(text: &str) -> Schema {
@@ -507,7 +510,7 @@ fn another_column_under_the_same_name_does_not_fit() {
     let mapped = |physical: [&str; 2]| {
         let mut source = schema("notes: string, s: struct<x: string>");
         let mark = |field: &mut Field, name: &str| {
-            field.metadata.insert(crate::domain::schema::PHYSICAL_NAME.into(), json!(name));
+            field.metadata.insert(PHYSICAL_NAME.into(), json!(name));
         };
         mark(&mut source.fields[0], physical[0]);
         if let DataType::Struct(fields) = &mut source.fields[1].data_type {
@@ -521,10 +524,54 @@ fn another_column_under_the_same_name_does_not_fit() {
     assert!(plan.misfits(&mapped(["col-3", "col-2"]), &[])[0].starts_with("`notes` is another column"));
     assert!(plan.misfits(&mapped(["col-1", "col-3"]), &[])[0].starts_with("`s.x` is another column"));
     assert!(plan.misfits(&schema("notes: string, s: struct<x: string>"), &[])[0].contains("another column"));
+    // It is not read in older versions either; what was not there yet is.
+    assert!(plan.reads(&mapped(["col-1", "col-2"]), &[]));
+    assert!(!plan.reads(&mapped(["col-3", "col-2"]), &[]));
+    assert!(!plan.reads(&mapped(["col-1", "col-3"]), &[]));
+    let younger = |columns: &[usize]| {
+        let fields = mapped(["col-1", "col-2"]).fields;
+        Schema { fields: columns.iter().map(|at| fields[*at].clone()).collect() }
+    };
+    assert!(plan.reads(&younger(&[0]), &[]) && plan.reads(&younger(&[1]), &[]) && plan.reads(&younger(&[]), &[]));
+    let mut other = mapped(["col-1", "col-2"]);
+    other.fields[1].metadata.insert(PHYSICAL_NAME.into(), json!("col-4"));
+    other.fields[1].data_type = DataType::Struct(Vec::new());
+    assert!(!plan.reads(&other, &[]), "its NULLs would be another struct's");
     // Switching column mapping on keeps the names that files have.
     let plan = ViewPlan::new(&definition, &schema("notes: string, s: struct<x: string>"), &[]).unwrap();
     assert!(plan.misfits(&mapped(["notes", "x"]), &[]).is_empty());
     assert!(!plan.misfits(&mapped(["ssn", "x"]), &[]).is_empty());
+}
+
+#[test]
+fn files_are_read_alike_as_long_as_what_is_read_of_them_is_called_alike() {
+    let source = "a: string, s: struct<x: string, y: long>, l: array<struct<z: long>>";
+    let plan = plan_of(source, &[], json!(["a", "s.x", "l.element.z"]), None).unwrap();
+    let read = |text: &str| plan.columns_read(&plan.completed(&schema(text)));
+    for (from, to) in [
+        (", y: long", ""),
+        ("a: string", "new: long, a: string"),
+        ("a: string, ", ""),
+        ("x: string, ", ""),
+        ("s: struct<x: string, y: long>, ", ""),
+        ("z: long", "w: long"),
+    ] {
+        let other = source.replace(from, to);
+        assert_eq!(read(source), read(&other), "{other}");
+        let completed = plan.completed(&schema(&other));
+        assert!(plan.misfits(&completed, &[]).is_empty(), "{other}");
+    }
+    let mut mapped = schema(source);
+    mapped.fields[0].metadata.insert(PHYSICAL_NAME.into(), json!("col-1"));
+    assert_ne!(read(source), plan.columns_read(&mapped));
+}
+
+#[test]
+fn what_may_not_be_null_has_to_be_there() {
+    let plan = plan_of("a: long not null, b: struct<c: long not null>", &[], json!(["a", "b.c"]), None).unwrap();
+    assert!(plan.reads(&schema("a: long not null"), &[]));
+    assert!(!plan.reads(&schema("b: struct<c: long not null>"), &[]));
+    assert!(!plan.reads(&schema("a: long not null, b: struct<d: long>"), &[]));
 }
 
 #[test]
