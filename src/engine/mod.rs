@@ -63,7 +63,7 @@ pub struct EngineSettings {
     /// Governed files that are made at once; as many previews and counts run beside them.
     pub concurrent_files: usize,
     /// Memory that each of them may take for what it reads, in bytes; at least 64 MiB. A file of which a part does not
-    /// fit is refused. What is written takes up to 100 MiB beside, whatever the file.
+    /// fit is refused. What is written takes up to 150 MiB beside, whatever the file.
     pub job_memory_bytes: u64,
 }
 
