@@ -135,7 +135,8 @@ impl Fetcher {
             None => vec![Bytes::new(); chunks.len()],
         };
         self.look_ahead();
-        let window = (self.budget() / chunks.len().max(1) as u64).max(HEADER);
+        // Values that were decoded may hold on to the piece before.
+        let window = (self.budget() / 2 / chunks.len().max(1) as u64).max(HEADER);
         let mut chunks: Vec<_> = chunks.into_iter().zip(held).map(|(range, held)| Chunk::new(range, held)).collect();
         chunks.sort_by_key(|chunk| chunk.range.start);
         Ok(Pages { job: self.job.clone(), object: Arc::clone(&self.object), chunks, window, trouble: Arc::default() })

@@ -62,7 +62,8 @@ const LEAST_MEMORY: u64 = 64 << 20;
 pub struct EngineSettings {
     /// Governed files that are made at once; as many previews and counts run beside them.
     pub concurrent_files: usize,
-    /// Memory that each of them may take, in bytes. A file of which a part does not fit is refused.
+    /// Memory that each of them may take for what it reads, in bytes; at least 64 MiB. A file of which a part does not
+    /// fit is refused. What is written takes up to 150 MiB beside, whatever the file.
     pub job_memory_bytes: u64,
 }
 

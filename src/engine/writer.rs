@@ -24,8 +24,8 @@ const CREATED_BY: &str = "weir";
 /// A row group ends after this many rows, or this many bytes as they are written. Fixed, as everything here: two
 /// servers with different settings write the same file.
 const ROW_GROUP_ROWS: usize = 1 << 20;
-/// See [`ROW_GROUP_ROWS`].
-const ROW_GROUP_BYTES: usize = 64 << 20;
+/// See [`ROW_GROUP_ROWS`]. A row group is held in memory until it ends, and once more while it is sent.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 /// How much is collected before it is sent.
 const PART: usize = 8 << 20;
 /// Parts that are on their way at once.
