@@ -595,7 +595,11 @@ fn column(rows: &[Row], fields: &[Field], path: &[String]) -> Vec<Value> {
 pub fn apart(mine: &[TableRead], theirs: &[TableRead]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let identities = |reads: &[TableRead]| -> BTreeSet<String> {
-        let ids = reads.iter().flat_map(|read| read.files.iter().flat_map(|file| [file.id.clone(), file.url.clone()]));
+        // Partners with equal rights read the same objects, whose presigned URLs may be equal as well.
+        let own = |read: &TableRead, file: &FileRead| {
+            [Some(file.id.clone()), (!read.way.is_presigned).then(|| file.url.clone())].into_iter().flatten()
+        };
+        let ids = reads.iter().flat_map(|read| read.files.iter().flat_map(move |file| own(read, file)));
         let tables = reads.iter().map(|read| read.metadata["id"].as_str().unwrap().to_owned());
         ids.chain(tables).collect()
     };

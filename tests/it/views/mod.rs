@@ -3,6 +3,7 @@
 
 mod check;
 mod dissection;
+mod generated;
 mod leaks;
 mod partner;
 mod plain;

@@ -217,8 +217,13 @@ impl<'a> Partner<'a> {
 
     /// Reads in every way, and asks for metadata and version as connectors do before.
     pub async fn read_in_all_ways(&self, body: Json) -> Vec<TableRead> {
+        self.read_in(&self.stage.ways(), body).await
+    }
+
+    /// [`Self::read_in_all_ways`], in these.
+    pub async fn read_in(&self, ways: &[Way], body: Json) -> Vec<TableRead> {
         let mut reads = Vec::new();
-        for way in self.stage.ways() {
+        for way in ways.iter().copied() {
             let named = ["version", "timestamp"].into_iter().find_map(|name| {
                 let value = body.get(name)?;
                 let text = value.as_str().map_or_else(|| value.to_string(), |text| text.replace('+', "%2B"));
