@@ -24,8 +24,8 @@ use crate::{
         first_reads::FirstReads,
         meter::Meter,
         notary::Notary,
-        operators::Operators,
         schema_holds::SchemaHolds,
+        sign_in::SignIn,
         trail::Trail,
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
@@ -96,6 +96,7 @@ impl App {
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
             schema_holds: Arc::new(SchemaHolds::default()),
+            sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -239,11 +240,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
         ),
         max_body_bytes: usize::try_from(server.max_body_bytes).unwrap_or(usize::MAX),
         prefix: settings.sharing.prefix.clone(),
-        admin: Admin {
-            service: service.clone(),
-            operators: Operators::new(settings.bootstrap_token.as_ref()),
-            endpoint: service.endpoint(),
-        },
+        admin: Admin { service: service.clone(), endpoint: service.endpoint() },
     }
 }
 

@@ -10,6 +10,7 @@ mod conformance;
 mod demo;
 mod health;
 mod migrate;
+mod operator;
 mod serve;
 mod view;
 
@@ -45,6 +46,9 @@ enum Command {
     /// Compares and previews governed views
     #[command(subcommand)]
     View(view::Command),
+    /// Makes operators
+    #[command(subcommand)]
+    Operator(operator::Command),
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -111,6 +115,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(file) => block_on(migrate::run(file)),
         Command::Audit(command) => block_on(audit::run(command)),
         Command::View(command) => block_on(view::run(command)),
+        Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),

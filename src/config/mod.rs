@@ -10,6 +10,7 @@ pub mod keys;
 mod lake;
 mod layers;
 mod log;
+mod operators;
 mod problems;
 mod redact;
 mod secret_files;
@@ -33,6 +34,7 @@ pub use self::{
     database::{DatabaseKind, DatabaseSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
+    operators::OperatorSettings,
     problems::{Problem, Problems},
     secrets::SecretSettings,
     server::{Network, ServerSettings, TlsFiles},
@@ -67,6 +69,8 @@ pub struct Settings {
     pub secrets: SecretSettings,
     /// `[sharing]`.
     pub sharing: SharingSettings,
+    /// `[operators]`.
+    pub operators: OperatorSettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
@@ -106,15 +110,16 @@ impl Settings {
         let database = layers::section(&merged, &defaults, "database", &mut problems);
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
+        let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
         let views = layers::section(&merged, &defaults, "views", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
-        let (
-            (Some(server), Some(database), Some(secrets), Some(sharing)),
-            (Some(audit), Some(lake), Some(views), Some(log)),
-        ) = ((server, database, secrets, sharing), (audit, lake, views, log))
+        let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
+            return Err(problems);
+        };
+        let (Some(operators), Some(audit), Some(lake), Some(views), Some(log)) = (operators, audit, lake, views, log)
         else {
             return Err(problems);
         };
@@ -124,6 +129,7 @@ impl Settings {
             database,
             secrets,
             sharing,
+            operators,
             storage,
             audit,
             lake,
@@ -148,6 +154,7 @@ impl Settings {
         self.database.check(problems);
         self.secrets.check(problems);
         self.sharing.check(problems);
+        self.operators.check(problems);
         self.audit.check(problems);
         self.lake.check(problems);
         self.views.check(problems);

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod merkle;
 pub mod name;
 pub mod negotiation;
+pub mod operator;
 pub mod partition;
 pub mod predicate;
 pub mod profile;

@@ -26,6 +26,8 @@ pub enum NameKind {
     View,
     /// A credential of a recipient.
     Credential,
+    /// An operator.
+    Operator,
 }
 
 impl NameKind {
@@ -39,6 +41,7 @@ impl NameKind {
             Self::RegisteredTable => "table",
             Self::View => "view",
             Self::Credential => "credential",
+            Self::Operator => "operator",
         }
     }
 

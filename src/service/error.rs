@@ -34,8 +34,17 @@ pub enum ServiceError {
         retry_after_seconds: u64,
     },
     /// The operator's credential is missing or wrong.
-    #[error("the operator token is missing or not valid")]
-    Unauthenticated,
+    #[error("{message}")]
+    Unauthenticated {
+        /// What the caller is told.
+        message: String,
+    },
+    /// The operator is known, and its role may not.
+    #[error("{message}")]
+    Forbidden {
+        /// What the caller is told.
+        message: String,
+    },
     /// There is no such thing.
     #[error("{kind} `{name}` not found")]
     NotFound {

@@ -28,6 +28,7 @@ pub mod recipients;
 pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
+pub mod sign_in;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
@@ -47,7 +48,7 @@ use crate::{
 
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
-    meter::Meter, schema_holds::SchemaHolds, trail::Trail,
+    meter::Meter, schema_holds::SchemaHolds, sign_in::SignIn, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -73,6 +74,8 @@ pub struct Service {
     pub meter: Arc<Meter>,
     /// The objects whose recipients are not served their table's newest version.
     pub schema_holds: Arc<SchemaHolds>,
+    /// How operators sign in.
+    pub sign_in: Arc<SignIn>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.
@@ -91,10 +94,13 @@ impl Service {
 
     /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
     /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
-    /// change's time is read under the lock, so that times follow that order, too.
+    /// change's time is read under the lock, so that times follow that order, too; and so is who the operator is, so that
+    /// nothing is changed by one that may not any more.
     async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
         let mut tx = self.db.begin().await?;
         tx.lock_audit_head().await?;
-        Ok((tx, OperatorContext { now: self.clock.now(), ..ctx.clone() }))
+        let now = self.clock.now();
+        let actor = self.admit_again(&mut tx, ctx, now).await?;
+        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
     }
 }

@@ -91,6 +91,9 @@ pub enum Constraint {
     /// The token's hash is another token's.
     #[error("this token exists already")]
     TokenHash,
+    /// An operator of this name exists.
+    #[error("an operator of this name exists already")]
+    OperatorName,
     /// The activation code's hash is another link's.
     #[error("this activation link exists already")]
     ActivationCode,
@@ -115,7 +118,7 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 13] = [
+const UNIQUE: [(&str, &str, Constraint); 15] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
@@ -123,6 +126,8 @@ const UNIQUE: [(&str, &str, Constraint); 13] = [
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
     ("tokens_hash", "tokens.hash", Constraint::TokenHash),
+    ("operators_name", "operators.name_key", Constraint::OperatorName),
+    ("operator_tokens_hash", "operator_tokens.hash", Constraint::TokenHash),
     ("activations_code", "activations.code_hash", Constraint::ActivationCode),
     ("grant_endings_pk", "grant_endings.grant_id", Constraint::GrantEnded),
     ("freezes_live", "freezes.scope", Constraint::FreezeLive),

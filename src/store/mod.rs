@@ -19,6 +19,7 @@ mod idempotency;
 mod keys;
 mod lock;
 mod objects;
+mod operators;
 mod recipients;
 mod schema;
 mod shares;

@@ -31,6 +31,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `malformed_body` | 400 | the body is no JSON object |
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
+/// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
 /// | `not_found` | 404 | there is no such thing, or no such route |
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
@@ -52,6 +53,8 @@ pub enum ProblemCode {
     InvalidParameter,
     /// The operator token is missing or not valid.
     Unauthenticated,
+    /// The operator's role may not do this; `detail` names the roles that may.
+    Forbidden,
     /// There is no such thing, or no such route.
     NotFound,
     /// The route knows other methods; `Allow` names them.
@@ -97,6 +100,7 @@ impl ProblemCode {
         match self {
             Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
@@ -123,6 +127,7 @@ impl ProblemCode {
             Self::MalformedBody => "The body cannot be read",
             Self::InvalidParameter => "A parameter cannot be accepted",
             Self::Unauthenticated => "Not authenticated",
+            Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Conflict",
@@ -202,7 +207,8 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         let detail = error.to_string();
         let code = match &error {
-            ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
+            ServiceError::Unauthenticated { .. } => ProblemCode::Unauthenticated,
+            ServiceError::Forbidden { .. } => ProblemCode::Forbidden,
             ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
             // Only recipients are denied, and only they bring file URLs that expire.
             ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,

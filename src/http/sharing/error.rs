@@ -116,7 +116,8 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
             Refusal::Limited => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
         },
         ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
-        ServiceError::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        ServiceError::Unauthenticated { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        ServiceError::Forbidden { .. } => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::NotFound { .. } => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
         ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::Parameter(_)

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, ActorKind, Event, Object},
+        audit::{Actor, Event, Object},
         copy::{Copy, CopyKind, CopyState, RulesId},
         recipient::{Recipient, RecipientState},
         share::{SharedObject, SharedView},
@@ -81,7 +81,7 @@ impl Service {
         if deleted > 0 {
             tracing::info!(files = deleted, bytes, "deleted copies");
             self.metrics.copies_deleted(deleted, bytes);
-            let actor = Actor { kind: ActorKind::System, id: None, name: Some("weir".to_owned()) };
+            let actor = Actor::system("weir");
             let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
             self.trail.record(event).await?;
         }
@@ -98,13 +98,17 @@ impl Service {
 
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
-        let mut entitled: HashMap<(Uuid, i64), HashSet<RulesId>> = HashMap::new();
+        // Sets come in the order of views and versions, so that each version's readers are looked up once.
+        let mut known: Option<((Uuid, i64), HashSet<RulesId>)> = None;
         for set in self.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
-            if !entitled.contains_key(&version) {
-                entitled.insert(version, self.entitled_rules(set, now).await?);
-            }
-            if entitled.get(&version).is_some_and(|rules| rules.contains(&set.rules)) {
+            let entitled = match known.take() {
+                Some((of, rules)) if of == version => rules,
+                _ => self.entitled_rules(set, now).await?,
+            };
+            let is_entitled = entitled.contains(&set.rules);
+            known = Some((version, entitled));
+            if is_entitled {
                 continue;
             }
             let mut tx = self.db.begin().await?;

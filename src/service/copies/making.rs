@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{Actor, ActorKind, Event, Object},
+        audit::{Actor, Event, Object},
         copy::{Copy, CopyKind, CopyState, object_key},
         delta::{COLUMN_MAPPING_MODE, Metadata},
         schema::{ColumnPath, Schema},
@@ -466,7 +466,7 @@ impl Service {
 
     /// What the trail learns of a job's work.
     fn made_event(&self, view: &Entitled, source: &Source, done: &Done, started: Instant) -> Event {
-        let actor = Actor { kind: ActorKind::System, id: None, name: Some("weir".to_owned()) };
+        let actor = Actor::system("weir");
         let published = &view.published.view;
         Event {
             object: Some(Object { kind: "view".into(), id: Some(published.id), name: Some(published.to_string()) }),

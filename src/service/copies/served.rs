@@ -311,7 +311,7 @@ impl Service {
         let (version, committed_at) = (source.version(), source.committed_at());
         let (protocol, metadata) = (published.protocol(), published.metadata());
         let partitions = ShownPartitions::of(view, source);
-        let mut files: Vec<(usize, &KnownCopy, Vec<(Box<str>, Option<Box<str>>)>)> = Vec::new();
+        let mut files: Vec<(usize, &KnownCopy, Box<PartitionPairs>)> = Vec::new();
         for need in &needs.all {
             let (Some(copy), Some(file)) = (known.get(&need.unit), source.files().get(need.index)) else { continue };
             // What holds no row is not listed.
@@ -399,7 +399,7 @@ impl ShownPartitions {
         Self(plan.partition_columns.iter().filter_map(column).collect())
     }
 
-    fn values(&self, file: &FileRef<'_>) -> Vec<(Box<str>, Option<Box<str>>)> {
+    fn values(&self, file: &FileRef<'_>) -> Box<PartitionPairs> {
         let value = |physical: &str| {
             let found = file.partition_values().find(|(name, _)| *name == physical);
             found.and_then(|(_, value)| value.map(Into::into))

@@ -135,6 +135,7 @@ impl<'a> Attempt<'a> {
                 kind: if recipient.is_some() { ActorKind::Recipient } else { ActorKind::Anonymous },
                 id: recipient.map(|recipient| recipient.id),
                 name: recipient.map(|recipient| recipient.name.to_string()),
+                ..Actor::ANONYMOUS
             },
             action,
         );
@@ -409,7 +410,8 @@ fn failure_code(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Denied { reason, .. } => reason.code(),
         ServiceError::Limited { .. } => "LIMITED",
-        ServiceError::Unauthenticated
+        ServiceError::Unauthenticated { .. }
+        | ServiceError::Forbidden { .. }
         | ServiceError::Invalid(_)
         | ServiceError::Unacknowledged(_)
         | ServiceError::Parameter(_)

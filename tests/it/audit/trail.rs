@@ -92,7 +92,10 @@ impl Trail {
             files: Some(3),
             url_expires_at: Some(self.now() + TimeDelta::minutes(30)),
             personal: Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("a client".into()) },
-            ..Event::new(Actor { kind: ActorKind::Recipient, id: None, name: Some("acme".into()) }, "table.query")
+            ..Event::new(
+                Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS },
+                "table.query",
+            )
         };
         let mut tx = self.db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();

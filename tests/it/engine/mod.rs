@@ -6,4 +6,5 @@ mod foreign;
 mod layout;
 mod limits;
 mod sample;
+mod statistics;
 mod types;

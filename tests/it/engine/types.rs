@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::{
     array::{
         Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Int8Array,
-        Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
-        TimestampMillisecondArray, TimestampNanosecondArray,
+        Int16Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMillisecondArray,
+        TimestampNanosecondArray,
     },
     buffer::{NullBuffer, OffsetBuffer},
-    datatypes::{DataType, Field, Fields, Schema as ArrowSchema, TimeUnit, i256},
+    datatypes::{DataType, Field, Fields, Schema as ArrowSchema, i256},
 };
 use bytes::Bytes;
 use delta_kernel::actions::deletion_vector_writer::{KernelDeletionVector, StreamingDeletionVectorWriter};
@@ -26,7 +26,7 @@ use weir::{
     lake::{DeletionVector, DeletionVectorRef},
 };
 
-use super::sample::{cells, engine, field, make, parquet, read, schema, show, source, source_of, texts, try_make};
+use super::sample::{cells, engine, field, make, read, schema, show, source, source_of, try_make};
 
 /// What a column of type `data_type` shows of a file's column.
 async fn shown(column: ArrayRef, data_type: &str) -> Result<Vec<Option<String>>, EngineError> {

@@ -13,6 +13,7 @@ mod incremental;
 mod limits;
 mod listing;
 mod metadata;
+mod networks;
 mod not_offered;
 mod outage;
 mod paging;

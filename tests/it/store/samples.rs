@@ -144,7 +144,8 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
 
 /// A query that was allowed, from somewhere.
 pub fn event() -> Event {
-    let actor = Actor { kind: ActorKind::Recipient, id: Some(Uuid::now_v7()), name: Some("acme".into()) };
+    let id = Some(Uuid::now_v7());
+    let actor = Actor { kind: ActorKind::Recipient, id, name: Some("acme".into()), ..Actor::ANONYMOUS };
     let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("delta-sharing".into()) };
     Event { personal, ..Event::new(actor, "table.query") }
 }

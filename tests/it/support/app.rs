@@ -33,8 +33,8 @@ use weir::{
         copies::{Workshop, WorkshopParts},
         first_reads::FirstReads,
         meter::Meter,
-        operators::Operators,
         schema_holds::SchemaHolds,
+        sign_in::SignIn,
         trail::Trail,
     },
     storage::{CopyRoot, Storages},
@@ -154,19 +154,15 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
-/// Every face of a server.
-fn router(service: &Service) -> Router {
+/// Every face of a server, which believes `proxies`.
+fn router(service: &Service, proxies: Proxies) -> Router {
     let faces = Faces {
         service: service.clone(),
-        requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics: Arc::clone(&service.metrics) },
+        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
         limits: Limits::new(100, Duration::from_secs(60)),
         max_body_bytes: 4 << 20,
         prefix: PREFIX.into(),
-        admin: Admin {
-            service: service.clone(),
-            operators: Operators::new(Some(&Secret::new(OPERATOR_TOKEN))),
-            endpoint: format!("{PUBLIC_URL}{PREFIX}"),
-        },
+        admin: Admin { service: service.clone(), endpoint: format!("{PUBLIC_URL}{PREFIX}") },
     };
     faces.all()
 }
@@ -186,11 +182,7 @@ impl Ground {
         }
     }
 
-    fn build(
-        self,
-        change: impl FnOnce(SharingSettings) -> SharingSettings,
-        views: Option<fn(&mut ViewSettings)>,
-    ) -> TestApp {
+    fn build(self, change: impl FnOnce(&mut Settings)) -> TestApp {
         let told = Arc::clone(&self.now);
         let clock = Clock::new(move || *told.lock().unwrap());
         let keys = [RootKey::new(Zeroizing::new([7; 32]))];
@@ -205,23 +197,20 @@ impl Ground {
         let storages: Vec<StorageSettings> = storages.into_iter().flatten().collect();
         let storages = Storages::open(&storages, &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
-        let defaults = Settings::load(Sources::default()).unwrap();
-        let mut view_settings = defaults.views;
-        if let Some(change) = views {
-            change(&mut view_settings);
-        }
+        let mut settings = Settings::load(Sources::default()).unwrap();
+        settings.sharing.token_max_seconds = 90 * 86_400;
+        settings.sharing.token_default_seconds = 30 * 86_400;
+        change(&mut settings);
+        let bootstrap = Secret::new(OPERATOR_TOKEN);
         let copies = CopyRoot::open(&self.copies).unwrap();
         let workshop = Workshop::new(WorkshopParts {
             root: Some(copies.clone()),
             engine: Engine::new(EngineSettings::default()),
             root_key: keys[0].clone(),
             key_version: 1,
-            settings: view_settings,
+            settings: settings.views,
             cache_bytes: 64 << 20,
         });
-        let settings =
-            SharingSettings { token_max_seconds: 90 * 86_400, token_default_seconds: 30 * 86_400, ..defaults.sharing };
-        let settings = change(settings);
         let service = Service {
             workshop,
             trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics)),
@@ -233,12 +222,21 @@ impl Ground {
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
             schema_holds: Arc::new(SchemaHolds::default()),
-            settings: Arc::new(settings),
+            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
+            settings: Arc::new(settings.sharing),
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,
         };
-        TestApp { router: router(&service), service, copies, ground: self }
+        TestApp { router: router(&service, Proxies::default()), service, copies, ground: self }
+    }
+}
+
+fn change_views(change: Option<fn(&mut ViewSettings)>) -> impl FnOnce(&mut Settings) {
+    move |settings| {
+        if let Some(change) = change {
+            change(&mut settings.views);
+        }
     }
 }
 
@@ -250,7 +248,12 @@ impl TestApp {
 
     /// On SQLite, with other settings of sharing.
     pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
-        Ground::new(TestDatabase::sqlite().await, &mut Setup::default()).build(change, None)
+        Self::sqlite_set(|settings| settings.sharing = change(settings.sharing.clone())).await
+    }
+
+    /// On SQLite, with other settings.
+    pub async fn sqlite_set(change: impl FnOnce(&mut Settings)) -> Self {
+        Ground::new(TestDatabase::sqlite().await, &mut Setup::default()).build(change)
     }
 
     /// On PostgreSQL; nothing where no server is named.
@@ -261,7 +264,8 @@ impl TestApp {
     /// On every database that can be had, with other settings of sharing.
     pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
         let ground = |database| Ground::new(database, &mut Setup::default());
-        TestDatabase::each().await.into_iter().map(|database| ground(database).build(&change, None)).collect()
+        let change = |settings: &mut Settings| settings.sharing = change(settings.sharing.clone());
+        TestDatabase::each().await.into_iter().map(|database| ground(database).build(change)).collect()
     }
 
     /// The server after a restart: what it kept is there, what it remembered is not.
@@ -273,7 +277,7 @@ impl TestApp {
             schema_holds: Arc::new(SchemaHolds::default()),
             ..self.service.clone()
         };
-        Self { router: router(&service), service, ..self }
+        Self { router: router(&service, Proxies::default()), service, ..self }
     }
 
     /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
@@ -284,14 +288,21 @@ impl TestApp {
         Self::set_up(database, Setup { bucket, starts_at: Some(Utc::now().trunc_subsecs(0)), ..Setup::default() })
     }
 
+    /// On a database, behind a proxy on this machine whose word about addresses counts.
+    pub fn behind_proxy(database: TestDatabase) -> Self {
+        let app = Self::set_up(database, Setup::default());
+        let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
+        Self { router: router(&app.service, proxies), ..app }
+    }
+
     /// On `database`, as `setup` says.
     pub fn set_up(database: TestDatabase, mut setup: Setup) -> Self {
-        Ground::new(database, &mut setup).build(|settings| settings, setup.views)
+        Ground::new(database, &mut setup).build(change_views(setup.views))
     }
 
     /// Another server on the same database, lake, copies and clock.
     pub fn replica(&self, views: Option<fn(&mut ViewSettings)>) -> Self {
-        self.ground.clone().build(|settings| settings, views)
+        self.ground.clone().build(change_views(views))
     }
 
     /// The time that the server believes it is.
@@ -312,11 +323,6 @@ impl TestApp {
     /// The folder of the copies, where they are in one.
     pub fn copies_folder(&self) -> PathBuf {
         self.ground.folder.path().join("copies")
-    }
-
-    /// Runs a statement past the store.
-    pub async fn execute(&self, sql: &'static str) {
-        self.ground.database.execute(sql).await.unwrap();
     }
 
     /// The location of a folder in the lake.
@@ -352,10 +358,26 @@ impl TestApp {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
+        self.admin_by(OPERATOR_TOKEN, method, path, headers, body).await
+    }
+
+    /// Answers the request of whoever holds `token`.
+    pub async fn admin_as(&self, token: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.admin_by(token, method, path, &[], body).await
+    }
+
+    async fn admin_by(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("/api/v1{path}"))
-            .header(header::AUTHORIZATION, format!("Bearer {OPERATOR_TOKEN}"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::USER_AGENT, "weir-tests");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -420,6 +442,13 @@ impl TestApp {
     /// Issues a token to `acme`.
     pub async fn token_for_acme(&self) -> Value {
         self.post("/recipients/acme/tokens", json!({"reveal": true})).await.expect(201)
+    }
+
+    /// Makes an operator, and answers a token of its own. Once there is an admin, the bootstrap token works no more.
+    pub async fn operator(&self, name: &str, role: &str) -> String {
+        self.put(&format!("/operators/{name}"), json!({"role": role})).await.expect(201);
+        let issued = self.post(&format!("/operators/{name}/tokens"), json!({})).await.expect(201);
+        issued["token"].as_str().unwrap().to_owned()
     }
 
     /// The newest events of `action`, newest first.

@@ -188,14 +188,20 @@ impl Secrets {
         if !is_file {
             found.extend(self.find_in_text(&answer.body));
         }
-        found.into_iter().map(|what| Kind::SecretInText.found(format!("`{what}` in the answer to {}", answer.asked))).collect()
+        found
+            .into_iter()
+            .map(|what| Kind::SecretInText.found(format!("`{what}` in the answer to {}", answer.asked)))
+            .collect()
     }
 
     /// What of it stands in a log.
     pub fn in_log(&self, log: &str) -> Vec<Finding> {
         let in_line = |line: &str| {
             let found = self.find_in_text(line.as_bytes());
-            found.into_iter().map(|what| Kind::SecretInText.found(format!("`{what}` is logged: {line}"))).collect::<Vec<_>>()
+            found
+                .into_iter()
+                .map(|what| Kind::SecretInText.found(format!("`{what}` is logged: {line}")))
+                .collect::<Vec<_>>()
         };
         // Few lines hold any; they are looked for in all of them at once.
         if self.find_in_text(log.as_bytes()).is_empty() { Vec::new() } else { log.lines().flat_map(in_line).collect() }
@@ -392,10 +398,9 @@ fn line(read: &TableRead, file: &FileRead) -> Vec<Finding> {
             &["id", "version", "timestamp", "expirationTimestamp"],
             &["path", "partitionValues", "size", "modificationTime", "dataChange", "stats"],
         ),
-        false => (
-            &[],
-            &["url", "id", "partitionValues", "size", "stats", "version", "timestamp", "expirationTimestamp"],
-        ),
+        false => {
+            (&[], &["url", "id", "partitionValues", "size", "stats", "version", "timestamp", "expirationTimestamp"])
+        }
     };
     if !only(&file.around, around) || !only(&file.line, members) {
         findings.push(Kind::Line.found(format!("more than lines say: {:?} {:?}", file.around, file.line)));
@@ -461,7 +466,8 @@ fn footer(dissection: &Dissection, expected: &Expected) -> Vec<Finding> {
             }
         }
     }
-    let unused = dissection.unused.iter().map(|(place, value)| format!("a dictionary in {place} holds {value:?} for no row"));
+    let unused =
+        dissection.unused.iter().map(|(place, value)| format!("a dictionary in {place} holds {value:?} for no row"));
     findings.extend(unused.map(|what| Kind::Bytes.found(what)));
     let unexplained = dissection.unexplained.iter().map(|range| format!("bytes {range:?} are nothing"));
     findings.extend(unexplained.map(|what| Kind::Bytes.found(what)));

@@ -39,7 +39,9 @@ pub fn dissect(content: &[u8]) -> Dissection {
     let reader = SerializedFileReader::new_with_options(content.clone(), options).unwrap();
     let metadata = reader.metadata().clone();
     let (mut pages, mut unused) = (Vec::new(), Vec::new());
-    let mut explained = vec![0..4];
+    // The magic number.
+    let mut explained = Vec::new();
+    explained.push(0..4);
     for group in 0..reader.num_row_groups() {
         let row_group = reader.get_row_group(group).unwrap();
         for leaf in 0..row_group.num_columns() {
@@ -56,7 +58,9 @@ pub fn dissect(content: &[u8]) -> Dissection {
             if let Some((buffer, entries)) = dictionary {
                 let used = values(row_group.get_column_reader(leaf).unwrap(), row_group.metadata().num_rows());
                 let entries = plain_values(chunk, &buffer, entries);
-                unused.extend(entries.into_iter().filter(|entry| !used.contains(entry)).map(|entry| (place.clone(), entry)));
+                unused.extend(
+                    entries.into_iter().filter(|entry| !used.contains(entry)).map(|entry| (place.clone(), entry)),
+                );
             }
             explained.extend(explained_by(chunk));
         }

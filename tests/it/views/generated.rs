@@ -54,9 +54,8 @@ async fn one_case(stage: Stage, seed: u64) {
     stage.register().await;
     let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
     stage.share(&view).await;
-    let groups = |random: &mut StdRng| -> Vec<&str> {
-        GROUPS.iter().copied().filter(|_| random.random_bool(0.5)).collect()
-    };
+    let groups =
+        |random: &mut StdRng| -> Vec<&str> { GROUPS.iter().copied().filter(|_| random.random_bool(0.5)).collect() };
     let properties = |random: &mut StdRng| json!({"groups": groups(random), "group": GROUPS.choose(random)});
     let mine = stage.partner("acme", properties(&mut random)).await;
     let theirs = stage.partner("rival", properties(&mut random)).await;
@@ -294,9 +293,7 @@ fn any_leaf(primitive: Primitive, random: &mut StdRng) -> Value {
         Primitive::String => Value::Text(word(random)),
         Primitive::Binary => Value::Binary((0..16).map(|_| random.random()).collect()),
         Primitive::Date => Value::Date(random.random_range(-20_000..30_000)),
-        Primitive::Timestamp | Primitive::TimestampNtz => {
-            Value::Timestamp(random.random_range(-(1 << 50)..1 << 51))
-        }
+        Primitive::Timestamp | Primitive::TimestampNtz => Value::Timestamp(random.random_range(-(1 << 50)..1 << 51)),
     }
 }
 
@@ -361,8 +358,7 @@ fn pick(
                 let mut parts = Vec::new();
                 for field in fields {
                     if random.random_bool(0.6)
-                        && let Some(part) =
-                            pick(vec![field.name.clone()], &field.data_type, random, names, is_named)
+                        && let Some(part) = pick(vec![field.name.clone()], &field.data_type, random, names, is_named)
                     {
                         let name = if random.random_bool(0.7) { field.name.clone() } else { name(random, names) };
                         parts.push((name, part));
@@ -371,14 +367,16 @@ fn pick(
                 // Where its one part lies deeper, the struct is NULL where that one's is.
                 let is_plain = parts.iter().all(|(_, part)| !matches!(part, Pick::Value { from, .. } if from.len() > 1)
                     && !matches!(part, Pick::List { from, .. } | Pick::Map { from, .. } | Pick::Struct { from, .. } if from.len() > 1));
-                if parts.is_empty() || !is_plain { Some(Pick::Value { from, mask: None }) } else { Some(Pick::Struct { from, fields: parts }) }
+                if parts.is_empty() || !is_plain {
+                    Some(Pick::Value { from, mask: None })
+                } else {
+                    Some(Pick::Struct { from, fields: parts })
+                }
             }
         },
         DataType::Array { element, .. } => match random.random_range(0..3) {
             0 => Some(Pick::Value { from, mask: None }),
-            1 if matches!(**element, DataType::Primitive(_)) => {
-                Some(Pick::Value { from, mask: mask(element, random) })
-            }
+            1 if matches!(**element, DataType::Primitive(_)) => Some(Pick::Value { from, mask: mask(element, random) }),
             _ => {
                 let element = pick(Vec::new(), element, random, names, false)?;
                 Some(Pick::List { from, element: Box::new(element) })
@@ -399,11 +397,8 @@ fn pick(
 fn mask(data_type: &DataType, random: &mut StdRng) -> Option<Json> {
     let unit = |random: &mut StdRng, of: &[&'static str]| *of.choose(random).unwrap();
     let per = ["recipient", "share", "global"].choose(random).unwrap();
-    let mut masks = vec![
-        json!("redact"),
-        json!({"redact": {"keep_nulls": true}}),
-        json!({"hash": {"domain": "d", "per": per}}),
-    ];
+    let mut masks =
+        vec![json!("redact"), json!({"redact": {"keep_nulls": true}}), json!({"hash": {"domain": "d", "per": per}})];
     match data_type.primitive()? {
         Primitive::String => masks.extend([
             json!({"partial": {"first": 1, "last": 1}}),

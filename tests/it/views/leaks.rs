@@ -9,7 +9,7 @@ use super::{
     check::{self, Secrets, nothing},
     partner::{Partner, Received, TableRead, table_path},
     plain::{Expected, Lens, Pick},
-    scene::{PLANS, claims, columns, findings, reader, read_version_well, read_well, shared_claims},
+    scene::{PLANS, claims, columns, findings, read_version_well, read_well, reader, shared_claims},
     source::{Mapping, Table, word},
     stage::{RELAYED, SHARE, SHOWN, Stage, TABLE, VIEW, on_every_stage},
     value::{Row, Value},
@@ -253,7 +253,9 @@ async fn lt07_hints_ask_nothing_of_hidden_columns(stage: Stage) {
                 assert_eq!(ids(acme.query(way, tree(column, value)).await), all, "{column} = {value}");
             }
         }
-        for hint in ["zserial_number < 0", "zbirth_date > '9999-01-01'", "birth_year > 5000", "zip3 = '999'", "zip IS NULL"] {
+        for hint in
+            ["zserial_number < 0", "zbirth_date > '9999-01-01'", "birth_year > 5000", "zip3 = '999'", "zip IS NULL"]
+        {
             assert_eq!(ids(acme.query(way, json!({"predicateHints": [hint]})).await), all, "{hint}");
         }
     }
@@ -360,7 +362,8 @@ async fn lt11_without_its_property_nobody_sees_a_row(stage: Stage) {
     // Who loses it later sees nothing.
     let acme = stage.partner("acme", hmo()).await;
     assert!(!rows_of(&read_well(&stage, &table, &lens, &acme).await).is_empty());
-    for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]}), json!({"plans": []})] {
+    for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]}), json!({"plans": []})]
+    {
         stage.app.patch("/recipients/acme", json!({"properties": properties})).await.expect(200);
         for way in stage.ways() {
             let read = acme.read(way, json!({})).await;
@@ -597,21 +600,24 @@ async fn lt20_hidden_parts_are_cut_out_of_structs_lists_and_maps(stage: Stage) {
     let file = super::dissection::dissect(&reads[0].files[0].bytes);
     let leaves: Vec<String> =
         file.metadata.file_metadata().schema_descr().columns().iter().map(|leaf| leaf.path().string()).collect();
-    assert_eq!(leaves, [
-        "claim_id",
-        "paid",
-        "birth_year",
-        "member_key",
-        "address.city",
-        "address.geo.lat",
-        "visits.list.element.code",
-        "details.key_value.key",
-        "details.key_value.value.grade",
-        "seen",
-        "zip3",
-        "street",
-        "tags.list.element",
-    ]);
+    assert_eq!(
+        leaves,
+        [
+            "claim_id",
+            "paid",
+            "birth_year",
+            "member_key",
+            "address.city",
+            "address.geo.lat",
+            "visits.list.element.code",
+            "details.key_value.key",
+            "details.key_value.value.grade",
+            "seen",
+            "zip3",
+            "street",
+            "tags.list.element",
+        ]
+    );
 }
 
 async fn lt21_files_do_not_tell_how_many_rows_are_hidden(stage: Stage) {

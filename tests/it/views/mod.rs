@@ -2,6 +2,7 @@
 //! is asked for. The number in a test's name is the leak test's in the design.
 
 mod check;
+mod copies;
 mod dissection;
 mod generated;
 mod leaks;

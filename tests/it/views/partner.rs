@@ -63,7 +63,6 @@ pub struct TableRead {
     /// What stands beside it there.
     pub beside_metadata: Map<String, Json>,
     pub files: Vec<FileRead>,
-    pub end: Option<Json>,
 }
 
 /// A file that a query named, and its bytes.
@@ -117,7 +116,15 @@ impl Received {
 
 impl<'a> Partner<'a> {
     pub(super) fn new(stage: &'a Stage, name: &str, id: Uuid, token: &str) -> Self {
-        Self { stage, name: name.to_owned(), id, token: token.to_owned(), kept: RefCell::default(), looked_at: Cell::default(), entitled: RefCell::default() }
+        Self {
+            stage,
+            name: name.to_owned(),
+            id,
+            token: token.to_owned(),
+            kept: RefCell::default(),
+            looked_at: Cell::default(),
+            entitled: RefCell::default(),
+        }
     }
 
     /// Notes what it may have seen.
@@ -266,7 +273,6 @@ impl TableRead {
             metadata,
             beside_metadata,
             files: files.collect(),
-            end: lines.last().and_then(|line| line.get("endStreamAction")).cloned(),
         }
     }
 
@@ -306,7 +312,8 @@ pub async fn fetch(stage: &Stage, url: &str) -> Received {
     let asked = format!("GET {url}");
     let Some(path) = url.strip_prefix("http://weir.test") else {
         let answer = reqwest::get(url).await.unwrap();
-        let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        let headers =
+            answer.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         return Received {
             asked,
             status: answer.status().as_u16(),

@@ -272,11 +272,9 @@ pub fn bare(data_type: &DataType) -> DataType {
             DataType::Struct(fields.iter().map(|field| shown_field(&field.name, bare(&field.data_type))).collect())
         }
         DataType::Array { element, .. } => DataType::Array { element: Box::new(bare(element)), contains_null: true },
-        DataType::Map { key, value, .. } => DataType::Map {
-            key: Box::new(bare(key)),
-            value: Box::new(bare(value)),
-            value_contains_null: true,
-        },
+        DataType::Map { key, value, .. } => {
+            DataType::Map { key: Box::new(bare(key)), value: Box::new(bare(value)), value_contains_null: true }
+        }
         other => other.clone(),
     }
 }
@@ -325,9 +323,10 @@ impl Lens {
     /// What `reader` should see of `table`. A column that the table does not have yet is NULL.
     pub fn shown(&self, table: &State, reader: &Reader) -> Expected {
         let row_type = DataType::Struct(table.schema.fields.clone());
-        let condition = self.filter.as_ref().map(|text| {
-            RowFilter::parse(text, &table.schema).unwrap().bind(&reader.properties, reader.today)
-        });
+        let condition = self
+            .filter
+            .as_ref()
+            .map(|text| RowFilter::parse(text, &table.schema).unwrap().bind(&reader.properties, reader.today));
         let mut files = Vec::new();
         for rows in table.rows_by_file() {
             let rows = rows.into_iter().map(Value::Struct);

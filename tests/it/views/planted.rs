@@ -53,8 +53,7 @@ struct Given<'a> {
 
 impl Given<'_> {
     fn findings(&self) -> Vec<Finding> {
-        let (mine, theirs) =
-            (Secrets::of(self.table, [&self.due.0]), Secrets::of(self.table, [&self.due.1]));
+        let (mine, theirs) = (Secrets::of(self.table, [&self.due.0]), Secrets::of(self.table, [&self.due.1]));
         let mut findings: Vec<Finding> = Vec::new();
         findings.extend(self.mine.iter().flat_map(|read| check::read(read, &self.due.0, &mine)));
         findings.extend(self.theirs.iter().flat_map(|read| check::read(read, &self.due.1, &theirs)));
@@ -135,7 +134,8 @@ impl Given<'_> {
 
 fn batch_of(content: &[u8]) -> RecordBatch {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(Bytes::copy_from_slice(content), options).unwrap();
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(Bytes::copy_from_slice(content), options).unwrap();
     let schema = Arc::clone(builder.schema());
     let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
     arrow::compute::concat_batches(&schema, &batches).unwrap()
@@ -159,8 +159,7 @@ fn written(
         let leaf = ColumnPath::new(leaf.clone());
         properties = properties.set_column_statistics_enabled(leaf, EnabledStatistics::Page);
     }
-    let options =
-        ArrowWriterOptions::new().with_properties(change(properties).build()).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(change(properties).build()).with_skip_arrow_metadata(true);
     let mut content = Vec::new();
     let mut writer = ArrowWriter::try_new_with_options(&mut content, batch.schema(), options).unwrap();
     writer.write(batch).unwrap();
@@ -276,10 +275,8 @@ const MISTAKES: &[Mistake] = &[
     }),
     ("partners share the key of pseudonyms", Kind::Rows, |given| {
         // They read what is right for them, but under my key.
-        let reader = Reader {
-            properties: BTreeMap::from([("plans".to_owned(), json!([PLANS[1]]))]),
-            ..given.reader.clone()
-        };
+        let reader =
+            Reader { properties: BTreeMap::from([("plans".to_owned(), json!([PLANS[1]]))]), ..given.reader.clone() };
         let (mine, due) = (given.mine.clone(), given.lens.shown(&given.table.state, &reader));
         given.mine.clone_from(&given.theirs);
         given.show(&due);
@@ -293,9 +290,7 @@ const MISTAKES: &[Mistake] = &[
         given.rewrite(|batch| with_values(&batch, 3, |_| Value::Text(secret.clone())));
     }),
     ("a row is there twice", Kind::Rows, |given| {
-        given.rewrite(|batch| {
-            arrow::compute::concat_batches(&batch.schema(), [&batch, &batch.slice(0, 1)]).unwrap()
-        });
+        given.rewrite(|batch| arrow::compute::concat_batches(&batch.schema(), [&batch, &batch.slice(0, 1)]).unwrap());
     }),
     ("a row is missing", Kind::Rows, |given| {
         given.rewrite(|batch| batch.slice(1, batch.num_rows() - 1));
@@ -374,7 +369,9 @@ const MISTAKES: &[Mistake] = &[
     }),
     ("NULL is denied where it is", Kind::Description, |given| {
         let schema = given.metadata()["schemaString"].as_str().unwrap().to_owned();
-        given.metadata().insert("schemaString".to_owned(), schema.replace("\"nullable\":true", "\"nullable\":false").into());
+        given
+            .metadata()
+            .insert("schemaString".to_owned(), schema.replace("\"nullable\":true", "\"nullable\":false").into());
     }),
     ("the table has the id that it has at the source", Kind::SecretInText, |given| {
         let log = std::fs::read_to_string(given.table.commit_path(0)).unwrap();
@@ -477,7 +474,8 @@ fn every_planted_mistake_is_found() {
 
 /// A file of one column of texts, without compression.
 fn texts(values: [&str; 2]) -> (Vec<u8>, ParquetMetaData) {
-    let batch = RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(values.to_vec())) as ArrayRef)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter([("text", Arc::new(StringArray::from(values.to_vec())) as ArrayRef)]).unwrap();
     let mut content = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut content, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();

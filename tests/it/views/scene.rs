@@ -22,7 +22,8 @@ pub const PLANS: [&str; 3] = ["zplanhmo", "zplanppo", "zplansecret"];
 
 /// The columns of the claims, those with a `z` hidden.
 pub fn columns() -> Json {
-    let field = |name: &str, data_type: Json| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
+    let field =
+        |name: &str, data_type: Json| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
     let of = |fields: &[Json]| json!({"type": "struct", "fields": fields});
     let geo = of(&[field("lat", json!("double")), field("zlongitude", json!("double"))]);
     let address = of(&[field("city", json!("string")), field("zstreet_name", json!("string")), field("geo", geo)]);
@@ -58,7 +59,10 @@ pub fn lens() -> Lens {
         ("paid", value("paid")),
         ("birth_year", Pick::masked("zbirth_date", json!({"year_only": {"cap_age": 89}}))),
         ("member_key", Pick::masked("zmember_name", json!({"hash": {"domain": "member"}}))),
-        ("address", Pick::Struct { from: vec!["address".into()], fields: parts(vec![("city", here("city")), ("geo", geo)]) }),
+        (
+            "address",
+            Pick::Struct { from: vec!["address".into()], fields: parts(vec![("city", here("city")), ("geo", geo)]) },
+        ),
         (
             "visits",
             Pick::List { from: vec!["visits".into()], element: Box::new(of_element(vec![("code", here("code"))])) },
@@ -91,9 +95,7 @@ fn claim(id: i64, random: &mut StdRng) -> Row {
     }
     let text = |random: &mut StdRng| maybe(random, |random| Value::Text(word(random)));
     let number = |random: &mut StdRng| Value::Float(random.random_range(-90.0..90.0));
-    let visit = |random: &mut StdRng| {
-        maybe(random, |random| Value::Struct(vec![text(random), text(random)]))
-    };
+    let visit = |random: &mut StdRng| maybe(random, |random| Value::Struct(vec![text(random), text(random)]));
     vec![
         Value::Integer(id),
         text(random),

@@ -288,11 +288,9 @@ impl Table {
 
     /// Takes out whole files. Answers the version.
     pub fn remove_files(&mut self, is_removed: impl Fn(usize) -> bool) -> u64 {
-        let mut at = 0;
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
-        for file in self.state.files.drain(..) {
+        for (at, file) in self.state.files.drain(..).enumerate() {
             if is_removed(at) { removed.push(file) } else { kept.push(file) }
-            at += 1;
         }
         self.state.files = kept;
         let action = |file: &Arc<DataFile>| {
@@ -466,9 +464,7 @@ pub fn partition_text(value: &Value) -> Option<String> {
         Value::Text(text) => Some(text.clone()),
         Value::Integer(number) => Some(number.to_string()),
         Value::Boolean(value) => Some(value.to_string()),
-        Value::Date(days) => {
-            Some((chrono::NaiveDate::default() + chrono::TimeDelta::days((*days).into())).to_string())
-        }
+        Value::Date(days) => Some((chrono::NaiveDate::default() + chrono::TimeDelta::days((*days).into())).to_string()),
         other => panic!("nobody partitions by {other:?}"),
     }
 }

@@ -93,7 +93,8 @@ pub fn run_with<F: Future<Output = ()>>(
     let log = Log::default();
     // Everything of ours, and of others what the server lets through.
     let filter = tracing_subscriber::EnvFilter::new("warn,weir=trace");
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone()).finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone()).finish();
     let dispatch = tracing::Dispatch::new(subscriber);
     // Where there is one subscriber alone, tracing asks that of whichever thread logs first whether anybody listens.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
@@ -242,7 +243,9 @@ impl Drop for Stage {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let text = String::from_utf8_lossy(&self.log.written.lock().unwrap()).into_owned();
-            text.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).for_each(|line| println!("{line}"));
+            text.lines()
+                .filter(|line| line.contains("ERROR") || line.contains("WARN"))
+                .for_each(|line| println!("{line}"));
         }
     }
 }

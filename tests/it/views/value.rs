@@ -259,7 +259,8 @@ pub fn to_array(values: &[&Value], data_type: &DataType) -> ArrayRef {
                 Value::Map(entries) => entries.as_slice(),
                 other => null::<&[(Value, Value)]>(other).unwrap_or_default(),
             });
-            let (keys, held): (Vec<&Value>, Vec<&Value>) = maps.clone().flatten().map(|(key, value)| (key, value)).unzip();
+            let (keys, held): (Vec<&Value>, Vec<&Value>) =
+                maps.clone().flatten().map(|(key, value)| (key, value)).unzip();
             let columns = vec![to_array(&keys, parts[0].data_type()), to_array(&held, parts[1].data_type())];
             let entries = StructArray::new(parts.clone(), columns, None);
             let offsets = OffsetBuffer::from_lengths(maps.map(<[(Value, Value)]>::len));
