@@ -63,6 +63,8 @@ pub struct TableRead {
     /// What stands beside it there.
     pub beside_metadata: Map<String, Json>,
     pub files: Vec<FileRead>,
+    /// The EndStreamAction, where there is one.
+    pub end: Option<Json>,
 }
 
 /// A file that a query named, and its bytes.
@@ -273,6 +275,7 @@ impl TableRead {
             metadata,
             beside_metadata,
             files: files.collect(),
+            end: lines.last().and_then(|line| line.get("endStreamAction")).cloned(),
         }
     }
 
