@@ -209,6 +209,11 @@ impl<'a> Partner<'a> {
         read
     }
 
+    /// The first of the ways in which it may read.
+    pub fn first_way(&self) -> Way {
+        self.stage.ways()[0]
+    }
+
     /// Waits until this version is the newest that is served: until the copies are there, the one before is.
     pub async fn wait_for(&self, version: u64) {
         let way = self.stage.ways()[0];
