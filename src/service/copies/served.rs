@@ -144,9 +144,6 @@ impl Service {
     ) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
         let unit_key = &self.workshop.0.unit_key;
-        let schema = Schema::parse(&source.metadata().schema_string).map_err(ServiceError::internal)?;
-        let plan = &view.published.plan;
-        let columns = plan.columns_read(&plan.completed(&schema));
         let partitions = Partitions::of(view, source)?;
         let (mut all, mut is_certain) = (Vec::new(), true);
         for (index, file) in source.files().iter().enumerate() {
@@ -160,7 +157,6 @@ impl Service {
                 rules: view.set.rules,
                 kind,
                 delta_id,
-                columns: &columns,
                 path: file.path,
                 size: file.size,
                 modification_time: file.modification_time,
