@@ -17,6 +17,9 @@ setup:     ## install what the tests need (Python clients, Spark, Azurite), with
 rust-tests:  ## the Rust tests alone; databases and object stores as WEIR_TEST_* name them
 	cargo test
 
+mutants:   ## see that mistakes planted into the server are found by the tests of views
+	tests/mutants/run
+
 client-tests:  ## the real clients alone, against the debug build
 	cargo build --bin weir --example s3_server
 	$(WEIR_TEST_CACHE)/venv/bin/pytest tests/python
@@ -32,4 +35,4 @@ clean:     ## remove build output and what the tests installed
 	cargo clean
 	rm -rf $(WEIR_TEST_CACHE)
 
-.PHONY: help demo test setup rust-tests client-tests lint bench clean
+.PHONY: help demo test setup rust-tests mutants client-tests lint bench clean

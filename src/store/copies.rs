@@ -24,6 +24,13 @@ pub struct CopySet {
     pub rules: RulesId,
 }
 
+impl CopySet {
+    /// The set that a copy belongs to.
+    pub fn of(copy: &Copy) -> Self {
+        Self { view_id: copy.view_id, view_version: copy.view_version, rules: copy.rules }
+    }
+}
+
 /// Which copies are listed.
 #[derive(Clone, Debug, Default)]
 pub struct CopyFilter {
@@ -303,7 +310,7 @@ impl Tx {
     /// somebody left behind half-made is taken over: its row goes on as a draining one.
     pub async fn claim_copy(&mut self, copy: &Copy, now: DateTime<Utc>) -> Result<bool> {
         const ABANDON: &str = "UPDATE copies SET state = 'draining' \
-            WHERE unit = $1 AND state IN ('making', 'failed') AND held_until < $2";
+            WHERE unit = $1 AND state IN ('making', 'failed') AND held_until <= $2";
         const INSERT: &str = "INSERT INTO copies (id, unit, kind, view_id, view_version, rules, source, object_key, \
             state, bytes, row_count, stats, created_at, needed_until, holder, held_until, attempts, failure, deleted_at) \
             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
@@ -420,7 +427,7 @@ impl Tx {
         Ok(drained == 1)
     }
 
-    /// Has every server look at the register again before it serves a set's readers from what it has in memory.
+    /// From now on no server relies on what it remembers of a set's copies.
     pub async fn forget_serving(&mut self, set: CopySet) -> Result<()> {
         const SQL: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
         on_tx!(self, db => sqlx::query(SQL)

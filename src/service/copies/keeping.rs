@@ -22,6 +22,9 @@ use crate::{
 
 /// How many copies one round deletes at most.
 const ROUND: u32 = 1_000;
+/// How many copies one round fails to delete before it gives up: one that is stuck keeps no other, and a store that is
+/// out of reach is not asked a thousand times.
+const MOST_FAILURES: usize = 8;
 /// How many aged copies one round renews: few enough for readers to wait for.
 const RENEWED: u32 = 16;
 /// How long a server keeps a background task before others may take it over.
@@ -62,7 +65,7 @@ impl Service {
         // Nobody needs a copy before its last URL is dead, and it has been idle since that was handed out.
         let idle = seconds(self.workshop.settings().idle_seconds) - self.longest_url();
         let idle_since = now - idle.max(TimeDelta::zero());
-        let (mut deleted, mut bytes) = (0u64, 0u64);
+        let (mut deleted, mut bytes, mut failures) = (0u64, 0u64, Vec::new());
         for copy in self.db.list_idle_copies(now, idle_since, ROUND).await? {
             if copy.state != CopyState::Draining {
                 let mut tx = self.db.begin().await?;
@@ -70,7 +73,13 @@ impl Service {
                 tx.commit().await?;
             }
             if copy.kind == CopyKind::File {
-                root.delete(&copy.object_key).await?;
+                if let Err(error) = root.delete(&copy.object_key).await {
+                    failures.push(error);
+                    if failures.len() == MOST_FAILURES {
+                        break;
+                    }
+                    continue;
+                }
                 bytes += copy.bytes;
                 deleted += u64::from(copy.bytes > 0);
             }
@@ -85,7 +94,7 @@ impl Service {
             let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
             self.trail.record(event).await?;
         }
-        Ok(())
+        failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Whether this server is the one that does a background task for now.
@@ -250,9 +259,7 @@ impl Service {
                 }
                 let mut tx = self.db.begin().await?;
                 tx.drain_copy(copy.id, Some(self.clock.now())).await?;
-                // Servers that know the copy would go on to hand it out.
-                let set = CopySet { view_id: copy.view_id, view_version: copy.view_version, rules: copy.rules };
-                tx.forget_serving(set).await?;
+                tx.forget_serving(CopySet::of(copy)).await?;
                 tx.commit().await?;
                 if found.missing.len() < NAMED {
                     found.missing.push(copy.id);

@@ -91,7 +91,7 @@ impl Service {
     }
 
     async fn listed(&self, copy: Copy, names: &mut Names) -> Result<ListedCopy, ServiceError> {
-        let set = CopySet { view_id: copy.view_id, view_version: copy.view_version, rules: copy.rules };
+        let set = CopySet::of(&copy);
         let idle = i64::try_from(self.workshop.settings().idle_seconds).unwrap_or(i64::MAX);
         let idle = chrono::TimeDelta::try_seconds(idle).unwrap_or_default() - self.longest_url();
         let view = match names.views.get(&set.view_id) {

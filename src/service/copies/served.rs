@@ -15,7 +15,7 @@ use crate::{
         copy::{Copy, CopyKind, CopyState, UnitId, UnitParts},
         partition,
         recipient::Recipient,
-        schema::{DataType, Field, Schema},
+        schema::{ColumnPath, DataType, Field, Schema},
         share::SharedView,
         view::{
             plan::{Output, Today},
@@ -135,7 +135,7 @@ pub(super) enum Standing {
 
 impl Service {
     /// The copies that `view` over `source` needs, of `kind`. Files that the row filter leaves out by their partition
-    /// values alone need none.
+    /// values need none.
     pub(in crate::service) fn needs(
         &self,
         view: &Entitled,
@@ -144,13 +144,10 @@ impl Service {
     ) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
         let unit_key = &self.workshop.0.unit_key;
-        let schema = Schema::parse(&source.metadata().schema_string).map_err(ServiceError::internal)?;
-        let plan = &view.published.plan;
-        let columns = plan.columns_read(&plan.completed(&schema));
         let partitions = Partitions::of(view, source)?;
         let (mut all, mut is_certain) = (Vec::new(), true);
         for (index, file) in source.files().iter().enumerate() {
-            match partitions.as_ref().map(|partitions| partitions.are_shown(&file)) {
+            match partitions.as_ref().map(|partitions| partitions.may_be_shown(&file)) {
                 Some(Some(false)) => continue,
                 // The engine looks at the file, and says what is wrong with it.
                 Some(None) => is_certain = false,
@@ -160,7 +157,6 @@ impl Service {
                 rules: view.set.rules,
                 kind,
                 delta_id,
-                columns: &columns,
                 path: file.path,
                 size: file.size,
                 modification_time: file.modification_time,
@@ -339,18 +335,21 @@ impl Service {
     }
 }
 
-/// The partition columns that a row filter about nothing else decides by.
+/// The partition columns by which a row filter leaves out whole files.
 struct Partitions<'a> {
     condition: &'a Condition,
     fields: Vec<(&'a str, String, DataType)>,
 }
 
 impl<'a> Partitions<'a> {
-    /// `None` where the filter asks for more than partition values, or there is none.
+    /// `None` where the filter asks for no partition value, or there is none.
     fn of(view: &'a Entitled, source: &'a Snapshot) -> Result<Option<Self>, ServiceError> {
         let Some(condition) = &view.rules.condition else { return Ok(None) };
         let metadata = source.metadata();
-        if !condition.on_partitions_only(&metadata.partition_columns) {
+        let asked = condition.columns();
+        let is_asked = |name: &&String| asked.iter().any(|column| matches!(&column.0[..], [own] if own == *name));
+        let partitions: Vec<&String> = metadata.partition_columns.iter().filter(is_asked).collect();
+        if partitions.is_empty() && !asked.is_empty() {
             return Ok(None);
         }
         let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
@@ -359,22 +358,22 @@ impl<'a> Partitions<'a> {
             let field: &Field = schema.fields.iter().find(|field| field.name == *name)?;
             Some((name.as_str(), field.physical_name(maps_columns).to_owned(), field.data_type.clone()))
         };
-        Ok(Some(Self { condition, fields: metadata.partition_columns.iter().filter_map(field).collect() }))
+        Ok(Some(Self { condition, fields: partitions.into_iter().filter_map(field).collect() }))
     }
 
-    /// Whether the file's rows are shown; `None` where a value cannot be read.
-    fn are_shown(&self, file: &FileRef<'_>) -> Option<bool> {
+    /// Whether some of the file's rows may be shown; `None` where a value cannot be read.
+    fn may_be_shown(&self, file: &FileRef<'_>) -> Option<bool> {
         let mut values = HashMap::new();
         for (physical, text) in file.partition_values() {
             let Some((name, _, data_type)) = self.fields.iter().find(|(_, own, _)| own == physical) else { continue };
             let value = partition::parse(data_type.primitive()?, text).ok()?;
             values.insert(*name, value);
         }
-        let value = |path: &crate::domain::schema::ColumnPath| match path.0.as_slice() {
-            [name] => values.get(name.as_str()).cloned().flatten(),
+        let value = |path: &ColumnPath| match path.0.as_slice() {
+            [name] => values.get(name.as_str()).cloned(),
             _ => None,
         };
-        Some(self.condition.evaluate(&value) == Some(true))
+        Some(self.condition.may_hold(&value))
     }
 }
 

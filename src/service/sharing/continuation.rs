@@ -20,6 +20,8 @@ const REFRESH_LIFE: TimeDelta = TimeDelta::hours(1);
 pub(super) struct PageToken {
     /// The object that is read.
     pub(super) object_id: Uuid,
+    /// What its recipient saw in it, where it is a view: other rules show other files in another order.
+    shown: Option<Uuid>,
     /// The first version of the answer, which later commits do not move.
     pub(super) first: u64,
     /// Its last version; the same as the first for a snapshot.
@@ -49,6 +51,8 @@ pub(super) struct Continuations<'a> {
     pub(super) sealer: &'a Sealer,
     pub(super) recipient_id: Uuid,
     pub(super) object_id: Uuid,
+    /// The table that the recipient sees in a view.
+    pub(super) shown: Option<Uuid>,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -57,6 +61,7 @@ impl Continuations<'_> {
     pub(super) fn next_page(&self, versions: (u64, u64), parameters: &str, position: usize) -> String {
         let token = PageToken {
             object_id: self.object_id,
+            shown: self.shown,
             first: versions.0,
             last: versions.1,
             parameters: parameters.to_owned(),
@@ -78,6 +83,11 @@ impl Continuations<'_> {
             refused("Error decoding the page token: it is not one of this server's; send the query without pageToken")
         })?;
         self.check("page", token.object_id, token.expires_at)?;
+        if token.shown != self.shown {
+            return Err(refused(
+                "What this table shows you has changed since the first page; send the query without pageToken",
+            ));
+        }
         if token.parameters != parameters {
             return Err(refused("Query parameter mismatch: repeat the first page's parameters with its pageToken"));
         }
@@ -134,8 +144,13 @@ mod tests {
     fn tokens_continue_only_what_they_were_made_for() {
         let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], Purpose::PageToken);
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let mine =
-            Continuations { sealer: &sealer, recipient_id: Uuid::from_u128(1), object_id: Uuid::from_u128(2), now };
+        let mine = Continuations {
+            sealer: &sealer,
+            recipient_id: Uuid::from_u128(1),
+            object_id: Uuid::from_u128(2),
+            shown: None,
+            now,
+        };
         let page = mine.next_page((3, 3), "p", 10);
         assert_eq!(mine.open_page(&page, "p").unwrap().position, 10);
         let says = |result: Result<PageToken, ServiceError>, text: &str| {
@@ -149,6 +164,8 @@ mod tests {
         says(other.open_page(&page, "p"), "Error decoding the page token");
         let other = Continuations { object_id: Uuid::from_u128(9), ..mine };
         says(other.open_page(&page, "p"), "does not match the table being queried");
+        let other = Continuations { shown: Some(Uuid::from_u128(3)), ..mine };
+        says(other.open_page(&page, "p"), "has changed since the first page");
         let later = Continuations { now: now + PAGE_LIFE, ..mine };
         says(later.open_page(&page, "p"), "The page token has expired");
         assert_eq!(mine.open_refresh(&mine.refresh(3)).unwrap().version, 3);

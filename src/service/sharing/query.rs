@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{negotiation::Declared, predicate::Filter, seal::hex},
     lake::{FileRef, Order, Snapshot},
-    service::{Service, error::ServiceError},
+    service::{Service, copies::Entitled, error::ServiceError},
 };
 
 /// The most files that a page has, whatever was asked.
@@ -226,6 +226,7 @@ impl Service {
             sealer: &self.pages,
             recipient_id: found.granted.bearer.recipient.id,
             object_id: found.object.id,
+            shown: found.view.as_ref().map(Entitled::table_id),
             now: attempt.now,
         }
     }

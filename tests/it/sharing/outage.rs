@@ -1,7 +1,6 @@
 //! Outages: of a storage and of the database. Clients are told to come back, and the server recovers by itself.
 
 use serde_json::json;
-use weir::store::Db;
 
 use super::{Reader, fetch, share, steps, with_history};
 use crate::support::app::{AWAY, Answer, TestApp, on_both_databases};
@@ -18,15 +17,6 @@ async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
     Reader::acme(app).await
 }
 
-/// Runs a statement past the store.
-async fn execute(app: &TestApp, sql: String) {
-    let sql = sqlx::AssertSqlSafe(sql);
-    match &app.service.db {
-        Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
-        Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
-    }
-}
-
 #[track_caller]
 fn come_back(answer: &Answer) {
     answer.refusal(503, "UNAVAILABLE");
@@ -37,14 +27,14 @@ fn come_back(answer: &Answer) {
 async fn a_storage_that_does_not_answer_is_503_until_it_does(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     let at = |location: &str| format!("UPDATE tables SET location = '{location}'");
-    execute(&app, at(&format!("{AWAY}/steps"))).await;
+    app.execute(at(&format!("{AWAY}/steps"))).await;
     come_back(&reader.query("steps", json!({})).await);
     come_back(&reader.ask("steps", "/metadata", "").await);
     // What needs no storage goes on.
     assert_eq!(reader.get("/shares/insurer/all-tables").await.status, 200);
     let denied = app.events("table.query").await;
     assert_eq!((denied.len(), &denied[0]["decision"]), (1, &json!("deny")));
-    execute(&app, at(&app.location("steps"))).await;
+    app.execute(at(&app.location("steps"))).await;
     assert_eq!(reader.query("steps", json!({})).await.version(), 3);
 }
 
@@ -52,7 +42,7 @@ async fn without_an_audit_trail_nothing_is_handed_out(app: TestApp) {
     let reader = acme_with_steps(&app).await;
     let url = reader.query("steps", json!({})).await.of_kind("file")[0]["url"].as_str().unwrap().to_owned();
     app.service.trail.finish().await;
-    execute(&app, "ALTER TABLE audit_events RENAME TO audit_gone".into()).await;
+    app.execute("ALTER TABLE audit_events RENAME TO audit_gone").await;
     for answer in [
         reader.query("steps", json!({})).await,
         reader.query("steps", json!({"startingVersion": 0})).await,
@@ -66,7 +56,7 @@ async fn without_an_audit_trail_nothing_is_handed_out(app: TestApp) {
     ] {
         come_back(&answer);
     }
-    execute(&app, "ALTER TABLE audit_gone RENAME TO audit_events".into()).await;
+    app.execute("ALTER TABLE audit_gone RENAME TO audit_events").await;
     assert_eq!(reader.query("steps", json!({})).await.version(), 3);
     assert_eq!(reader.fetch(&url).await.status, 200);
 }

@@ -150,13 +150,6 @@ pub(super) fn is_told(answer: &Answer, reason: Reason) {
     assert_eq!(answer.header("www-authenticate"), if status == 401 { "Bearer" } else { "" }, "{reason:?}");
 }
 
-async fn execute(app: &TestApp, sql: &'static str) {
-    match &app.service.db {
-        Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
-        Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
-    }
-}
-
 async fn link(app: &TestApp) -> Value {
     app.post("/recipients/acme/tokens", json!({"credential": "by-link"})).await.expect(201)
 }
@@ -181,11 +174,11 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
         Reason::TokenUnknown => Reader { app, token: "unknown".into() }.get("/shares/insurer").await,
         // Nobody can hold a token that was not fetched, nor one of a recipient that is gone for good.
         Reason::TokenPending => {
-            execute(app, "UPDATE tokens SET activated_at = NULL").await;
+            app.execute("UPDATE tokens SET activated_at = NULL").await;
             share().await
         }
         Reason::RecipientOffboarded => {
-            execute(app, "UPDATE recipients SET state = 'offboarded'").await;
+            app.execute("UPDATE recipients SET state = 'offboarded'").await;
             share().await
         }
         Reason::TokenRevoked => {

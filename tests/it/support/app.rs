@@ -38,6 +38,7 @@ use weir::{
         trail::Trail,
     },
     storage::{CopyRoot, Storages},
+    store::Db,
     telemetry::Metrics,
 };
 use zeroize::Zeroizing;
@@ -323,6 +324,15 @@ impl TestApp {
     /// The folder of the copies, where they are in one.
     pub fn copies_folder(&self) -> PathBuf {
         self.ground.folder.path().join("copies")
+    }
+
+    /// Runs a statement past the store.
+    pub async fn execute(&self, sql: impl Into<String>) {
+        let sql = sqlx::AssertSqlSafe(sql.into());
+        match &self.service.db {
+            Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
+            Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+        }
     }
 
     /// The location of a folder in the lake.

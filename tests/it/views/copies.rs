@@ -1,18 +1,43 @@
-//! How long copies live, and what the register says of them.
+//! How long copies live, who makes them, what the register says of them, and what becomes of it all when something
+//! fails.
 
 use std::{
     fs,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::json;
 use weir::service::context::OperatorContext;
 
 use super::{
-    scene::{read_well, shared_claims},
+    partner::{Partner, Received, TableRead, fetch, newest},
+    scene::{PLANS, claims, read_well, shared_claims},
     source::Mapping,
-    stage::{Kind, SHARE, Stage, run},
+    stage::{Kind, SHARE, Stage, on_postgres, run, run_with, with_all_copies},
+    value::Value,
 };
+use crate::support::app::TestApp;
+
+with_all_copies!(
+    copies_go_with_the_last_who_may_read_them,
+    copies_that_nobody_reads_go_when_their_urls_are_dead,
+    aged_copies_are_made_anew_under_their_ids,
+    after_a_commit_its_files_alone_are_made,
+    servers_divide_the_work_and_make_each_copy_once,
+    what_a_vanished_server_left_is_taken_over,
+    a_damaged_file_is_tried_again_when_it_has_rested,
+    a_source_out_of_reach_is_503_until_it_is_back,
+);
+on_postgres!(
+    copies_go_with_the_last_who_may_read_them,
+    copies_that_nobody_reads_go_when_their_urls_are_dead,
+    aged_copies_are_made_anew_under_their_ids,
+    after_a_commit_its_files_alone_are_made,
+    servers_divide_the_work_and_make_each_copy_once,
+    what_a_vanished_server_left_is_taken_over,
+    a_damaged_file_is_tried_again_when_it_has_rested,
+    a_source_out_of_reach_is_503_until_it_is_back,
+);
 
 /// A day and two hours: when every URL is dead, and every copy idle.
 const LATER: i64 = 26 * 3_600;
@@ -27,7 +52,7 @@ async fn keep(stage: &Stage) {
 
 async fn copies_go_with_the_last_who_may_read_them(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let plans = json!({"plans": [super::scene::PLANS[0]]});
+    let plans = json!({"plans": [PLANS[0]]});
     let acme = stage.partner("acme", plans.clone()).await;
     read_well(&stage, &table, &lens, &acme).await;
     let written = stage.objects().await;
@@ -47,7 +72,7 @@ async fn copies_go_with_the_last_who_may_read_them(stage: Stage) {
 
 async fn copies_that_nobody_reads_go_when_their_urls_are_dead(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", json!({"plans": [super::scene::PLANS[0]]})).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     read_well(&stage, &table, &lens, &acme).await;
     stage.app.pass(24 * 3_600 - 10);
     keep(&stage).await;
@@ -60,7 +85,7 @@ async fn copies_that_nobody_reads_go_when_their_urls_are_dead(stage: Stage) {
 
 async fn what_register_and_store_do_not_agree_about_is_named(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", json!({"plans": [super::scene::PLANS[0]]})).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     read_well(&stage, &table, &lens, &acme).await;
     let lost = stage.objects().await.remove(0);
     fs::remove_file(stage.app.copies_folder().join(&lost)).unwrap();
@@ -80,7 +105,7 @@ async fn what_register_and_store_do_not_agree_about_is_named(stage: Stage) {
 async fn servers_divide_the_work_and_make_each_copy_once(stage: Stage) {
     let (_, _) = shared_claims(&stage, Mapping::None).await;
     let other = stage.app.replica(None);
-    let acme = stage.partner("acme", json!({"plans": [super::scene::PLANS[0]]})).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     let way = stage.ways()[0];
     let (here, there) = tokio::join!(acme.query(way, json!({})), acme.query_at(&other, way, json!({})));
     assert_eq!(here.lines().len(), there.lines().len());
@@ -92,32 +117,294 @@ async fn servers_divide_the_work_and_make_each_copy_once(stage: Stage) {
     assert_eq!(sources.len(), made);
 }
 
-#[test]
-fn on_sqlite_copies_go_with_the_last_who_may_read_them() {
-    run(Kind::Folder, copies_go_with_the_last_who_may_read_them);
+/// Waits for a server to have what it answers 503 for until then.
+async fn wait_for(partner: &Partner<'_>, server: &TestApp) {
+    let way = partner.first_way();
+    let begun = Instant::now();
+    while partner.query_at(server, way, newest()).await.status != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nothing was made");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Checks an answer that connectors come back after.
+#[track_caller]
+fn come_back(answer: &Received) {
+    answer.refused(503, "UNAVAILABLE");
+    assert_eq!(answer.header("retry-after"), "5");
+    for word in ["127.0.0.1", "copies", "zsource", "m/"] {
+        assert!(!answer.text().contains(word), "{}", answer.text());
+    }
+}
+
+/// The sources of copies in a state, sorted.
+async fn sources(stage: &Stage, state: &str) -> Vec<String> {
+    let copies = stage.copies(Some(state)).await;
+    let mut sources: Vec<String> = copies.iter().map(|copy| copy["source"].as_str().unwrap().to_owned()).collect();
+    sources.sort_unstable();
+    sources
+}
+
+/// The keys of copies that were written and may be read, sorted.
+async fn ready_keys(stage: &Stage) -> Vec<String> {
+    let copies = stage.copies(Some("ready")).await;
+    let written = copies.iter().filter(|copy| copy["bytes"] != 0);
+    let mut keys: Vec<String> = written.map(|copy| copy["object_key"].as_str().unwrap().to_owned()).collect();
+    keys.sort_unstable();
+    keys
+}
+
+async fn aged_copies_are_made_anew_under_their_ids(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    // Read every day, so that none is ever idle.
+    for _ in 0..6 {
+        read_well(&stage, &table, &lens, &acme).await;
+        stage.app.pass(23 * 3_600);
+        stage.app.service.keep_copies().await.unwrap();
+    }
+    let before = read_well(&stage, &table, &lens, &acme).await;
+    let old = stage.objects().await;
+    stage.app.pass(30 * 3_600 + 60);
+    read_well(&stage, &table, &lens, &acme).await;
+    let urls = self::urls(&acme.read_in_all_ways(json!({})).await);
+    stage.app.service.keep_copies().await.unwrap();
+    assert!(!stage.copies(Some("draining")).await.is_empty(), "none of them was old");
+    // A server may go on with what it has in hand for an hour.
+    stage.app.pass(3_601);
+    let after = read_well(&stage, &table, &lens, &acme).await;
+    let objects = stage.objects().await;
+    assert!(old.iter().all(|key| objects.contains(key)) && objects.len() > old.len(), "a live URL needs the old ones");
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.ids(), after.ids(), "a reader that comes back takes them for the same");
+    }
+    // What was handed out last is good until it ends, and then the old ones go.
+    let last = urls.last().unwrap();
+    assert_eq!(fetch(&stage, last).await.status, 200);
+    stage.app.pass(26 * 3_600);
+    read_well(&stage, &table, &lens, &acme).await;
+    keep(&stage).await;
+    let objects = stage.objects().await;
+    assert!(old.iter().all(|key| !objects.contains(key)));
+    assert_eq!(objects, ready_keys(&stage).await);
+}
+
+fn urls(reads: &[TableRead]) -> Vec<String> {
+    reads.iter().flat_map(|read| read.files.iter().map(|file| file.url.clone())).collect()
+}
+
+async fn after_a_commit_its_files_alone_are_made(stage: Stage) {
+    let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    let before = read_well(&stage, &table, &lens, &acme).await;
+    let made = sources(&stage, "ready").await;
+    let mut rows = claims(9_000, 8, 9);
+    rows.iter_mut().for_each(|row| (row[2], row[3]) = (Value::text(PLANS[0]), Value::text("zregionnorth")));
+    table.append(rows);
+    // Made ahead, for whoever read it lately.
+    stage.app.service.refresh_copies().await.unwrap();
+    let after = read_well(&stage, &table, &lens, &acme).await;
+    let new: Vec<String> = sources(&stage, "ready").await.into_iter().filter(|source| !made.contains(source)).collect();
+    assert_eq!(new, [table.state.files.last().unwrap().path.clone()]);
+    assert!(before[0].ids().iter().all(|id| after[0].ids().contains(id)));
+    let events = stage.app.events("copies.make").await;
+    assert_eq!(events[0]["files"], 1, "{}", events[0]);
+}
+
+async fn what_a_vanished_server_left_is_taken_over(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    read_well(&stage, &table, &lens, &acme).await;
+    // As if the server had been killed at it, a moment ago.
+    stage.app.execute("UPDATE copies SET state = 'making', needed_until = created_at").await;
+    let made = ready_keys(&stage).await;
+    assert!(made.is_empty());
+    let other = stage.app.replica(Some(|views| views.wait_seconds = 0));
+    let way = stage.ways()[0];
+    for _ in 0..3 {
+        come_back(&acme.query_at(&other, way, newest()).await);
+    }
+    let left = stage.objects().await;
+    stage.app.pass(61);
+    wait_for(&acme, &other).await;
+    read_well(&stage, &table, &lens, &acme).await;
+    let all = sources(&stage, "ready").await;
+    let mut once = all.clone();
+    once.dedup();
+    assert_eq!(all, once);
+    // Nothing half-made is ever read, and nothing of it stays.
+    keep(&stage).await;
+    let objects = stage.objects().await;
+    assert!(left.iter().all(|key| !objects.contains(key)));
+    assert_eq!(objects, ready_keys(&stage).await);
+}
+
+async fn a_damaged_file_is_tried_again_when_it_has_rested(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let file = table.state.files.iter().find(|file| file.path.contains(PLANS[0])).unwrap();
+    let path = stage.app.folder("zsourcefolder").join(&file.path);
+    let content = fs::read(&path).unwrap();
+    fs::write(&path, vec![0; content.len()]).unwrap();
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    for way in stage.ways() {
+        acme.query(way, newest()).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
+    }
+    let failed = stage.copies(Some("failed")).await;
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["source"], file.path.as_str());
+    let why = failed[0]["failure"].as_str().unwrap();
+    assert!(why.contains("Parquet") && !why.contains("zsource"), "{why}");
+    // Whoever reads what does not need the file reads on.
+    let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
+    read_well(&stage, &table, &lens, &rival).await;
+    // Mended, it is left alone for a while, and then made.
+    fs::write(&path, content).unwrap();
+    acme.query(stage.ways()[0], newest()).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
+    stage.app.pass(31);
+    read_well(&stage, &table, &lens, &acme).await;
+    assert!(stage.copies(Some("failed")).await.is_empty());
+}
+
+async fn a_source_out_of_reach_is_503_until_it_is_back(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    stage.app.execute("UPDATE tables SET location = 's3://away/claims'").await;
+    for way in stage.ways() {
+        come_back(&acme.query(way, newest()).await);
+        come_back(&acme.ask(way, "/metadata").await);
+    }
+    let location = stage.app.location("zsourcefolder");
+    stage.app.execute(format!("UPDATE tables SET location = '{location}'")).await;
+    read_well(&stage, &table, &lens, &acme).await;
+}
+
+/// Copies that cannot be written are none, and their readers are told to come back.
+async fn a_place_of_copies_out_of_reach_is_503_until_it_is_back(mut stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let s3 = stage.s3.take().unwrap();
+    s3.set_read_only(true);
+    stage.s3 = Some(s3);
+    {
+        let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+        for way in stage.ways() {
+            come_back(&acme.query(way, newest()).await);
+        }
+        stage.s3.as_ref().unwrap().set_read_only(false);
+        assert_eq!(stage.objects().await, Vec::<String>::new());
+        read_well(&stage, &table, &lens, &acme).await;
+    }
+    let mut s3 = stage.s3.take().unwrap();
+    s3.stop().await;
+    stage.s3 = Some(s3);
+    {
+        // What is made already is handed out; what is not has to wait.
+        let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
+        for way in stage.ways() {
+            come_back(&rival.query(way, newest()).await);
+        }
+    }
+    let mut s3 = stage.s3.take().unwrap();
+    s3.resume().await;
+    stage.s3 = Some(s3);
+    let other = stage.partner("other", json!({"plans": [PLANS[1]]})).await;
+    read_well(&stage, &table, &lens, &other).await;
+    assert_eq!(stage.objects().await, ready_keys(&stage).await);
+}
+
+/// A server that was given up for dead, and was only slow.
+async fn a_maker_that_comes_back_too_late_registers_nothing(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let (s3, way) = (stage.s3.as_ref().unwrap(), stage.ways()[0]);
+    s3.hold();
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    let other = stage.app.replica(None);
+    let claims = async || {
+        let making = stage.copies(Some("making")).await;
+        making.iter().map(|copy| copy["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (slow, (quick, first)) = tokio::join!(acme.query(way, newest()), async {
+        s3.is_holding().await;
+        let first = claims().await;
+        stage.app.pass(61);
+        let quick = tokio::join!(acme.query_at(&other, way, newest()), async {
+            while claims().await.iter().any(|id| first.contains(id)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            s3.release();
+        });
+        (quick.0, first)
+    });
+    assert!(!first.is_empty());
+    let (slow, quick) = (TableRead::parse(way, &slow), TableRead::parse(way, &quick));
+    assert_eq!(slow.ids(), quick.ids());
+    read_well(&stage, &table, &lens, &acme).await;
+    let ready = stage.copies(Some("ready")).await;
+    assert!(ready.iter().all(|copy| !first.contains(&copy["id"].as_str().unwrap().to_owned())));
+    keep(&stage).await;
+    assert_eq!(stage.objects().await, ready_keys(&stage).await);
+}
+
+/// Who asks before the files are there is told to come back, and the work goes on.
+async fn a_first_reader_comes_back_while_the_work_goes_on(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    let answer = acme.query(stage.ways()[0], newest()).await;
+    come_back(&answer);
+    assert!(answer.text().contains("being prepared"), "{}", answer.text());
+    wait_for(&acme, &stage.app).await;
+    read_well(&stage, &table, &lens, &acme).await;
+}
+
+/// What cannot be deleted keeps nothing else.
+async fn one_copy_that_cannot_be_deleted_keeps_no_other(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    read_well(&stage, &table, &lens, &acme).await;
+    let stuck = stage.copies(Some("ready")).await;
+    let stuck = stuck.iter().find(|copy| copy["bytes"] != 0).unwrap();
+    let path = stage.app.copies_folder().join(stuck["object_key"].as_str().unwrap());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
+    for _ in 0..2 {
+        let kept = stage.app.service.keep_copies().await;
+        stage.app.pass(1);
+        assert_eq!(kept.is_err(), stage.objects().await.is_empty(), "what goes wrong is told");
+    }
+    assert_eq!(stage.objects().await, Vec::<String>::new());
+    let left = stage.copies(None).await;
+    assert_eq!((left.len(), &left[0]["id"]), (1, &stuck["id"]));
+    fs::remove_dir(&path).unwrap();
+    keep(&stage).await;
+    assert!(stage.copies(None).await.is_empty());
 }
 
 #[test]
-fn on_postgres_copies_go_with_the_last_who_may_read_them() {
-    run(Kind::Postgres, copies_go_with_the_last_who_may_read_them);
-}
-
-#[test]
-fn on_sqlite_copies_that_nobody_reads_go_when_their_urls_are_dead() {
-    run(Kind::Folder, copies_that_nobody_reads_go_when_their_urls_are_dead);
-}
-
-#[test]
-fn on_sqlite_what_register_and_store_do_not_agree_about_is_named() {
+fn what_register_and_store_do_not_agree_about_is_named_in_a_folder() {
     run(Kind::Folder, what_register_and_store_do_not_agree_about_is_named);
 }
 
 #[test]
-fn on_sqlite_servers_divide_the_work_and_make_each_copy_once() {
-    run(Kind::Folder, servers_divide_the_work_and_make_each_copy_once);
+fn one_copy_that_cannot_be_deleted_keeps_no_other_in_a_folder() {
+    run(Kind::Folder, one_copy_that_cannot_be_deleted_keeps_no_other);
 }
 
 #[test]
-fn on_postgres_servers_divide_the_work_and_make_each_copy_once() {
-    run(Kind::Postgres, servers_divide_the_work_and_make_each_copy_once);
+fn a_place_of_copies_out_of_reach_is_503_until_it_is_back_on_s3() {
+    run(Kind::S3, a_place_of_copies_out_of_reach_is_503_until_it_is_back);
+}
+
+#[test]
+fn a_maker_that_comes_back_too_late_registers_nothing_on_sqlite() {
+    run(Kind::S3, a_maker_that_comes_back_too_late_registers_nothing);
+}
+
+#[test]
+fn a_maker_that_comes_back_too_late_registers_nothing_on_postgres() {
+    run(Kind::Postgres, a_maker_that_comes_back_too_late_registers_nothing);
+}
+
+#[test]
+fn a_first_reader_comes_back_while_the_work_goes_on_in_a_folder() {
+    run_with(Kind::Folder, Some(|views| views.wait_seconds = 0), a_first_reader_comes_back_while_the_work_goes_on);
 }

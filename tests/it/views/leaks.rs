@@ -11,22 +11,24 @@ use super::{
     plain::{Expected, Lens, Pick},
     scene::{PLANS, claims, columns, findings, read_version_well, read_well, reader, shared_claims},
     source::{Mapping, Table, word},
-    stage::{RELAYED, SHARE, SHOWN, Stage, TABLE, VIEW, on_every_stage},
+    stage::{RELAYED, SHARE, SHOWN, Stage, TABLE, VIEW, on_postgres, with_all_copies},
     value::{Row, Value},
 };
 
-on_every_stage!(
+with_all_copies!(
     lt01_no_secret_is_in_any_file,
     lt02_no_hidden_name_leaves_in_any_answer,
     lt03_statistics_and_partition_values_speak_of_what_is_shown,
     lt04_urls_say_nothing_of_the_source,
     lt05_deleted_rows_are_gone,
+    lt05_deleted_rows_are_not_passed_through,
     lt06_dropped_columns_are_gone,
     lt06_files_that_hold_more_than_the_table_are_not_passed_through,
     lt07_hints_ask_nothing_of_hidden_columns,
     lt08_a_limit_lets_no_other_row_in,
     lt09_older_versions_are_masked_as_the_newest,
     lt09_what_had_a_shown_name_before_is_not_shown,
+    lt09_renamed_columns_are_read_alike_whichever_version_is_asked_for_first,
     lt11_without_its_property_nobody_sees_a_row,
     lt12_properties_are_values_and_nothing_else,
     lt14_pseudonyms_of_partners_differ,
@@ -39,6 +41,16 @@ on_every_stage!(
     lt21_files_do_not_tell_how_many_rows_are_hidden,
     lt22_corrupt_files_and_overflows_say_no_value,
     lt24_no_spelling_of_a_name_brings_in_a_hidden_column,
+);
+on_postgres!(
+    lt01_no_secret_is_in_any_file,
+    lt09_older_versions_are_masked_as_the_newest,
+    lt09_what_had_a_shown_name_before_is_not_shown,
+    lt11_without_its_property_nobody_sees_a_row,
+    lt14_pseudonyms_of_partners_differ,
+    lt16_what_was_never_granted_is_not_there,
+    lt18_versions_that_do_not_fit_are_out_of_reach,
+    lt22_corrupt_files_and_overflows_say_no_value,
 );
 
 fn hmo() -> Json {
@@ -173,6 +185,27 @@ async fn lt05_deleted_rows_are_gone(stage: Stage) {
     table.delete(|row| row[2].known() == Value::text(PLANS[0]).known());
     let gone = read_well(&stage, &table, &lens, &acme).await;
     assert!(gone.iter().all(|read| read.files.is_empty()));
+}
+
+async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
+    let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+    let whole = table.append(two_values(0..20, 1));
+    table.delete(|row| matches!(row[0], Value::Integer(id) if id % 2 == 0));
+    stage.register().await;
+    let lens = everything(&table);
+    let view = stage.publish(&lens.definition(), None).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({})).await;
+    let reads = read_well(&stage, &table, &lens, &acme).await;
+    assert_eq!(rows_of(&reads).len(), 10);
+    assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
+    // Where nothing is hidden, nothing has to be written.
+    for way in stage.ways() {
+        let read = acme.read(way, json!({"version": whole})).await;
+        assert_eq!(rows_of(std::slice::from_ref(&read)).len(), 20);
+        assert!(!read.way.is_presigned || read.files[0].url.starts_with("http://weir.test/files/"));
+    }
+    assert!(stage.copies(None).await.iter().any(|copy| copy["kind"] == "source"));
 }
 
 /// The rows of one way's files, as the files have them.
@@ -346,6 +379,22 @@ async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
     }
     // In between it was the same column under another name.
     read_version_well(&stage, &table, &lens, &acme, json!({"version": renamed - 1}), renamed - 1).await;
+    read_well(&stage, &table, &lens, &acme).await;
+}
+
+async fn lt09_renamed_columns_are_read_alike_whichever_version_is_asked_for_first(stage: Stage) {
+    let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+    let first = table.append(two_values(0..20, 1));
+    table.alter(|fields| fields[1].name = "label".to_owned());
+    let second = table.append(two_values(20..30, 2));
+    stage.register().await;
+    let lens = everything(&table);
+    let view = stage.publish(&lens.definition(), None).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({})).await;
+    for version in [first, second, first] {
+        read_version_well(&stage, &table, &lens, &acme, json!({"version": version}), version).await;
+    }
     read_well(&stage, &table, &lens, &acme).await;
 }
 

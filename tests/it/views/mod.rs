@@ -12,4 +12,5 @@ mod planted;
 mod scene;
 mod source;
 mod stage;
+mod urls;
 mod value;

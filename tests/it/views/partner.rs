@@ -63,6 +63,8 @@ pub struct TableRead {
     /// What stands beside it there.
     pub beside_metadata: Map<String, Json>,
     pub files: Vec<FileRead>,
+    /// The EndStreamAction, where there is one.
+    pub end: Option<Json>,
 }
 
 /// A file that a query named, and its bytes.
@@ -207,6 +209,11 @@ impl<'a> Partner<'a> {
         read
     }
 
+    /// The first of the ways in which it may read.
+    pub fn first_way(&self) -> Way {
+        self.stage.ways()[0]
+    }
+
     /// Waits until this version is the newest that is served: until the copies are there, the one before is.
     pub async fn wait_for(&self, version: u64) {
         let way = self.stage.ways()[0];
@@ -273,6 +280,7 @@ impl TableRead {
             metadata,
             beside_metadata,
             files: files.collect(),
+            end: lines.last().and_then(|line| line.get("endStreamAction")).cloned(),
         }
     }
 

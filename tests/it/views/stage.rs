@@ -34,8 +34,8 @@ pub const TABLE: &str = "lake.zsourcetable";
 /// The view's name, which they do not see either.
 pub const VIEW: &str = "lake.zviewname";
 
-/// Runs each named test, an `async fn(Stage)`, with copies in a folder and with copies in S3, and once on PostgreSQL.
-macro_rules! on_every_stage {
+/// Runs each named test, an `async fn(Stage)`, with copies in a folder and with copies in S3.
+macro_rules! with_all_copies {
     ($($name:ident),* $(,)?) => {
         mod folder {
             $(#[test]
@@ -49,6 +49,12 @@ macro_rules! on_every_stage {
                 crate::views::stage::run(crate::views::stage::Kind::S3, super::$name);
             })*
         }
+    };
+}
+
+/// Runs each named test, an `async fn(Stage)`, on PostgreSQL: those that stand on what the database keeps.
+macro_rules! on_postgres {
+    ($($name:ident),* $(,)?) => {
         mod postgres {
             $(#[test]
             fn $name() {
@@ -57,7 +63,8 @@ macro_rules! on_every_stage {
         }
     };
 }
-pub(crate) use on_every_stage;
+pub(crate) use on_postgres;
+pub(crate) use with_all_copies;
 
 /// What a server stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

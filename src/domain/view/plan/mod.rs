@@ -217,19 +217,9 @@ impl ViewPlan {
     }
 
     /// A schema that the view [reads](Self::reads), with what it lacks: files know those columns by the names that they
-    /// were given later, or not at all.
+    /// were given later, or not at all. A file is read alike under whatever schema it is found.
     pub fn completed(&self, source: &Schema) -> Schema {
         Schema { fields: completed(&source.fields, &self.pinned.source.fields) }
-    }
-
-    /// Which columns of files are read for the view under this schema of its source: equal for two schemas exactly if a
-    /// file is read alike under both.
-    pub fn columns_read(&self, source: &Schema) -> String {
-        let steps = |need: &Needed| {
-            let found = source.lookup(&need.path).ok()?;
-            Some(found.steps.iter().map(|step| in_files(step).map(str::to_owned)).collect::<Vec<_>>())
-        };
-        serde_json::json!(self.needed.iter().map(steps).collect::<Vec<_>>()).to_string()
     }
 
     /// Which columns of the same definition over the same columns of `source` may be NULL where readers were told that
@@ -286,14 +276,6 @@ impl PinnedView {
     /// The plan again.
     pub fn plan(&self) -> Result<ViewPlan, Vec<Problem>> {
         ViewPlan::new(&self.definition, &self.source, &self.partition_columns)
-    }
-}
-
-/// The name that files have for a field; none for a step into a list or map. Ids name the same columns as names do.
-fn in_files<'a>(step: &Step<'a>) -> Option<&'a str> {
-    match step {
-        Step::Field(field) => Some(field.mapped_name().unwrap_or(&field.name)),
-        Step::Element { .. } | Step::Key | Step::Value { .. } => None,
     }
 }
 

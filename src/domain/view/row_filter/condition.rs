@@ -145,6 +145,62 @@ impl Condition {
     }
 }
 
+/// What a condition may come to where not all values are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Possible {
+    is_true: bool,
+    is_false: bool,
+    is_unknown: bool,
+}
+
+impl From<Option<bool>> for Possible {
+    fn from(outcome: Option<bool>) -> Self {
+        Self { is_true: outcome == Some(true), is_false: outcome == Some(false), is_unknown: outcome.is_none() }
+    }
+}
+
+impl Possible {
+    fn not(self) -> Self {
+        Self { is_true: self.is_false, is_false: self.is_true, ..self }
+    }
+
+    /// Of both; may name more than there is where both are about one column.
+    fn and(self, other: Self) -> Self {
+        Self {
+            is_true: self.is_true && other.is_true,
+            is_false: self.is_false || other.is_false,
+            is_unknown: (self.is_unknown && (other.is_true || other.is_unknown)) || (self.is_true && other.is_unknown),
+        }
+    }
+}
+
+impl Condition {
+    /// Whether it may be true of some row, as far as the values tell that `value` knows: a value or NULL for each
+    /// column that it knows, nothing for the others.
+    pub fn may_hold(&self, value: &dyn Fn(&ColumnPath) -> Option<Option<Value>>) -> bool {
+        self.possible(value).is_true
+    }
+
+    fn possible(&self, value: &dyn Fn(&ColumnPath) -> Option<Option<Value>>) -> Possible {
+        match self {
+            Self::All(parts) => {
+                parts.iter().fold(Some(true).into(), |so_far: Possible, part| so_far.and(part.possible(value)))
+            }
+            Self::Any(parts) => {
+                let none = parts
+                    .iter()
+                    .fold(Some(true).into(), |so_far: Possible, part| so_far.and(part.possible(value).not()));
+                none.not()
+            }
+            Self::Not(inner) => inner.possible(value).not(),
+            leaf if leaf.columns().iter().all(|column| value(column).is_some()) => {
+                leaf.evaluate(&|column| value(column).flatten()).into()
+            }
+            leaf => Possible { is_true: true, is_false: true, is_unknown: !matches!(leaf, Self::IsNull { .. }) },
+        }
+    }
+}
+
 /// `decisive` where a part is that, its opposite where all are, and unknown otherwise.
 fn decided(parts: &[Condition], decisive: bool, value: &dyn Fn(&ColumnPath) -> Option<Value>) -> Option<bool> {
     let mut outcome = Some(!decisive);

@@ -409,6 +409,26 @@ fn partitions_decide_where_nothing_else_is_read() {
     assert!(!bound("member.id = 'x'", json!({})).on_partitions_only(&["member".into(), "member.id".into()]));
 }
 
+#[test]
+fn some_values_leave_out_what_no_others_bring_back() {
+    let known = |path: &ColumnPath| (path.to_string() == "plan").then(|| Some(text("x")));
+    for (filter, expected) in [
+        ("plan = 'y' AND age = 1", false),
+        ("plan = 'x' AND age = 1", true),
+        ("NOT (plan = 'x' OR age = 1)", false),
+        ("NOT (plan = 'y' OR age = 1)", true),
+        ("plan = 'y' AND (age IS NULL OR age = 1 OR is_test)", false),
+        ("(plan = 'y' AND age = 1) OR is_test", true),
+        ("plan IS NULL", false),
+        ("age IS NULL", true),
+        ("plan = state", true),
+        ("FALSE", false),
+        ("plan IN recipient_list('plans') AND age > 0", false),
+    ] {
+        assert_eq!(bound(filter, json!({"plans": ["y", "z"]})).may_hold(&known), expected, "{filter}");
+    }
+}
+
 fn any_operand(primitive: Primitive) -> BoxedStrategy<Operand> {
     let value = match primitive {
         Primitive::String => ".{0,6}".prop_map(Value::Text).boxed(),
@@ -553,6 +573,7 @@ proptest! {
     fn binding_changes_no_meaning(
         root in any_node().prop_filter("no properties", names_no_property),
         nulls in prop::collection::vec(any::<bool>(), 6),
+        known: [bool; 6],
         age in -3i64..4,
         plan in "[a-z' ]{0,4}",
         score in prop::sample::select(vec![f64::NAN, 0.0, -0.0, 1.0]),
@@ -570,7 +591,14 @@ proptest! {
             }
         };
         let filter = RowFilter { root: root.clone() };
-        prop_assert_eq!(filter.bind(&BTreeMap::new(), today()).evaluate(&value), meaning(&root, &value));
+        let condition = filter.bind(&BTreeMap::new(), today());
+        prop_assert_eq!(condition.evaluate(&value), meaning(&root, &value));
+        // What is true of a row may hold of whoever knows only some of its values.
+        for known in [[true; 6], [false; 6], known] {
+            let partly = |path: &ColumnPath| known[path.to_string().len() % 6].then(|| value(path));
+            prop_assert!(condition.evaluate(&value) != Some(true) || condition.may_hold(&partly));
+        }
+        prop_assert_eq!(condition.evaluate(&value) == Some(true), condition.may_hold(&|path| Some(value(path))));
     }
 
     #[test]

@@ -1,0 +1,289 @@
+//! What a partner holds in its hands, and what becomes of it when somebody's rights change: URLs, tokens of pages, and
+//! versions of the view.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    check::{self, nothing},
+    partner::{TableRead, fetch},
+    plain::{Lens, Pick},
+    scene::{PLANS, findings, read_well, reader, shared_claims},
+    source::Mapping,
+    stage::{RELAYED, SHARE, SHOWN, Stage, VIEW, object_path, on_postgres, with_all_copies},
+};
+
+with_all_copies!(
+    lt13_what_a_partner_holds_is_of_no_use_to_another,
+    a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it,
+    a_url_ends_with_the_property_that_it_was_made_for,
+    a_url_ends_with_the_version_of_the_view,
+    a_page_goes_on_only_under_the_rules_it_began_with,
+    a_view_that_is_deleted_takes_its_copies_along,
+    nobody_is_granted_what_would_show_nothing,
+    a_partner_with_equal_rights_keeps_what_it_reads,
+    pages_are_the_whole,
+);
+on_postgres!(
+    lt13_what_a_partner_holds_is_of_no_use_to_another,
+    a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it,
+    a_url_ends_with_the_property_that_it_was_made_for,
+    a_url_ends_with_the_version_of_the_view,
+    a_page_goes_on_only_under_the_rules_it_began_with,
+    a_view_that_is_deleted_takes_its_copies_along,
+    nobody_is_granted_what_would_show_nothing,
+    a_partner_with_equal_rights_keeps_what_it_reads,
+    pages_are_the_whole,
+);
+
+fn plans(of: &[&str]) -> Json {
+    json!({"plans": of})
+}
+
+/// Two rounds: what is ended in one is gone in the next.
+async fn keep(stage: &Stage) {
+    for _ in 0..2 {
+        stage.app.service.keep_copies().await.unwrap();
+        stage.app.pass(1);
+    }
+}
+
+/// The URLs of every way's files.
+fn urls(reads: &[TableRead]) -> (Vec<String>, Vec<String>) {
+    let (signed, sealed): (Vec<&TableRead>, Vec<&TableRead>) = reads.iter().partition(|read| read.way.is_presigned);
+    let of = |reads: Vec<&TableRead>| {
+        reads.iter().flat_map(|read| read.files.iter().map(|file| file.url.clone())).collect::<Vec<_>>()
+    };
+    (of(signed), of(sealed))
+}
+
+/// Checks that nobody gets anything by these URLs any more: the server's own at once, presigned ones once their objects
+/// are gone.
+async fn are_dead(stage: &Stage, (signed, sealed): (Vec<String>, Vec<String>)) {
+    for url in &sealed {
+        let answer = fetch(stage, url).await;
+        assert!([401, 403, 404].contains(&answer.status), "{}: {}", answer.status, answer.text());
+    }
+    keep(stage).await;
+    for url in signed.iter().chain(&sealed) {
+        let answer = fetch(stage, url).await;
+        assert!([401, 403, 404].contains(&answer.status), "{}: {} {}", answer.status, url, answer.text());
+    }
+}
+
+async fn lt13_what_a_partner_holds_is_of_no_use_to_another(stage: Stage) {
+    let (_table, _lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..2])).await;
+    let rival = stage.partner("rival", plans(&PLANS[..1])).await;
+    for way in stage.ways() {
+        let page = TableRead::parse(way, &acme.query(way, json!({"maxFiles": 1, "includeRefreshToken": true})).await);
+        let end = page.end.unwrap();
+        let (next, refresh) = (end["nextPageToken"].as_str().unwrap(), end["refreshToken"].as_str().unwrap());
+        let refused = rival.query(way, json!({"maxFiles": 1, "pageToken": next})).await;
+        refused.refused(400, "INVALID_PARAMETER_VALUE");
+        rival.query(way, json!({"refreshToken": refresh})).await.refused(400, "INVALID_PARAMETER_VALUE");
+        // Mine they are, and of this object alone.
+        assert_eq!(acme.query(way, json!({"maxFiles": 1, "pageToken": next})).await.status, 200);
+        assert_eq!(acme.query(way, json!({"refreshToken": refresh})).await.status, 200);
+        let other = stage.ways().into_iter().find(|other| other.object != way.object && other.is_delta == way.is_delta);
+        let elsewhere = acme.query(other.unwrap(), json!({"maxFiles": 1, "pageToken": next})).await;
+        elsewhere.refused(400, "INVALID_PARAMETER_VALUE");
+    }
+    // A link that was used hands out nothing to whoever finds it.
+    let issued = stage.app.post("/recipients/acme/tokens", json!({})).await.expect(201);
+    let link = issued["activation_url"].as_str().unwrap().strip_prefix("http://weir.test").unwrap().to_owned();
+    let ask = async || {
+        let request = http::Request::post(&link).body(axum::body::Body::empty()).unwrap();
+        stage.app.send(request).await
+    };
+    assert_eq!(ask().await.status, 200);
+    assert_eq!(ask().await.status, 410);
+}
+
+async fn a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
+    let mine = urls(&read_well(&stage, &table, &lens, &acme).await);
+    let rival = stage.partner("rival", plans(&PLANS[1..2])).await;
+    let theirs = urls(&read_well(&stage, &table, &lens, &rival).await);
+    let all = stage.objects().await.len();
+    stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
+    are_dead(&stage, mine).await;
+    // The other one's are another's.
+    let left = stage.objects().await.len();
+    assert!(left > 0 && left < all, "{left} of {all}");
+    for url in theirs.0.iter().chain(&theirs.1) {
+        assert_eq!(fetch(&stage, url).await.status, 200);
+    }
+    read_well(&stage, &table, &lens, &rival).await;
+}
+
+async fn a_url_ends_with_the_property_that_it_was_made_for(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
+    let before = read_well(&stage, &table, &lens, &acme).await;
+    stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[1..2])})).await.expect(200);
+    let after = read_well(&stage, &table, &lens, &acme).await;
+    // Other rows are another table.
+    nothing(&check::apart(&before, &after));
+    are_dead(&stage, urls(&before)).await;
+    for url in urls(&after).1 {
+        assert_eq!(fetch(&stage, &url).await.status, 200);
+    }
+    // What does not matter to the view changes nothing.
+    stage.app.patch("/recipients/acme", json!({"properties": {"region": "north"}})).await.expect(200);
+    let again = read_well(&stage, &table, &lens, &acme).await;
+    assert_eq!(again[0].ids(), after[0].ids());
+}
+
+async fn a_url_ends_with_the_version_of_the_view(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
+    let before = read_well(&stage, &table, &lens, &acme).await;
+    let less = Lens { columns: lens.columns[..3].to_vec(), ..lens.clone() };
+    let view = stage.publish(&less.definition(), less.filter.as_deref()).await;
+    // What is published changes nothing before an object names it.
+    let same = read_well(&stage, &table, &lens, &acme).await;
+    assert_eq!(same[0].ids(), before[0].ids());
+    stage.share(&view).await;
+    let after = read_well(&stage, &table, &less, &acme).await;
+    nothing(&check::apart(&before, &after));
+    are_dead(&stage, urls(&before)).await;
+    read_well(&stage, &table, &less, &acme).await;
+}
+
+async fn a_page_goes_on_only_under_the_rules_it_began_with(stage: Stage) {
+    let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..2])).await;
+    let begun = table.version();
+    let token = async |way| {
+        let page = TableRead::parse(way, &acme.query(way, json!({"maxFiles": 1})).await);
+        page.end.unwrap()["nextPageToken"].as_str().unwrap().to_owned()
+    };
+    for way in stage.ways() {
+        // A commit in between moves nothing.
+        let page = token(way).await;
+        table.append(super::scene::claims(9_000 + i64::try_from(table.version()).unwrap() * 100, 10, 9));
+        let answer = acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.header("delta-table-version").parse::<u64>().unwrap() >= begun);
+    }
+    acme.wait_for(table.version()).await;
+    for way in stage.ways() {
+        let page = token(way).await;
+        stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
+        let answer = acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await;
+        answer.refused(400, "INVALID_PARAMETER_VALUE");
+        stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[..2])})).await.expect(200);
+        acme.wait_for(table.version()).await;
+        assert_eq!(acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await.status, 200);
+    }
+    let page = token(stage.ways()[0]).await;
+    let less = Lens { columns: lens.columns[..3].to_vec(), ..lens };
+    let view = stage.publish(&less.definition(), less.filter.as_deref()).await;
+    stage.share(&view).await;
+    let answer = acme.query(stage.ways()[0], json!({"maxFiles": 1, "pageToken": page})).await;
+    answer.refused(400, "INVALID_PARAMETER_VALUE");
+}
+
+async fn a_view_that_is_deleted_takes_its_copies_along(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
+    let reads = read_well(&stage, &table, &lens, &acme).await;
+    assert!(!stage.objects().await.is_empty());
+    stage.app.delete(&format!("/views/{VIEW}")).await.problem(409, "conflict");
+    for object in [SHOWN, RELAYED] {
+        stage.app.delete(&object_path(object)).await.expect(204);
+    }
+    stage.app.delete(&format!("/views/{VIEW}")).await.expect(204);
+    are_dead(&stage, urls(&reads)).await;
+    assert_eq!(stage.objects().await, Vec::<String>::new());
+    assert!(stage.copies(None).await.is_empty());
+    for way in stage.ways() {
+        acme.query(way, json!({})).await.refused(404, "RESOURCE_DOES_NOT_EXIST");
+    }
+}
+
+async fn nobody_is_granted_what_would_show_nothing(stage: Stage) {
+    let (_table, lens) = shared_claims(&stage, Mapping::None).await;
+    // Neither by the grant, …
+    stage.app.put("/recipients/none", json!({"properties": {"plans": "zplanhmo"}})).await.expect(201);
+    let grant = json!({"share": SHARE, "recipient": "none"});
+    let problem = stage.app.post("/grants", grant).await.problem(422, "invalid_input");
+    assert!(problem.to_string().contains("`plans`"), "{problem}");
+    // … nor by an object that is put into a share that is granted, …
+    stage.app.put("/shares/other", json!({})).await.expect(201);
+    let _plain = stage.partner_of("other", "plain", json!({})).await;
+    let object = json!({"source": {"view": format!("{VIEW}@v1")}});
+    let refused = stage.app.put("/shares/other/objects/s/shown", object.clone()).await;
+    let problem = refused.problem(422, "invalid_input");
+    assert!(problem.to_string().contains("`plain`") && problem.to_string().contains("`plans`"), "{problem}");
+    stage.app.patch("/recipients/plain", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
+    stage.app.put("/shares/other/objects/s/shown", object).await.expect(201);
+    // … nor by another version of the view.
+    let filter = "plan_code IN recipient_list('plans') AND zregion_name = recipient('region')";
+    let other = stage.publish(&lens.definition(), Some(filter)).await;
+    let refused = stage.app.patch("/shares/other/objects/s/shown", json!({"source": {"view": other}})).await;
+    let problem = refused.problem(422, "invalid_input");
+    assert!(problem.to_string().contains("`region`"), "{problem}");
+}
+
+async fn a_partner_with_equal_rights_keeps_what_it_reads(stage: Stage) {
+    let (table, _) = shared_claims(&stage, Mapping::None).await;
+    // Nothing in the view is anybody's own.
+    let lens = Lens {
+        columns: ["claim_id", "paid"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
+        filter: Some("plan_code IN recipient_list('plans')".to_owned()),
+        ..Lens::default()
+    };
+    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
+    stage.share(&view).await;
+    let (acme, rival) =
+        (stage.partner("acme", plans(&PLANS[..1])).await, stage.partner("rival", plans(&PLANS[..1])).await);
+    let mine = read_well(&stage, &table, &lens, &acme).await;
+    let made = stage.objects().await;
+    let theirs = read_well(&stage, &table, &lens, &rival).await;
+    assert_eq!(stage.objects().await, made, "they read the same copies");
+    nothing(&check::apart(&mine, &theirs));
+    let named = |copies: Vec<Json>| copies.iter().map(|copy| copy["recipients"].clone()).collect::<Vec<_>>();
+    assert!(named(stage.copies(Some("ready")).await).iter().all(|names| names.as_array().unwrap().len() == 2));
+
+    stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
+    keep(&stage).await;
+    assert_eq!(stage.objects().await, made);
+    for url in urls(&mine).1 {
+        assert!([401, 403].contains(&fetch(&stage, &url).await.status));
+    }
+    for url in urls(&theirs).1 {
+        assert_eq!(fetch(&stage, &url).await.status, 200);
+    }
+    read_well(&stage, &table, &lens, &rival).await;
+}
+
+async fn pages_are_the_whole(stage: Stage) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", plans(&PLANS[..2])).await;
+    let expected = lens.shown(&table.state, &reader(&stage, &acme).await);
+    for way in stage.ways() {
+        let mut whole: Option<TableRead> = None;
+        let mut token: Option<String> = None;
+        for _ in 0..100 {
+            let mut body = json!({"maxFiles": 2});
+            if let Some(token) = &token {
+                body["pageToken"] = token.as_str().into();
+            }
+            let page = acme.read(way, body).await;
+            assert!(page.files.len() <= 2);
+            token = page.end.as_ref().and_then(|end| end["nextPageToken"].as_str()).map(str::to_owned);
+            match &mut whole {
+                None => whole = Some(page),
+                Some(whole) => whole.files.extend(page.files),
+            }
+            if token.is_none() {
+                break;
+            }
+        }
+        let whole = whole.unwrap();
+        assert!(whole.files.len() > 4, "{}", whole.files.len());
+        nothing(&findings(&stage, &table, &acme, &expected, &[whole]));
+    }
+}
