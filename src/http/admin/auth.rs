@@ -42,6 +42,7 @@ pub async fn authenticate(State(admin): State<Admin>, mut request: Request, next
     let personal = Personal {
         client_address: Some(client::address(request.extensions()).to_string()),
         user_agent: client::user_agent(request.headers()),
+        ..Personal::default()
     };
     let context = OperatorContext {
         actor: actor.clone().unwrap_or(Actor::ANONYMOUS),

@@ -140,7 +140,11 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
 /// A query that was allowed, from somewhere.
 pub fn event() -> Event {
     let actor = Actor { kind: ActorKind::Recipient, id: Some(Uuid::now_v7()), name: Some("acme".into()) };
-    let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("delta-sharing".into()) };
+    let personal = Personal {
+        client_address: Some("198.51.100.7".into()),
+        user_agent: Some("delta-sharing".into()),
+        contacts: None,
+    };
     Event { personal, ..Event::new(actor, "table.query") }
 }
 
