@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use crate::{
     config::{DatabaseKind, Settings, keys::load_keys},
     domain::seal::{Purpose, RootKey, Sealer},
+    engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
@@ -17,14 +18,24 @@ use crate::{
     },
     lake::{Lake, LakeSettings},
     service::{
-        Service, clock::Clock, first_reads::FirstReads, meter::Meter, notary::Notary, operators::Operators,
+        Service,
+        clock::Clock,
+        copies::{Workshop, WorkshopParts},
+        first_reads::FirstReads,
+        meter::Meter,
+        notary::Notary,
+        schema_holds::SchemaHolds,
+        sign_in::SignIn,
         trail::Trail,
     },
-    storage::{Archive, StorageError, Storages},
+    storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
     worker::Worker,
 };
+
+/// How many tables are read at a time when their places are compared with that of copies.
+const TABLES_CHECKED_AT_ONCE: u32 = 1_000;
 
 /// A server that is built and has its sockets, and does not serve yet.
 #[derive(Debug)]
@@ -56,7 +67,7 @@ impl App {
         let keys = load_keys(&settings.secrets, kind)?;
         let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
         let lock = db.lock_server()?;
-        check_keys(&db, &keys, &clock).await?;
+        let key_version = check_keys(&db, &keys, &clock).await?;
         for fault in db.find_durability_faults().await? {
             tracing::error!("the database may lose what it has confirmed: {fault}");
         }
@@ -73,7 +84,9 @@ impl App {
             ..LakeSettings::default()
         })
         .counted_by(Arc::clone(&metrics));
+        let workshop = open_workshop(settings, &db, &keys, key_version).await?;
         let service = Service {
+            workshop,
             trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics)),
             db,
             lake,
@@ -82,6 +95,8 @@ impl App {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
+            sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
@@ -105,6 +120,33 @@ impl App {
         worker.finish().await;
         self.service.db.close().await;
         Ok(outcome?)
+    }
+}
+
+/// Opens the place of copies, where one is configured, and what makes them.
+async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], key_version: u32) -> anyhow::Result<Workshop> {
+    let target = settings.views.target();
+    let root = target.map(|target| CopyRoot::open(&target).map_err(|problems| unopened("place of copies", &problems)));
+    let root_key = keys.first().cloned().context("secrets.key_files names no key")?;
+    let workshop = Workshop::new(WorkshopParts {
+        root: root.transpose()?,
+        engine: Engine::new(EngineSettings {
+            concurrent_files: settings.views.concurrent_files(),
+            job_memory_bytes: settings.views.file_memory_bytes,
+        }),
+        root_key,
+        key_version,
+        settings: settings.views.clone(),
+        cache_bytes: settings.lake.cache_bytes / 4,
+    });
+    let mut after: Option<String> = None;
+    loop {
+        let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
+        if let Some(table) = tables.iter().find(|table| workshop.meets(&table.location)) {
+            bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
+        }
+        let Some(last) = tables.last() else { return Ok(workshop) };
+        after = Some(last.name.key().to_owned());
     }
 }
 
@@ -154,7 +196,8 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Refuses a replica whose keys cannot open what others sealed.
-async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<()> {
+/// Answers the number of the active key among all that there ever were.
+async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<u32> {
     let own: BTreeSet<String> = keys.iter().map(RootKey::fingerprint).collect();
     let known = db.list_key_fingerprints().await?;
     if !known.is_empty() && !known.iter().any(|fingerprint| own.contains(fingerprint)) {
@@ -172,7 +215,9 @@ async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<
         tx.remember_key_fingerprint(&active, clock.now()).await?;
         tx.commit().await?;
     }
-    Ok(())
+    let all = db.list_key_fingerprints().await?;
+    let number = all.iter().position(|fingerprint| *fingerprint == active).map_or(1, |index| index + 1);
+    Ok(u32::try_from(number)?)
 }
 
 /// The files that no table may reach.
@@ -195,11 +240,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
         ),
         max_body_bytes: usize::try_from(server.max_body_bytes).unwrap_or(usize::MAX),
         prefix: settings.sharing.prefix.clone(),
-        admin: Admin {
-            service: service.clone(),
-            operators: Operators::new(settings.bootstrap_token.as_ref()),
-            endpoint: service.endpoint(),
-        },
+        admin: Admin { service: service.clone(), endpoint: service.endpoint() },
     }
 }
 

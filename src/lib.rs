@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod conformance;
 pub mod domain;
+pub mod engine;
 pub mod http;
 pub mod lake;
 pub mod service;

@@ -367,12 +367,14 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 38] = [
+const COLUMNS: [(&str, &str); 40] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
     ("actor_id", "/actor/id"),
     ("actor_name", "/actor/name"),
+    ("actor_role", "/actor/role"),
+    ("actor_token_id", "/actor/token_id"),
     ("action", "/action"),
     ("object_kind", "/object/kind"),
     ("object_id", "/object/id"),

@@ -119,12 +119,14 @@ pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Pro
 }
 
 fn is_known(path: &[String], defaults: &Table) -> bool {
-    find(defaults, path).is_some() || secret_files::names_file(path) || is_export_option(path)
+    find(defaults, path).is_some() || secret_files::names_file(path) || is_store_option(path)
 }
 
-/// True for an option of the audit export's store, whose names are object_store's and therefore not in the defaults.
-fn is_export_option(path: &[String]) -> bool {
-    matches!(path, [section, export, options, _] if section == "audit" && export == "export" && options == "options")
+/// True for an option of a store of the server's own (the audit export, the copies of views): their names are
+/// object_store's and therefore not in the defaults.
+fn is_store_option(path: &[String]) -> bool {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    matches!(path[..], ["audit", "export", "options", _] | ["views", "options", _])
 }
 
 /// Says that the last key of `path` is unknown, and which key beside it was probably meant.

@@ -10,6 +10,7 @@ pub mod keys;
 mod lake;
 mod layers;
 mod log;
+mod operators;
 mod problems;
 mod redact;
 mod secret_files;
@@ -17,6 +18,7 @@ mod secrets;
 mod server;
 mod sharing;
 pub mod storage;
+mod views;
 
 use std::{
     collections::BTreeMap,
@@ -32,11 +34,13 @@ pub use self::{
     database::{DatabaseKind, DatabaseSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
+    operators::OperatorSettings,
     problems::{Problem, Problems},
     secrets::SecretSettings,
     server::{Network, ServerSettings, TlsFiles},
     sharing::SharingSettings,
     storage::StorageSettings,
+    views::ViewSettings,
 };
 
 /// The lowest layer, with every key, its default and the reason for it.
@@ -65,12 +69,16 @@ pub struct Settings {
     pub secrets: SecretSettings,
     /// `[sharing]`.
     pub sharing: SharingSettings,
+    /// `[operators]`.
+    pub operators: OperatorSettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
     pub audit: AuditSettings,
     /// `[lake]`.
     pub lake: LakeSettings,
+    /// `[views]`.
+    pub views: ViewSettings,
     /// `[log]`.
     pub log: LogSettings,
     /// `WEIR_BOOTSTRAP_TOKEN` or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
@@ -102,18 +110,35 @@ impl Settings {
         let database = layers::section(&merged, &defaults, "database", &mut problems);
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
+        let operators = layers::section(&merged, &defaults, "operators", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
+        let views = layers::section(&merged, &defaults, "views", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
-        let (Some(server), Some(database), Some(secrets), Some(sharing), Some(audit), Some(lake), Some(log)) =
-            (server, database, secrets, sharing, audit, lake, log)
+        let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
+            return Err(problems);
+        };
+        let (Some(operators), Some(audit), Some(lake), Some(views), Some(log)) = (operators, audit, lake, views, log)
         else {
             return Err(problems);
         };
         let redacted = redact::table(merged);
-        let settings =
-            Self { server, database, secrets, sharing, storage, audit, lake, log, bootstrap_token, warnings, redacted };
+        let settings = Self {
+            server,
+            database,
+            secrets,
+            sharing,
+            operators,
+            storage,
+            audit,
+            lake,
+            views,
+            log,
+            bootstrap_token,
+            warnings,
+            redacted,
+        };
         settings.check(file.as_deref(), &mut problems);
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
@@ -129,8 +154,10 @@ impl Settings {
         self.database.check(problems);
         self.secrets.check(problems);
         self.sharing.check(problems);
+        self.operators.check(problems);
         self.audit.check(problems);
         self.lake.check(problems);
+        self.views.check(problems);
         self.log.check(problems);
         storage::check(&self.storage, problems);
         self.check_roots(file, problems);
@@ -145,6 +172,8 @@ impl Settings {
         private.extend(self.database.sqlite_file().map(|path| ("the database", path)));
         let export = self.audit.export.target().and_then(|target| target.local_root());
         private.extend(export.map(|path| ("the audit export", path)));
+        let copies = self.views.target().and_then(|target| target.local_root());
+        private.extend(copies.map(|path| ("the copies of views", path)));
         for (i, storage) in self.storage.iter().enumerate() {
             let Some(root) = storage.local_root().and_then(|root| root.canonicalize().ok()) else { continue };
             for (what, path) in &private {

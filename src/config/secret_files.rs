@@ -52,6 +52,9 @@ pub(super) fn resolve(layer: &mut Table, problems: &mut Problems, warnings: &mut
     if let Some(Value::Table(options)) = export.and_then(|export| export.get_mut("options")) {
         take_options(options, "audit.export.options", problems, warnings);
     }
+    if let Some(Value::Table(options)) = layer.get_mut("views").and_then(|views| views.get_mut("options")) {
+        take_options(options, "views.options", problems, warnings);
+    }
     let storages = layer.get_mut("storage").and_then(Value::as_array_mut).into_iter().flatten();
     for (i, storage) in storages.enumerate() {
         if let Some(Value::Table(options)) = storage.get_mut("options") {

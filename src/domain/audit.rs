@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::seal::hex;
+use super::{operator::Role, seal::hex};
 
 /// The `prev_hash` of the first event.
 pub const GENESIS: [u8; 32] = [0; 32];
@@ -28,11 +28,20 @@ pub struct Actor {
     pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
+    /// An operator's role at the time.
+    pub role: Option<Role>,
+    /// Which of its tokens an operator used.
+    pub token_id: Option<Uuid>,
 }
 
 impl Actor {
     /// Somebody who presented no valid credential.
-    pub const ANONYMOUS: Self = Self { kind: ActorKind::Anonymous, id: None, name: None };
+    pub const ANONYMOUS: Self = Self { kind: ActorKind::Anonymous, id: None, name: None, role: None, token_id: None };
+
+    /// The server itself, in this capacity.
+    pub fn system(name: &str) -> Self {
+        Self { kind: ActorKind::System, name: Some(name.to_owned()), ..Self::ANONYMOUS }
+    }
 }
 
 /// The kinds of actors.
@@ -128,6 +137,8 @@ pub struct Event {
     pub table: Option<String>,
     /// The shared object's identity.
     pub table_id: Option<Uuid>,
+    /// The view that was read, with its version: `claims.claims_fraud@v1`.
+    pub view: Option<String>,
     /// The Delta version that was served.
     pub table_version: Option<u64>,
     /// `presigned` or `proxied`.
@@ -174,6 +185,7 @@ impl Event {
             schema: None,
             table: None,
             table_id: None,
+            view: None,
             table_version: None,
             delivery: None,
             format: None,
@@ -311,7 +323,7 @@ mod tests {
     use super::*;
 
     fn event() -> Event {
-        let actor = Actor { kind: ActorKind::Recipient, id: None, name: Some("acme".into()) };
+        let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
         let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
         Event { files: Some(3), personal, ..Event::new(actor, "table.query") }
     }

@@ -22,8 +22,12 @@ pub enum NameKind {
     Recipient,
     /// A table as the operator registered it, dotted: `claims.claims`.
     RegisteredTable,
+    /// A governed view, dotted as tables are, and without `@`, which comes before a version: `claims.claims_fraud`.
+    View,
     /// A credential of a recipient.
     Credential,
+    /// An operator.
+    Operator,
 }
 
 impl NameKind {
@@ -35,7 +39,9 @@ impl NameKind {
             Self::Table => "table",
             Self::Recipient => "recipient",
             Self::RegisteredTable => "table",
+            Self::View => "view",
             Self::Credential => "credential",
+            Self::Operator => "operator",
         }
     }
 
@@ -87,12 +93,18 @@ impl Name {
             return Err(NameError::TooLong(kind));
         }
         let forbidden = |c: char| {
-            c == '/' || c == '\\' || c == ' ' || c.is_control() || c.is_whitespace() || (c == '.' && !kind.allows_dot())
+            c == '/'
+                || c == '\\'
+                || c == ' '
+                || c.is_control()
+                || c.is_whitespace()
+                || (c == '.' && !kind.allows_dot())
+                || (c == '@' && kind == NameKind::View)
         };
         if let Some(character) = text.chars().find(|c| forbidden(*c)) {
             return Err(NameError::Forbidden(kind, character));
         }
-        let dotted = kind == NameKind::RegisteredTable;
+        let dotted = matches!(kind, NameKind::RegisteredTable | NameKind::View);
         if text == "." || text == ".." || (dotted && text.split('.').any(str::is_empty)) {
             return Err(NameError::Dots(kind));
         }

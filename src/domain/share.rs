@@ -1,12 +1,12 @@
 //! Shares and the objects in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{delivery::Delivery, name::Name};
+use super::{delivery::Delivery, name::Name, raw_disclosure::DisclosureItem, shape::AcceptedShape};
 
 /// A bundle of objects that recipients are granted as a whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,23 @@ impl OnSchemaChange {
     }
 }
 
+/// A published version of a view, as an object shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedView {
+    /// The view.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Name,
+    /// The version.
+    pub version: i64,
+}
+
+impl std::fmt::Display for SharedView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@v{}", self.name, self.version)
+    }
+}
+
 /// A table as it appears in a share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SharedObject {
@@ -67,6 +84,8 @@ pub struct SharedObject {
     pub name: Name,
     /// The registered table behind it.
     pub table_id: Uuid,
+    /// What of the table is shown; all of it, file by file, where there is no view.
+    pub view: Option<SharedView>,
     /// Whether recipients may read older versions.
     pub history: bool,
     /// The oldest version that recipients may read.
@@ -77,6 +96,10 @@ pub struct SharedObject {
     pub delivery: Option<Delivery>,
     /// What happens when the table's schema changes.
     pub on_schema_change: OnSchemaChange,
+    /// The shape that is served of a raw table that holds its schema; nothing for others.
+    pub accepted: Option<AcceptedShape>,
+    /// What an operator acknowledged that its files disclose.
+    pub acknowledged: BTreeSet<DisclosureItem>,
     /// Whether files are presigned even for recipients that are bound to networks.
     pub presigned_despite_networks: bool,
     /// Free text for operators.

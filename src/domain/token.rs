@@ -1,4 +1,4 @@
-//! Recipients' bearer tokens: how they are made, what is kept of them, when they are alive.
+//! Bearer tokens: how they are made, what is kept of them, when they are alive.
 //!
 //! The token itself exists only in [`BearerToken`], which cannot be printed; everything kept is a hash.
 
@@ -12,19 +12,30 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// Every token begins with this, so that secret scanners can find one that leaked.
+/// Every recipient's token begins with this, so that secret scanners can find one that leaked.
 pub const PREFIX: &str = "weir_";
+/// Every operator's token begins with this.
+pub const OPERATOR_PREFIX: &str = "weirop_";
 
 /// A bearer token in clear: 256 random bits. Shown once, never kept, never printed.
 #[derive(Clone)]
 pub struct BearerToken(Zeroizing<String>);
 
 impl BearerToken {
-    /// A new random token.
+    /// A new random token of a recipient.
     pub fn generate() -> Self {
+        Self::random(PREFIX)
+    }
+
+    /// A new random token of an operator.
+    pub fn generate_for_operator() -> Self {
+        Self::random(OPERATOR_PREFIX)
+    }
+
+    fn random(prefix: &str) -> Self {
         let mut bits = Zeroizing::new([0u8; 32]);
         rand::rng().fill_bytes(bits.as_mut());
-        Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bits.as_ref()))))
+        Self(Zeroizing::new(format!("{prefix}{}", BASE64_URL_SAFE_NO_PAD.encode(bits.as_ref()))))
     }
 
     /// A token that somebody presented; any text is accepted, since only its hash is ever compared.

@@ -237,7 +237,7 @@ impl Lake {
             return self.load(table, location).await;
         };
         let (newest, at_known) = self.loader.probe(location, Some(known.version)).await?;
-        if at_known.as_ref() != Some(&known.tip) {
+        if at_known.as_ref() != known.tip() {
             tracing::info!(table.location = location.url(), table.version = known.version, "table was replaced");
             table.memory().generation += 1;
             return self.load(table, location).await;
@@ -296,7 +296,7 @@ impl Lake {
                 memory.generation += 1;
             }
             memory.table_id = Some(snapshot.metadata.id.clone());
-            memory.tip = Some(snapshot.tip.clone());
+            memory.tip = snapshot.tip().cloned();
             memory.snapshot = Arc::downgrade(&snapshot);
             SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version: snapshot.version }
         };

@@ -1,11 +1,29 @@
-//! Where a deletion vector's file lies (Delta protocol, "Deletion Vector Descriptor Schema").
+//! Deletion vectors: where their files lie, and which rows they delete (Delta protocol, "Deletion Vectors").
 
+use std::{error::Error, sync::Arc};
+
+use arrow::{array::BooleanBufferBuilder, buffer::BooleanBuffer};
+use bytes::Bytes;
+use delta_kernel::{
+    DeltaResult, FileMeta, FileSlice, StorageHandler,
+    actions::deletion_vector::{DeletionVectorDescriptor, DeletionVectorStorageType},
+};
+use url::Url;
 use uuid::Uuid;
 
 use super::files::DeletionVectorRef;
+use crate::storage::{StorageError, TableLocation};
 
 /// The characters of an encoded UUID at the end of a relative vector's text.
 const ENCODED_UUID: usize = 20;
+/// No vector is larger, in bytes: one that deletes every other of half a billion rows fits.
+const MAX_VECTOR: u64 = 64 << 20;
+/// What stands around a vector in its file: its size before, its checksum after.
+const FRAME: u64 = 4 + 4;
+/// The byte that a file of vectors begins with, its format's version.
+const VERSION: u64 = 1;
+/// The name under which the reader of vectors is given one.
+const ROOT: &str = "delta:///";
 
 /// Where a vector is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +36,42 @@ pub enum VectorPlace {
     Absolute,
     /// The descriptor makes no sense.
     Malformed,
+}
+
+/// A file's deletion vector as the log describes it, beyond the life of its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletionVector {
+    pub(super) storage_type: Box<str>,
+    pub(super) path_or_inline: Box<str>,
+    offset: Option<i32>,
+    size_in_bytes: i32,
+    cardinality: i64,
+}
+
+/// Why it cannot be said which rows a vector deletes. Names no path.
+#[derive(Debug, thiserror::Error)]
+pub enum VectorError {
+    /// Its file is not there.
+    #[error("the deletion vector's file is missing")]
+    Missing,
+    /// The storage does not answer, or refuses.
+    #[error("the deletion vector's file cannot be read")]
+    Storage(#[source] StorageError),
+    /// It lies where this server does not look.
+    #[error("the deletion vector lies outside of its table")]
+    Outside,
+    /// It is larger than this server is willing to read.
+    #[error("the deletion vector is larger than the limit")]
+    TooLarge,
+    /// It is not what its format asks for, or not what the log says it is.
+    #[error("the deletion vector is malformed")]
+    Malformed(#[source] Option<Box<dyn Error + Send + Sync>>),
+}
+
+impl From<delta_kernel::Error> for VectorError {
+    fn from(error: delta_kernel::Error) -> Self {
+        Self::Malformed(Some(Box::new(error)))
+    }
 }
 
 impl DeletionVectorRef<'_> {
@@ -37,6 +91,115 @@ impl DeletionVectorRef<'_> {
         let uuid = Uuid::from_slice(&z85::decode(encoded).ok()?).ok()?;
         let name = format!("deletion_vector_{uuid}.bin");
         Some(if prefix.is_empty() { name } else { format!("{prefix}/{name}") })
+    }
+}
+
+impl From<DeletionVectorRef<'_>> for DeletionVector {
+    fn from(vector: DeletionVectorRef<'_>) -> Self {
+        Self {
+            storage_type: vector.storage_type.into(),
+            path_or_inline: vector.path_or_inline.into(),
+            offset: vector.offset,
+            size_in_bytes: vector.size_in_bytes,
+            cardinality: vector.cardinality,
+        }
+    }
+}
+
+impl DeletionVector {
+    /// The vector as a snapshot gives it.
+    pub fn as_ref(&self) -> DeletionVectorRef<'_> {
+        DeletionVectorRef {
+            storage_type: &self.storage_type,
+            path_or_inline: &self.path_or_inline,
+            offset: self.offset,
+            size_in_bytes: self.size_in_bytes,
+            cardinality: self.cardinality,
+        }
+    }
+
+    /// Which of a file's rows are live: true for those that are, `rows` in all.
+    ///
+    /// # Errors
+    /// Whatever is not exactly as the log says: the vector deletes as many rows as it should, each of them one of the
+    /// file's, and its checksum holds where it has one.
+    pub async fn live_rows(&self, table: &TableLocation, rows: usize) -> Result<BooleanBuffer, VectorError> {
+        let size = u64::try_from(self.size_in_bytes).map_err(|_| VectorError::Malformed(None))?;
+        if size > MAX_VECTOR {
+            return Err(VectorError::TooLarge);
+        }
+        let (kind, text, file) = match self.as_ref().place() {
+            VectorPlace::Inline => (DeletionVectorStorageType::Inline, &*self.path_or_inline, Bytes::new()),
+            VectorPlace::File(path) => {
+                let file = self.fetch(table, &path, size).await?;
+                (DeletionVectorStorageType::PersistedAbsolute, ROOT, file)
+            }
+            VectorPlace::Absolute => return Err(VectorError::Outside),
+            VectorPlace::Malformed => return Err(VectorError::Malformed(None)),
+        };
+        // The reader takes the first four bytes for granted.
+        if text.len() < 5 {
+            return Err(VectorError::Malformed(None));
+        }
+        let descriptor = DeletionVectorDescriptor::try_new(kind, text, None, self.size_in_bytes, self.cardinality)?;
+        let root = Url::parse(ROOT).map_err(|error| VectorError::Malformed(Some(error.into())))?;
+        let deleted = descriptor.read(Arc::new(Fetched(file)), &root)?;
+        let is_within = deleted.max().is_none_or(|last| usize::try_from(last).is_ok_and(|last| last < rows));
+        if !is_within || u64::try_from(self.cardinality) != Ok(deleted.len()) {
+            return Err(VectorError::Malformed(None));
+        }
+        let mut live = BooleanBufferBuilder::new(rows);
+        live.append_n(rows, true);
+        for row in &deleted {
+            live.set_bit(usize::try_from(row).unwrap_or(usize::MAX), false);
+        }
+        Ok(live.finish())
+    }
+
+    /// A file that holds this vector alone, cut out of the one that it lies in.
+    async fn fetch(&self, table: &TableLocation, path: &str, size: u64) -> Result<Bytes, VectorError> {
+        let failed = |error| match error {
+            StorageError::NotFound { .. } => VectorError::Missing,
+            StorageError::Escapes { .. } => VectorError::Outside,
+            error => VectorError::Storage(error),
+        };
+        let from = u64::try_from(self.offset.unwrap_or(1)).map_err(|_| VectorError::Malformed(None))?;
+        let vector = from..from + size + FRAME;
+        let file = table.open(&table.resolve(path).map_err(failed)?).await.map_err(failed)?;
+        if from < VERSION || file.size() < vector.end {
+            return Err(VectorError::Malformed(None));
+        }
+        Ok(file.fetch(&[0..VERSION, vector]).await.map_err(failed)?.concat().into())
+    }
+}
+
+/// The storage that the reader of vectors sees: one file, fetched before.
+struct Fetched(Bytes);
+
+impl StorageHandler for Fetched {
+    fn read_files(&self, files: Vec<FileSlice>) -> DeltaResult<Box<dyn Iterator<Item = DeltaResult<Bytes>>>> {
+        let bytes = self.0.clone();
+        Ok(Box::new(files.into_iter().map(move |_| Ok(bytes.clone()))))
+    }
+
+    fn list_from(&self, _: &Url) -> DeltaResult<Box<dyn Iterator<Item = DeltaResult<FileMeta>>>> {
+        Err(delta_kernel::Error::unsupported("a deletion vector has no neighbours"))
+    }
+
+    fn copy_atomic(&self, _: &Url, _: &Url) -> DeltaResult<()> {
+        Err(delta_kernel::Error::unsupported("a deletion vector is only read"))
+    }
+
+    fn put(&self, _: &Url, _: Bytes, _: bool) -> DeltaResult<()> {
+        Err(delta_kernel::Error::unsupported("a deletion vector is only read"))
+    }
+
+    fn head(&self, _: &Url) -> DeltaResult<FileMeta> {
+        Err(delta_kernel::Error::unsupported("a deletion vector is only read"))
+    }
+
+    fn delete(&self, _: &Url) -> DeltaResult<()> {
+        Err(delta_kernel::Error::unsupported("a deletion vector is only read"))
     }
 }
 

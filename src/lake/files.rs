@@ -11,7 +11,10 @@ use arrow::{
     error::ArrowError,
 };
 
-use super::statistics::{KeptColumns, Sources};
+use super::{
+    deletion_vector::DeletionVector,
+    statistics::{KeptColumns, Sources},
+};
 
 /// Files per chunk. A chunk is what one changed version copies of the last one, and bounds the text offsets well below
 /// their 32 bits.
@@ -76,7 +79,7 @@ impl DeletionVectorRef<'_> {
 }
 
 /// Values by physical column name, as one action of a log spells them.
-pub(super) type PartitionPairs = [(Box<str>, Option<Box<str>>)];
+pub type PartitionPairs = [(Box<str>, Option<Box<str>>)];
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PartitionSource<'a> {
@@ -95,6 +98,26 @@ pub(super) enum PartitionSource<'a> {
 }
 
 impl<'a> FileRef<'a> {
+    /// A file that no log describes: nothing of it is deleted, and `partition_values` has the table's order.
+    pub fn new(
+        path: &'a str,
+        size: u64,
+        modification_time: i64,
+        stats: Option<&'a str>,
+        partition_values: &'a PartitionPairs,
+    ) -> Self {
+        Self {
+            path,
+            size,
+            modification_time,
+            data_change: true,
+            stats,
+            deletion_vector: None,
+            partition_columns: &[],
+            partition_source: PartitionSource::Pairs(partition_values),
+        }
+    }
+
     /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
     /// for a file of a snapshot, the names' for a file of a commit.
     pub fn partition_values(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
@@ -124,19 +147,9 @@ pub(super) struct Chunk {
     stats: StringArray,
     partition_values: Vec<StringArray>,
     /// Sorted by row; most tables have none.
-    deletion_vectors: Vec<DeletionVector>,
+    deletion_vectors: Vec<(usize, DeletionVector)>,
     /// What predicates asked for so far.
     kept_columns: KeptColumns,
-}
-
-#[derive(Clone, Debug)]
-struct DeletionVector {
-    row: usize,
-    storage_type: Box<str>,
-    path_or_inline: Box<str>,
-    offset: Option<i32>,
-    size_in_bytes: i32,
-    cardinality: i64,
 }
 
 impl Chunk {
@@ -150,15 +163,8 @@ impl Chunk {
     }
 
     fn deletion_vector(&self, row: usize) -> Option<DeletionVectorRef<'_>> {
-        let found = self.deletion_vectors.binary_search_by_key(&row, |vector| vector.row).ok()?;
-        let vector = &self.deletion_vectors[found];
-        Some(DeletionVectorRef {
-            storage_type: &vector.storage_type,
-            path_or_inline: &vector.path_or_inline,
-            offset: vector.offset,
-            size_in_bytes: vector.size_in_bytes,
-            cardinality: vector.cardinality,
-        })
+        let found = self.deletion_vectors.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(self.deletion_vectors[found].1.as_ref())
     }
 
     fn file<'a>(&'a self, partition_columns: &'a [String], row: usize) -> FileRef<'a> {
@@ -176,8 +182,8 @@ impl Chunk {
 
     fn resident_bytes(&self) -> usize {
         let columns: [&dyn Array; 4] = [&self.path, &self.size, &self.modification_time, &self.stats];
-        let vectors = self.deletion_vectors.iter().map(|vector| {
-            size_of::<DeletionVector>() + vector.storage_type.len() + vector.path_or_inline.len() + 2 * 16
+        let vectors = self.deletion_vectors.iter().map(|(_, vector)| {
+            size_of::<(usize, DeletionVector)>() + vector.storage_type.len() + vector.path_or_inline.len() + 2 * 16
         });
         columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
             + self.partition_values.iter().map(Array::get_array_memory_size).sum::<usize>()
@@ -225,6 +231,11 @@ impl Files {
         self.chunks.iter().any(|chunk| !chunk.deletion_vectors.is_empty())
     }
 
+    /// The sum of the files' sizes, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.iter().fold(0, |sum, file| sum.saturating_add(file.size))
+    }
+
     /// Bytes of memory held, including what is shared with other versions.
     pub fn resident_bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| size_of::<Chunk>() + chunk.resident_bytes()).sum()
@@ -264,7 +275,7 @@ pub(super) struct FilesBuilder {
     modification_time: Int64Builder,
     stats: StringBuilder,
     partition_values: Vec<StringBuilder>,
-    deletion_vectors: Vec<DeletionVector>,
+    deletion_vectors: Vec<(usize, DeletionVector)>,
 }
 
 impl FilesBuilder {
@@ -301,14 +312,7 @@ impl FilesBuilder {
 
     pub(super) fn push(&mut self, file: &FileRef<'_>) {
         if let Some(vector) = &file.deletion_vector {
-            self.deletion_vectors.push(DeletionVector {
-                row: self.size.len(),
-                storage_type: vector.storage_type.into(),
-                path_or_inline: vector.path_or_inline.into(),
-                offset: vector.offset,
-                size_in_bytes: vector.size_in_bytes,
-                cardinality: vector.cardinality,
-            });
+            self.deletion_vectors.push((self.size.len(), DeletionVector::from(*vector)));
         }
         self.path.append_value(file.path);
         self.size.append_value(file.size);

@@ -26,7 +26,7 @@ use super::{
     error::{Cause, LakeError, LogFault},
     files::{Dropped, Files, FilesBuilder},
     log_store::{Failure, Hidden, LogLimits, LogStore, LogTip},
-    snapshot::{Column, Snapshot},
+    snapshot::{Column, Origin, Snapshot, columns},
 };
 use crate::{
     domain::delta::{Metadata, Protocol},
@@ -145,7 +145,8 @@ impl Loader {
     ) -> Result<Option<Snapshot>, LakeError> {
         let hidden = Hidden { checkpoints_above: Some(base.version), ..Hidden::default() };
         self.read(location, hidden, move |log| {
-            let kernel = KernelSnapshot::builder_from(base.kernel.clone()).build(&log.engine)?;
+            let Some(origin) = &base.origin else { return Ok(None) };
+            let kernel = KernelSnapshot::builder_from(origin.kernel.clone()).build(&log.engine)?;
             let description = Description::of(&kernel)?;
             let is_same_table = description.metadata.id == base.metadata.id
                 && *description.partition_columns == *base.files.partition_columns();
@@ -334,12 +335,13 @@ impl Log {
             protocol: description.protocol,
             metadata: description.metadata,
             columns: description.columns,
-            size_bytes: files.iter().fold(0, |sum, file| sum.saturating_add(file.size)),
+            size_bytes: files.size_bytes(),
             files,
             rows: OnceLock::new(),
             by_path: OnceLock::new(),
-            tip,
-            kernel,
+            schema: kernel.schema(),
+            mapping: kernel.table_configuration().column_mapping_mode(),
+            origin: Some(Origin { tip, kernel }),
         })
     }
 }
@@ -439,15 +441,7 @@ impl Description {
         check_readable(&protocol)?;
         let metadata = Metadata::from(spelled_out::<MetadataAction>(configuration.metadata())?);
         let schema = kernel.schema();
-        let columns = schema
-            .fields()
-            .map(|field| Column {
-                name: field.name().clone(),
-                data_type: field.data_type().to_string(),
-                is_nullable: field.is_nullable(),
-                is_partition: metadata.partition_columns.contains(field.name()),
-            })
-            .collect();
+        let columns = columns(&schema, &metadata);
         let mode = configuration.column_mapping_mode();
         let partition_columns = metadata
             .partition_columns

@@ -48,6 +48,13 @@ pub(super) struct LogTip {
     pub(super) mark: FileMark,
 }
 
+impl fmt::Display for FileMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e_tag = self.e_tag.as_deref().unwrap_or_default();
+        write!(f, "{} {} {e_tag}", self.size, self.modified_at.timestamp_micros())
+    }
+}
+
 /// The bounds on one read of a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogLimits {

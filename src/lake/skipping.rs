@@ -118,8 +118,7 @@ impl Snapshot {
             },
             (Test::Compare(..), None) => return unknown,
         };
-        let mode = self.kernel.table_configuration().column_mapping_mode();
-        let name: Arc<str> = field.physical_name(mode).into();
+        let name: Arc<str> = field.physical_name(self.mapping).into();
         let partition = self.files().partition_columns().iter().position(|own| **own == *name);
         let key = ColumnKey { name, partition, value_type };
         let column = columns.iter().position(|own| *own == key).unwrap_or_else(|| {
@@ -131,7 +130,7 @@ impl Snapshot {
 
     /// The top-level column of that name; case counts only where two names differ by nothing else.
     fn find_field(&self, column: &ColumnName) -> Option<StructField> {
-        let schema = self.kernel.schema();
+        let schema = &self.schema;
         let find = |name: &str| {
             let fields = || schema.fields();
             let mut similar = fields().filter(|field| field.name().eq_ignore_ascii_case(name));

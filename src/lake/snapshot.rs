@@ -2,9 +2,17 @@
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
-use delta_kernel::SnapshotRef;
+use delta_kernel::{
+    SnapshotRef,
+    schema::{SchemaRef, StructType},
+    table_features::ColumnMappingMode,
+};
 
-use super::{files::Files, log_store::LogTip};
+use super::{
+    error::{LakeError, LogFault},
+    files::{FileRef, Files, FilesBuilder},
+    log_store::LogTip,
+};
 use crate::domain::delta::{Metadata, Protocol, required_features};
 
 /// One version of one table: what it is, and which files it consists of. Never changes; share it freely.
@@ -21,6 +29,16 @@ pub struct Snapshot {
     pub(super) rows: OnceLock<Option<u64>>,
     /// Sorted when first asked for; see [`Snapshot::files_by_path`].
     pub(super) by_path: OnceLock<Vec<u32>>,
+    pub(super) schema: SchemaRef,
+    pub(super) mapping: ColumnMappingMode,
+    /// Where in a log it was read; nowhere for what was put together from files.
+    pub(super) origin: Option<Origin>,
+}
+
+/// Where in a log a snapshot was read.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The commit that proves the version.
     pub(super) tip: LogTip,
     /// What the next version is advanced from.
     pub(super) kernel: SnapshotRef,
@@ -40,9 +58,66 @@ pub struct Column {
 }
 
 impl Snapshot {
+    /// A table put together from `files` whose names for columns are the logical ones: no log was read for it, and none
+    /// leads on from it.
+    ///
+    /// # Errors
+    /// [`LakeError::CorruptLog`] where `metadata` holds no schema, or does not hold its partition columns.
+    pub fn assembled<'a>(
+        version: u64,
+        committed_at: i64,
+        protocol: Protocol,
+        metadata: Metadata,
+        files: impl IntoIterator<Item = FileRef<'a>>,
+    ) -> Result<Self, LakeError> {
+        let malformed = |source: Option<serde_json::Error>| LakeError::CorruptLog {
+            location: String::new(),
+            fault: LogFault::Inconsistent,
+            source: source.map(|source| std::sync::Arc::new(source) as _),
+        };
+        let schema: StructType =
+            serde_json::from_str(&metadata.schema_string).map_err(|error| malformed(Some(error)))?;
+        if metadata.partition_columns.iter().any(|name| schema.field(name).is_none()) {
+            return Err(malformed(None));
+        }
+        let mut builder = FilesBuilder::new(metadata.partition_columns.as_slice().into());
+        for file in files {
+            builder.push(&file);
+        }
+        let files = builder.finish();
+        Ok(Self {
+            version,
+            committed_at,
+            protocol,
+            columns: columns(&schema, &metadata),
+            metadata,
+            size_bytes: files.size_bytes(),
+            files,
+            rows: OnceLock::new(),
+            by_path: OnceLock::new(),
+            schema: schema.into(),
+            mapping: ColumnMappingMode::None,
+            origin: None,
+        })
+    }
+
     /// The table version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The commit that proves the version, where a log has one.
+    pub(super) fn tip(&self) -> Option<&LogTip> {
+        self.origin.as_ref().map(|origin| &origin.tip)
+    }
+
+    /// Tells this version of this table from every other there ever was at its place: also from one of the same number
+    /// and id that was written in its stead.
+    pub fn mark(&self) -> String {
+        match self.tip() {
+            Some(tip) => format!("{} {} {}", self.metadata.id, tip.version, tip.mark),
+            None => format!("{} {}", self.metadata.id, self.version),
+        }
     }
 
     /// When the version was committed, in milliseconds since the epoch: the in-commit timestamp where the table keeps
@@ -108,9 +183,20 @@ impl Snapshot {
         size_of::<Self>()
             + properties
             + 8 * self.metadata.schema_string.len()
-            + self.kernel.estimated_owned_heap_size_bytes()
+            + self.origin.as_ref().map_or(0, |origin| origin.kernel.estimated_owned_heap_size_bytes())
             + self.files.resident_bytes()
             // The order by path, whether it is made yet or not.
             + size_of::<u32>() * self.files.len()
     }
+}
+
+/// The top-level columns of `schema`.
+pub(super) fn columns(schema: &StructType, metadata: &Metadata) -> Vec<Column> {
+    let column = |field: &delta_kernel::schema::StructField| Column {
+        name: field.name().clone(),
+        data_type: field.data_type().to_string(),
+        is_nullable: field.is_nullable(),
+        is_partition: metadata.partition_columns.contains(field.name()),
+    };
+    schema.fields().map(column).collect()
 }

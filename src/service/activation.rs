@@ -18,7 +18,7 @@ use super::{
 use crate::{
     domain::{
         activation::{Activation, ActivationCode, decide_activation},
-        audit::{Actor, ActorKind, Event, Object, Outcome, Personal, timestamp},
+        audit::{Actor, Event, Object, Outcome, timestamp},
         decision::{Bearer, Reason},
         limits::span,
         profile::Profile,
@@ -265,7 +265,7 @@ fn shown_name(recipient: &Recipient) -> String {
 /// An event about a link. Whoever holds one is not authenticated, so that the actor is nobody; the recipient is the
 /// one that the link was made for.
 fn activation_event(caller: &Caller, action: &'static str, found: Option<&(Activation, Bearer)>) -> Event {
-    let mut event = Event::new(Actor { kind: ActorKind::Anonymous, id: None, name: None }, action);
+    let mut event = Event::new(Actor::ANONYMOUS, action);
     event.request_id = Some(caller.request_id.clone());
     event.personal = caller.personal();
     if let Some((_, Bearer { token, recipient, .. })) = found {

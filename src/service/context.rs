@@ -7,15 +7,22 @@ use std::sync::{
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit::{Actor, ActorKind, Event, Object, Personal};
+use crate::domain::{
+    audit::{Actor, Event, Object, Personal},
+    operator::Permission,
+};
 
-use super::idempotency::IdempotencyKey;
+use super::{idempotency::IdempotencyKey, sign_in::Credential};
 
 /// An operator's request, as far as use cases need to know it.
 #[derive(Clone, Debug)]
 pub struct OperatorContext {
     /// Who acts.
     pub actor: Actor,
+    /// What shows that it is the actor; looked at again before anything changes.
+    pub credential: Credential,
+    /// What the route needs.
+    pub needed: Permission,
     /// The request's id, where there is a request.
     pub request_id: Option<String>,
     /// What is personal about the request; goes to the audit trail only.
@@ -42,13 +49,26 @@ impl Told {
 impl OperatorContext {
     /// The server acting by itself, as when it makes its demo.
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
-        let actor = Actor { kind: ActorKind::System, id: None, name: Some(name.to_owned()) };
-        Self { actor, request_id: None, personal: Personal::default(), now, idempotency: None, told: Told::default() }
+        Self {
+            actor: Actor::system(name),
+            credential: Credential::System,
+            needed: Permission::SignIn,
+            request_id: None,
+            personal: Personal::default(),
+            now,
+            idempotency: None,
+            told: Told::default(),
+        }
     }
 
     /// The name that grants and endings keep of who made them.
     pub fn operator_name(&self) -> String {
         self.actor.name.clone().unwrap_or_default()
+    }
+
+    /// What tells this operator's keys for repeated requests from others': a name may pass to somebody else.
+    pub(super) fn operator_key(&self) -> String {
+        self.actor.id.map_or_else(|| self.operator_name(), |id| id.to_string())
     }
 
     /// An event of `action` on `object` by this actor.

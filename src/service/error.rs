@@ -34,8 +34,17 @@ pub enum ServiceError {
         retry_after_seconds: u64,
     },
     /// The operator's credential is missing or wrong.
-    #[error("the operator token is missing or not valid")]
-    Unauthenticated,
+    #[error("{message}")]
+    Unauthenticated {
+        /// What the caller is told.
+        message: String,
+    },
+    /// The operator is known, and its role may not.
+    #[error("{message}")]
+    Forbidden {
+        /// What the caller is told.
+        message: String,
+    },
     /// There is no such thing.
     #[error("{kind} `{name}` not found")]
     NotFound {
@@ -50,6 +59,9 @@ pub enum ServiceError {
     /// The input breaks rules, all of which are named.
     #[error("invalid input: {}", list(.0))]
     Invalid(Vec<FieldError>),
+    /// What a raw table's files disclose has to be acknowledged.
+    #[error("what the table's files disclose is not acknowledged: {}", list(.0))]
+    Unacknowledged(Vec<FieldError>),
     /// A parameter of the request cannot be accepted.
     #[error("{0}")]
     Parameter(String),
@@ -79,6 +91,9 @@ pub enum ServiceError {
     /// The thing was changed since the caller read it.
     #[error("changed since it was read; read it again and repeat the change")]
     PreconditionFailed,
+    /// What is asked for is being made, and not there yet.
+    #[error("{0}")]
+    NotReady(String),
     /// Something that this needs is out of reach for now.
     #[error("{what} is not reachable at the moment; try again")]
     Unavailable {

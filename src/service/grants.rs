@@ -13,6 +13,7 @@ use super::{
     context::OperatorContext,
     error::{FieldError, ServiceError},
     idempotency, lookup,
+    objects::check_properties,
     page::{Page, PageRequest},
     trail,
 };
@@ -29,6 +30,9 @@ use crate::{
 
 /// How many grants one revocation ends at most, so that its transaction stays bounded.
 const MAX_GRANTS: u32 = 10_000;
+
+/// How many views of one share are looked at when it is granted.
+const MAX_VIEWS: u32 = 10_000;
 
 /// A grant that is asked for.
 #[derive(Clone, Debug)]
@@ -183,6 +187,10 @@ impl Service {
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
+        let shown = tx.list_view_objects(share.id, MAX_VIEWS).await?;
+        for (object, _) in &shown {
+            check_properties(&mut tx, object, &recipient, "recipient").await?;
+        }
         let others = tx.list_grants_of(share.id, recipient.id).await?;
         let id = Uuid::now_v7();
         let replaced = match asked.replaces {
@@ -225,6 +233,9 @@ impl Service {
         let change = Some(json!({"after": described(&named.grant)}));
         trail::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
         tx.commit().await?;
+        for (object, _) in &shown {
+            self.prepare_object(object);
+        }
         Ok(named)
     }
 

@@ -38,7 +38,7 @@ impl IdempotencyKey {
 /// What the same request made before, if it was made before.
 pub(super) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> Result<Option<Uuid>, ServiceError> {
     let Some(asked) = &ctx.idempotency else { return Ok(None) };
-    match tx.find_idempotency(&ctx.operator_name(), &asked.key).await? {
+    match tx.find_idempotency(&ctx.operator_key(), &asked.key).await? {
         None => Ok(None),
         Some(record) if record.request_digest == asked.request_digest => Ok(Some(record.resource_id)),
         Some(_) => Err(ServiceError::invalid(
@@ -52,7 +52,7 @@ pub(super) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> Result<Optio
 pub(super) async fn remember(tx: &mut Tx, ctx: &OperatorContext, resource_id: Uuid) -> Result<(), ServiceError> {
     let Some(asked) = &ctx.idempotency else { return Ok(()) };
     let record = IdempotencyRecord {
-        operator: ctx.operator_name(),
+        operator: ctx.operator_key(),
         key: asked.key.clone(),
         request_digest: asked.request_digest,
         resource_id,

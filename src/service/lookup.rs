@@ -11,7 +11,7 @@ pub(super) fn key(kind: NameKind, name: &str) -> Result<String, ServiceError> {
     Name::parse(kind, name).map(|name| name.key().to_owned()).map_err(not_found)
 }
 
-fn unknown(parameter: &str) -> ServiceError {
+pub(super) fn unknown(parameter: &str) -> ServiceError {
     let message = format!("`{parameter}` names nothing that exists; what was deleted is found by its id");
     ServiceError::Parameter(message)
 }

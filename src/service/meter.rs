@@ -1,5 +1,5 @@
-//! Counts what callers do, in memory and for this server alone: failures by address and by token, requests and streams
-//! by recipient.
+//! Counts what callers do, in memory and for this server alone: failures by address and by token, refusals by recipient
+//! and by operator, requests and streams by recipient.
 //!
 //! Windows are whole minutes. Memory is bounded: what no longer fits a window is counted together. Never here: what a
 //! limit is, which settings and recipients say; nor bytes, which are counted in the database (see `quota`).
@@ -35,6 +35,8 @@ enum Key {
     Token([u8; 16]),
     /// A recipient.
     Recipient(Uuid),
+    /// An operator; the nil id stands for the bootstrap token.
+    Operator(Uuid),
     /// An address that failed at activation.
     Activation(IpAddr),
     /// An address that brought URLs which were never sealed.
@@ -140,6 +142,17 @@ impl Meter {
     /// Notes that a recipient was refused by one of its limits.
     pub fn limited(&self, recipient_id: Uuid, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
         self.note(Key::Recipient(recipient_id), event, tolerance, now)
+    }
+
+    /// Notes that an operator was refused what it asked for.
+    pub fn operator_refused(
+        &self,
+        operator_id: Uuid,
+        event: &Event,
+        tolerance: Tolerance,
+        now: DateTime<Utc>,
+    ) -> Noted {
+        self.note(Key::Operator(operator_id), event, tolerance, now)
     }
 
     fn note(&self, key: Key, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {

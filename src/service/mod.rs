@@ -9,6 +9,7 @@ pub mod audit_export;
 pub mod change;
 pub mod clock;
 pub mod context;
+pub mod copies;
 pub mod error;
 pub mod first_reads;
 pub mod freezes;
@@ -22,13 +23,17 @@ pub mod operators;
 pub mod page;
 pub mod precondition;
 mod quota;
+mod raw_disclosures;
 pub mod recipients;
+pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
+pub mod sign_in;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
 pub mod verification;
+pub mod views;
 
 use std::sync::Arc;
 
@@ -42,7 +47,8 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, error::ServiceError, first_reads::FirstReads, meter::Meter, trail::Trail,
+    clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
+    meter::Meter, schema_holds::SchemaHolds, sign_in::SignIn, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -54,6 +60,8 @@ pub struct Service {
     pub lake: Lake,
     /// Object stores.
     pub storages: Arc<Storages>,
+    /// What makes and keeps the copies of views.
+    pub workshop: Workshop,
     /// The audit trail.
     pub trail: Trail,
     /// Seals page tokens.
@@ -64,6 +72,10 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// The objects whose recipients are not served their table's newest version.
+    pub schema_holds: Arc<SchemaHolds>,
+    /// How operators sign in.
+    pub sign_in: Arc<SignIn>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The address that clients know the server by, without a trailing slash.
@@ -82,10 +94,13 @@ impl Service {
 
     /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
     /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
-    /// change's time is read under the lock, so that times follow that order, too.
+    /// change's time is read under the lock, so that times follow that order, too; and so is who the operator is, so that
+    /// nothing is changed by one that may not any more.
     async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
         let mut tx = self.db.begin().await?;
         tx.lock_audit_head().await?;
-        Ok((tx, OperatorContext { now: self.clock.now(), ..ctx.clone() }))
+        let now = self.clock.now();
+        let actor = self.admit_again(&mut tx, ctx, now).await?;
+        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::AuditSettings,
     domain::{
-        audit::{Actor, ActorKind, Event},
+        audit::{Actor, Event},
         chain::{Broken, Walk},
         checkpoint::{Checkpoint, NoSigningKey, SigningKey, VerifierKey, digest, origin},
         seal::RootKey,
@@ -341,7 +341,7 @@ enum Due {
 }
 
 fn system_event(action: &'static str, change: serde_json::Value) -> Event {
-    let actor = Actor { kind: ActorKind::System, id: None, name: Some("notary".to_owned()) };
+    let actor = Actor::system("notary");
     Event { change: Some(change), ..Event::new(actor, action) }
 }
 

@@ -1,54 +1,379 @@
-//! Operators: who may use the admin API. For now that is whoever holds the bootstrap token.
+//! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
+//! it.
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
-use crate::domain::{
-    audit::{Actor, ActorKind},
-    secret::Secret,
+use super::{
+    Service,
+    change::{Change, Described, Put, audited, confirm, differing, members},
+    clock::Clock,
+    context::OperatorContext,
+    error::ServiceError,
+    idempotency, lookup,
+    page::{Page, PageRequest},
+    precondition::Precondition,
+    trail,
+};
+use crate::{
+    config::OperatorSettings,
+    domain::{
+        audit::{Event, Object, timestamp},
+        limits::span,
+        name::{Name, NameKind, name_key},
+        operator::{BOOTSTRAP, Operator, OperatorToken, Role},
+        token::BearerToken,
+    },
+    store::{Db, Tx},
 };
 
-/// The operators that this server knows.
-#[derive(Clone)]
-pub struct Operators {
-    bootstrap: Option<[u8; 32]>,
+/// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
+const MAX_LIVE_TOKENS: i64 = 10;
+
+/// What is said about an operator.
+#[derive(Clone, Debug, Default)]
+pub struct OperatorChange {
+    /// What it is there for.
+    pub role: Change<Role>,
+    /// Free text.
+    pub description: Change<String>,
 }
 
-impl Operators {
-    /// Operators by the bootstrap token; nobody where there is none.
-    pub fn new(bootstrap_token: Option<&Secret>) -> Self {
-        Self { bootstrap: bootstrap_token.map(|token| digest(token.expose())) }
+/// A token that was just made, in clear.
+#[derive(Debug)]
+pub struct IssuedOperatorToken {
+    /// What is kept of it.
+    pub token: OperatorToken,
+    /// The token itself; shown now or never.
+    pub secret: BearerToken,
+}
+
+impl Described for Operator {
+    fn described(&self) -> Map<String, Value> {
+        members(json!({"role": self.role, "description": self.description}))
+    }
+}
+
+impl OperatorChange {
+    fn apply(self, operator: &mut Operator) -> Result<(), ServiceError> {
+        match self.role {
+            Change::Keep => {}
+            Change::Set(role) => operator.role = role,
+            Change::Clear => return Err(ServiceError::invalid("role", "must not be null; every operator has one")),
+        }
+        self.description.apply(&mut operator.description);
+        Ok(())
+    }
+}
+
+fn not_found(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "operator", name: name.to_owned() }
+}
+
+fn token_not_found(id: Uuid) -> ServiceError {
+    ServiceError::NotFound { kind: "token", name: id.to_string() }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
+    let name = Some(operator.name.to_string());
+    ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
+}
+
+fn parse_name(name: &str) -> Result<Name, ServiceError> {
+    let parsed = Name::parse(NameKind::Operator, name);
+    let parsed = parsed.map_err(|error| ServiceError::invalid("operator", error.to_string()))?;
+    if parsed.key() == name_key(BOOTSTRAP) {
+        let message = format!("`{BOOTSTRAP}` is the name of the bootstrap token; take another");
+        return Err(ServiceError::invalid("operator", message));
+    }
+    Ok(parsed)
+}
+
+async fn find(tx: &mut Tx, name: &str) -> Result<Operator, ServiceError> {
+    tx.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
+}
+
+async fn insert(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    name: Name,
+    role: Role,
+    description: Option<String>,
+) -> Result<Operator, ServiceError> {
+    let operator = Operator {
+        id: Uuid::now_v7(),
+        name,
+        role,
+        description,
+        disabled_at: None,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+        revision: 1,
+    };
+    tx.insert_operator(&operator).await?;
+    let change = Some(audited(None, Some(&operator)));
+    let created = Event { change, ..event(ctx, "operator.create", &operator) };
+    trail::append(tx, created, ctx.now).await?;
+    Ok(operator)
+}
+
+async fn issue(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    operator: &Operator,
+    life_seconds: u64,
+) -> Result<IssuedOperatorToken, ServiceError> {
+    if tx.count_live_operator_tokens(operator.id, ctx.now).await? >= MAX_LIVE_TOKENS {
+        let message = format!(
+            "operator `{}` has {MAX_LIVE_TOKENS} tokens that work; revoke those that are not needed first",
+            operator.name
+        );
+        return Err(ServiceError::conflict(message));
+    }
+    let secret = BearerToken::generate_for_operator();
+    let token = OperatorToken {
+        id: Uuid::now_v7(),
+        operator_id: operator.id,
+        created_at: ctx.now,
+        expires_at: ctx.now.checked_add_signed(span(life_seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC),
+        revoked_at: None,
+    };
+    tx.insert_operator_token(&token, &secret.hash()).await?;
+    let change = json!({"after": {"expires_at": timestamp(token.expires_at)}});
+    let issued =
+        Event { change: Some(change), token_id: Some(token.id), ..event(ctx, "operator.token.issue", operator) };
+    trail::append(tx, issued, ctx.now).await?;
+    Ok(IssuedOperatorToken { token, secret })
+}
+
+fn life(settings: &OperatorSettings, asked: Option<u64>) -> Result<u64, ServiceError> {
+    let longest = settings.token_max_seconds;
+    let asked = asked.unwrap_or(settings.token_default_seconds);
+    if (1..=longest).contains(&asked) {
+        return Ok(asked);
+    }
+    Err(ServiceError::invalid("expires_in_seconds", format!("must be between 1 and {longest}")))
+}
+
+/// Refuses what would leave nobody who can make operators.
+async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> Result<(), ServiceError> {
+    let is_admin = operator.role == Role::Admin && operator.disabled_at.is_none();
+    if is_admin && !tx.has_admin(Some(operator.id), now).await? {
+        let message =
+            format!("operator `{}` is the last enabled admin; make another one, with a token, first", operator.name);
+        return Err(ServiceError::conflict(message));
+    }
+    Ok(())
+}
+
+/// Makes an operator with a token, straight on the database: how the first admin is made, and how one gets in again
+/// when no admin can. Works beside running servers.
+pub async fn create_operator(
+    db: &Db,
+    clock: &Clock,
+    settings: &OperatorSettings,
+    name: &str,
+    role: Role,
+    expires_in_seconds: Option<u64>,
+) -> Result<IssuedOperatorToken, ServiceError> {
+    let name = parse_name(name)?;
+    let life = life(settings, expires_in_seconds)?;
+    let mut tx = db.begin().await?;
+    tx.lock_audit_head().await?;
+    let ctx = OperatorContext::system("command line", clock.now());
+    let operator = insert(&mut tx, &ctx, name, role, None).await?;
+    let issued = issue(&mut tx, &ctx, &operator, life).await?;
+    tx.commit().await?;
+    Ok(issued)
+}
+
+impl Service {
+    /// Creates an operator, or confirms that it is as described.
+    pub async fn put_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        change: OperatorChange,
+    ) -> Result<Put<Operator>, ServiceError> {
+        let name = parse_name(name)?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(existing) = tx.find_operator(name.key()).await? {
+            let mut after = existing.clone();
+            change.apply(&mut after)?;
+            confirm("operator", name.as_str(), &existing, &after)?;
+            return Ok(Put::Confirmed(existing));
+        }
+        let Change::Set(role) = change.role else {
+            return Err(ServiceError::invalid("role", "is missing; a new operator needs one"));
+        };
+        let operator = insert(&mut tx, ctx, name, role, change.description.set()).await?;
+        tx.commit().await?;
+        Ok(Put::Created(operator))
     }
 
-    /// The operator that `token` belongs to.
-    pub fn authenticate(&self, token: &str) -> Option<Actor> {
-        // Digests have one length and tell nothing by how far they agree.
-        let is_bootstrap: bool = self.bootstrap?.ct_eq(&digest(token)).into();
-        is_bootstrap.then(|| Actor { kind: ActorKind::Operator, id: None, name: Some("bootstrap".into()) })
+    /// An operator.
+    pub async fn get_operator(&self, name: &str) -> Result<Operator, ServiceError> {
+        self.db.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
     }
-}
 
-impl std::fmt::Debug for Operators {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Operators")
+    /// Operators by name.
+    pub async fn list_operators(&self, page: &PageRequest) -> Result<Page<Operator>, ServiceError> {
+        let opened = self.begin_page(page, "operators".into())?;
+        let operators = self.db.list_operators(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.end_page(opened, operators, |operator| operator.name.key().to_owned()))
     }
-}
 
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
+    /// Changes an operator; a lesser role counts from the commit on.
+    pub async fn update_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        change: OperatorChange,
+    ) -> Result<Operator, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before = find(&mut tx, name).await?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let mut after = before.clone();
+        change.apply(&mut after)?;
+        if differing(&before, &after).is_empty() {
+            return Ok(before);
+        }
+        if after.role != Role::Admin {
+            keep_an_admin(&mut tx, &before, ctx.now).await?;
+        }
+        after.updated_at = ctx.now;
+        let after = tx.update_operator(after).await?;
+        let change = Some(audited(Some(&before), Some(&after)));
+        let event = Event { change, ..event(ctx, "operator.update", &after) };
+        trail::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Deletes an operator with its tokens. What it did stays on record.
+    pub async fn delete_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        Precondition::check(condition, operator.id, operator.revision)?;
+        keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        tx.delete_operator(operator.id, operator.revision).await?;
+        let change = Some(audited(Some(&operator), None));
+        let event = Event { change, ..event(ctx, "operator.delete", &operator) };
+        trail::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
 
-    #[test]
-    fn only_the_bootstrap_token_authenticates_and_nothing_does_without_one() {
-        let token = Secret::new("0123456789abcdef0123456789abcdef");
-        let operators = Operators::new(Some(&token));
-        assert_eq!(operators.authenticate(token.expose()).unwrap().name.as_deref(), Some("bootstrap"));
-        assert_eq!(operators.authenticate("0123456789abcdef0123456789abcdeF"), None);
-        assert_eq!(operators.authenticate(""), None);
-        assert_eq!(Operators::new(None).authenticate(""), None);
+    /// Refuses an operator everything until it is enabled.
+    pub async fn disable_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<Operator, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        if operator.disabled_at.is_some() {
+            return Ok(operator);
+        }
+        keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
+        self.move_operator(tx, ctx, after, reason, "operator.disable").await
+    }
+
+    /// Lets a disabled operator in again, with the tokens that have not ended.
+    pub async fn enable_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<Operator, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        if operator.disabled_at.is_none() {
+            return Ok(operator);
+        }
+        let after = Operator { disabled_at: None, updated_at: ctx.now, ..operator };
+        self.move_operator(tx, ctx, after, reason, "operator.enable").await
+    }
+
+    async fn move_operator(
+        &self,
+        mut tx: Tx,
+        ctx: &OperatorContext,
+        after: Operator,
+        reason: &str,
+        action: &'static str,
+    ) -> Result<Operator, ServiceError> {
+        let after = tx.update_operator(after).await?;
+        let event = Event { change: Some(json!({"reason": reason})), ..event(ctx, action, &after) };
+        trail::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Issues a token to an operator; it is shown in this one answer.
+    pub async fn issue_operator_token(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        expires_in_seconds: Option<u64>,
+    ) -> Result<IssuedOperatorToken, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
+            let message = format!(
+                "this request issued token `{id}` before, and a token is shown once; revoke it if its answer was lost"
+            );
+            return Err(ServiceError::conflict(message));
+        }
+        let operator = find(&mut tx, name).await?;
+        let life = life(&self.sign_in.settings, expires_in_seconds)?;
+        let issued = issue(&mut tx, ctx, &operator, life).await?;
+        idempotency::remember(&mut tx, ctx, issued.token.id).await?;
+        tx.commit().await?;
+        Ok(issued)
+    }
+
+    /// An operator's tokens by their creation.
+    pub async fn list_operator_tokens(
+        &self,
+        name: &str,
+        page: &PageRequest,
+    ) -> Result<Page<OperatorToken>, ServiceError> {
+        let operator = self.get_operator(name).await?;
+        let opened = self.begin_page(page, format!("tokens of operator {}", operator.id))?;
+        let tokens = self.db.list_operator_tokens(operator.id, opened.after_created(), opened.limit).await?;
+        Ok(self.end_page(opened, tokens, |token| super::page::created_key(token.created_at, token.id)))
+    }
+
+    /// Ends an operator's token now, be it the last one of the last admin: a token that leaked must end. One that was
+    /// revoked before stays revoked as it was.
+    pub async fn revoke_operator_token(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        id: Uuid,
+        reason: Option<&str>,
+    ) -> Result<OperatorToken, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        let found = tx.find_operator_bearer_by_id(id).await?.filter(|bearer| bearer.operator.id == operator.id);
+        let token = found.ok_or_else(|| token_not_found(id))?.token;
+        if token.revoked_at.is_some() {
+            return Ok(token);
+        }
+        tx.revoke_operator_token(id, ctx.now).await?;
+        let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
+        let event =
+            Event { change: Some(change), token_id: Some(id), ..event(ctx, "operator.token.revoke", &operator) };
+        trail::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(OperatorToken { revoked_at: Some(ctx.now), ..token })
     }
 }

@@ -204,8 +204,12 @@ impl Service {
     }
 
     /// Finds a location's storage and opens the log there.
-    async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
+    pub(super) async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
         let located = self.storages.locate(location).map_err(refused_location)?;
+        if self.workshop.meets(located.url()) {
+            let message = "and the place of copies (`views.root`) lie in each other; tables and copies never share one";
+            return Err(ServiceError::invalid("location", message));
+        }
         let snapshot = self.lake.latest(&located).await.map_err(refused_log)?;
         Ok((located, snapshot))
     }
@@ -216,10 +220,12 @@ impl Service {
     }
 }
 
-/// How a table is shared, as far as a message has room for it.
+/// How a table is shared and shown, as far as a message has room for it.
 async fn users(tx: &mut Tx, table_id: Uuid) -> Result<Vec<String>, ServiceError> {
     let objects = tx.list_objects_of_table(table_id, 20).await?;
-    Ok(objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name)).collect())
+    let shared = objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name));
+    let views = tx.list_views_of_table(table_id, 20).await?;
+    Ok(shared.chain(views.iter().map(|name| format!("view {name}"))).collect())
 }
 
 fn refused_location(error: StorageError) -> ServiceError {

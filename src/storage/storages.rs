@@ -53,6 +53,16 @@ impl Storage {
         Self { name: String::new(), delivery: Delivery::Proxied, store, signer: None }
     }
 
+    /// A store that is opened and has its name.
+    pub(super) fn opened(
+        name: String,
+        delivery: Delivery,
+        store: Arc<dyn ObjectStore>,
+        signer: Option<UrlSigner>,
+    ) -> Self {
+        Self { name, delivery, store, signer }
+    }
+
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name

@@ -8,7 +8,10 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
+use object_store::{
+    GetOptions, GetResult, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt, coalesce_ranges,
+    path::Path,
+};
 
 use super::{Storage, StorageError, location};
 use crate::domain::delivery::Delivery;
@@ -134,12 +137,22 @@ impl Object {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
+        Ok(self.get(range).await?.into_stream().map_err(StorageError::from).boxed())
+    }
+
+    /// The bytes of each of `ranges`, all of which lie within the object, in as few requests as make sense.
+    pub async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StorageError> {
+        let fetch = |range| async { Ok(self.get(range).await?.bytes().await?) };
+        coalesce_ranges(ranges, fetch, OBJECT_STORE_COALESCE_DEFAULT).await
+    }
+
+    async fn get(&self, range: Range<u64>) -> Result<GetResult, StorageError> {
         let options = GetOptions::new().with_range(Some(range)).with_if_match(self.meta.e_tag.clone());
         let found = self.store.get_opts(&self.meta.location, options).await?;
         // Not every store that speaks S3 heeds the condition.
         if found.meta.e_tag != self.meta.e_tag || found.meta.size != self.meta.size {
             return Err(StorageError::Changed { path: self.meta.location.to_string() });
         }
-        Ok(found.into_stream().map_err(StorageError::from).boxed())
+        Ok(found)
     }
 }

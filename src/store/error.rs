@@ -73,6 +73,12 @@ pub enum Constraint {
     /// A table of this name is registered.
     #[error("a table of this name exists already")]
     TableName,
+    /// A view of this name exists.
+    #[error("a view of this name exists already")]
+    ViewName,
+    /// A version of this number was published.
+    #[error("another version was published at the same time; look at it and try again")]
+    ViewVersion,
     /// A share of this name exists.
     #[error("a share of this name exists already")]
     ShareName,
@@ -85,6 +91,9 @@ pub enum Constraint {
     /// The token's hash is another token's.
     #[error("this token exists already")]
     TokenHash,
+    /// An operator of this name exists.
+    #[error("an operator of this name exists already")]
+    OperatorName,
     /// The activation code's hash is another link's.
     #[error("this activation link exists already")]
     ActivationCode,
@@ -109,12 +118,16 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 11] = [
+const UNIQUE: [(&str, &str, Constraint); 15] = [
+    ("views_name", "views.name_key", Constraint::ViewName),
+    ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
     ("tokens_hash", "tokens.hash", Constraint::TokenHash),
+    ("operators_name", "operators.name_key", Constraint::OperatorName),
+    ("operator_tokens_hash", "operator_tokens.hash", Constraint::TokenHash),
     ("activations_code", "activations.code_hash", Constraint::ActivationCode),
     ("grant_endings_pk", "grant_endings.grant_id", Constraint::GrantEnded),
     ("freezes_live", "freezes.scope", Constraint::FreezeLive),

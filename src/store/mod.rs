@@ -10,6 +10,7 @@ mod activations;
 mod audit;
 mod checkpoints;
 mod connect;
+mod copies;
 mod durability;
 mod error;
 mod freezes;
@@ -18,6 +19,7 @@ mod idempotency;
 mod keys;
 mod lock;
 mod objects;
+mod operators;
 mod recipients;
 mod schema;
 mod shares;
@@ -25,16 +27,19 @@ mod tables;
 mod tokens;
 mod usage;
 mod value;
+mod views;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
 pub use checkpoints::{Derived, StoredCheckpoint};
+pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, Serving};
 pub use error::{Constraint, Result, StoreError};
 pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};
 pub use idempotency::IdempotencyRecord;
 pub use lock::ServerLock;
+pub use views::{StoredVersion, StoredView};
 
 /// A database, through its pooled connections. Cloning shares the pools.
 #[derive(Clone, Debug)]

@@ -61,8 +61,11 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
 const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 9] = [
     ("sqlx", &["store"]),
+    ("deltalake", &["lake"]),
+    ("delta_kernel", &["lake"]),
+    ("datafusion", &["engine"]),
     ("axum", &["http", "app"]),
     ("tower_http", &["http", "app"]),
     ("clap", &["cli"]),
@@ -278,6 +281,7 @@ fn pointing_up_is_found() {
         ("http/mod.rs", "use crate::app::App;"),
         ("main.rs", "fn main() { weir::app::run() }"),
         ("service/shares.rs", "fn f() -> sqlx::Result<()>;"),
+        ("lake/mod.rs", "use datafusion::physical_expr::PhysicalExpr;"),
         ("domain/token.rs", "use tokio::sync::Mutex;"),
         ("utils/mod.rs", ""),
     ] {

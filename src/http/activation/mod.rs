@@ -111,7 +111,9 @@ fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response
     let (status, code, title) = classify(&error);
     let message = match &error {
         ServiceError::Denied { message, .. } | ServiceError::Limited { message, .. } => message.clone(),
-        ServiceError::Unavailable { .. } => "the server cannot answer at the moment; try again in a minute".to_owned(),
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => {
+            "the server cannot answer at the moment; try again in a minute".to_owned()
+        }
         _ => "the server failed to answer; try again, and tell the data provider the request's number".to_owned(),
     };
     let (contact, request_id) = (&service.settings.support_contact, &visitor.caller.request_id);
@@ -132,7 +134,7 @@ fn refuse(service: &Service, visitor: &Visitor, error: ServiceError) -> Response
 fn retry_after(error: &ServiceError) -> Option<(header::HeaderName, HeaderValue)> {
     let seconds = match error {
         ServiceError::Limited { retry_after_seconds, .. } => *retry_after_seconds,
-        ServiceError::Unavailable { .. } => RETRY_AFTER_SECONDS,
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => RETRY_AFTER_SECONDS,
         _ => return None,
     };
     Some((header::RETRY_AFTER, HeaderValue::from(seconds)))
@@ -147,7 +149,9 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str, &'static str) {
             _ => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST", "No such link"),
         },
         ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, "REQUEST_LIMIT_EXCEEDED", "Too many attempts"),
-        ServiceError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not available"),
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Not available")
+        }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Something went wrong"),
     }
 }

@@ -1,25 +1,34 @@
-//! Who calls the admin API: every route below `/api/v1` is behind [`authenticate`].
+//! Who calls the admin API, and whether it may: every route below `/api/v1` is behind [`authenticate`].
+
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, MatchedPath, OriginalUri, Request, State},
-    http::{Method, request::Parts},
+    http::{HeaderValue, Method, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use utoipa::openapi::{OpenApi, PathItem, path::Operation};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     Admin,
     problem::{Problem, ProblemCode},
+    unknown_method,
 };
 use crate::{
-    domain::audit::{Actor, Personal},
-    http::client,
-    service::{
-        audit::Asked,
-        context::{OperatorContext, Told},
-        error::ServiceError,
+    domain::{
+        audit::Personal,
+        operator::{Permission, Role},
     },
+    http::client,
+    service::{context::OperatorContext, error::ServiceError, sign_in::Asked},
 };
+
+/// Where the document says what an operation needs.
+const PERMISSION: &str = "x-required-permission";
+/// Where it says which roles have that.
+const ROLES: &str = "x-required-roles";
 
 /// The operator that was authenticated, as use cases need it.
 #[derive(Debug)]
@@ -34,53 +43,165 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// Lets operators pass, and records every use of their tokens as well as those who are none: what only reads leaves no
-/// event of its own, and neither does a change that was refused or that changed nothing.
-pub async fn authenticate(State(admin): State<Admin>, mut request: Request, next: Next) -> Response {
-    let service = &admin.service;
-    let actor = client::bearer_token(request.headers()).and_then(|token| admin.operators.authenticate(token));
-    let personal = Personal {
-        client_address: Some(client::address(request.extensions()).to_string()),
-        user_agent: client::user_agent(request.headers()),
-        ..Personal::default()
-    };
-    let context = OperatorContext {
-        actor: actor.clone().unwrap_or(Actor::ANONYMOUS),
-        request_id: Some(client::request_id(request.extensions())),
-        personal,
-        now: service.clock.now(),
-        idempotency: None,
-        told: Told::default(),
-    };
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
-    if actor.is_none() {
-        let detail = "send `Authorization: Bearer <operator token>` with a valid token";
-        let recorded = service.record_failed_authentication(&context, route).await;
-        return unless_unrecorded(recorded, || Problem::new(ProblemCode::Unauthenticated, detail).into_response());
-    }
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        if let Err(error) = service.record_reading(&context, route).await {
-            return Problem::from(error).into_response();
+/// Declares what every operation of `routes` needs, in the document, which [`Permissions`] are read from.
+pub fn requiring(permission: Permission, mut routes: OpenApiRouter<Admin>) -> OpenApiRouter<Admin> {
+    let roles: Vec<&str> = permission.roles().iter().copied().map(Role::as_str).collect();
+    for item in routes.get_openapi_mut().paths.paths.values_mut() {
+        for (_, operation) in operations(item) {
+            let extensions = operation.extensions.get_or_insert_default();
+            extensions.insert(PERMISSION.to_owned(), permission.as_str().into());
+            extensions.insert(ROLES.to_owned(), roles.clone().into());
         }
-        request.extensions_mut().insert(context);
-        return next.run(request).await;
+    }
+    routes
+}
+
+/// Every operation of a path with its method.
+pub fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let operations = [
+        (Method::GET, &mut item.get),
+        (Method::PUT, &mut item.put),
+        (Method::POST, &mut item.post),
+        (Method::PATCH, &mut item.patch),
+        (Method::DELETE, &mut item.delete),
+    ];
+    operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// What each operation of the document needs, by its path's template.
+#[derive(Clone, Debug)]
+pub struct Permissions(Arc<HashMap<String, HashMap<Method, Option<Permission>>>>);
+
+/// What a request needs before anybody looks at it.
+#[derive(Debug)]
+enum Needed {
+    /// A permission.
+    Permission(Permission),
+    /// Nothing, for there is nothing; the answer says so to operators alone.
+    NoRoute,
+    /// The same with a route of other methods.
+    NoMethod(HeaderValue),
+    /// What nobody can have: the route declares nothing.
+    Undeclared,
+}
+
+impl Permissions {
+    /// What `document` declares.
+    pub fn of(document: &mut OpenApi) -> Self {
+        let paths = document.paths.paths.iter_mut().map(|(path, item)| {
+            let declared = operations(item).map(|(method, operation)| {
+                let extension = operation.extensions.as_ref().and_then(|extensions| extensions.get(PERMISSION));
+                (method, extension.and_then(|value| Permission::parse(value.as_str()?)))
+            });
+            (path.clone(), declared.collect())
+        });
+        Self(Arc::new(paths.collect()))
+    }
+
+    /// What `method` of `route` needs; a route that is not in the document is open to nobody.
+    fn needed(&self, route: Option<&str>, method: &Method) -> Needed {
+        let Some(route) = route else { return Needed::NoRoute };
+        let Some(methods) = self.0.get(route) else { return Needed::Undeclared };
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        match methods.get(method) {
+            Some(Some(permission)) => Needed::Permission(*permission),
+            Some(None) => Needed::Undeclared,
+            None => {
+                let mut methods: Vec<&str> = methods.keys().map(Method::as_str).collect();
+                methods.sort_unstable();
+                Needed::NoMethod(HeaderValue::from_str(&methods.join(",")).unwrap_or(HeaderValue::from_static("")))
+            }
+        }
+    }
+}
+
+/// Lets operators pass that may do what they ask for, and records every use of their tokens as well as those who are
+/// none: what only reads leaves no event of its own, and neither does a change that was refused or that changed
+/// nothing.
+pub async fn authenticate(
+    State((admin, permissions)): State<(Admin, Permissions)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let service = &admin.service;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let needed = permissions.needed(route, request.method());
+    if let Needed::Undeclared = needed {
+        let cause = "a route of the admin API declares no permission, so that nobody may use it";
+        return Problem::from(ServiceError::internal(cause)).into_response();
     }
     // Without it the path is the one below where this is nested.
     let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
-    let asked = Asked { route, method: request.method().to_string(), path: uri.path().to_owned() };
+    let asked = Asked {
+        route: route.unwrap_or("unknown").to_owned(),
+        method: request.method().to_string(),
+        path: uri.path().to_owned(),
+        reads: matches!(*request.method(), Method::GET | Method::HEAD),
+        needed: if let Needed::Permission(permission) = needed { permission } else { Permission::SignIn },
+        request_id: client::request_id(request.extensions()),
+        personal: Personal {
+            client_address: Some(client::address(request.extensions()).to_string()),
+            user_agent: client::user_agent(request.headers()),
+            ..Personal::default()
+        },
+    };
+    let context = match service.admit_operator(client::bearer_token(request.headers()), &asked).await {
+        Ok(context) => context,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    if asked.reads
+        && let Err(error) = service.record_reading(&context.actor, &asked).await
+    {
+        return Problem::from(error).into_response();
+    }
     request.extensions_mut().insert(context.clone());
-    let response = next.run(request).await;
+    let response = match needed {
+        Needed::NoMethod(allow) => {
+            let mut response = unknown_method().await.into_response();
+            response.headers_mut().insert(header::ALLOW, allow);
+            response
+        }
+        _ => next.run(request).await,
+    };
+    if asked.reads {
+        return response;
+    }
     let recorded = match response.extensions().get::<Problem>() {
-        Some(problem) => service.record_refused_change(&context, asked, problem.code.reason()).await,
+        Some(problem) => service.record_refusal(&context.actor, &asked, problem.code.reason()).await,
         // What was there already was shown.
-        None if !context.told.is_told() => service.record_reading(&context, route).await,
+        None if !context.told.is_told() => service.record_reading(&context.actor, &asked).await,
         None => Ok(()),
     };
-    unless_unrecorded(recorded, || response)
+    recorded.map_or_else(|error| Problem::from(error).into_response(), |()| response)
 }
 
-/// The answer, unless what it tells could not be recorded.
-fn unless_unrecorded(recorded: Result<(), ServiceError>, answer: impl FnOnce() -> Response) -> Response {
-    recorded.map_or_else(|error| Problem::from(error).into_response(), |()| answer())
+#[cfg(test)]
+mod tests {
+    use utoipa_axum::routes;
+
+    use super::*;
+
+    #[utoipa::path(get, path = "/declared")]
+    async fn declared() {}
+
+    #[utoipa::path(post, path = "/declared")]
+    async fn forgotten() {}
+
+    #[test]
+    fn what_declares_nothing_is_open_to_nobody() {
+        let routes = OpenApiRouter::new()
+            .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(declared))))
+            .routes(routes!(forgotten));
+        let permissions = Permissions::of(&mut routes.into_openapi());
+        let needed = |route, method| permissions.needed(route, &method);
+        for method in [Method::GET, Method::HEAD] {
+            let needed = needed(Some("/declared"), method);
+            assert!(matches!(needed, Needed::Permission(Permission::ReadAudit)), "{needed:?}");
+        }
+        assert!(matches!(needed(Some("/declared"), Method::POST), Needed::Undeclared));
+        assert!(matches!(needed(Some("/elsewhere"), Method::GET), Needed::Undeclared));
+        assert!(matches!(needed(Some("/declared"), Method::PUT), Needed::NoMethod(allow) if allow == "GET,POST"));
+        assert!(matches!(needed(None, Method::GET), Needed::NoRoute));
+    }
 }

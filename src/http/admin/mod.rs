@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod copies;
 mod docs;
 mod extract;
 mod freezes;
@@ -19,6 +20,7 @@ mod shares;
 mod tables;
 mod text;
 mod tokens;
+mod views;
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, response::Response};
 use utoipa::{
@@ -30,8 +32,14 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::problem::{Problem, ProblemCode, ProblemView};
-use crate::service::{Service, error::ServiceError, operators::Operators};
+use self::{
+    auth::{Permissions, requiring},
+    problem::{Problem, ProblemCode, ProblemView},
+};
+use crate::{
+    domain::operator::Permission,
+    service::{Service, error::ServiceError},
+};
 
 /// The largest body that is read, in bytes; nothing that operators say is longer.
 const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -41,8 +49,6 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 pub struct Admin {
     /// The use cases.
     pub service: Service,
-    /// Who may call them.
-    pub operators: Operators,
     /// Where recipients find the sharing protocol: the public URL with the protocol's prefix. Written into profiles.
     pub endpoint: String,
 }
@@ -77,47 +83,85 @@ impl Modify for Conventions {
 
 /// The routes under `/api`, and the document that describes them.
 pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
-    let v1 = OpenApiRouter::new()
-        .routes(routes!(tables::list_tables))
-        .routes(routes!(tables::put_table, tables::get_table, tables::update_table, tables::delete_table))
-        .routes(routes!(shares::list_shares))
-        .routes(routes!(shares::put_share, shares::get_share, shares::update_share, shares::delete_share))
-        .routes(routes!(objects::list_objects))
-        .routes(routes!(objects::put_object, objects::get_object, objects::update_object, objects::delete_object))
-        .routes(routes!(recipients::list_recipients))
-        .routes(routes!(
-            recipients::put_recipient,
-            recipients::get_recipient,
-            recipients::update_recipient,
-            recipients::delete_recipient
-        ))
-        .routes(routes!(recipients::suspend_recipient))
-        .routes(routes!(recipients::resume_recipient))
-        .routes(routes!(recipients::offboard_recipient))
-        .routes(routes!(tokens::issue_token, tokens::list_tokens))
-        .routes(routes!(tokens::get_token))
-        .routes(routes!(tokens::revoke_token))
-        .routes(routes!(tokens::rotate_token))
-        .routes(routes!(tokens::cancel_activation))
-        .routes(routes!(grants::create_grant, grants::list_grants))
-        .routes(routes!(grants::get_grant))
-        .routes(routes!(grants::revoke_grant))
-        .routes(routes!(grants::revoke_share))
-        .routes(routes!(grants::revoke_share_from_recipient))
-        .routes(routes!(freezes::freeze))
-        .routes(routes!(freezes::unfreeze))
-        .routes(routes!(audit::list_audit_events))
-        .routes(routes!(operators::whoami));
-    let (api, described) = OpenApiRouter::new().nest("/v1", v1).split_for_parts();
+    let (api, described) = OpenApiRouter::new().nest("/v1", operations()).split_for_parts();
+    let mut document = Document::openapi().nest("/api", described);
+    let permissions = Permissions::of(&mut document);
     let api = api
         .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(admin.clone(), auth::authenticate))
+        .layer(middleware::from_fn_with_state((admin.clone(), permissions), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    let mut document = Document::openapi().nest("/api", described);
     complete(&mut document);
     let routes = Router::new().nest("/api", api).merge(docs::router(&document));
     (routes.layer(middleware::from_fn(problem::render)).with_state(admin), document)
+}
+
+/// Every operation, below the permission that it needs.
+fn operations() -> OpenApiRouter<Admin> {
+    let sign_in = OpenApiRouter::new().routes(routes!(operators::whoami));
+    let read_sharing = OpenApiRouter::new()
+        .routes(routes!(tables::list_tables))
+        .routes(routes!(tables::get_table))
+        .routes(routes!(shares::list_shares))
+        .routes(routes!(shares::get_share))
+        .routes(routes!(objects::list_objects))
+        .routes(routes!(objects::get_object))
+        .routes(routes!(views::list_views))
+        .routes(routes!(views::get_view))
+        .routes(routes!(views::diff_view))
+        .routes(routes!(copies::list_copies))
+        .routes(routes!(recipients::list_recipients))
+        .routes(routes!(recipients::get_recipient))
+        .routes(routes!(grants::list_grants))
+        .routes(routes!(grants::get_grant));
+    let read_tokens = OpenApiRouter::new().routes(routes!(tokens::list_tokens)).routes(routes!(tokens::get_token));
+    let read_audit = OpenApiRouter::new().routes(routes!(audit::list_audit_events));
+    let read_operators = OpenApiRouter::new()
+        .routes(routes!(operators::list_operators))
+        .routes(routes!(operators::get_operator))
+        .routes(routes!(operators::list_operator_tokens));
+    let tighten = OpenApiRouter::new()
+        .routes(routes!(recipients::suspend_recipient))
+        .routes(routes!(tokens::revoke_token))
+        .routes(routes!(tokens::cancel_activation))
+        .routes(routes!(grants::revoke_grant))
+        .routes(routes!(grants::revoke_share))
+        .routes(routes!(grants::revoke_share_from_recipient))
+        .routes(routes!(freezes::freeze));
+    let manage_sharing = OpenApiRouter::new()
+        .routes(routes!(tables::put_table, tables::update_table, tables::delete_table))
+        .routes(routes!(shares::put_share, shares::update_share, shares::delete_share))
+        .routes(routes!(objects::put_object, objects::update_object, objects::delete_object))
+        .routes(routes!(objects::accept_schema))
+        .routes(routes!(views::put_view, views::update_view, views::delete_view))
+        .routes(routes!(views::publish_view))
+        .routes(routes!(views::preview_view))
+        .routes(routes!(copies::reconcile_copies))
+        .routes(routes!(recipients::put_recipient, recipients::update_recipient, recipients::delete_recipient))
+        .routes(routes!(recipients::resume_recipient))
+        .routes(routes!(recipients::offboard_recipient))
+        .routes(routes!(tokens::issue_token))
+        .routes(routes!(tokens::rotate_token))
+        .routes(routes!(grants::create_grant));
+    let lift_freeze = OpenApiRouter::new().routes(routes!(freezes::unfreeze));
+    let manage_operators = OpenApiRouter::new()
+        .routes(routes!(operators::put_operator, operators::update_operator, operators::delete_operator))
+        .routes(routes!(operators::disable_operator))
+        .routes(routes!(operators::enable_operator))
+        .routes(routes!(operators::issue_operator_token))
+        .routes(routes!(operators::revoke_operator_token));
+    [
+        (Permission::SignIn, sign_in),
+        (Permission::ReadSharing, read_sharing),
+        (Permission::ReadTokens, read_tokens),
+        (Permission::ReadAudit, read_audit),
+        (Permission::ReadOperators, read_operators),
+        (Permission::Tighten, tighten),
+        (Permission::ManageSharing, manage_sharing),
+        (Permission::LiftFreeze, lift_freeze),
+        (Permission::ManageOperators, manage_operators),
+    ]
+    .into_iter()
+    .fold(OpenApiRouter::new(), |all, (permission, routes)| all.merge(requiring(permission, routes)))
 }
 
 /// `error` in the manner of this face, for what happens outside its routes.
@@ -140,8 +184,7 @@ fn complete(document: &mut openapi::OpenApi) {
         .content("application/problem+json", content)
         .build();
     for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
+        for (_, operation) in auth::operations(item) {
             for answer in operation.responses.responses.values_mut() {
                 if let RefOr::T(answer) = answer
                     && answer.description.is_empty()

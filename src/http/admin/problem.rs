@@ -31,6 +31,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `malformed_body` | 400 | the body is no JSON object |
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
+/// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
 /// | `not_found` | 404 | there is no such thing, or no such route |
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
@@ -38,6 +39,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `body_too_large` | 413 | the body is too large |
 /// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
 /// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a raw table's files disclose is not acknowledged; `errors` names it all |
 /// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
 /// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
 /// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
@@ -51,6 +53,8 @@ pub enum ProblemCode {
     InvalidParameter,
     /// The operator token is missing or not valid.
     Unauthenticated,
+    /// The operator's role may not do this; `detail` names the roles that may.
+    Forbidden,
     /// There is no such thing, or no such route.
     NotFound,
     /// The route knows other methods; `Allow` names them.
@@ -65,6 +69,9 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The input breaks rules; `errors` names them all.
     InvalidInput,
+    /// What a raw table's files disclose is not acknowledged; `errors` names it all.
+    #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
+    RawDisclosureUnacknowledged,
     /// The table cannot be read, or needs what this server cannot do.
     TableNotServable,
     /// Too many failed attempts from this address; try again after `Retry-After`.
@@ -93,13 +100,16 @@ impl ProblemCode {
         match self {
             Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidInput | Self::TableNotServable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidInput | Self::RawDisclosureUnacknowledged | Self::TableNotServable => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -117,6 +127,7 @@ impl ProblemCode {
             Self::MalformedBody => "The body cannot be read",
             Self::InvalidParameter => "A parameter cannot be accepted",
             Self::Unauthenticated => "Not authenticated",
+            Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Conflict",
@@ -124,6 +135,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::InvalidInput => "The input cannot be accepted",
+            Self::RawDisclosureUnacknowledged => "Disclosures are not acknowledged",
             Self::TableNotServable => "The table cannot be served",
             Self::TooManyRequests => "Too many failed attempts",
             Self::Unavailable => "Not available at the moment",
@@ -195,13 +207,18 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         let detail = error.to_string();
         let code = match &error {
-            ServiceError::Unauthenticated => ProblemCode::Unauthenticated,
+            ServiceError::Unauthenticated { .. } => ProblemCode::Unauthenticated,
+            ServiceError::Forbidden { .. } => ProblemCode::Forbidden,
             ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
             // Only recipients are denied, and only they bring file URLs that expire.
             ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
+            }
+            ServiceError::Unacknowledged(errors) => {
+                let errors = errors.iter().cloned().map(FieldProblem::from).collect();
+                return Self { errors, ..Self::new(ProblemCode::RawDisclosureUnacknowledged, detail) };
             }
             ServiceError::Parameter(_) => ProblemCode::InvalidParameter,
             ServiceError::Malformed(_) => ProblemCode::MalformedBody,
@@ -215,7 +232,7 @@ impl From<ServiceError> for Problem {
                 return Self { errors, ..Self::new(ProblemCode::Conflict, detail) };
             }
             ServiceError::PreconditionFailed => ProblemCode::PreconditionFailed,
-            ServiceError::Unavailable { .. } => ProblemCode::Unavailable,
+            ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => ProblemCode::Unavailable,
         };
         Self { cause: Some(Cause(Arc::new(error))), ..Self::new(code, detail) }
     }

@@ -116,17 +116,21 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
             Refusal::Limited => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
         },
         ServiceError::Limited { .. } => (StatusCode::TOO_MANY_REQUESTS, LIMITED),
-        ServiceError::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        ServiceError::Unauthenticated { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        ServiceError::Forbidden { .. } => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::NotFound { .. } => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
         ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::Parameter(_)
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Conflict { .. }
         | ServiceError::PreconditionFailed => (StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE"),
         ServiceError::Malformed(_) => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),
         ServiceError::Unsupported(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED_OPERATION"),
         ServiceError::Unreadable { .. } => (StatusCode::BAD_REQUEST, "RESOURCE_DOES_NOT_EXIST"),
-        ServiceError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+        ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
+        }
         ServiceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
     }
 }

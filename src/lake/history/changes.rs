@@ -220,7 +220,7 @@ impl History {
         Ok(between.to_vec())
     }
 
-    async fn outline(&self, stamp: &Stamp, feed: Feed) -> Result<Outline, LakeError> {
+    pub(super) async fn outline(&self, stamp: &Stamp, feed: Feed) -> Result<Outline, LakeError> {
         let key = (self.key(stamp), feed);
         if let Some(outline) = self.lake.past.outlines.get(&key).await {
             return Ok(outline);
@@ -236,7 +236,7 @@ impl History {
 }
 
 /// Runs of commits that may be held at once.
-fn together(stamps: &[Stamp]) -> impl Iterator<Item = &[Stamp]> {
+pub(super) fn together(stamps: &[Stamp]) -> impl Iterator<Item = &[Stamp]> {
     let mut rest = stamps;
     std::iter::from_fn(move || {
         let mut bytes = 0u64;

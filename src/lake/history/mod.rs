@@ -5,6 +5,7 @@
 
 mod changes;
 mod commit;
+mod epochs;
 mod timeline;
 
 use std::{
@@ -23,6 +24,7 @@ pub use commit::{ActionKind, Commit, Feed, FileAction};
 
 use self::{
     commit::{CommitText, MalformedCommit, leading_timestamp},
+    epochs::Epochs,
     timeline::{Stamp, Timeline},
 };
 use super::{
@@ -49,6 +51,8 @@ const REMEMBERED_TIMES: u64 = 100_000;
 const OUTLINE_BYTES: u64 = 64 << 20;
 /// Remembered protocols and metadata of older versions, in bytes.
 const STATE_BYTES: u64 = 32 << 20;
+/// Memory for which metadata was in force when, in bytes.
+const EPOCH_BYTES: u64 = 32 << 20;
 /// Text of commits that is being read at once by everyone together, in kibibytes. A larger commit is read alone.
 const READING_KIB: u32 = 64 << 10;
 /// What is read of a commit for its in-commit timestamp, at first.
@@ -92,6 +96,9 @@ pub(super) struct HistoryCache {
     outlines: Cache<(CommitKey, Feed), Outline>,
     times: Cache<CommitKey, i64>,
     states: Cache<CommitKey, Arc<TableState>>,
+    epochs: Cache<TableKey, Arc<Epochs>>,
+    /// Held while commits are read for what they did to the metadata.
+    looking: Cache<TableKey, Arc<Mutex<()>>>,
     /// Held while a log is listed, so that those who ask together share the listing.
     listing: Cache<TableKey, Arc<Mutex<()>>>,
     reading: Arc<Semaphore>,
@@ -127,6 +134,11 @@ impl HistoryCache {
                 .max_capacity(STATE_BYTES / 1024)
                 .weigher(move |_, state: &Arc<TableState>| kib(1024 + 2 * state.metadata.schema_string.len()))
                 .build(),
+            epochs: Cache::builder()
+                .max_capacity(EPOCH_BYTES / 1024)
+                .weigher(move |_, epochs: &Arc<Epochs>| kib(epochs.resident_bytes()))
+                .build(),
+            looking: Cache::new(10_000),
             listing: Cache::new(10_000),
             reading: Arc::new(Semaphore::new(READING_KIB as usize)),
         }
@@ -139,15 +151,19 @@ impl Lake {
     /// Costs one listing while nothing has changed. The first question about times or commits lists the whole log once,
     /// later ones only what is new of it.
     pub async fn history(&self, location: &TableLocation) -> Result<History, LakeError> {
-        let latest = self.latest(location).await?;
+        Ok(self.history_until(location, self.latest(location).await?).await)
+    }
+
+    /// The past of a table as if `latest` was its newest version: what came later does not show.
+    pub async fn history_until(&self, location: &TableLocation, latest: Arc<Snapshot>) -> History {
         let generation = self.generation(location).await;
-        Ok(History {
+        History {
             lake: self.clone(),
             table: (Arc::from(location.url()), generation),
             location: location.clone(),
             latest,
             timeline: Arc::default(),
-        })
+        }
     }
 }
 
@@ -282,7 +298,7 @@ impl History {
         let _turn = turn.lock().await;
         let known = if anew { None } else { past.timelines.get(&self.table).await };
         let timeline = match known {
-            Some(known) if known.holds(&self.latest.tip) => return Ok(known),
+            Some(known) if self.latest.tip().is_some_and(|tip| known.holds(tip)) => return Ok(known),
             Some(known) => {
                 let (commits, _) = self.list_commits(known.newest()).await?;
                 (*known).clone().extended(&commits)

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Caller, TablePath};
 use crate::{
     domain::{
-        audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
+        audit::{Actor, ActorKind, Event, Object, Outcome},
         decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
         grant::Grant,
         name::{Name, name_key},
@@ -135,6 +135,7 @@ impl<'a> Attempt<'a> {
                 kind: if recipient.is_some() { ActorKind::Recipient } else { ActorKind::Anonymous },
                 id: recipient.map(|recipient| recipient.id),
                 name: recipient.map(|recipient| recipient.name.to_string()),
+                ..Actor::ANONYMOUS
             },
             action,
         );
@@ -408,8 +409,10 @@ fn failure_code(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Denied { reason, .. } => reason.code(),
         ServiceError::Limited { .. } => "LIMITED",
-        ServiceError::Unauthenticated
+        ServiceError::Unauthenticated { .. }
+        | ServiceError::Forbidden { .. }
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Parameter(_)
         | ServiceError::Malformed(_)
         | ServiceError::Conflict { .. }
@@ -418,6 +421,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Expired(_) => "EXPIRED",
         ServiceError::Unsupported(_) => "NOT_SUPPORTED",
         ServiceError::Unreadable { .. } => "TABLE_UNREADABLE",
+        ServiceError::NotReady(_) => "PREPARING",
         ServiceError::Unavailable { .. } => "UNAVAILABLE",
         ServiceError::Internal(_) => "INTERNAL",
     }

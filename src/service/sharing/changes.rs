@@ -81,19 +81,21 @@ impl Service {
         request: &ChangesRequest,
     ) -> Result<(FoundTable, TableHead, (ChangeLines, Disclosed), Option<String>), ServiceError> {
         let found = self.find_table(attempt, path).await?;
+        found.require_raw("what changed since a version")?;
         found.require_feed(request.feed, path)?;
         let continuations = self.continuations(attempt, &found);
         let parameters = request.parameters();
         let page =
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
 
-        let history = self.lake.history(&found.location).await?;
+        let history = self.history_of(&found).await?;
         let (first, last) = match &page {
             // A token does not keep open what the object shares no more.
             Some(page) => (found.shares_since(page.first, request.feed)?, page.last),
             None => request.range(&history, &found).await?,
         };
         let changes = history.changes(first..=last, request.feed).await?;
+        found.require_accepted_throughout(&changes)?;
         attempt.event.table_version = Some(last);
         let format = self.negotiate(attempt, &needed_features(&changes), &request.declared).await?;
         let tells = Tells {
@@ -108,7 +110,7 @@ impl Service {
         let head_version = if tells.metadata { first } else { last };
         let stamp =
             Stamp { metadata: Some(head_version), protocol: tells.protocol.then_some(head_version), files: None };
-        let head = TableHead { object: found.object.clone(), described, version: first, format, stamp };
+        let head = TableHead { object: found.object.clone(), described, version: first, format, stamp, alias: None };
 
         let (lines, disclosed, next_position) =
             ChangeLines::cut(changes, request.feed, tells, &request.page, page.map_or(0, |page| page.position));
@@ -119,6 +121,15 @@ impl Service {
 }
 
 impl FoundTable {
+    /// Refuses a range in which the table had a schema that came and went unaccepted.
+    fn require_accepted_throughout(&self, changes: &Changes) -> Result<(), ServiceError> {
+        self.require_accepted(changes.start().version, &changes.start().metadata)?;
+        let changed =
+            changes.outlines().iter().filter_map(|outline| Some((outline.version, outline.metadata.as_deref()?)));
+        let mut changed = changed;
+        changed.try_for_each(|(version, metadata)| self.require_accepted(version, metadata))
+    }
+
     /// `first`, if the object shares what came since.
     fn shares_since(&self, first: u64, feed: Feed) -> Result<u64, ServiceError> {
         let shared = self.first_version();

@@ -16,14 +16,14 @@ use super::{
     attempt::{Attempt, Granted, Hold, Subject},
 };
 use crate::{
-    domain::{decision::Reason, seal::NotSealed},
+    domain::{decision::Reason, seal::NotSealed, share::SharedObject, table::Table},
     service::{
         Service,
         error::ServiceError,
         first_reads::FILE_READ,
         meter::{self, Stream},
     },
-    storage::Object,
+    storage::{Object, TableLocation},
 };
 
 /// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the
@@ -129,14 +129,11 @@ impl Service {
             let error = ServiceError::Expired("this URL has expired; query the table again".to_owned());
             return Err(attempt.refuse_with(URL_EXPIRED, error).await);
         }
-        let place = self.storages.locate(&table.location).map_err(ServiceError::from);
-        let location = attempt.settle(place).await?;
-        let path = attempt.settle(Path::parse(&file.path).map_err(ServiceError::internal)).await?;
-        // The object may have been pointed to another table since; its files are not this URL's.
-        if !path.prefix_matches(location.path()) {
-            let error = ServiceError::Expired("the table has moved; query it again".to_owned());
+        let place = self.place_of(&file, &object, &table, &granted, attempt.now).await;
+        let Some((location, path)) = attempt.settle(place).await? else {
+            let error = ServiceError::Expired("the table has moved or changed; query it again".to_owned());
             return Err(attempt.refuse_with(FILE_MOVED, error).await);
-        }
+        };
         let stream = attempt.begin_stream(&granted).await?;
         let opened = location.open(&path).await.inspect_err(|error| {
             if error.is_outage() {
@@ -150,6 +147,28 @@ impl Service {
     /// Records that no more is told of the file than what it is, such as its size.
     pub async fn describe(&self, file: OpenedFile<'_>) -> Result<(), ServiceError> {
         self.record_read(file, 0).await.map(drop)
+    }
+
+    /// Where the file of a URL lies, if it still is one of the object's: the object may have been pointed to another
+    /// table since, and what the recipient may see of a view may have changed.
+    async fn place_of(
+        &self,
+        file: &SealedFile,
+        object: &SharedObject,
+        table: &Table,
+        granted: &Granted,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(TableLocation, Path)>, ServiceError> {
+        let path = Path::parse(&file.path).map_err(ServiceError::internal)?;
+        let location = match &object.view {
+            None => Some(self.storages.locate(&table.location)?),
+            Some(view) => {
+                let share_id = granted.share()?.id;
+                let source = self.storages.locate(&table.location)?;
+                self.find_copy_place(view, &granted.bearer.recipient, share_id, &source, &path, now).await?
+            }
+        };
+        Ok(location.filter(|location| path.prefix_matches(location.path())).map(|location| (location, path)))
     }
 
     /// The bytes of `range` as they arrive, cut off where what they are read under ends.

@@ -9,6 +9,7 @@ pub mod changes;
 mod continuation;
 pub mod delivery;
 pub mod files;
+mod governed;
 pub mod listing;
 pub mod query;
 pub mod refusal;
@@ -78,6 +79,28 @@ pub struct TableHead {
     pub format: Format,
     /// The versions that lines name.
     pub stamp: Stamp,
+    /// How the recipient knows a governed table and its files; a raw table is known to all by what its log says.
+    pub alias: Option<Alias>,
+}
+
+/// What a governed table and its files are called for one recipient, so that partners cannot compare what they were
+/// given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The table's id.
+    pub table_id: String,
+    /// The key that files' ids are made with.
+    pub file_key: FileKey,
+}
+
+/// A key that files' ids are made with. Cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FileKey(pub [u8; 32]);
+
+impl std::fmt::Debug for FileKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FileKey(***)")
+    }
 }
 
 /// What a table is at one version, with its files or without.

@@ -170,14 +170,14 @@ impl Service {
         path: &TablePath,
         request: &QueryRequest,
     ) -> Result<(FoundTable, TableHead, SnapshotFiles, (Option<String>, Option<String>)), ServiceError> {
-        let found = self.find_table(attempt, path).await?;
+        let mut found = self.find_table(attempt, path).await?;
         let continuations = self.continuations(attempt, &found);
         let parameters = request.parameters();
         let page =
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
         let refresh = request.refresh_token.as_ref().map(|token| continuations.open_refresh(token)).transpose()?;
         let pinned = page.as_ref().map(|page| page.first).or(refresh.as_ref().map(|refresh| refresh.version));
-        let (snapshot, stamp) = self.snapshot_as_of(&found, request.as_of, pinned).await?;
+        let (snapshot, stamp) = self.snapshot_as_of(&mut found, request.as_of, pinned).await?;
         let head = self.agree(attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
         let selected = self.lake.select(&found.location, &snapshot, &request.filter, request.page.order()).await;

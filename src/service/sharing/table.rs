@@ -9,11 +9,12 @@ use super::{
 };
 use crate::{
     domain::{
+        delta::Metadata,
         negotiation::{Declared, Format, negotiate},
         share::SharedObject,
     },
-    lake::Snapshot,
-    service::{Service, error::ServiceError},
+    lake::{History, Snapshot},
+    service::{Service, copies::Entitled, error::ServiceError},
     storage::TableLocation,
 };
 
@@ -25,7 +26,10 @@ const CLIENT_LACKS_FEATURES: &str = "CLIENT_LACKS_FEATURES";
 pub(super) struct FoundTable {
     pub(super) granted: Granted,
     pub(super) object: SharedObject,
+    /// Where its files are; for a view only once the version to be read is known.
     pub(super) location: TableLocation,
+    /// What of it is shown, where it is a view.
+    pub(super) view: Option<Entitled>,
 }
 
 impl Service {
@@ -52,7 +56,7 @@ impl Service {
     ) -> Result<(FoundTable, u64), ServiceError> {
         let found = self.find_table(attempt, path).await?;
         let version = match since {
-            None => self.lake.latest_version(&found.location).await?,
+            None => self.newest_version(&found).await?,
             Some(since) => self.first_version_since(&found, since).await?,
         };
         Ok((found, version))
@@ -63,7 +67,7 @@ impl Service {
     async fn first_version_since(&self, found: &FoundTable, since: &str) -> Result<u64, ServiceError> {
         found.require_history()?;
         let at = timestamp_of("startingTimestamp", since)?;
-        let history = self.lake.history(&found.location).await?;
+        let history = self.history_of(found).await?;
         let version = history.first_version_since(at.timestamp_millis()).await?;
         let first = found.first_version();
         if version < first {
@@ -97,8 +101,8 @@ impl Service {
         as_of: AsOf,
         declared: &Declared,
     ) -> Result<(FoundTable, TableHead), ServiceError> {
-        let found = self.find_table(attempt, path).await?;
-        let (snapshot, stamp) = self.snapshot_as_of(&found, as_of, None).await?;
+        let mut found = self.find_table(attempt, path).await?;
+        let (snapshot, stamp) = self.snapshot_as_of(&mut found, as_of, None).await?;
         let stamp = Stamp { files: None, ..stamp };
         let head = self.agree(attempt, &found, snapshot, declared, stamp).await?;
         Ok((found, head))
@@ -113,24 +117,45 @@ impl Service {
         let granted = attempt.decide_share(&path.share, &Subject::table(path)).await?;
         let (object, table) = attempt.find_object(&granted, path).await?;
         let location = self.storages.locate(&table.location)?;
-        Ok(FoundTable { granted, object, location })
+        let view = match &object.view {
+            None => None,
+            Some(view) => {
+                attempt.event.view = Some(view.to_string());
+                let share_id = granted.share()?.id;
+                Some(self.entitle(view, &granted.bearer.recipient, share_id, attempt.now).await?)
+            }
+        };
+        Ok(FoundTable { granted, object, location, view })
+    }
+
+    /// The version that is asked for as its reader sees it; from now on `found` says where its files are.
+    pub(super) async fn snapshot_as_of(
+        &self,
+        found: &mut FoundTable,
+        as_of: AsOf,
+        pinned: Option<u64>,
+    ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
+        match found.view.clone() {
+            None => self.source_as_of(found, as_of, pinned).await,
+            Some(view) => self.governed_as_of(found, &view, as_of, pinned).await,
+        }
     }
 
     /// The version that is asked for, or the one that a token `pinned`, and what the lines about it name. Older versions
     /// need history, and end at the object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
-    pub(super) async fn snapshot_as_of(
+    pub(super) async fn source_as_of(
         &self,
         found: &FoundTable,
         as_of: AsOf,
         pinned: Option<u64>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         if pinned.is_none() && as_of == AsOf::Latest {
-            return Ok((self.lake.latest(&found.location).await?, Stamp::default()));
+            return Ok((self.newest_of(found).await?, Stamp::default()));
         }
         if as_of != AsOf::Latest {
             found.require_history()?;
         }
-        let history = self.lake.history(&found.location).await?;
+        let history = self.history_of(found).await?;
         let version = match (pinned, as_of) {
             // What a token pins is read only as long as the object goes on to share it.
             (Some(version), AsOf::Latest) => found.shared(version)?,
@@ -140,12 +165,31 @@ impl Service {
             (None, AsOf::Timestamp(at)) => found.readable(history.version_as_of(at.timestamp_millis()).await?)?,
         };
         let snapshot = history.at_version(version).await?;
+        found.require_accepted(version, snapshot.metadata())?;
         if as_of == AsOf::Latest {
             return Ok((snapshot, Stamp::default()));
         }
         // By the clock that times are asked for with; a version whose commit is no longer in the log has only its own.
         let committed_at = history.committed_at(version).await.unwrap_or_else(|_| snapshot.committed_at());
         Ok((snapshot, Stamp::of_version(version, committed_at)))
+    }
+
+    /// The newest version that the caller is served.
+    pub(super) async fn newest_of(&self, found: &FoundTable) -> Result<Arc<Snapshot>, ServiceError> {
+        let latest = self.lake.latest(&found.location).await?;
+        let served = self.served(&found.object, &found.location, &latest).await?;
+        served.snapshot.ok_or_else(|| ServiceError::Unreadable {
+            message: "the data provider holds this table at a version that is no longer there; ask the data provider \
+                      to share it as it is now"
+                .to_owned(),
+            source: "no version that fits is left in the table's log".into(),
+        })
+    }
+
+    /// The table's past up to the newest version that the caller is served, as if there was no later one.
+    pub(super) async fn history_of(&self, found: &FoundTable) -> Result<History, ServiceError> {
+        let newest = self.newest_of(found).await?;
+        Ok(self.lake.history_until(&found.location, newest).await)
     }
 
     /// Agrees on a format with the client.
@@ -161,7 +205,8 @@ impl Service {
         attempt.event.table_version = Some(version);
         let format = self.negotiate(attempt, &snapshot.required_features(), declared).await?;
         let described = Described::Snapshot(snapshot);
-        Ok(TableHead { object: found.object.clone(), described, version, format, stamp })
+        let alias = found.view.as_ref().map(|view| self.alias(view));
+        Ok(TableHead { object: found.object.clone(), described, version, format, stamp, alias })
     }
 
     /// Chooses the format, or records that the client cannot read the table.
@@ -212,6 +257,19 @@ impl FoundTable {
             )));
         }
         Ok(version)
+    }
+
+    /// Refuses a version that `metadata` was in force at, if its schema is one that came and went unaccepted.
+    pub(super) fn require_accepted(&self, version: u64, metadata: &Metadata) -> Result<(), ServiceError> {
+        match &self.object.accepted {
+            Some(accepted) if version > accepted.version && !accepted.fits(metadata) => {
+                Err(ServiceError::Parameter(format!(
+                    "Version {version} is not shared, because the table had another schema then; ask for other \
+                     versions, or ask the data provider to accept the table's schema as it is now"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The oldest version that the object shares.

@@ -53,6 +53,7 @@ async fn every_route_that_reads_a_body_refuses_what_is_none(app: TestApp) {
 async fn every_listing_refuses_unknown_parameters_and_strange_pages(app: TestApp) {
     app.put("/shares/share", json!({})).await.expect(201);
     app.put("/recipients/recipient", json!({})).await.expect(201);
+    app.put("/operators/operator", json!({"role": "admin"})).await.expect(201);
     for path in [
         "/tables",
         "/shares",
@@ -61,6 +62,10 @@ async fn every_listing_refuses_unknown_parameters_and_strange_pages(app: TestApp
         "/recipients/recipient/tokens",
         "/grants",
         "/audit",
+        "/views",
+        "/copies",
+        "/operators",
+        "/operators/operator/tokens",
     ] {
         let page = app.get(path).await.expect(200);
         assert!(page["items"].is_array(), "{path}");
@@ -82,5 +87,10 @@ async fn unknown_routes_and_methods_are_problems(app: TestApp) {
 }
 
 async fn whoami_names_the_operator(app: TestApp) {
-    assert_eq!(app.get("/whoami").await.expect(200), json!({"name": "bootstrap", "role": "admin"}));
+    let bootstrap = json!({"id": null, "name": "bootstrap", "role": "admin", "expires_at": null});
+    assert_eq!(app.get("/whoami").await.expect(200), bootstrap);
+    let token = app.operator("ann", "support").await;
+    let whoami = app.admin_as(&token, Method::GET, "/whoami", None).await.expect(200);
+    let id = &app.get("/operators/ann").await.expect(200)["id"];
+    assert_eq!(whoami, json!({"id": id, "name": "ann", "role": "support", "expires_at": "2026-10-21T14:13:20Z"}));
 }

@@ -1,11 +1,14 @@
 //! The admin API, over HTTP, on both databases.
 
 mod audit;
+mod disclosures;
 mod endpoints;
 mod grants;
 mod objects;
 mod openapi;
+mod operators;
 mod recipients;
+mod roles;
 mod shares;
 mod tables;
 mod tokens;

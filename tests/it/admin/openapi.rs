@@ -11,16 +11,32 @@ async fn document(app: &TestApp) -> Value {
     app.send(Request::get("/api/v1/openapi.json").body(Body::empty()).unwrap()).await.expect(200)
 }
 
-/// Every operation of the document: its method and its path template.
-pub async fn operations(app: &TestApp) -> Vec<(Method, String)> {
+/// An operation of the document.
+#[derive(Debug)]
+pub struct Described {
+    pub method: Method,
+    /// Its path's template.
+    pub path: String,
+    /// What the document says of it.
+    pub description: Value,
+}
+
+/// Every operation of the document.
+pub async fn described(app: &TestApp) -> Vec<Described> {
     let document = document(app).await;
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
-            operations.push((method.to_uppercase().parse().unwrap(), path.clone()));
+        for (method, description) in item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
+            let method = method.to_uppercase().parse().unwrap();
+            operations.push(Described { method, path: path.clone(), description: description.clone() });
         }
     }
     operations
+}
+
+/// Every operation of the document: its method and its path template.
+pub async fn operations(app: &TestApp) -> Vec<(Method, String)> {
+    described(app).await.into_iter().map(|operation| (operation.method, operation.path)).collect()
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn a_table_is_registered_with_what_its_log_says(app: TestApp) {
 
     let event = &app.events("table.create").await[0];
     assert_eq!(event["change"]["after"]["owner"], "jo");
-    assert_eq!(event["actor"], json!({"kind": "operator", "name": "bootstrap"}));
+    assert_eq!(event["actor"], json!({"kind": "operator", "name": "bootstrap", "role": "admin"}));
     assert_eq!(event["object"]["id"], table["id"]);
     assert_eq!(event["user_agent"], "weir-tests");
     assert!(event["client_address"].is_string() && event["request_id"].is_string());

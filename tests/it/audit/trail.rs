@@ -96,7 +96,10 @@ impl Trail {
                 user_agent: Some("a client".into()),
                 ..Personal::default()
             },
-            ..Event::new(Actor { kind: ActorKind::Recipient, id: None, name: Some("acme".into()) }, "table.query")
+            ..Event::new(
+                Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS },
+                "table.query",
+            )
         };
         let mut tx = self.db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();

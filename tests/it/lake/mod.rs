@@ -3,6 +3,7 @@
 mod changes;
 mod columns;
 mod demo;
+mod epochs;
 mod faults;
 mod foreign_tables;
 mod freshness;

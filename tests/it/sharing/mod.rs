@@ -21,6 +21,7 @@ mod query;
 mod reasons;
 mod refresh_tokens;
 mod robustness;
+mod schema_hold;
 mod time_travel;
 mod version;
 

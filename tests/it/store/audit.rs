@@ -44,7 +44,7 @@ async fn an_event_is_kept_byte_by_byte() {
     for db in TestDatabase::each().await {
         assert_eq!(db.find_audit_head().await.unwrap(), Head { seq: 0, hash: GENESIS });
         let strange = Event { purpose: Some("\u{0}\u{2028} \"ü\" 索".into()), ..event() };
-        let plain = Event::new(Actor { kind: ActorKind::System, id: None, name: None }, "server.start");
+        let plain = Event::new(Actor { kind: ActorKind::System, ..Actor::ANONYMOUS }, "server.start");
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
         let links = tx.append_audit(&mut head, &[strange, plain], now()).await.unwrap();

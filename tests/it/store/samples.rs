@@ -12,7 +12,9 @@ use weir::{
         grant::{Agreement, Grant},
         limits::RecipientLimits,
         name::{Name, NameKind},
+        raw_disclosure::DisclosureItem,
         recipient::{Recipient, RecipientState},
+        shape::AcceptedShape,
         share::{OnSchemaChange, Share, SharedObject},
         table::Table,
         token::Token,
@@ -64,11 +66,14 @@ pub fn object(share: &Share, schema: &str, name: &str, table: &Table) -> SharedO
         schema: Name::parse(NameKind::Schema, schema).unwrap(),
         name: Name::parse(NameKind::Table, name).unwrap(),
         table_id: table.id,
+        view: None,
         history: true,
         start_version: i64::MAX,
         cdf: false,
         delivery: Some(Delivery::Proxied),
         on_schema_change: OnSchemaChange::Hold,
+        accepted: Some(AcceptedShape { version: 7, digest: "5f".into() }),
+        acknowledged: [DisclosureItem::History, DisclosureItem::DeletedRows].into(),
         presigned_despite_networks: true,
         description: None,
         created_at: now(),
@@ -139,7 +144,8 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
 
 /// A query that was allowed, from somewhere.
 pub fn event() -> Event {
-    let actor = Actor { kind: ActorKind::Recipient, id: Some(Uuid::now_v7()), name: Some("acme".into()) };
+    let id = Some(Uuid::now_v7());
+    let actor = Actor { kind: ActorKind::Recipient, id, name: Some("acme".into()), ..Actor::ANONYMOUS };
     let personal = Personal {
         client_address: Some("198.51.100.7".into()),
         user_agent: Some("delta-sharing".into()),

@@ -39,6 +39,8 @@ use tokio::{
 pub const BUCKET: &str = "lake";
 /// The bucket that the audit trail is exported to.
 pub const AUDIT_BUCKET: &str = "audit";
+/// The bucket that copies of views live in.
+pub const COPIES_BUCKET: &str = "copies";
 const SECRET: &str = "test-secret-key-that-signs";
 
 /// Whose credentials sign.
@@ -50,16 +52,19 @@ pub enum Key {
     Lake,
     /// May read and add what is exported, and not delete.
     Audit,
+    /// May read, write and delete copies.
+    Copies,
 }
 
 impl Key {
-    const ALL: [Self; 3] = [Self::Owner, Self::Lake, Self::Audit];
+    const ALL: [Self; 4] = [Self::Owner, Self::Lake, Self::Audit, Self::Copies];
 
     fn id(self) -> &'static str {
         match self {
             Self::Owner => "owner-key-id",
             Self::Lake => "lake-key-id",
             Self::Audit => "audit-key-id",
+            Self::Copies => "copies-key-id",
         }
     }
 
@@ -90,21 +95,27 @@ impl S3Access for Rules {
             self.waiting.send_modify(|waiting| *waiting -= 1);
         }
         let bucket = context.s3_path().get_bucket_name();
-        let reads = matches!(context.s3_op().name(), "GetObject" | "HeadObject" | "ListObjectsV2");
+        let (operation, may_write) = (context.s3_op().name(), !self.is_read_only.load(Ordering::Relaxed));
+        let reads = matches!(operation, "GetObject" | "HeadObject" | "ListObjectsV2");
+        let puts = operation == "PutObject" && may_write;
         // A bucket whose objects are locked takes nothing without a checksum.
-        let has_checksum = context.headers().contains_key("x-amz-checksum-sha256");
-        let may_add = has_checksum && !self.is_read_only.load(Ordering::Relaxed);
-        let adds = context.s3_op().name() == "PutObject" && may_add;
+        let adds = puts && context.headers().contains_key("x-amz-checksum-sha256");
+        let in_parts = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"];
+        let deletes = ["DeleteObject", "DeleteObjects"].contains(&operation) && may_write;
         let may = match key {
             "lake-key-id" => bucket == Some(BUCKET) && reads,
             "audit-key-id" => bucket == Some(AUDIT_BUCKET) && (reads || adds),
+            "copies-key-id" => {
+                let adds = puts || in_parts.contains(&operation) && may_write;
+                bucket == Some(COPIES_BUCKET) && (reads || adds || deletes)
+            }
             _ => false,
         };
         if may { Ok(()) } else { Err(s3_error!(AccessDenied, "not yours")) }
     }
 }
 
-/// A running server with both buckets; it stops when dropped.
+/// A running server with these buckets; it stops when dropped.
 pub struct S3Server {
     address: SocketAddr,
     directory: tempfile::TempDir,
@@ -116,7 +127,7 @@ impl S3Server {
     /// Starts on a free port of the loopback address.
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        for bucket in [BUCKET, AUDIT_BUCKET] {
+        for bucket in [BUCKET, AUDIT_BUCKET, COPIES_BUCKET] {
             std::fs::create_dir(directory.path().join(bucket)).unwrap();
         }
         let rules = Rules {

@@ -76,6 +76,7 @@ function operation(api, path, method, call) {
   const parts = [];
   const seen = new Set();
   if (call.description) parts.push(element("p", call.description));
+  parts.push(element("p", "For the roles " + call["x-required-roles"].join(", ")));
   if (call.parameters && call.parameters.length) {
     parts.push(element("h3", "Parameters"), table(["name", "in", "type", "meaning"], call.parameters.map((parameter) => [
       element("code", parameter.name + (parameter.required ? " *" : "")), parameter.in, typeOf(parameter.schema),

@@ -1,14 +1,15 @@
 //! The lines of files: a snapshot's, and what commits added, removed and recorded as changes (Delta Sharing protocol,
 //! 2.2, 2.3, 2.5 to 2.8).
 
+use hmac::{Hmac, Mac};
 use md5::Md5;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    domain::{negotiation::Format, seal::hex},
+    domain::{copy::stable_part, negotiation::Format, seal::hex},
     lake::{ActionKind, DeletionVectorRef, FileRef},
-    service::sharing::delivery::SignedVector,
+    service::sharing::{FileKey, delivery::SignedVector},
 };
 
 /// Which digest of a file's path is its id (`fileidhash`, Delta Sharing protocol, 2.5).
@@ -16,20 +17,29 @@ pub type IdHash = Format;
 
 /// What every file line says besides the file.
 #[derive(Clone, Copy)]
-pub(super) struct Said {
+pub(super) struct Said<'s> {
     /// How ids are made.
     pub(super) hash: IdHash,
+    /// What they are made with where the recipient's ids are its own.
+    pub(super) key: Option<&'s FileKey>,
     /// The version that the line belongs to, and when it was committed.
     pub(super) stamp: Option<(u64, i64)>,
     /// When the URLs end.
     pub(super) expiration: i64,
 }
 
-impl Said {
+impl Said<'_> {
     /// The id of the file at `path`, the path as the log writes it: MD5 in parquet answers and SHA-256 in delta ones,
     /// unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
-    /// the reference server need the same ones.
+    /// the reference server need the same ones. A governed file's has the same length, and tells nobody else anything.
     fn id(&self, path: &str) -> String {
+        if let Some(FileKey(key)) = self.key {
+            let mut id = keyed_id(key, stable_part(path));
+            if self.hash == IdHash::Parquet {
+                id.truncate(MD5_CHARACTERS);
+            }
+            return id;
+        }
         match self.hash {
             IdHash::Parquet => hex(&Md5::digest(path.as_bytes())),
             IdHash::Delta => hex(&Sha256::digest(path.as_bytes())),
@@ -45,6 +55,18 @@ impl Said {
     }
 }
 
+/// The characters of an MD5 in hex.
+const MD5_CHARACTERS: usize = 32;
+
+/// HMAC-SHA256 in hex.
+fn keyed_id(key: &[u8; 32], name: &str) -> String {
+    match <Hmac<Sha256> as Mac>::new_from_slice(key) {
+        Ok(mac) => hex(&mac.chain_update(name.as_bytes()).finalize().into_bytes()),
+        // HMAC takes keys of every length.
+        Err(_) => String::new(),
+    }
+}
+
 /// A file under the key that says what it is.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +79,7 @@ pub(super) enum FileLine<F> {
 
 impl<'a> FileLine<ParquetFile<'a>> {
     /// A parquet-format line: of a snapshot's file, or of what a commit did with one.
-    pub(super) fn parquet(kind: Option<ActionKind>, file: &FileRef<'a>, url: &'a str, said: Said) -> Self {
+    pub(super) fn parquet(kind: Option<ActionKind>, file: &FileRef<'a>, url: &'a str, said: Said<'_>) -> Self {
         // Statistics belong to files that are part of the table.
         let has_stats = !matches!(kind, Some(ActionKind::Remove | ActionKind::Cdc));
         let line = ParquetFile {
@@ -86,7 +108,7 @@ impl<'a> FileLine<DeltaFile<'a>> {
         file: &FileRef<'a>,
         url: &'a str,
         vector: Option<&'a SignedVector>,
-        said: Said,
+        said: Said<'_>,
     ) -> Self {
         let deletion_vector = file.deletion_vector.map(|descriptor| deletion_vector(descriptor, vector));
         let partition_values = PartitionValues(*file);
@@ -244,7 +266,7 @@ mod tests {
 
     #[test]
     fn ids_are_the_reference_servers() {
-        let id = |hash| Said { hash, stamp: None, expiration: 0 }.id("");
+        let id = |hash| Said { hash, key: None, stamp: None, expiration: 0 }.id("");
         assert_eq!(id(IdHash::Parquet), "d41d8cd98f00b204e9800998ecf8427e");
         assert!(id(IdHash::Delta).starts_with("e3b0c44298fc1c149afbf4c8996fb924"));
     }

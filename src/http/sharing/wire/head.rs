@@ -44,13 +44,14 @@ pub(super) fn write_metadata(
     size: Option<(u64, usize)>,
 ) -> Result<(), ServiceError> {
     let size = size.map(|(size, num_files)| Size { size, num_files });
+    let id = head.alias.as_ref().map_or(metadata.id.as_str(), |alias| alias.table_id.as_str());
     match head.format {
         Format::Parquet => {
             let schema_string = parquet_schema(&metadata.schema_string)
                 .ok_or_else(|| ServiceError::Unsupported("the table's schema cannot be understood".to_owned()))?;
             let shares_changes = head.object.history && head.object.cdf;
             let meta_data = ParquetMetadata {
-                id: &metadata.id,
+                id,
                 name: metadata.name.as_deref(),
                 description: metadata.description.as_deref(),
                 format: ParquetFormat { provider: "parquet" },
@@ -63,7 +64,8 @@ pub(super) fn write_metadata(
             write_line(out, &MetadataLine { meta_data });
         }
         Format::Delta => {
-            let meta_data = DeltaMetadataLine { delta_metadata: metadata.into(), version, size };
+            let meta_data =
+                DeltaMetadataLine { delta_metadata: DeltaMetadata { id, ..metadata.into() }, version, size };
             write_line(out, &MetadataLine { meta_data });
         }
     }

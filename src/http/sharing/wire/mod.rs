@@ -79,7 +79,8 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
 pub fn chunk_lines(answer: &Answer, chunk: &SignedChunk, id_hash: IdHash) -> Result<Vec<u8>, ServiceError> {
     let head = &answer.head;
     let mut out = Vec::with_capacity(chunk.urls.files.len() * 1024);
-    let said = |stamp| Said { hash: id_hash, stamp, expiration: answer.expires_at.timestamp_millis() };
+    let key = head.alias.as_ref().map(|alias| &alias.file_key);
+    let said = |stamp| Said { hash: id_hash, key, stamp, expiration: answer.expires_at.timestamp_millis() };
     let signed = chunk.urls.files.iter().zip(&chunk.urls.vectors);
     match &chunk.content {
         Content::Files { files, range } => {
@@ -115,7 +116,7 @@ fn write_file(
     file: &FileRef<'_>,
     url: &str,
     vector: Option<&SignedVector>,
-    said: Said,
+    said: Said<'_>,
 ) {
     match format {
         Format::Parquet => write_line(out, &FileLine::parquet(kind, file, url, said)),

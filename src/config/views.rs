@@ -1,0 +1,90 @@
+//! Governed views: where their copies live, how long, and how much work they may be.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::{
+    empty_as_none,
+    problems::Problems,
+    storage::{Delivery, SCHEMES, StorageSettings},
+};
+
+/// `[views]`.
+#[derive(Clone, Deserialize)]
+pub struct ViewSettings {
+    /// The folder or object-store prefix that copies live in; `None` where views cannot be published.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub root: Option<String>,
+    /// The object store's options. Values may be secrets, so they are never printed.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// How copies get to recipients, unless a recipient or an object asks for more care.
+    pub delivery: Delivery,
+    /// How long a copy that nobody reads is kept, in seconds.
+    pub idle_seconds: u64,
+    /// The age at which a copy is made anew, in seconds.
+    pub max_age_seconds: u64,
+    /// How long a query waits for its files to be made, in seconds.
+    pub wait_seconds: u64,
+    /// How often it is looked whether tables behind views have grown, in seconds.
+    pub refresh_seconds: u64,
+    /// How long after its last query a recipient's copies are still made ahead, in days.
+    pub active_days: u64,
+    /// How many files are made at once; 0 = as many as there are processors.
+    pub concurrent_files: u64,
+    /// How many of them for one recipient.
+    pub concurrent_files_per_recipient: u64,
+    /// Memory that making one file may take, in bytes.
+    pub file_memory_bytes: u64,
+}
+
+impl fmt::Debug for ViewSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.options.keys().collect();
+        f.debug_struct("ViewSettings").field("root", &self.root).field("options", &names).finish_non_exhaustive()
+    }
+}
+
+impl ViewSettings {
+    /// The root in the form that storages have, if there is one.
+    pub fn target(&self) -> Option<StorageSettings> {
+        let url = self.root.clone()?;
+        Some(StorageSettings { name: "views".to_owned(), url, delivery: self.delivery, options: self.options.clone() })
+    }
+
+    /// How many files are made at once.
+    pub fn concurrent_files(&self) -> usize {
+        match usize::try_from(self.concurrent_files) {
+            Ok(0) | Err(_) => std::thread::available_parallelism().map_or(2, usize::from),
+            Ok(files) => files,
+        }
+    }
+
+    /// Finds what is wrong beyond types.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        const YEAR: u64 = 366 * 86_400;
+        const MIB: u64 = 1 << 20;
+        problems.bound("views.idle_seconds", self.idle_seconds, 60..=YEAR, "copies made for each query cost the most");
+        problems.bound("views.max_age_seconds", self.max_age_seconds, 3_600..=YEAR, "making copies anew costs");
+        problems.bound("views.wait_seconds", self.wait_seconds, 1..=50, "clients give up on a request in a minute");
+        problems.bound("views.refresh_seconds", self.refresh_seconds, 1..=86_400, "each look is one listing a table");
+        problems.bound("views.active_days", self.active_days, 0..=366, "recipients gone for a year are gone");
+        problems.bound("views.concurrent_files", self.concurrent_files, 0..=256, "each takes a thread and memory");
+        let reason = "one recipient needs a file at least";
+        problems.bound("views.concurrent_files_per_recipient", self.concurrent_files_per_recipient, 1..=256, reason);
+        let reason = "a batch of rows and what is written of it must fit";
+        problems.bound("views.file_memory_bytes", self.file_memory_bytes, 16 * MIB..=64 << 30, reason);
+        if let Some(url) = &self.root {
+            // The value is not repeated where it may hold credentials.
+            match Url::parse(url) {
+                Ok(parsed) if parsed.password().is_some() || parsed.query().is_some() => {
+                    problems.add("views.root", "has credentials or a query; put credentials into options");
+                }
+                Ok(parsed) if SCHEMES.contains(&parsed.scheme()) => {}
+                Ok(_) | Err(_) => problems.add("views.root", format!("is no URL of {}", SCHEMES.join(", "))),
+            }
+        }
+    }
+}

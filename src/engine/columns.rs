@@ -1,0 +1,404 @@
+//! From a file's columns to the table's: which leaves of the file are read, as what, and how the columns of the table
+//! come of them whatever the file calls them, orders them, spells their types, or leaves out.
+//!
+//! Everything that leaves here has exactly the type of its [`Kind`], and a value below a null is null itself.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, ListArray, MapArray, PrimitiveArray, RecordBatch, StructArray,
+        new_null_array,
+    },
+    buffer::NullBuffer,
+    compute::{CastOptions, cast_with_options, nullif, take},
+    datatypes::{
+        DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit,
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, UInt32Type,
+    },
+    error::ArrowError,
+};
+use parquet::{
+    arrow::{
+        PARQUET_FIELD_ID_META_KEY, ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    },
+    basic::{ConvertedType, Type as PhysicalType},
+    file::metadata::ParquetMetaData,
+    schema::types::SchemaDescriptor,
+};
+
+use super::{
+    EngineError, partition, types,
+    wanted::{Kind, Wanted, held},
+};
+use crate::domain::schema::{ColumnPath, ELEMENT, KEY, Primitive, VALUE};
+
+/// What a day has of microseconds.
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// How the wanted columns come of one file.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// What the file is to be read as.
+    pub(super) file: ArrowReaderMetadata,
+    /// The leaves that are read, ascending.
+    pub(super) leaves: Vec<usize>,
+    fields: Fields,
+    sources: Vec<Source>,
+}
+
+/// Where a column or field comes from.
+#[derive(Debug)]
+enum Source {
+    /// From nowhere: the file was written before it was added.
+    Absent,
+    /// The log has it: an array of one.
+    Constant(ArrayRef),
+    /// The one of this position among those that are read.
+    Read(usize, Shape),
+}
+
+/// How an array of the file becomes one of the table.
+#[derive(Debug)]
+enum Shape {
+    Leaf(Primitive),
+    Struct(Fields, Vec<Source>),
+    List(FieldRef, Box<Shape>),
+    Map(FieldRef, Box<(Shape, Shape)>),
+}
+
+impl Columns {
+    /// Finds `wanted` in a file. What the log says in `partition_values` (by physical name) is not looked for there.
+    pub(super) fn find(
+        wanted: &[Wanted],
+        partition_values: &[(String, Option<String>)],
+        metadata: Arc<ParquetMetaData>,
+    ) -> Result<Self, EngineError> {
+        let plain = file_schema(&metadata)?;
+        let parquet = metadata.file_metadata().schema_descr_ptr();
+        let mut finder = Finder { parquet: &parquet, next_leaf: 0, leaves: Vec::new() };
+        let in_log = |field: &&Wanted| partition_values.iter().any(|(name, _)| *name == field.physical);
+        let in_file: Vec<&Wanted> = wanted.iter().filter(|field| !in_log(field)).collect();
+        let (read_as, mut found) = finder.fields(plain.fields(), &in_file)?;
+        let source = |field: &Wanted| match partition_values.iter().find(|(name, _)| *name == field.physical) {
+            Some((_, text)) => match &field.kind {
+                Kind::Leaf(primitive) => partition::read(text.as_deref(), *primitive).map(Source::Constant),
+                _ => Err(EngineError::corrupt("its table is partitioned by a column with parts")),
+            },
+            None => Ok(found.remove(0)),
+        };
+        let sources = wanted.iter().map(source).collect::<Result<_, _>>()?;
+        let leaves = finder.leaves;
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(read_as)));
+        let file = ArrowReaderMetadata::try_new(metadata, options).map_err(undecodable)?;
+        Ok(Self { file, leaves, fields: held(wanted), sources })
+    }
+
+    /// The columns that are the same in every row, as one row; NULL where they are not. And which they are.
+    pub(super) fn constants(&self) -> Result<(StructArray, Vec<bool>), EngineError> {
+        let constant = |(source, field): (&Source, &FieldRef)| match source {
+            Source::Constant(value) => Arc::clone(value),
+            Source::Absent | Source::Read(..) => new_null_array(field.data_type(), 1),
+        };
+        let row = self.sources.iter().zip(&self.fields).map(constant).collect();
+        let row = StructArray::try_new_with_length(self.fields.clone(), row, None, 1).map_err(malformed)?;
+        Ok((row, self.sources.iter().map(|source| !matches!(source, Source::Read(..))).collect()))
+    }
+
+    /// What is to be decoded.
+    pub(super) fn projection(&self) -> ProjectionMask {
+        ProjectionMask::leaves(self.file.parquet_schema(), self.leaves.iter().copied())
+    }
+
+    /// The table's columns for the rows that were read as `batch`.
+    pub(super) fn of(&self, batch: &RecordBatch) -> Result<StructArray, EngineError> {
+        make_struct(&self.fields, &self.sources, batch.columns(), batch.num_rows(), None)
+    }
+}
+
+/// The file's columns as they are, whatever its writer left about arrow.
+fn file_schema(metadata: &Arc<ParquetMetaData>) -> Result<SchemaRef, EngineError> {
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let file = ArrowReaderMetadata::try_new(Arc::clone(metadata), options).map_err(undecodable)?;
+    Ok(Arc::clone(file.schema()))
+}
+
+/// What a footer says that the decoder cannot follow. It may quote the footer, which holds statistics.
+fn undecodable(_: parquet::errors::ParquetError) -> EngineError {
+    EngineError::corrupt("its columns do not make sense")
+}
+
+/// Every leaf that a file really has, under the names that it has there.
+pub(super) fn leaves(metadata: &Arc<ParquetMetaData>) -> Result<Vec<ColumnPath>, EngineError> {
+    fn collect(data_type: &DataType, path: &mut Vec<String>, leaves: &mut Vec<ColumnPath>) {
+        let mut below = |name: &str, data_type: &DataType| {
+            path.push(name.to_owned());
+            collect(data_type, path, leaves);
+            path.pop();
+        };
+        match data_type {
+            DataType::Struct(fields) => fields.iter().for_each(|field| below(field.name(), field.data_type())),
+            DataType::List(element) => below(ELEMENT, element.data_type()),
+            DataType::Map(entries, _) => {
+                let DataType::Struct(parts) = entries.data_type() else { return };
+                parts.iter().zip([KEY, VALUE]).for_each(|(part, name)| below(name, part.data_type()));
+            }
+            _ => leaves.push(ColumnPath(path.clone())),
+        }
+    }
+    let mut found = Vec::new();
+    for field in file_schema(metadata)?.fields() {
+        collect(field.data_type(), &mut vec![field.name().clone()], &mut found);
+    }
+    Ok(found)
+}
+
+/// Walks through a file's columns, counting leaves.
+struct Finder<'a> {
+    parquet: &'a SchemaDescriptor,
+    next_leaf: usize,
+    leaves: Vec<usize>,
+}
+
+impl Finder<'_> {
+    /// Finds `wanted` among `fields`. Answers what the fields are to be read as, and where each wanted one comes from.
+    fn fields(&mut self, fields: &Fields, wanted: &[&Wanted]) -> Result<(Fields, Vec<Source>), EngineError> {
+        let mut sources: Vec<Source> = wanted.iter().map(|_| Source::Absent).collect();
+        let has_ids = fields.iter().any(|field| field.metadata().contains_key(PARQUET_FIELD_ID_META_KEY));
+        let is_it = |field: &Field, wanted: &Wanted| match &wanted.id {
+            Some(id) if has_ids => field.metadata().get(PARQUET_FIELD_ID_META_KEY) == Some(id),
+            _ => *field.name() == wanted.physical,
+        };
+        let mut read_as = Vec::with_capacity(fields.len());
+        let mut position = 0;
+        for field in fields {
+            let found = wanted.iter().position(|wanted| is_it(field, wanted));
+            let Some(found) = found else {
+                self.next_leaf += count_leaves(field.data_type());
+                read_as.push(Arc::clone(field));
+                continue;
+            };
+            if matches!(sources[found], Source::Read(..)) {
+                return Err(EngineError::corrupt("two of its columns have the same name"));
+            }
+            let read_before = self.leaves.len();
+            let (data_type, shape) = self.column(field.data_type(), &wanted[found].kind)?;
+            read_as.push(Arc::new(field.as_ref().clone().with_data_type(data_type)));
+            if self.leaves.len() > read_before {
+                sources[found] = Source::Read(position, shape);
+                position += 1;
+            }
+        }
+        Ok((read_as.into(), sources))
+    }
+
+    /// Finds what is wanted of one column. At least one of its leaves is read, for its nulls and lengths.
+    fn column(&mut self, data_type: &DataType, wanted: &Kind) -> Result<(DataType, Shape), EngineError> {
+        let (first, read_before) = (self.next_leaf, self.leaves.len());
+        let (read_as, shape) = match (data_type, wanted) {
+            (DataType::Struct(fields), Kind::Struct(wanted)) => {
+                let (read_as, sources) = self.fields(fields, &wanted.iter().collect::<Vec<_>>())?;
+                (DataType::Struct(read_as), Shape::Struct(held(wanted), sources))
+            }
+            (DataType::List(element), Kind::List(wanted)) => {
+                let (read_as, shape) = self.column(element.data_type(), wanted)?;
+                let element = element.as_ref().clone().with_data_type(read_as);
+                let field = types::element_field(wanted.data_type(), true);
+                (DataType::List(Arc::new(element)), Shape::List(field, Box::new(shape)))
+            }
+            (DataType::Map(entries, ordered), Kind::Map(wanted)) => {
+                let DataType::Struct(parts) = entries.data_type() else { return Err(other_type()) };
+                let [key, value] = parts.as_ref() else { return Err(other_type()) };
+                let (key_as, key_shape) = self.column(key.data_type(), &wanted.0)?;
+                let (value_as, value_shape) = self.column(value.data_type(), &wanted.1)?;
+                let parts = Fields::from(vec![
+                    key.as_ref().clone().with_data_type(key_as),
+                    value.as_ref().clone().with_data_type(value_as),
+                ]);
+                let entries = entries.as_ref().clone().with_data_type(DataType::Struct(parts));
+                let field = types::entries_field(wanted.0.data_type(), wanted.1.data_type(), true);
+                let shape = Shape::Map(field, Box::new((key_shape, value_shape)));
+                (DataType::Map(Arc::new(entries), *ordered), shape)
+            }
+            (_, Kind::Leaf(primitive)) if !data_type.is_nested() => {
+                let leaf = self.parquet.column(self.next_leaf);
+                self.leaves.push(self.next_leaf);
+                self.next_leaf += 1;
+                let read_as = read_as(data_type, leaf.physical_type(), leaf.converted_type(), *primitive);
+                if !becomes(&read_as, *primitive) {
+                    return Err(other_type());
+                }
+                (read_as, Shape::Leaf(*primitive))
+            }
+            _ => return Err(other_type()),
+        };
+        if self.leaves.len() == read_before && self.next_leaf > first {
+            self.leaves.push(first);
+        }
+        Ok((read_as, shape))
+    }
+}
+
+fn other_type() -> EngineError {
+    EngineError::Unsupported("a file has a column with another type than the table")
+}
+
+fn count_leaves(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|field| count_leaves(field.data_type())).sum(),
+        DataType::List(inner) | DataType::Map(inner, _) => count_leaves(inner.data_type()),
+        _ => 1,
+    }
+}
+
+/// What the decoder is to make of a leaf that the file's schema calls `data_type`.
+fn read_as(data_type: &DataType, physical: PhysicalType, annotation: ConvertedType, wanted: Primitive) -> DataType {
+    match (data_type, wanted) {
+        // Nanoseconds since 1970 end in 2262; the days that these timestamps count do not.
+        (DataType::Timestamp(TimeUnit::Nanosecond, None), Primitive::Timestamp | Primitive::TimestampNtz)
+            if physical == PhysicalType::INT96 =>
+        {
+            types::of_primitive(wanted)
+        }
+        // The decoder checks under this one annotation alone that texts are UTF-8.
+        (DataType::Utf8, _) if annotation == ConvertedType::UTF8 => DataType::Utf8View,
+        (DataType::Binary, _) => DataType::BinaryView,
+        (other, _) => other.clone(),
+    }
+}
+
+/// Whether a column of the table may stand in files as this type: as its own, as one that a writer may choose for it,
+/// or as one that the table's was widened from (Delta protocol, "Type Widening").
+fn becomes(read_as: &DataType, wanted: Primitive) -> bool {
+    use DataType as Read;
+    let is_integer = matches!(read_as, Read::Int8 | Read::Int16 | Read::Int32 | Read::Int64);
+    match (read_as, wanted) {
+        (Read::Null, _)
+        | (Read::Boolean, Primitive::Boolean)
+        | (Read::Float32, Primitive::Float)
+        | (Read::Int8 | Read::Int16 | Read::Int32 | Read::Float32 | Read::Float64, Primitive::Double)
+        | (Read::Utf8 | Read::Utf8View | Read::BinaryView, Primitive::String | Primitive::Binary)
+        | (Read::Date32, Primitive::Date | Primitive::TimestampNtz)
+        | (Read::Timestamp(..), Primitive::Timestamp | Primitive::TimestampNtz) => true,
+        (Read::Decimal128(_, from) | Read::Decimal256(_, from), Primitive::Decimal { scale, .. }) => *from <= scale,
+        (_, Primitive::Byte | Primitive::Short | Primitive::Integer | Primitive::Long | Primitive::Decimal { .. }) => {
+            is_integer
+        }
+        _ => false,
+    }
+}
+
+fn make_struct(
+    fields: &Fields,
+    sources: &[Source],
+    read: &[ArrayRef],
+    rows: usize,
+    nulls: Option<NullBuffer>,
+) -> Result<StructArray, EngineError> {
+    let make = |(field, source): (&FieldRef, &Source)| match source {
+        Source::Absent => Ok(new_null_array(field.data_type(), rows)),
+        Source::Constant(value) => {
+            let value = take(value, &PrimitiveArray::<UInt32Type>::from_value(0, rows), None).map_err(malformed)?;
+            below(value, nulls.as_ref())
+        }
+        Source::Read(position, shape) => {
+            let array = read.get(*position).ok_or_else(|| EngineError::corrupt("a column is missing"))?;
+            make_array(shape, array, nulls.as_ref())
+        }
+    };
+    let arrays = fields.iter().zip(sources).map(make).collect::<Result<_, _>>()?;
+    StructArray::try_new_with_length(fields.clone(), arrays, nulls, rows).map_err(malformed)
+}
+
+/// `array` in its new shape, null wherever `parent` is.
+fn make_array(shape: &Shape, array: &ArrayRef, parent: Option<&NullBuffer>) -> Result<ArrayRef, EngineError> {
+    let nulls = NullBuffer::union(parent, array.nulls());
+    Ok(match shape {
+        Shape::Leaf(primitive) => below(make_leaf(*primitive, array)?, parent)?,
+        Shape::Struct(fields, sources) => {
+            let array = array.as_struct_opt().ok_or_else(other_type)?;
+            Arc::new(make_struct(fields, sources, array.columns(), array.len(), nulls)?)
+        }
+        Shape::List(field, element) => {
+            let list = array.as_list_opt::<i32>().ok_or_else(other_type)?;
+            let elements = make_array(element, list.values(), None)?;
+            let list = ListArray::try_new(Arc::clone(field), list.offsets().clone(), elements, nulls);
+            Arc::new(list.map_err(malformed)?)
+        }
+        Shape::Map(field, parts) => {
+            let map = array.as_map_opt().ok_or_else(other_type)?;
+            let entry_nulls = map.entries().nulls();
+            let arrays =
+                vec![make_array(&parts.0, map.keys(), entry_nulls)?, make_array(&parts.1, map.values(), entry_nulls)?];
+            let DataType::Struct(fields) = field.data_type() else { return Err(other_type()) };
+            let entries = StructArray::try_new(fields.clone(), arrays, None).map_err(malformed)?;
+            let map = MapArray::try_new(Arc::clone(field), map.offsets().clone(), entries, nulls, false);
+            Arc::new(map.map_err(malformed)?)
+        }
+    })
+}
+
+/// Lengths that contradict each other, or a map's key that is null. Arrow's words may quote values.
+fn malformed(_: ArrowError) -> EngineError {
+    EngineError::corrupt("its nested columns do not make sense")
+}
+
+/// `array`, null wherever `parent` is.
+pub(super) fn below(array: ArrayRef, parent: Option<&NullBuffer>) -> Result<ArrayRef, EngineError> {
+    match parent.filter(|parent| parent.null_count() > 0) {
+        Some(parent) if !array.nulls().is_some_and(|own| own.contains(parent)) => {
+            nullif(&array, &BooleanArray::new(!parent.inner(), None)).map_err(malformed)
+        }
+        _ => Ok(array),
+    }
+}
+
+fn make_leaf(primitive: Primitive, array: &ArrayRef) -> Result<ArrayRef, EngineError> {
+    let data_type = types::of_primitive(primitive);
+    let made = match array.data_type() {
+        same if *same == data_type => Arc::clone(array),
+        DataType::Timestamp(unit, _) => make_instants(*unit, array, &data_type)?,
+        DataType::Date32 if data_type != DataType::Date32 => {
+            let midnight = |days| i64::from(days).checked_mul(MICROS_PER_DAY).ok_or(EngineError::Overflow);
+            Arc::new(array.as_primitive::<Date32Type>().try_unary::<_, TimestampMicrosecondType, _>(midnight)?)
+        }
+        from => {
+            let is_text = data_type == DataType::Utf8View;
+            if is_text && *from == DataType::Utf8 {
+                array.to_data().validate_full().map_err(|_| no_text())?;
+            }
+            // Arrow's words quote the value that does not fit.
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            let failed = |_| if is_text { no_text() } else { EngineError::Overflow };
+            cast_with_options(array, &data_type, &options).map_err(failed)?
+        }
+    };
+    if let Primitive::Decimal { precision, .. } = primitive {
+        let decimals = made.as_primitive::<Decimal128Type>();
+        decimals.validate_decimal_precision(precision).map_err(|_| EngineError::Overflow)?;
+    }
+    Ok(made)
+}
+
+fn no_text() -> EngineError {
+    EngineError::corrupt("a text in it is not UTF-8")
+}
+
+/// Microseconds, whatever the unit, cut towards the past; a clock without a zone is taken to show UTC.
+fn make_instants(unit: TimeUnit, array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, EngineError> {
+    type Micros = TimestampMicrosecondType;
+    let micros = match unit {
+        TimeUnit::Microsecond => array.as_primitive::<Micros>().clone(),
+        TimeUnit::Millisecond => {
+            let millis = array.as_primitive::<TimestampMillisecondType>();
+            millis.try_unary(|millis| millis.checked_mul(1_000).ok_or(EngineError::Overflow))?
+        }
+        TimeUnit::Nanosecond => {
+            array.as_primitive::<TimestampNanosecondType>().unary::<_, Micros>(|nanos| nanos.div_euclid(1_000))
+        }
+        TimeUnit::Second => return Err(other_type()),
+    };
+    let DataType::Timestamp(_, zone) = data_type else { return Err(other_type()) };
+    Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
+}

@@ -1,0 +1,169 @@
+//! Masks over columns: cell by cell through [`BoundMask::apply`], which is the one place that says what a mask does.
+
+use std::{borrow::Cow, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray, BinaryViewBuilder, BooleanBuilder, PrimitiveArray, PrimitiveBuilder,
+        StringViewBuilder,
+    },
+    datatypes::{
+        ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+        Int32Type, Int64Type, TimestampMicrosecondType,
+    },
+};
+
+use super::{EngineError, types, wanted::misfit};
+use crate::domain::{
+    schema::Primitive,
+    view::mask::{BoundMask, Cell, Overflow},
+};
+
+/// A column of `primitive` as `mask` shows it, which is a column of `shown`.
+pub(super) fn masked(
+    mask: &BoundMask,
+    column: &ArrayRef,
+    primitive: Primitive,
+    shown: Primitive,
+) -> Result<ArrayRef, EngineError> {
+    macro_rules! through {
+        ($cell_of:expr) => {
+            write(mask, column, $cell_of, shown)
+        };
+    }
+    macro_rules! numbers {
+        ($type:ty, $cell:expr) => {{
+            let numbers: &PrimitiveArray<$type> = column.as_primitive_opt().ok_or_else(misfit)?;
+            through!(|at| $cell(numbers.value(at)))
+        }};
+    }
+    match primitive {
+        Primitive::Boolean => {
+            let values = column.as_boolean_opt().ok_or_else(misfit)?;
+            through!(|at| Cell::Boolean(values.value(at)))
+        }
+        Primitive::Byte => numbers!(Int8Type, |value| Cell::Integer(i64::from(value))),
+        Primitive::Short => numbers!(Int16Type, |value| Cell::Integer(i64::from(value))),
+        Primitive::Integer => numbers!(Int32Type, |value| Cell::Integer(i64::from(value))),
+        Primitive::Long => numbers!(Int64Type, Cell::Integer),
+        Primitive::Float => numbers!(Float32Type, |value| Cell::Float(f64::from(value))),
+        Primitive::Double => numbers!(Float64Type, Cell::Float),
+        Primitive::Decimal { .. } => numbers!(Decimal128Type, Cell::Decimal),
+        Primitive::Date => numbers!(Date32Type, Cell::Date),
+        Primitive::Timestamp | Primitive::TimestampNtz => numbers!(TimestampMicrosecondType, Cell::Timestamp),
+        Primitive::String => {
+            let texts = column.as_string_view_opt().ok_or_else(misfit)?;
+            through!(|at| Cell::Text(Cow::Borrowed(texts.value(at))))
+        }
+        Primitive::Binary => {
+            let bytes = column.as_binary_view_opt().ok_or_else(misfit)?;
+            through!(|at| Cell::Binary(bytes.value(at)))
+        }
+    }
+}
+
+/// Writes the cells that are shown as a column of `shown`; a cell of another type is an overflow.
+fn write<'a>(
+    mask: &'a BoundMask,
+    column: &'a ArrayRef,
+    cell: impl Fn(usize) -> Cell<'a>,
+    shown: Primitive,
+) -> Result<ArrayRef, EngineError> {
+    let cells = (0..column.len()).map(|at| mask.apply(if column.is_null(at) { Cell::Null } else { cell(at) }));
+    let rows = column.len();
+    match shown {
+        Primitive::Boolean => {
+            let mut built = BooleanBuilder::with_capacity(rows);
+            for cell in cells {
+                built.append_option(match cell.map_err(overflow)? {
+                    Cell::Null => None,
+                    Cell::Boolean(value) => Some(value),
+                    _ => return Err(EngineError::Overflow),
+                });
+            }
+            Ok(Arc::new(built.finish()))
+        }
+        Primitive::String => {
+            let mut built = StringViewBuilder::with_capacity(rows).with_deduplicate_strings();
+            for cell in cells {
+                match cell.map_err(overflow)? {
+                    Cell::Null => built.append_null(),
+                    Cell::Text(text) => built.append_value(text),
+                    _ => return Err(EngineError::Overflow),
+                }
+            }
+            Ok(Arc::new(built.finish()))
+        }
+        Primitive::Binary => {
+            let mut built = BinaryViewBuilder::with_capacity(rows);
+            for cell in cells {
+                match cell.map_err(overflow)? {
+                    Cell::Null => built.append_null(),
+                    Cell::Binary(bytes) => built.append_value(bytes),
+                    _ => return Err(EngineError::Overflow),
+                }
+            }
+            Ok(Arc::new(built.finish()))
+        }
+        Primitive::Byte => numbers::<Int8Type>(cells, rows, shown, integer),
+        Primitive::Short => numbers::<Int16Type>(cells, rows, shown, integer),
+        Primitive::Integer => numbers::<Int32Type>(cells, rows, shown, integer),
+        Primitive::Long => numbers::<Int64Type>(cells, rows, shown, integer),
+        Primitive::Float => numbers::<Float32Type>(cells, rows, shown, |cell| float(cell).map(|value| value as f32)),
+        Primitive::Double => numbers::<Float64Type>(cells, rows, shown, float),
+        Primitive::Decimal { precision, .. } => {
+            let made = numbers::<Decimal128Type>(cells, rows, shown, |cell| match cell {
+                Cell::Decimal(digits) => Some(digits),
+                _ => None,
+            })?;
+            let decimals = made.as_primitive::<Decimal128Type>();
+            decimals.validate_decimal_precision(precision).map_err(|_| EngineError::Overflow)?;
+            Ok(made)
+        }
+        Primitive::Date => numbers::<Date32Type>(cells, rows, shown, |cell| match cell {
+            Cell::Date(days) => Some(days),
+            _ => None,
+        }),
+        Primitive::Timestamp | Primitive::TimestampNtz => {
+            numbers::<TimestampMicrosecondType>(cells, rows, shown, |cell| match cell {
+                Cell::Timestamp(micros) => Some(micros),
+                _ => None,
+            })
+        }
+    }
+}
+
+fn overflow(_: Overflow) -> EngineError {
+    EngineError::Overflow
+}
+
+fn integer<N: TryFrom<i64>>(cell: Cell<'_>) -> Option<N> {
+    match cell {
+        Cell::Integer(value) => N::try_from(value).ok(),
+        _ => None,
+    }
+}
+
+fn float(cell: Cell<'_>) -> Option<f64> {
+    match cell {
+        Cell::Float(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn numbers<'a, T: ArrowPrimitiveType>(
+    cells: impl Iterator<Item = Result<Cell<'a>, Overflow>>,
+    rows: usize,
+    shown: Primitive,
+    number: impl Fn(Cell<'a>) -> Option<T::Native>,
+) -> Result<ArrayRef, EngineError> {
+    let data_type: DataType = types::of_primitive(shown);
+    let mut built = PrimitiveBuilder::<T>::with_capacity(rows).with_data_type(data_type);
+    for cell in cells {
+        match cell.map_err(overflow)? {
+            Cell::Null => built.append_null(),
+            cell => built.append_value(number(cell).ok_or(EngineError::Overflow)?),
+        }
+    }
+    Ok(Arc::new(built.finish()))
+}

@@ -1,0 +1,281 @@
+//! Governed files: one source file of a table becomes one file that holds what a view shows of it, and nothing else.
+//!
+//! Start at [`Engine::make`]. A source file is read ([`scan`]) as the table's columns whatever it calls them
+//! ([`columns`]), its deleted rows and those that a condition hides ([`condition`]) are left out, the view's columns are
+//! made of what remains ([`output`], [`masking`]), cut into batches that say nothing of what is gone ([`cut`]), and
+//! written ([`writer`]). The home of DataFusion. Never here: which view, for whom, and where its files are kept.
+
+mod columns;
+mod condition;
+mod cut;
+mod error;
+mod file;
+mod job;
+mod json;
+mod masking;
+mod output;
+mod partition;
+mod scan;
+mod statistics;
+mod types;
+mod wanted;
+mod writer;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use arrow::{array::Array, buffer::BooleanBuffer};
+use chrono::NaiveDate;
+use object_store::{ObjectStore, path::Path};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+
+use crate::{
+    domain::{
+        delta::Metadata,
+        schema::{ColumnPath, Field, Schema},
+        view::{mask::PseudonymKeys, plan::ViewPlan, row_filter::Condition},
+    },
+    lake::{DeletionVector, FileRef},
+    storage::TableLocation,
+};
+
+pub use error::EngineError;
+pub use wanted::ColumnMapping;
+
+use condition::Filter;
+use file::ParquetFile;
+use job::Job;
+use output::Outputs;
+use scan::Scan;
+use statistics::Statistics;
+use wanted::{Marks, Wanted};
+use writer::Writer;
+
+/// The least memory that a job can work with, in bytes.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+/// How much of the machine the engine may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Governed files that are made at once; as many previews and counts run beside them.
+    pub concurrent_files: usize,
+    /// Memory that each of them may take, in bytes. A file of which a part does not fit is refused.
+    pub job_memory_bytes: u64,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self { concurrent_files: 2, job_memory_bytes: 256 << 20 }
+    }
+}
+
+/// Makes governed files. Cheap to clone; clones share the limits.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    memory: usize,
+    files: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
+}
+
+/// One source file of a table as a snapshot describes it.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// The table.
+    pub location: TableLocation,
+    /// The file in the table's store, resolved under the table.
+    pub path: Path,
+    /// Its size as the log has it, in bytes.
+    pub size: u64,
+    /// The table's columns.
+    pub schema: Arc<Schema>,
+    /// How its files call them.
+    pub mapping: ColumnMapping,
+    /// The file's partition values by physical name, as the log spells them.
+    pub partition_values: Vec<(String, Option<String>)>,
+    /// Which of its rows are deleted.
+    pub deletion_vector: Option<DeletionVector>,
+}
+
+/// What rules a copy: the plan, the rows, and the keys.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The view.
+    pub plan: Arc<ViewPlan>,
+    /// Which rows are shown; all of them where there is none.
+    pub condition: Option<Condition>,
+    /// What pseudonyms are made with.
+    pub keys: PseudonymKeys,
+    /// The day, in UTC.
+    pub today: NaiveDate,
+}
+
+/// A governed file that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its size; 0 where there is none, because no row is shown.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Its statistics, as the text that a log holds.
+    pub stats: String,
+}
+
+/// How many rows a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// That are not deleted.
+    pub live: u64,
+    /// That are shown, of those.
+    pub shown: u64,
+}
+
+impl SourceFile {
+    /// A file of a table at `location`, whose log says `metadata`, with `schema` read from it.
+    pub fn new(
+        location: &TableLocation,
+        metadata: &Metadata,
+        schema: &Arc<Schema>,
+        file: &FileRef<'_>,
+    ) -> Result<Self, EngineError> {
+        let values = file.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        Ok(Self {
+            location: location.clone(),
+            path: location.resolve(file.path)?,
+            size: file.size,
+            schema: Arc::clone(schema),
+            mapping: ColumnMapping::of(metadata),
+            partition_values: values.collect(),
+            deletion_vector: file.deletion_vector.map(DeletionVector::from),
+        })
+    }
+
+    fn live_rows(&self, job: &Job, rows: usize) -> Result<Option<BooleanBuffer>, EngineError> {
+        let Some(vector) = &self.deletion_vector else { return Ok(None) };
+        Ok(Some(job.wait(vector.live_rows(&self.location, rows))??))
+    }
+
+    /// What has to be read of it for `outputs` and `condition`.
+    fn wanted(&self, mut marks: Marks, condition: Option<&Condition>) -> Result<Vec<Wanted>, EngineError> {
+        for column in condition.iter().flat_map(|condition| condition.columns()) {
+            marks.column(&column);
+        }
+        marks.of(&self.schema.fields, self.mapping)
+    }
+}
+
+impl Rules {
+    /// Reads `source` as the view's columns, those that `is_made` picks.
+    fn open(
+        &self,
+        job: &Job,
+        source: &SourceFile,
+        is_made: impl Fn(&Field) -> bool,
+    ) -> Result<(Scan, Outputs), EngineError> {
+        let mut marks = Marks::default();
+        let shown = self.plan.schema.fields.iter().zip(&self.plan.outputs).filter(|(field, _)| is_made(field));
+        shown.for_each(|(_, output)| marks.outputs(std::slice::from_ref(output)));
+        let wanted = source.wanted(marks, self.condition.as_ref())?;
+        let filter = self.condition.as_ref().map(|condition| Filter::new(condition, &wanted)).transpose()?;
+        let scan = Scan::open(job, source, &wanted, filter)?;
+        Ok((scan, Outputs::new(self, wanted, is_made)?))
+    }
+}
+
+impl Engine {
+    /// An engine that has made nothing yet.
+    pub fn new(settings: EngineSettings) -> Self {
+        let permits = || Arc::new(Semaphore::new(settings.concurrent_files.clamp(1, Semaphore::MAX_PERMITS)));
+        let memory = usize::try_from(settings.job_memory_bytes.max(LEAST_MEMORY)).unwrap_or(usize::MAX);
+        Self { memory, files: permits(), looks: permits() }
+    }
+
+    /// Writes the governed file of `source` to `path` in `store`: the view's columns that are no partition values, of
+    /// the rows that are shown. Where no row is shown, nothing is written.
+    ///
+    /// The same source and rules give the same bytes. If the caller goes away before the end, the work stops, and what
+    /// was written is taken back.
+    pub async fn make(
+        &self,
+        source: SourceFile,
+        rules: Arc<Rules>,
+        store: Arc<dyn ObjectStore>,
+        path: Path,
+    ) -> Result<Made, EngineError> {
+        Job::run(Arc::clone(&self.files), self.memory, move |job| {
+            let is_made = |field: &Field| !rules.plan.partition_columns.contains(&field.name);
+            let statistics = Statistics::of(&rules.plan, is_made);
+            let (mut scan, outputs) = rules.open(&job, &source, is_made)?;
+            let mut writer = Writer::new(&job, outputs.fields(), statistics, store, path)?;
+            let mut make = || {
+                while let Some(rows) = scan.next()? {
+                    writer.write(outputs.of(rows)?)?;
+                }
+                writer.finish()
+            };
+            // Decoders panic on some malformed files; what was sent has to go all the same.
+            let made = catch_unwind(AssertUnwindSafe(&mut make));
+            let made = made.unwrap_or_else(|_| Err(EngineError::corrupt("it cannot be decoded")));
+            if made.is_err() {
+                writer.abandon();
+            }
+            made
+        })
+        .await
+    }
+
+    /// The first `limit` rows of `source` as the view shows them, partition values among them.
+    pub async fn preview(
+        &self,
+        source: SourceFile,
+        rules: Arc<Rules>,
+        limit: usize,
+    ) -> Result<Vec<Map<String, Value>>, EngineError> {
+        Job::run(Arc::clone(&self.looks), self.memory, move |job| {
+            let (mut scan, outputs) = rules.open(&job, &source, |_| true)?;
+            let mut shown = Vec::new();
+            while shown.len() < limit
+                && let Some(rows) = scan.next()?
+            {
+                let rows = rows.slice(0, rows.len().min(limit - shown.len()));
+                shown.extend(json::rows(&outputs.of(rows)?));
+            }
+            Ok(shown)
+        })
+        .await
+    }
+
+    /// How many rows of `source` are live, and how many of them `condition` shows.
+    pub async fn count(&self, source: SourceFile, condition: Option<Condition>) -> Result<Counted, EngineError> {
+        Job::run(Arc::clone(&self.looks), self.memory, move |job| {
+            let wanted = source.wanted(Marks::default(), condition.as_ref())?;
+            let filter = condition.as_ref().map(|condition| Filter::new(condition, &wanted)).transpose()?;
+            let has_condition = filter.is_some();
+            let mut scan = Scan::open(&job, &source, &wanted, filter)?;
+            let live = scan.live_rows() as u64;
+            let mut shown = 0;
+            while has_condition && let Some(rows) = scan.next()? {
+                shown += rows.len() as u64;
+            }
+            Ok(Counted { live, shown: if has_condition { shown } else { live } })
+        })
+        .await
+    }
+
+    /// Every column that a Parquet file really has, by the names that it has there; parts of columns by the steps of
+    /// [`ColumnPath`].
+    pub async fn footer_columns(
+        &self,
+        location: &TableLocation,
+        path: &Path,
+        size: u64,
+    ) -> Result<Vec<ColumnPath>, EngineError> {
+        let (location, path) = (location.clone(), path.clone());
+        Job::run(Arc::clone(&self.looks), self.memory, move |job| {
+            columns::leaves(&ParquetFile::open(&job, &location, &path, size)?.metadata)
+        })
+        .await
+    }
+}

@@ -1,0 +1,560 @@
+//! Making copies: one job for each version of a table and set of readers, however many ask.
+//!
+//! Servers divide a job's files through the register: whoever has claimed a copy makes it, the others wait for it, and
+//! take it over when its maker is silent.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, stream};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    Entitled, Workshop,
+    served::{Need, Served, Source, Standing},
+};
+use crate::{
+    domain::{
+        audit::{Actor, Event, Object},
+        copy::{Copy, CopyKind, CopyState, object_key},
+        delta::{COLUMN_MAPPING_MODE, Metadata},
+        schema::{ColumnPath, Schema},
+    },
+    engine::{ColumnMapping, EngineError, SourceFile},
+    lake::DeletionVector,
+    service::{Service, error::ServiceError},
+    store::MadeCopy,
+};
+
+/// How long others leave a claimed copy to its maker, who says so again before it is over.
+const HOLD: TimeDelta = TimeDelta::seconds(60);
+/// How often a maker says that it still is at its copies.
+const HOLD_AGAIN: Duration = Duration::from_secs(20);
+/// How many copies are claimed at a time: enough to keep every processor busy, few enough to share with other servers.
+const CLAIM: usize = 32;
+/// How many finished copies share a commit.
+const COMMIT: usize = 16;
+/// How often it is looked whether another server has made what this one waits for.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a file that could not be made is left alone, the first time; it doubles with each attempt.
+const FIRST_REST: TimeDelta = TimeDelta::seconds(30);
+/// How long at most.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(1);
+
+/// Copies being made.
+#[derive(Debug)]
+pub(super) struct Job {
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    outcome: Option<Result<(), Arc<Failure>>>,
+}
+
+/// Why copies could not be made, as a recipient may know it.
+#[derive(Clone, Debug)]
+enum Failure {
+    /// A source file is missing, or not what it should be.
+    Unreadable(&'static str),
+    /// Something is out of reach for now.
+    Unavailable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(what) => f.write_str(what),
+            Self::Unavailable(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What recipients are told when a file of theirs cannot be made; the register has the reason.
+const UNREADABLE: &str = "a file of this table cannot be prepared as the data provider wants it shared; ask the data \
+                          provider, whose register of copies says why";
+
+/// Why one copy was not made.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    /// The source file holds a column that the view does not show.
+    #[error("the file holds more than the view shows")]
+    HoldsMore,
+    /// The file could not be made, or looked into.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Fault {
+    /// Whether trying again may help although nobody mends anything.
+    fn is_temporary(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::Unavailable(_) | EngineError::Full(_) | EngineError::Stopped))
+    }
+
+    /// What it comes to for those who wait.
+    fn failure(&self) -> Failure {
+        if self.is_temporary() { Failure::Unavailable(self.to_string()) } else { Failure::Unreadable(UNREADABLE) }
+    }
+}
+
+impl From<Arc<Failure>> for ServiceError {
+    fn from(failure: Arc<Failure>) -> Self {
+        match &*failure {
+            Failure::Unreadable(message) => Self::Unreadable { message: (*message).to_owned(), source: failure.into() },
+            Failure::Unavailable(_) => {
+                Self::Unavailable { what: "the storage behind this table", source: failure.into() }
+            }
+        }
+    }
+}
+
+impl Service {
+    /// The newest version of `source` that is ready for the readers of `view`: this one where its copies are there or
+    /// can be had in time, and until then the one that they were served before.
+    pub(in crate::service) async fn serve_newest(
+        &self,
+        view: &Entitled,
+        source: &Source,
+    ) -> Result<Arc<Served>, ServiceError> {
+        self.note_asking(view, self.clock.now()).await?;
+        if let Standing::Ready(served) = self.standing(view, source).await? {
+            return Ok(served);
+        }
+        let job = self.start_job(view, source)?;
+        if let Some(failure) = job.failure() {
+            return Err(failure.into());
+        }
+        if let Some(served) = self.served_before(view, source).await? {
+            return Ok(served);
+        }
+        self.wait_for(view, source, &job).await
+    }
+
+    /// The number of the version that [`Self::serve_newest`] would answer now; what is lacking begins to be made.
+    pub(in crate::service) async fn version_served(
+        &self,
+        view: &Entitled,
+        source: &Source,
+    ) -> Result<u64, ServiceError> {
+        self.note_asking(view, self.clock.now()).await?;
+        if let Standing::Lacking { .. } = self.standing(view, source).await? {
+            self.start_job(view, source)?;
+            if let Some(served) = self.served_before(view, source).await? {
+                return Ok(served.snapshot.version());
+            }
+        }
+        Ok(source.snapshot.version())
+    }
+
+    /// Exactly this version.
+    pub(in crate::service) async fn serve_version(
+        &self,
+        view: &Entitled,
+        source: &Source,
+    ) -> Result<Arc<Served>, ServiceError> {
+        self.note_asking(view, self.clock.now()).await?;
+        if let Standing::Ready(served) = self.standing(view, source).await? {
+            return Ok(served);
+        }
+        let job = self.start_job(view, source)?;
+        self.wait_for(view, source, &job).await
+    }
+
+    /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
+    pub(in crate::service) async fn prepare(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
+        if let Standing::Lacking { .. } = self.standing(view, source).await? {
+            self.start_job(view, source)?;
+        }
+        Ok(())
+    }
+
+    /// The version that the readers of `view` were served before `source`, if it is still there.
+    async fn served_before(&self, view: &Entitled, source: &Source) -> Result<Option<Arc<Served>>, ServiceError> {
+        let Some(serving) = self.db.find_serving(view.set).await? else { return Ok(None) };
+        let Ok(version) = u64::try_from(serving.table_version) else { return Ok(None) };
+        if serving.delta_id != source.snapshot.metadata().id || version >= source.snapshot.version() {
+            return Ok(None);
+        }
+        // A version that the log no longer reaches back to was served long ago.
+        let Ok(snapshot) = self.lake.at_version(&source.location, version).await else { return Ok(None) };
+        let before = Source { snapshot, location: source.location.clone() };
+        match self.standing(view, &before).await? {
+            Standing::Ready(served) => Ok(Some(served)),
+            Standing::Lacking { .. } => Ok(None),
+        }
+    }
+
+    async fn wait_for(&self, view: &Entitled, source: &Source, job: &Job) -> Result<Arc<Served>, ServiceError> {
+        let patience = Duration::from_secs(self.workshop.settings().wait_seconds);
+        match timeout(patience, job.outcome()).await {
+            Ok(Ok(())) => {
+                if let Standing::Ready(served) = self.standing(view, source).await? {
+                    return Ok(served);
+                }
+            }
+            Ok(Err(failure)) => return Err(failure.into()),
+            Err(_) => {}
+        }
+        Err(ServiceError::NotReady(
+            "this table is being prepared for you, which takes a moment the first time; try again".to_owned(),
+        ))
+    }
+
+    /// The job that makes `view` over `source`; joins the one that is there.
+    fn start_job(&self, view: &Entitled, source: &Source) -> Result<Arc<Job>, ServiceError> {
+        self.workshop.root()?;
+        let key = source.key(view);
+        let mut jobs = self.workshop.jobs();
+        if let Some(job) = jobs.get(&key) {
+            return Ok(Arc::clone(job));
+        }
+        let (progress, watched) = watch::channel(Progress::default());
+        let job = Arc::new(Job { progress: watched });
+        jobs.insert(key.clone(), Arc::clone(&job));
+        let (service, view, source) = (self.clone(), view.clone(), source.clone());
+        tokio::spawn(async move {
+            let _forget = Forget { workshop: service.workshop.clone(), key };
+            let outcome = service.make_all(&view, &source).await;
+            progress.send_modify(|progress| progress.outcome = Some(outcome.map_err(Arc::new)));
+        });
+        Ok(job)
+    }
+
+    /// Makes, or waits for, every copy that is lacking.
+    async fn make_all(&self, view: &Entitled, source: &Source) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut done = Done::default();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let standing = self.standing(view, source).await.map_err(unavailable)?;
+            let Standing::Lacking { kind, missing, .. } = standing else { break };
+            let now = self.clock.now();
+            let is_held = |copy: &Copy| copy.held_until > now;
+            let failed = missing
+                .iter()
+                .filter_map(|(_, copy)| copy.as_ref())
+                .find(|copy| copy.state == CopyState::Failed && copy.kind == CopyKind::File && is_held(copy));
+            if failed.is_some() {
+                return Err(Failure::Unreadable(UNREADABLE));
+            }
+            let free = missing.into_iter().filter(|(_, copy)| !copy.as_ref().is_some_and(is_held));
+            let free: Vec<Need> = free.map(|(need, _)| need).collect();
+            let mut has_claimed = false;
+            for needs in free.chunks(CLAIM) {
+                let claimed = self.claim(view, source, kind, needs).await.map_err(unavailable)?;
+                if !claimed.is_empty() {
+                    has_claimed = true;
+                    done.add(self.make_claimed(view, source, claimed).await?);
+                }
+            }
+            if !has_claimed {
+                // Another server is at what is left.
+                looks.tick().await;
+            }
+        }
+        if done.files > 0 {
+            tracing::info!(view = %view.published.view, table.version = source.snapshot.version(), files = done.files,
+                bytes = done.bytes, elapsed_ms = started.elapsed().as_millis(), "made copies");
+            self.trail.record_later(self.made_event(view, source, &done, started));
+        }
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        kind: CopyKind,
+        needs: &[Need],
+    ) -> Result<Vec<(Need, Copy)>, ServiceError> {
+        let now = self.clock.now();
+        let mut claimed = Vec::new();
+        let mut tx = self.db.begin().await?;
+        for need in needs {
+            let Some(file) = source.snapshot.files().get(need.index) else { continue };
+            let object_key = match kind {
+                CopyKind::File => object_key(need.unit, Uuid::new_v4()),
+                CopyKind::Source => source.location.resolve(file.path)?.to_string(),
+            };
+            let copy = Copy {
+                id: Uuid::now_v7(),
+                unit: need.unit,
+                kind,
+                view_id: view.set.view_id,
+                view_version: view.set.view_version,
+                rules: view.set.rules,
+                source: file.path.to_owned(),
+                object_key,
+                state: CopyState::Making,
+                bytes: 0,
+                rows: 0,
+                stats: None,
+                created_at: now,
+                needed_until: now,
+                holder: self.workshop.holder(),
+                held_until: now + HOLD,
+                attempts: 1,
+                failure: None,
+                deleted_at: None,
+            };
+            if tx.claim_copy(&copy, now).await? {
+                claimed.push((need.clone(), copy));
+            }
+        }
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn make_claimed(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        claimed: Vec<(Need, Copy)>,
+    ) -> Result<Done, Failure> {
+        let ids: Vec<Uuid> = claimed.iter().map(|(_, copy)| copy.id).collect();
+        let permits = self.workshop.permits_of(view.recipient_id);
+        let most = usize::try_from(self.workshop.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
+        let schema = Schema::parse(&source.snapshot.metadata().schema_string).map_err(|error| {
+            tracing::error!(view = %view.published.view, %error, "the source's schema cannot be read");
+            Failure::Unreadable(UNREADABLE)
+        })?;
+        let schema = Arc::new(view.published.plan.completed(&schema));
+        let makings = claimed.into_iter().map(|(need, copy)| {
+            let (permits, schema) = (Arc::clone(&permits), Arc::clone(&schema));
+            async move { self.make_one(view, source, schema, need, copy, &permits).await }
+        });
+        let mut finished = Box::pin(stream::iter(makings).buffer_unordered(most).ready_chunks(COMMIT));
+        let mut holding = interval(HOLD_AGAIN);
+        holding.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut done, mut failure) = (Done::default(), None);
+        loop {
+            tokio::select! {
+                chunk = finished.next() => {
+                    let Some(chunk) = chunk else { break };
+                    match self.register(chunk).await.map_err(unavailable)? {
+                        (made, None) => done.add(made),
+                        (made, failed) => {
+                            done.add(made);
+                            failure = failed;
+                        }
+                    }
+                }
+                _ = holding.tick() => self.hold(&ids).await.map_err(unavailable)?,
+            }
+        }
+        failure.map_or(Ok(done), Err)
+    }
+
+    async fn make_one(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        schema: Arc<Schema>,
+        need: Need,
+        copy: Copy,
+        permits: &Semaphore,
+    ) -> (Copy, Result<MadeCopy, Fault>) {
+        // Closed never: whoever waits here gets its turn.
+        let _permit = permits.acquire().await;
+        let made = match copy.kind {
+            CopyKind::File => self.make_file(view, source, schema, &need, &copy).await,
+            CopyKind::Source => self.look_into(view, source, &need, &copy).await,
+        };
+        (copy, made)
+    }
+
+    async fn make_file(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        schema: Arc<Schema>,
+        need: &Need,
+        copy: &Copy,
+    ) -> Result<MadeCopy, Fault> {
+        let file = source_file(source, schema, need.index)?;
+        let root = self.workshop.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
+        let (writer, path) = (Arc::clone(root.writer()), root.path(&copy.object_key));
+        let made = self.workshop.engine().make(file, Arc::clone(&view.rules), writer, path).await?;
+        if made.rows > 0 {
+            root.settle(&copy.object_key).await.map_err(|error| EngineError::Full(Arc::new(error)))?;
+        }
+        Ok(MadeCopy { id: copy.id, bytes: made.bytes, rows: made.rows, stats: Some(made.stats) })
+    }
+
+    /// Whether a source file's footer holds no column that the view does not show.
+    async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
+        let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
+        let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
+        let columns = self.workshop.engine().footer_columns(&source.location, &path, file.size).await?;
+        let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
+        if columns.iter().any(|column| !shown.contains(column)) {
+            return Err(Fault::HoldsMore);
+        }
+        let rows = file.live_rows().unwrap_or_default();
+        Ok(MadeCopy { id: copy.id, bytes: file.size, rows, stats: None })
+    }
+
+    /// Puts what was made, and what could not be, into the register.
+    async fn register(
+        &self,
+        chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
+    ) -> Result<(Done, Option<Failure>), ServiceError> {
+        let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
+        let holder = self.workshop.holder();
+        let mut tx = self.db.begin().await?;
+        for (copy, made) in chunk {
+            match made {
+                Ok(made) => {
+                    let is_ours = tx.complete_copy(&made, holder).await?;
+                    match copy.kind {
+                        CopyKind::Source => {}
+                        CopyKind::File if is_ours => done.add(Done { files: 1, rows: made.rows, bytes: made.bytes }),
+                        CopyKind::File => lost.push(copy.object_key),
+                    }
+                }
+                Err(Fault::HoldsMore) => {
+                    // A file never loses a column.
+                    let never = self.clock.now() + TimeDelta::days(36_500);
+                    tx.fail_copy(copy.id, holder, &Fault::HoldsMore.to_string(), never).await?;
+                }
+                Err(fault) => {
+                    tracing::error!(copy.id = %copy.id, copy.source = copy.source,
+                        error = &fault as &dyn std::error::Error, "a copy could not be made");
+                    self.metrics.copy_failed();
+                    failure = Some(fault.failure());
+                    if fault.is_temporary() {
+                        // Whoever asks next may try at once.
+                        tx.hold_copies(&[copy.id], holder, self.clock.now()).await?;
+                    } else {
+                        tx.fail_copy(copy.id, holder, &fault.to_string(), self.again_at(&copy)).await?;
+                    }
+                }
+            }
+        }
+        tx.commit().await?;
+        // What others took over, or nobody may read any more, was written for nothing.
+        for key in lost {
+            self.workshop.root()?.delete(&key).await?;
+        }
+        self.metrics.copies_made(done.files, done.bytes);
+        Ok((done, failure))
+    }
+
+    /// When a copy that could not be made is tried again.
+    fn again_at(&self, copy: &Copy) -> DateTime<Utc> {
+        let doublings = u32::try_from(copy.attempts.clamp(1, 16) - 1).unwrap_or(0);
+        self.clock.now() + (FIRST_REST * 2i32.pow(doublings)).min(LONGEST_REST)
+    }
+
+    async fn hold(&self, ids: &[Uuid]) -> Result<(), ServiceError> {
+        let mut tx = self.db.begin().await?;
+        tx.hold_copies(ids, self.workshop.holder(), self.clock.now() + HOLD).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What the trail learns of a job's work.
+    fn made_event(&self, view: &Entitled, source: &Source, done: &Done, started: Instant) -> Event {
+        let actor = Actor::system("weir");
+        let published = &view.published.view;
+        Event {
+            object: Some(Object { kind: "view".into(), id: Some(published.id), name: Some(published.to_string()) }),
+            recipient_id: Some(view.recipient_id),
+            share_id: Some(view.share_id),
+            table_version: Some(source.snapshot.version()),
+            files: Some(done.files),
+            rows: Some(done.rows),
+            bytes: Some(done.bytes),
+            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ..Event::new(actor, "copies.make")
+        }
+    }
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    files: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Job {
+    fn failure(&self) -> Option<Arc<Failure>> {
+        self.progress.borrow().outcome.clone()?.err()
+    }
+
+    /// How the job ends.
+    async fn outcome(&self) -> Result<(), Arc<Failure>> {
+        let mut progress = self.progress.clone();
+        let ended = progress.wait_for(|progress| progress.outcome.is_some()).await;
+        let outcome = ended.ok().and_then(|progress| progress.outcome.clone());
+        outcome.unwrap_or_else(|| Err(Arc::new(Failure::Unavailable("the work was broken off".to_owned()))))
+    }
+}
+
+/// Takes a job off the list when it ends, however it ends.
+struct Forget {
+    workshop: Workshop,
+    key: super::served::Key,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.workshop.jobs().remove(&self.key);
+    }
+}
+
+fn unavailable(error: ServiceError) -> Failure {
+    tracing::error!(error = &error as &dyn std::error::Error, "copies could not be made for now");
+    Failure::Unavailable(error.to_string())
+}
+
+/// A file of the source as the engine takes it.
+pub(in crate::service) fn source_file(
+    source: &Source,
+    schema: Arc<Schema>,
+    index: usize,
+) -> Result<SourceFile, EngineError> {
+    let file = source.snapshot.files().get(index).ok_or(EngineError::Missing)?;
+    Ok(SourceFile {
+        path: source.location.resolve(file.path).map_err(EngineError::from)?,
+        location: source.location.clone(),
+        size: file.size,
+        schema,
+        mapping: mapping(source.snapshot.metadata()),
+        partition_values: file
+            .partition_values()
+            .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
+            .collect(),
+        deletion_vector: file.deletion_vector.map(DeletionVector::from),
+    })
+}
+
+/// How a table's files call its columns.
+fn mapping(metadata: &Metadata) -> ColumnMapping {
+    match metadata.configuration.get(COLUMN_MAPPING_MODE).map(String::as_str) {
+        Some(mode) if mode.eq_ignore_ascii_case("id") => ColumnMapping::Id,
+        Some(mode) if mode.eq_ignore_ascii_case("name") => ColumnMapping::Name,
+        _ => ColumnMapping::None,
+    }
+}

@@ -1,0 +1,320 @@
+//! Signing in to the admin API: who presents a token, whether the role has what the route needs, and the same again
+//! under the audit trail's lock before anything changes.
+//!
+//! Never here: what operators are made of, which is `operators`.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::{
+    Service,
+    context::{OperatorContext, Told},
+    error::ServiceError,
+    meter::{self, Noted},
+};
+use crate::{
+    config::OperatorSettings,
+    domain::{
+        audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
+        decision::Reason,
+        operator::{
+            BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator, decide_role,
+        },
+        secret::Secret,
+        token::BearerToken,
+    },
+    store::Tx,
+};
+
+/// The action of events that tell what an operator read.
+const READ: &str = "admin.read";
+/// How much of a path is kept, in characters; more than any name has.
+const LONGEST_PATH: usize = 1_000;
+
+/// How operators sign in.
+#[derive(Clone)]
+pub struct SignIn {
+    /// SHA-256 of the bootstrap token, where there is one.
+    bootstrap: Option<[u8; 32]>,
+    /// The settings of operators.
+    pub settings: OperatorSettings,
+}
+
+impl SignIn {
+    /// Sign-in by tokens, and by the bootstrap token where there is one.
+    pub fn new(bootstrap_token: Option<&Secret>, settings: OperatorSettings) -> Self {
+        Self { bootstrap: bootstrap_token.map(|token| digest(token.expose())), settings }
+    }
+
+    fn is_bootstrap(&self, token: &str) -> bool {
+        // Digests have one length and tell nothing by how far they agree.
+        self.bootstrap.is_some_and(|bootstrap| bootstrap.ct_eq(&digest(token)).into())
+    }
+
+    /// The bootstrap token is for whoever makes the first admin.
+    fn decide_bootstrap(&self, has_admin: bool) -> Result<Role, OperatorReason> {
+        if has_admin && !self.settings.keep_bootstrap_token {
+            return Err(OperatorReason::BootstrapRetired);
+        }
+        Ok(Role::Admin)
+    }
+}
+
+impl std::fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignIn").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// What shows who an operator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The server itself, or its command line on the database.
+    System,
+    /// The bootstrap token.
+    Bootstrap,
+    /// An operator's token.
+    Token {
+        /// Its identity.
+        id: Uuid,
+        /// When it ends by itself.
+        expires_at: DateTime<Utc>,
+    },
+}
+
+/// What somebody asks of the admin API.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The route's template.
+    pub route: String,
+    /// The request's method.
+    pub method: String,
+    /// Its path, which holds names and ids and never a secret.
+    pub path: String,
+    /// Whether it changes nothing.
+    pub reads: bool,
+    /// What the route needs.
+    pub needed: Permission,
+    /// The request's id.
+    pub request_id: String,
+    /// What is personal about the request.
+    pub personal: Personal,
+}
+
+/// What a token comes to that somebody presented.
+struct Presented {
+    /// Whose it is, even if it is over.
+    actor: Actor,
+    admitted: Result<(Role, Credential), OperatorReason>,
+}
+
+impl Service {
+    /// Lets the holder of `token` do what was asked, or records the refusal.
+    pub async fn admit_operator(&self, token: Option<&str>, asked: &Asked) -> Result<OperatorContext, ServiceError> {
+        let now = self.clock.now();
+        let Presented { actor, admitted } = self.look_up_operator(token, now).await?;
+        let (role, credential) = match admitted {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                self.record_failed_authentication(&actor, asked, reason, now).await?;
+                return Err(refusal(reason, &actor));
+            }
+        };
+        if let Err(reason) = decide_role(role, asked.needed) {
+            self.record_refusal(&actor, asked, reason.code().to_owned()).await?;
+            return Err(refusal(reason, &actor));
+        }
+        Ok(OperatorContext {
+            actor,
+            credential,
+            needed: asked.needed,
+            request_id: Some(asked.request_id.clone()),
+            personal: asked.personal.clone(),
+            now,
+            idempotency: None,
+            told: Told::default(),
+        })
+    }
+
+    /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
+    /// token ended, changes nothing any more. Answers the actor as it is now.
+    pub(super) async fn admit_again(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        now: DateTime<Utc>,
+    ) -> Result<Actor, ServiceError> {
+        let (actor, role) = match ctx.credential {
+            Credential::System => return Ok(ctx.actor.clone()),
+            Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
+            Credential::Token { id, .. } => {
+                let bearer = tx.find_operator_bearer_by_id(id).await?;
+                let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.role);
+                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), role)
+            }
+        };
+        match role.and_then(|role| decide_role(role, ctx.needed)) {
+            Ok(()) => Ok(actor),
+            Err(reason) => Err(refusal(reason, &actor)),
+        }
+    }
+
+    async fn look_up_operator(&self, token: Option<&str>, now: DateTime<Utc>) -> Result<Presented, ServiceError> {
+        let Some(token) = token else {
+            return Ok(Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) });
+        };
+        if self.sign_in.is_bootstrap(token) {
+            let has_admin = self.db.has_admin(None, now).await?;
+            let admitted = self.sign_in.decide_bootstrap(has_admin).map(|role| (role, Credential::Bootstrap));
+            if has_admin && admitted.is_ok() {
+                tracing::warn!(
+                    "the bootstrap token is used though an admin can sign in; unset WEIR_BOOTSTRAP_TOKEN, or \
+                     operators.keep_bootstrap_token"
+                );
+            }
+            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin));
+            let actor = Actor { kind: ActorKind::Operator, name, role, ..Actor::ANONYMOUS };
+            return Ok(Presented { actor, admitted });
+        }
+        let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
+        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.role);
+        Ok(match bearer {
+            None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
+            Some(bearer) => {
+                let credential = Credential::Token { id: bearer.token.id, expires_at: bearer.token.expires_at };
+                Presented { actor: actor_of(&bearer), admitted: admitted.map(|role| (role, credential)) }
+            }
+        })
+    }
+
+    /// Records that somebody without a valid credential asked for something; of a flood the first of each minute, and
+    /// the rest in one event. Whoever goes on all the same is told to slow down.
+    async fn record_failed_authentication(
+        &self,
+        actor: &Actor,
+        asked: &Asked,
+        reason: OperatorReason,
+        now: DateTime<Utc>,
+    ) -> Result<(), ServiceError> {
+        let mut event = route_event(actor, asked, "auth.failed");
+        event.decision = Outcome::Deny;
+        event.reason = Some(reason.code().into());
+        let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
+        let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let noted = self.meter.authentication_failed(address, None, &event, self.failure_tolerance(), now);
+        let is_limited = noted.is_limited;
+        self.record_noted(noted, event).await?;
+        if is_limited {
+            return Err(ServiceError::Limited {
+                message: "too many failed attempts from this address; wait a minute, then check the token".to_owned(),
+                retry_after_seconds: Reason::TooManyFailures.retry_after_seconds(now),
+            });
+        }
+        Ok(())
+    }
+
+    /// Records that an operator asked for what was refused for `reason`, a stable code; of a flood as above.
+    pub async fn record_refusal(&self, actor: &Actor, asked: &Asked, reason: String) -> Result<(), ServiceError> {
+        let path: String = asked.path.chars().take(LONGEST_PATH).collect();
+        let event = Event {
+            decision: Outcome::Deny,
+            reason: Some(reason.into()),
+            change: Some(json!({"method": asked.method, "path": path})),
+            ..route_event(actor, asked, if asked.reads { READ } else { "admin.change" })
+        };
+        let (operator, tolerance) = (actor.id.unwrap_or_default(), self.failure_tolerance());
+        let noted = self.meter.operator_refused(operator, &event, tolerance, self.clock.now());
+        self.record_noted(noted, event).await
+    }
+
+    async fn record_noted(&self, noted: Noted, event: Event) -> Result<(), ServiceError> {
+        meter::record(&self.trail, noted.summaries);
+        if noted.is_recorded { self.trail.record(event).await } else { Ok(()) }
+    }
+
+    /// Records that an operator read what it asked for.
+    pub async fn record_reading(&self, actor: &Actor, asked: &Asked) -> Result<(), ServiceError> {
+        self.trail.record(route_event(actor, asked, READ)).await
+    }
+}
+
+fn route_event(actor: &Actor, asked: &Asked, action: &'static str) -> Event {
+    Event {
+        object: Some(Object { kind: "route".into(), id: None, name: Some(asked.route.clone()) }),
+        request_id: Some(asked.request_id.clone()),
+        personal: asked.personal.clone(),
+        ..Event::new(actor.clone(), action)
+    }
+}
+
+fn actor_of(OperatorBearer { token, operator }: &OperatorBearer) -> Actor {
+    let Operator { id, name, role, .. } = operator;
+    Actor {
+        kind: ActorKind::Operator,
+        id: Some(*id),
+        name: Some(name.to_string()),
+        role: Some(*role),
+        token_id: Some(token.id),
+    }
+}
+
+/// What the caller is told. Unknown, expired and revoked tokens read alike.
+fn refusal(reason: OperatorReason, actor: &Actor) -> ServiceError {
+    let unauthenticated = |message: &str| ServiceError::Unauthenticated { message: message.to_owned() };
+    match reason {
+        OperatorReason::TokenUnknown | OperatorReason::TokenExpired | OperatorReason::TokenRevoked => {
+            unauthenticated("send `Authorization: Bearer <operator token>` with a token that is valid")
+        }
+        OperatorReason::Disabled => unauthenticated("this operator is disabled; ask an admin to enable it"),
+        OperatorReason::BootstrapRetired => unauthenticated(
+            "the bootstrap token has retired, because an admin can sign in; use an operator's token, made with \
+             `weir operator create` or by an admin",
+        ),
+        OperatorReason::RoleLacks(needed) => {
+            let roles: Vec<String> = needed.roles().iter().map(|role| format!("`{}`", role.as_str())).collect();
+            let name = actor.name.as_deref().unwrap_or_default();
+            let role = actor.role.map_or("", Role::as_str);
+            let roles = roles.join(" or ");
+            ServiceError::Forbidden {
+                message: format!("this needs the role {roles}, and `{name}` is `{role}`; ask somebody who has it"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sign_in(token: Option<&Secret>, keep_bootstrap_token: bool) -> SignIn {
+        let settings = OperatorSettings { keep_bootstrap_token, token_max_seconds: 60, token_default_seconds: 60 };
+        SignIn::new(token, settings)
+    }
+
+    #[test]
+    fn only_the_bootstrap_token_is_the_bootstrap_token_and_nothing_is_without_one() {
+        let token = Secret::new("0123456789abcdef0123456789abcdef");
+        let with = sign_in(Some(&token), false);
+        assert!(with.is_bootstrap(token.expose()));
+        assert!(!with.is_bootstrap("0123456789abcdef0123456789abcdeF"));
+        assert!(!with.is_bootstrap(""));
+        assert!(!sign_in(None, false).is_bootstrap(""));
+    }
+
+    #[test]
+    fn the_bootstrap_token_retires_with_the_first_admin_unless_it_is_kept() {
+        let decide = |keep, has_admin| sign_in(None, keep).decide_bootstrap(has_admin);
+        assert_eq!(decide(false, false), Ok(Role::Admin));
+        assert_eq!(decide(false, true), Err(OperatorReason::BootstrapRetired));
+        assert_eq!(decide(true, true), Ok(Role::Admin));
+    }
+}

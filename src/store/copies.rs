@@ -1,0 +1,490 @@
+//! The register of copies, kept: what was written for whom, who is at it, and until when it is needed.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use super::{
+    Result, StoreError, Tx, on_tx, reads,
+    value::{Micros, digest, padded, time, word},
+};
+use crate::domain::copy::{Copy, CopyKind, CopyState, RulesId, UnitId};
+
+/// The longest list in one statement; SQLite takes more, and plans grow with it.
+const LONGEST_LIST: usize = 256;
+
+/// Whose copies: one version of a view under some rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CopySet {
+    /// The view.
+    pub view_id: Uuid,
+    /// Its version.
+    pub view_version: i64,
+    /// What the readers have in common.
+    pub rules: RulesId,
+}
+
+/// Which copies are listed.
+#[derive(Clone, Debug, Default)]
+pub struct CopyFilter {
+    /// Of this view.
+    pub view_id: Option<Uuid>,
+    /// In this state; without one, all that are not deleted.
+    pub state: Option<CopyState>,
+}
+
+/// What was made of a unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MadeCopy {
+    /// The copy.
+    pub id: Uuid,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Its statistics.
+    pub stats: Option<String>,
+}
+
+/// The version of a table that is served under some rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// The table's own id; a table that was replaced begins anew.
+    pub delta_id: String,
+    /// The version.
+    pub table_version: i64,
+}
+
+/// Who reads a set of copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntitlementRow {
+    /// The set.
+    pub set: CopySet,
+    /// The recipient.
+    pub recipient_id: Uuid,
+    /// The share through which it reads.
+    pub share_id: Uuid,
+    /// When it last asked.
+    pub asked_at: DateTime<Utc>,
+}
+
+macro_rules! select_copies {
+    () => {
+        "SELECT id, unit, kind, view_id, view_version, rules, source, object_key, state, bytes, row_count, stats, \
+         created_at, needed_until, holder, held_until, attempts, failure, deleted_at FROM copies "
+    };
+}
+
+#[derive(FromRow)]
+struct CopyRow {
+    id: Uuid,
+    unit: Vec<u8>,
+    kind: String,
+    view_id: Uuid,
+    view_version: i64,
+    rules: Vec<u8>,
+    source: String,
+    object_key: String,
+    state: String,
+    bytes: i64,
+    row_count: i64,
+    stats: Option<String>,
+    created_at: Micros,
+    needed_until: Micros,
+    holder: Uuid,
+    held_until: Micros,
+    attempts: i64,
+    failure: Option<String>,
+    deleted_at: Option<Micros>,
+}
+
+impl TryFrom<CopyRow> for Copy {
+    type Error = StoreError;
+
+    fn try_from(row: CopyRow) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            unit: UnitId(digest("copies.unit", &row.unit)?),
+            kind: word(CopyKind::parse, "copies.kind", &row.kind)?,
+            view_id: row.view_id,
+            view_version: row.view_version,
+            rules: RulesId(digest("copies.rules", &row.rules)?),
+            source: row.source,
+            object_key: row.object_key,
+            state: word(CopyState::parse, "copies.state", &row.state)?,
+            bytes: u64::try_from(row.bytes).map_err(|_| StoreError::Corrupt("copies.bytes"))?,
+            rows: u64::try_from(row.row_count).map_err(|_| StoreError::Corrupt("copies.row_count"))?,
+            stats: row.stats,
+            created_at: row.created_at.0,
+            needed_until: row.needed_until.0,
+            holder: row.holder,
+            held_until: row.held_until.0,
+            attempts: row.attempts,
+            failure: row.failure,
+            deleted_at: time(row.deleted_at),
+        })
+    }
+}
+
+fn copies(rows: Vec<CopyRow>) -> Result<Vec<Copy>> {
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+fn long(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[derive(FromRow)]
+struct EntitlementColumns {
+    view_id: Uuid,
+    view_version: i64,
+    rules: Vec<u8>,
+    recipient_id: Uuid,
+    share_id: Uuid,
+    asked_at: Micros,
+}
+
+impl TryFrom<EntitlementColumns> for EntitlementRow {
+    type Error = StoreError;
+
+    fn try_from(row: EntitlementColumns) -> Result<Self> {
+        let rules = RulesId(digest("entitlements.rules", &row.rules)?);
+        Ok(Self {
+            set: CopySet { view_id: row.view_id, view_version: row.view_version, rules },
+            recipient_id: row.recipient_id,
+            share_id: row.share_id,
+            asked_at: row.asked_at.0,
+        })
+    }
+}
+
+#[derive(FromRow)]
+struct SetColumns {
+    view_id: Uuid,
+    view_version: i64,
+    rules: Vec<u8>,
+}
+
+reads! {
+    /// Copies in the order of their ids, which is that of their making, from behind `after`.
+    pub async fn list_copies(
+        self, db, filter: &CopyFilter, after: Option<Uuid>, limit: u32
+    ) -> Result<Vec<Copy>> {
+        let mut query = QueryBuilder::new(concat!(select_copies!(), "WHERE id > "));
+        query.push_bind(after.unwrap_or(Uuid::nil()));
+        match filter.state {
+            Some(state) => query.push(" AND state = ").push_bind(state.as_str()),
+            None => query.push(" AND state <> 'deleted'"),
+        };
+        if let Some(view_id) = filter.view_id {
+            query.push(" AND view_id = ").push_bind(view_id);
+        }
+        query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<CopyRow> = query.build_query_as().fetch_all(db).await?;
+        copies(rows)
+    }
+
+    /// The copies of a set that may be read, are being made, or could not be.
+    pub async fn list_copies_of(self, db, set: CopySet) -> Result<Vec<Copy>> {
+        let sql = concat!(
+            select_copies!(),
+            "WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state IN ('making', 'ready', 'failed')"
+        );
+        let rows: Vec<CopyRow> = sqlx::query_as(sql)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .fetch_all(db)
+            .await?;
+        copies(rows)
+    }
+
+    /// The copy at this key that was not deleted.
+    pub async fn find_copy_at(self, db, set: CopySet, object_key: &str) -> Result<Option<Copy>> {
+        let sql = concat!(
+            select_copies!(),
+            "WHERE object_key = $1 AND view_id = $2 AND view_version = $3 AND rules = $4 \
+             AND state IN ('ready', 'draining') LIMIT 1"
+        );
+        let row: Option<CopyRow> = sqlx::query_as(sql)
+            .bind(object_key)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .fetch_optional(db)
+            .await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Whether a copy that was not deleted is registered under this key.
+    pub async fn has_copy_at(self, db, object_key: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM copies WHERE object_key = $1 AND state <> 'deleted')";
+        Ok(sqlx::query_scalar(sql).bind(object_key).fetch_one(db).await?)
+    }
+
+    /// Copies that nobody can need: drained ones whose last URL is dead at `now`, and others whose last URL died before
+    /// `idle_since` and that nobody is at; at most `limit`.
+    pub async fn list_idle_copies(
+        self, db, now: DateTime<Utc>, idle_since: DateTime<Utc>, limit: u32
+    ) -> Result<Vec<Copy>> {
+        let sql = concat!(
+            select_copies!(),
+            "WHERE (state = 'draining' AND needed_until < $1) \
+             OR (state IN ('making', 'ready', 'failed') AND needed_until < $2 AND held_until < $1) \
+             ORDER BY needed_until LIMIT $3"
+        );
+        let rows: Vec<CopyRow> = sqlx::query_as(sql)
+            .bind(Micros::from(now))
+            .bind(Micros::from(idle_since))
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+        copies(rows)
+    }
+
+    /// Copies that may be read and were made before `before`, the oldest first; at most `limit`.
+    pub async fn list_aged_copies(self, db, before: DateTime<Utc>, limit: u32) -> Result<Vec<Copy>> {
+        let sql =
+            concat!(select_copies!(), "WHERE state = 'ready' AND created_at < $1 ORDER BY created_at, id LIMIT $2");
+        let rows: Vec<CopyRow> =
+            sqlx::query_as(sql).bind(Micros::from(before)).bind(i64::from(limit)).fetch_all(db).await?;
+        copies(rows)
+    }
+
+    /// The sets that have copies which somebody may read at `now`, in the order of their parts.
+    pub async fn list_copy_sets(self, db, now: DateTime<Utc>) -> Result<Vec<CopySet>> {
+        let sql = "SELECT DISTINCT view_id, view_version, rules FROM copies \
+                   WHERE state <> 'deleted' AND (state <> 'draining' OR needed_until > $1) \
+                   ORDER BY view_id, view_version, rules";
+        let rows: Vec<SetColumns> = sqlx::query_as(sql).bind(Micros::from(now)).fetch_all(db).await?;
+        let set = |row: SetColumns| {
+            let rules = RulesId(digest("copies.rules", &row.rules)?);
+            Ok(CopySet { view_id: row.view_id, view_version: row.view_version, rules })
+        };
+        rows.into_iter().map(set).collect()
+    }
+
+    /// The version that is served to a set's readers.
+    pub async fn find_serving(self, db, set: CopySet) -> Result<Option<Serving>> {
+        let sql = "SELECT delta_id, table_version FROM servings \
+                   WHERE view_id = $1 AND view_version = $2 AND rules = $3";
+        let row: Option<(String, i64)> = sqlx::query_as(sql)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .fetch_optional(db)
+            .await?;
+        Ok(row.map(|(delta_id, table_version)| Serving { delta_id, table_version }))
+    }
+
+    /// Who read the copies of a version of a view, and when each last asked.
+    pub async fn list_entitlements(self, db, view_id: Uuid, view_version: i64) -> Result<Vec<EntitlementRow>> {
+        let sql = "SELECT view_id, view_version, rules, recipient_id, share_id, asked_at FROM entitlements \
+                   WHERE view_id = $1 AND view_version = $2 ORDER BY asked_at DESC";
+        let rows: Vec<EntitlementColumns> =
+            sqlx::query_as(sql).bind(view_id).bind(view_version).fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Who asked since `since`, of every view; at most `limit`.
+    pub async fn list_active_entitlements(
+        self, db, since: DateTime<Utc>, limit: u32
+    ) -> Result<Vec<EntitlementRow>> {
+        let sql = "SELECT view_id, view_version, rules, recipient_id, share_id, asked_at FROM entitlements \
+                   WHERE asked_at >= $1 ORDER BY asked_at DESC LIMIT $2";
+        let rows: Vec<EntitlementColumns> =
+            sqlx::query_as(sql).bind(Micros::from(since)).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
+impl Tx {
+    /// Registers a copy that is about to be made. False where another server is at its unit, or has made it. What
+    /// somebody left behind half-made is taken over: its row goes on as a draining one.
+    pub async fn claim_copy(&mut self, copy: &Copy, now: DateTime<Utc>) -> Result<bool> {
+        const ABANDON: &str = "UPDATE copies SET state = 'draining' \
+            WHERE unit = $1 AND state IN ('making', 'failed') AND held_until < $2";
+        const INSERT: &str = "INSERT INTO copies (id, unit, kind, view_id, view_version, rules, source, object_key, \
+            state, bytes, row_count, stats, created_at, needed_until, holder, held_until, attempts, failure, deleted_at) \
+            SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+            (SELECT COUNT(*) FROM copies WHERE unit = $2 AND failure IS NOT NULL) + 1, NULL, NULL \
+            WHERE NOT EXISTS (SELECT 1 FROM copies WHERE unit = $2 AND state NOT IN ('draining', 'deleted')) \
+            ON CONFLICT DO NOTHING";
+        on_tx!(self, db => sqlx::query(ABANDON)
+            .bind(&copy.unit.0[..])
+            .bind(Micros::from(now))
+            .execute(db)
+            .await?
+            .rows_affected());
+        let claimed = on_tx!(self, db => sqlx::query(INSERT)
+            .bind(copy.id)
+            .bind(&copy.unit.0[..])
+            .bind(copy.kind.as_str())
+            .bind(copy.view_id)
+            .bind(copy.view_version)
+            .bind(&copy.rules.0[..])
+            .bind(&copy.source)
+            .bind(&copy.object_key)
+            .bind(copy.state.as_str())
+            .bind(long(copy.bytes))
+            .bind(long(copy.rows))
+            .bind(&copy.stats)
+            .bind(Micros::from(copy.created_at))
+            .bind(Micros::from(copy.needed_until))
+            .bind(copy.holder)
+            .bind(Micros::from(copy.held_until))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(claimed == 1)
+    }
+
+    /// Goes on holding the copies of `ids` until `until`, as far as `holder` still has them.
+    pub async fn hold_copies(&mut self, ids: &[Uuid], holder: Uuid, until: DateTime<Utc>) -> Result<()> {
+        for ids in ids.chunks(LONGEST_LIST) {
+            on_tx!(self, db => {
+                let mut query = QueryBuilder::new("UPDATE copies SET held_until = ");
+                query.push_bind(Micros::from(until)).push(" WHERE state = 'making' AND holder = ").push_bind(holder);
+                query.push(" AND id IN (");
+                let mut list = query.separated(", ");
+                padded(ids).into_iter().for_each(|id| {
+                    list.push_bind(id);
+                });
+                query.push(")");
+                query.build().execute(db).await?.rows_affected()
+            });
+        }
+        Ok(())
+    }
+
+    /// A copy was made. False where its maker had lost it to another server.
+    pub async fn complete_copy(&mut self, made: &MadeCopy, holder: Uuid) -> Result<bool> {
+        const SQL: &str = "UPDATE copies SET state = 'ready', bytes = $3, row_count = $4, stats = $5, failure = NULL \
+            WHERE id = $1 AND holder = $2 AND state = 'making'";
+        let completed = on_tx!(self, db => sqlx::query(SQL)
+            .bind(made.id)
+            .bind(holder)
+            .bind(long(made.bytes))
+            .bind(long(made.rows))
+            .bind(&made.stats)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(completed == 1)
+    }
+
+    /// A copy could not be made, and is not tried again before `again_at`.
+    pub async fn fail_copy(&mut self, id: Uuid, holder: Uuid, failure: &str, again_at: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "UPDATE copies SET state = 'failed', failure = $3, held_until = $4 \
+            WHERE id = $1 AND holder = $2 AND state = 'making'";
+        on_tx!(self, db => sqlx::query(SQL)
+            .bind(id)
+            .bind(holder)
+            .bind(failure)
+            .bind(Micros::from(again_at))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// Keeps copies that may be read until `until` at least; answers how many of them there still are.
+    pub async fn need_copies(&mut self, ids: &[Uuid], until: DateTime<Utc>) -> Result<u64> {
+        let mut kept = 0;
+        for ids in ids.chunks(LONGEST_LIST) {
+            kept += on_tx!(self, db => {
+                let mut query = QueryBuilder::new("UPDATE copies SET needed_until = CASE WHEN needed_until < ");
+                query.push_bind(Micros::from(until)).push(" THEN ").push_bind(Micros::from(until));
+                query.push(" ELSE needed_until END WHERE state = 'ready' AND id IN (");
+                let mut list = query.separated(", ");
+                padded(ids).into_iter().for_each(|id| {
+                    list.push_bind(id);
+                });
+                query.push(")");
+                query.build().execute(db).await?.rows_affected()
+            });
+        }
+        Ok(kept)
+    }
+
+    /// From now on nobody is handed this copy; it goes when its last URL is dead, or at `needed_until` if that is given.
+    pub async fn drain_copy(&mut self, id: Uuid, needed_until: Option<DateTime<Utc>>) -> Result<bool> {
+        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = COALESCE($2, needed_until) \
+            WHERE id = $1 AND state NOT IN ('draining', 'deleted')";
+        let drained = on_tx!(self, db => sqlx::query(SQL)
+            .bind(id)
+            .bind(needed_until.map(Micros::from))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(drained == 1)
+    }
+
+    /// From now on nobody is handed the copies of a set, and no URL to them is worth keeping.
+    pub async fn end_copy_set(&mut self, set: CopySet, now: DateTime<Utc>) -> Result<u64> {
+        const FORGET: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
+        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4 \
+            WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
+            AND (state <> 'draining' OR needed_until > $4)";
+        on_tx!(self, db => sqlx::query(FORGET)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(on_tx!(self, db => sqlx::query(SQL)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .bind(Micros::from(now))
+            .execute(db)
+            .await?
+            .rows_affected()))
+    }
+
+    /// The object of a draining copy is gone.
+    pub async fn forget_copy(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
+        const SQL: &str = "UPDATE copies SET state = 'deleted', deleted_at = $2 WHERE id = $1 AND state = 'draining'";
+        let forgotten =
+            on_tx!(self, db => sqlx::query(SQL).bind(id).bind(Micros::from(now)).execute(db).await?.rows_affected());
+        Ok(forgotten == 1)
+    }
+
+    /// Records that a recipient asked for a set's copies.
+    pub async fn touch_entitlement(&mut self, row: &EntitlementRow) -> Result<()> {
+        const SQL: &str = "INSERT INTO entitlements (view_id, view_version, rules, recipient_id, share_id, asked_at) \
+            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (view_id, view_version, rules, recipient_id, share_id) \
+            DO UPDATE SET asked_at = excluded.asked_at";
+        on_tx!(self, db => sqlx::query(SQL)
+            .bind(row.set.view_id)
+            .bind(row.set.view_version)
+            .bind(&row.set.rules.0[..])
+            .bind(row.recipient_id)
+            .bind(row.share_id)
+            .bind(Micros::from(row.asked_at))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// From now on this version is served to a set's readers.
+    pub async fn advance_serving(&mut self, set: CopySet, serving: &Serving, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "INSERT INTO servings (view_id, view_version, rules, delta_id, table_version, advanced_at) \
+            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (view_id, view_version, rules) DO UPDATE SET \
+            delta_id = excluded.delta_id, table_version = excluded.table_version, advanced_at = excluded.advanced_at \
+            WHERE servings.delta_id <> excluded.delta_id OR servings.table_version < excluded.table_version";
+        on_tx!(self, db => sqlx::query(SQL)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .bind(&serving.delta_id)
+            .bind(serving.table_version)
+            .bind(Micros::from(now))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+}
