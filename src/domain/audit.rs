@@ -1,7 +1,7 @@
 //! The audit trail's values: an event, its canonical bytes, and the chain that binds each event to the one before.
 //!
-//! An event is bytes: what is hashed is exactly the text that is kept. What is personal (address, user agent) is kept
-//! apart under a salted commitment, so that it can be erased while the chain still verifies. Never here: where
+//! An event is bytes: what is hashed is exactly the text that is kept. What is personal (address, user agent, contacts) is
+//! kept apart under a salted commitment, so that it can be erased while the chain still verifies. Never here: where
 //! events are kept, or who decides that one is written.
 
 use std::borrow::Cow;
@@ -96,6 +96,8 @@ pub struct Personal {
     pub client_address: Option<String>,
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
+    /// Whom a recipient's change names: contacts by role, `before` and `after`.
+    pub contacts: Option<Value>,
 }
 
 /// One thing that happened, before it has its place in the chain. Absent fields are left out of the bytes.
@@ -322,7 +324,7 @@ mod tests {
 
     fn event() -> Event {
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
-        let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: None };
+        let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
         Event { files: Some(3), personal, ..Event::new(actor, "table.query") }
     }
 

@@ -108,6 +108,23 @@ fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient) -> 
     Event { recipient: name, recipient_id: Some(recipient.id), ..ctx.event(action, object) }
 }
 
+/// The event of `change`. The trail's bytes stay for ever and people's addresses must not, so that of contacts only the
+/// roles stand in it; whom they name goes to the personal part, which can be erased.
+fn changed(mut event: Event, mut change: Value) -> Event {
+    let mut named = Map::new();
+    for side in ["before", "after"] {
+        let Some(contacts) = change.pointer_mut(&format!("/{side}/contacts")) else { continue };
+        let Value::Object(members) = contacts.take() else { continue };
+        *contacts = members.keys().cloned().collect();
+        if !members.is_empty() {
+            named.insert(side.to_owned(), Value::Object(members));
+        }
+    }
+    event.personal.contacts = (!named.is_empty()).then_some(Value::Object(named));
+    event.change = Some(change);
+    event
+}
+
 impl Service {
     /// Creates a recipient, active, or confirms that it is as described.
     pub async fn put_recipient(
@@ -142,8 +159,7 @@ impl Service {
         };
         change.apply(&mut recipient, Mode::Whole);
         tx.insert_recipient(&recipient).await?;
-        let change = Some(audited(None, Some(&recipient)));
-        let event = Event { change, ..event(ctx, "recipient.create", &recipient) };
+        let event = changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
@@ -181,8 +197,7 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_recipient(after).await?;
-        let change = Some(audited(Some(&before), Some(&after)));
-        let event = Event { change, ..event(ctx, "recipient.update", &after) };
+        let event = changed(event(ctx, "recipient.update", &after), audited(Some(&before), Some(&after)));
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
@@ -217,8 +232,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_recipient(recipient.id, recipient.revision).await?;
-        let change = Some(audited(Some(&recipient), None));
-        let event = Event { change, ..event(ctx, "recipient.delete", &recipient) };
+        let event = changed(event(ctx, "recipient.delete", &recipient), audited(Some(&recipient), None));
         trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Caller, TablePath};
 use crate::{
     domain::{
-        audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
+        audit::{Actor, ActorKind, Event, Object, Outcome},
         decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
         grant::Grant,
         name::{Name, name_key},
@@ -143,8 +143,7 @@ impl<'a> Attempt<'a> {
         event.recipient = event.actor.name.clone();
         event.recipient_id = event.actor.id;
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
-        event.personal =
-            Personal { client_address: Some(caller.address.to_string()), user_agent: caller.user_agent.clone() };
+        event.personal = caller.personal();
         Self { service, caller, event, bearer, object: None, now: service.clock.now() }
     }
 

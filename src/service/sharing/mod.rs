@@ -20,6 +20,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     domain::{
+        audit::Personal,
         delta::{Metadata, Protocol},
         negotiation::Format,
         share::SharedObject,
@@ -41,6 +42,17 @@ pub struct Caller {
     pub user_agent: Option<String>,
     /// The request's id.
     pub request_id: String,
+}
+
+impl Caller {
+    /// What is personal about the request; goes to the audit trail only.
+    pub(super) fn personal(&self) -> Personal {
+        Personal {
+            client_address: Some(self.address.to_string()),
+            user_agent: self.user_agent.clone(),
+            ..Personal::default()
+        }
+    }
 }
 
 /// The names that lead to a table, as the caller spelt them.

@@ -31,7 +31,15 @@ async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
     assert_eq!((&changed["contacts"], &changed["delivery"]), (&json!({}), &json!(null)));
     assert_eq!(changed["properties"], json!({"tenant": "a", "codes": [1, 2]}));
     assert_eq!(app.get("/recipients").await.expect(200), json!({"items": [changed]}));
-    assert_eq!(app.events("recipient.update").await[0]["recipient"], "acme");
+    let event = &app.events("recipient.update").await[0];
+    assert_eq!(event["recipient"], "acme");
+    // Whom contacts name is personal: the trail's own bytes hold the roles alone.
+    assert_eq!(event["change"]["before"]["contacts"], json!(["security"]));
+    assert_eq!(event["change"]["after"]["contacts"], json!([]));
+    assert_eq!(event["contacts"], json!({"before": {"security": "soc@acme.example"}}));
+    for stored in app.service.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
+        assert!(!stored.body.contains("soc@acme.example"), "{}", stored.body);
+    }
 }
 
 async fn a_recipient_in_use_is_not_deleted(app: TestApp) {

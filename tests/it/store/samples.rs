@@ -146,7 +146,11 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
 pub fn event() -> Event {
     let id = Some(Uuid::now_v7());
     let actor = Actor { kind: ActorKind::Recipient, id, name: Some("acme".into()), ..Actor::ANONYMOUS };
-    let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("delta-sharing".into()) };
+    let personal = Personal {
+        client_address: Some("198.51.100.7".into()),
+        user_agent: Some("delta-sharing".into()),
+        contacts: None,
+    };
     Event { personal, ..Event::new(actor, "table.query") }
 }
 
