@@ -367,7 +367,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 39] = [
+const COLUMNS: [(&str, &str); 40] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
@@ -404,6 +404,7 @@ const COLUMNS: [(&str, &str); 39] = [
     ("duration_ms", "/duration_ms"),
     ("client_address", "/client_address"),
     ("user_agent", "/user_agent"),
+    ("subject", "/subject"),
     ("change", "/change"),
     ("prev_hash", "/prev_hash"),
     ("hash", "/hash"),

@@ -96,6 +96,8 @@ pub struct Personal {
     pub client_address: Option<String>,
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
+    /// Whom an issuer says that the caller is: the `sub` of the JWT that was presented.
+    pub subject: Option<String>,
 }
 
 /// One thing that happened, before it has its place in the chain. Absent fields are left out of the bytes.
@@ -117,7 +119,7 @@ pub struct Event {
     pub recipient: Option<String>,
     /// The recipient's identity.
     pub recipient_id: Option<Uuid>,
-    /// The token that was used or acted upon.
+    /// The token that was used or acted upon; where a JWT was used, the identity that the recipient is bound to.
     pub token_id: Option<Uuid>,
     /// The grant that allowed or was acted upon.
     pub grant_id: Option<Uuid>,
@@ -322,7 +324,7 @@ mod tests {
 
     fn event() -> Event {
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
-        let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: None };
+        let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
         Event { files: Some(3), personal, ..Event::new(actor, "table.query") }
     }
 

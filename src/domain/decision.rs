@@ -27,6 +27,32 @@ pub struct Bearer {
     pub frozen: bool,
 }
 
+/// What a bearer is found by when it is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// A token of this server.
+    Token(Uuid),
+    /// An identity that the recipient is bound to, as long as what was presented for it lasts.
+    Identity {
+        /// The identity.
+        id: Uuid,
+        /// When the JWT ends.
+        until: DateTime<Utc>,
+    },
+}
+
+impl Bearer {
+    /// What it is found by. A recipient that is bound to an identity has no tokens of this server.
+    pub fn credential(&self) -> Credential {
+        match (&self.recipient.identity, self.token.expires_at) {
+            (Some(identity), Some(until)) if identity.id == self.token.id => {
+                Credential::Identity { id: identity.id, until }
+            }
+            _ => Credential::Token(self.token.id),
+        }
+    }
+}
+
 /// A share with the recipient's grants on it, past and future ones included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShareAccess {
@@ -72,6 +98,12 @@ pub enum Reason {
     TokenExpired,
     /// The token was handed out by a link, and nobody used it in time.
     TokenUnused,
+    /// A JWT that no issuer signed that is believed here, or not for this server.
+    IdentityInvalid,
+    /// A JWT past its end.
+    IdentityExpired,
+    /// A JWT of an issuer that is believed here, whose identity no recipient is bound to.
+    IdentityUnbound,
     /// Everything is frozen.
     Frozen,
     /// The recipient is suspended.
@@ -138,6 +170,9 @@ impl Reason {
             Self::TokenRevoked => "TOKEN_REVOKED",
             Self::TokenExpired => "TOKEN_EXPIRED",
             Self::TokenUnused => "TOKEN_UNUSED",
+            Self::IdentityInvalid => "IDENTITY_INVALID",
+            Self::IdentityExpired => "IDENTITY_EXPIRED",
+            Self::IdentityUnbound => "IDENTITY_UNBOUND",
             Self::Frozen => "FROZEN",
             Self::RecipientSuspended => "RECIPIENT_SUSPENDED",
             Self::RecipientOffboarded => "RECIPIENT_OFFBOARDED",
@@ -164,9 +199,14 @@ impl Reason {
     /// How it shows to the caller.
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::TokenUnknown | Self::TokenPending | Self::TokenRevoked | Self::TokenExpired | Self::TokenUnused => {
-                Refusal::Unauthenticated
-            }
+            Self::TokenUnknown
+            | Self::TokenPending
+            | Self::TokenRevoked
+            | Self::TokenExpired
+            | Self::TokenUnused
+            | Self::IdentityInvalid
+            | Self::IdentityExpired
+            | Self::IdentityUnbound => Refusal::Unauthenticated,
             Self::Frozen
             | Self::RecipientSuspended
             | Self::RecipientOffboarded
@@ -313,6 +353,7 @@ pub(super) mod tests {
                 properties: BTreeMap::new(),
                 allowed_cidrs: vec![],
                 delivery: None,
+                identity: None,
                 limits: RecipientLimits::default(),
                 description: None,
                 created_at: now() - day,

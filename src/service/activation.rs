@@ -267,8 +267,11 @@ fn shown_name(recipient: &Recipient) -> String {
 fn activation_event(caller: &Caller, action: &'static str, found: Option<&(Activation, Bearer)>) -> Event {
     let mut event = Event::new(Actor::ANONYMOUS, action);
     event.request_id = Some(caller.request_id.clone());
-    event.personal =
-        Personal { client_address: Some(caller.address.to_string()), user_agent: caller.user_agent.clone() };
+    event.personal = Personal {
+        client_address: Some(caller.address.to_string()),
+        user_agent: caller.user_agent.clone(),
+        subject: None,
+    };
     if let Some((_, Bearer { token, recipient, .. })) = found {
         let Token { id, credential, .. } = token;
         event.object = Some(Object { kind: "token".into(), id: Some(*id), name: Some(credential.clone()) });

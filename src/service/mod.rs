@@ -38,6 +38,7 @@ use std::sync::Arc;
 use crate::{
     config::SharingSettings,
     domain::seal::Sealer,
+    identity::Identities,
     lake::Lake,
     storage::Storages,
     store::{Db, Tx},
@@ -70,6 +71,8 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// Issuers of OpenID Connect that are believed.
+    pub identities: Identities,
     /// How operators sign in.
     pub sign_in: Arc<SignIn>,
     /// The settings of sharing.

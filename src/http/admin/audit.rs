@@ -92,6 +92,9 @@ pub struct AuditEventView {
     /// The client's `User-Agent`, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Value>,
+    /// The subject of the JWT that was presented, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Value>,
     /// The hash of the event before, in hex.
     pub prev_hash: String,
     /// SHA-256 over a zero byte, the hash before and the event's canonical text, in hex.
@@ -109,6 +112,7 @@ impl AuditEventView {
             event,
             client_address: personal.remove("client_address"),
             user_agent: personal.remove("user_agent"),
+            subject: personal.remove("subject"),
             prev_hash: hex(&stored.prev_hash),
             hash: hex(&stored.hash),
         })

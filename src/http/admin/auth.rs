@@ -143,6 +143,7 @@ pub async fn authenticate(
         personal: Personal {
             client_address: Some(client::address(request.extensions()).to_string()),
             user_agent: client::user_agent(request.headers()),
+            subject: None,
         },
     };
     let context = match service.admit_operator(client::bearer_token(request.headers()), &asked).await {

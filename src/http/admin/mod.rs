@@ -111,6 +111,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(copies::list_copies))
         .routes(routes!(recipients::list_recipients))
         .routes(routes!(recipients::get_recipient))
+        .routes(routes!(recipients::get_profile))
         .routes(routes!(grants::list_grants))
         .routes(routes!(grants::get_grant));
     let read_tokens = OpenApiRouter::new().routes(routes!(tokens::list_tokens)).routes(routes!(tokens::get_token));

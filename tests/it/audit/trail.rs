@@ -82,7 +82,11 @@ impl Trail {
             delivery: Some("presigned"),
             files: Some(3),
             url_expires_at: Some(self.now() + TimeDelta::minutes(30)),
-            personal: Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("a client".into()) },
+            personal: Personal {
+                client_address: Some("198.51.100.7".into()),
+                user_agent: Some("a client".into()),
+                subject: None,
+            },
             ..Event::new(
                 Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS },
                 "table.query",

@@ -91,6 +91,7 @@ pub fn recipient(name: &str) -> Recipient {
         ]),
         allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         delivery: Some(Delivery::Presigned),
+        identity: None,
         limits: RecipientLimits {
             requests_per_minute: Some(600),
             concurrent_streams: None,
@@ -142,7 +143,11 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
 pub fn event() -> Event {
     let id = Some(Uuid::now_v7());
     let actor = Actor { kind: ActorKind::Recipient, id, name: Some("acme".into()), ..Actor::ANONYMOUS };
-    let personal = Personal { client_address: Some("198.51.100.7".into()), user_agent: Some("delta-sharing".into()) };
+    let personal = Personal {
+        client_address: Some("198.51.100.7".into()),
+        user_agent: Some("delta-sharing".into()),
+        subject: None,
+    };
     Event { personal, ..Event::new(actor, "table.query") }
 }
 

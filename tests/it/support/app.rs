@@ -26,6 +26,7 @@ use weir::{
         admin::Admin,
         middleware::{Limits, Proxies, RequestLayer},
     },
+    identity::Identities,
     lake::{Lake, LakeSettings},
     service::{
         Service,
@@ -187,6 +188,7 @@ impl TestApp {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            identities: Identities::new(&settings.identity).unwrap(),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
             settings: Arc::new(settings.sharing),
             public_url: PUBLIC_URL.into(),
