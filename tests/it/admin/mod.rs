@@ -3,6 +3,7 @@
 mod audit;
 mod endpoints;
 mod grants;
+mod identities;
 mod objects;
 mod openapi;
 mod operators;

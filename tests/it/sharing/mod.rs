@@ -8,6 +8,7 @@ mod auth;
 mod changes;
 mod errors;
 mod files;
+mod identities;
 mod incremental;
 mod limits;
 mod listing;

@@ -143,6 +143,11 @@ impl TestApp {
         Self::on(TestDatabase::sqlite().await, change)
     }
 
+    /// On each database that can be had, with other settings.
+    pub async fn each(change: impl Fn(&mut Settings)) -> Vec<Self> {
+        TestDatabase::each().await.into_iter().map(|database| Self::on(database, &change)).collect()
+    }
+
     /// On PostgreSQL; nothing where no server is named.
     pub async fn postgres() -> Option<Self> {
         Some(Self::on(TestDatabase::postgres().await?, |_| {}))
