@@ -320,6 +320,7 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::{
         grant::{Agreement, Ending},
+        identity::{Holder, Identity},
         limits::RecipientLimits,
         name::{Name, NameKind},
     };
@@ -450,6 +451,24 @@ pub(super) mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenUnused));
         caller.token.last_used_at = Some(now() - TimeDelta::hours(1));
         assert_eq!(reason(Some(&caller), Some(&share)), None);
+    }
+
+    #[test]
+    fn a_jwt_is_a_token_of_whoever_is_bound_and_is_found_by_that() {
+        let id = Uuid::from_u128(7);
+        let text = |text: &str| text.to_owned();
+        let identity =
+            Identity { id, issuer: text("i"), audience: text("a"), claim: text("sub"), value: text("machine-7") };
+        let recipient = Recipient { identity: Some(identity), ..bearer().recipient };
+        let until = now() + TimeDelta::minutes(1);
+        let holder = Holder { recipient, frozen: false };
+        let caller = holder.clone().bearer(until).unwrap();
+        assert_eq!(caller.credential(), Credential::Identity { id, until });
+        assert_eq!(reason(Some(&caller), Some(&access())), None);
+        assert_eq!(reason(holder.clone().bearer(now()).as_ref(), Some(&access())), Some(Reason::TokenExpired));
+        let unbound = Holder { recipient: Recipient { identity: None, ..holder.recipient }, frozen: false };
+        assert_eq!(unbound.bearer(until), None);
+        assert_eq!(bearer().credential(), Credential::Token(Uuid::from_u128(2)));
     }
 
     #[test]

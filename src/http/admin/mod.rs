@@ -75,7 +75,7 @@ impl Modify for Conventions {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An operator token, or the bootstrap token"))
+            .description(Some("An operator token, a JWT of the operators' issuer, or the bootstrap token"))
             .build();
         document.components.get_or_insert_default().add_security_scheme("operator", SecurityScheme::Http(scheme));
     }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
+    config::LONGEST_IDENTITY_TEXT,
     domain::{
         decision::{Bearer, Credential, Reason},
         token::BearerToken,
@@ -12,8 +13,8 @@ use crate::{
     store::StoreError,
 };
 
-/// How many claims of a JWT are looked at, as far as they are texts.
-const MOST_CLAIMS: usize = 256;
+/// How many texts of a JWT's claims are looked for; more do not fit into one that is read.
+const MOST_TEXTS: usize = 2_048;
 /// The longest subject that is kept, in characters.
 const KEPT_SUBJECT: usize = 255;
 /// The reason code of a JWT that nothing can be said of, because its issuer does not answer.
@@ -62,7 +63,10 @@ impl Service {
 
     async fn find_holder_of(&self, verified: &Verified) -> Result<Presented, StoreError> {
         let audiences: Vec<&str> = verified.audiences.iter().map(String::as_str).collect();
-        let claims: Vec<(&str, &str)> = verified.claims.pairs().take(MOST_CLAIMS).collect();
+        // What nobody can be bound to is not looked for.
+        let could_be_bound = |text: &str| text.len() <= LONGEST_IDENTITY_TEXT && !text.contains(char::is_control);
+        let claims = verified.claims.pairs().filter(|(name, value)| could_be_bound(name) && could_be_bound(value));
+        let claims: Vec<(&str, &str)> = claims.take(MOST_TEXTS).collect();
         let mut holders = self.db.list_holders(&verified.issuer, &audiences, &claims).await?;
         // A JWT that would be several recipients' is nobody's.
         let holder = if holders.len() == 1 { holders.pop() } else { None };

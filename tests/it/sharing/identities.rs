@@ -90,9 +90,12 @@ async fn a_list_that_holds_the_value_will_do_and_an_identity_of_two_is_nobodys()
         app.put("/recipients/rival", json!({"oidc": oidc(&issuer, "groups", "rivals")})).await.expect(201);
         assert_eq!(version(&app, &by_groups(json!(["acme-readers", "rivals"]))).await, 401);
         assert_eq!(reason(&app).await, "IDENTITY_UNBOUND");
-        // More claims than are looked at, and longer ones than are bound, do no harm.
-        let many: Vec<String> = (0..600).map(|i| format!("g{i}")).collect();
+        // Many, and such as nobody is bound to, do no harm.
+        let mut many: Vec<String> = (0..600).map(|i| format!("g{i}")).collect();
+        many.extend(["\u{0}".to_owned(), "x".repeat(600)]);
         assert_eq!(version(&app, &by_groups(json!(many))).await, 401);
+        many.push("acme-readers".to_owned());
+        assert_eq!(version(&app, &by_groups(json!(many))).await, 200);
     }
 }
 
