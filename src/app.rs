@@ -25,6 +25,7 @@ use crate::{
         first_reads::FirstReads,
         meter::Meter,
         notary::Notary,
+        schema_holds::SchemaHolds,
         sign_in::SignIn,
         trail::Trail,
     },
@@ -75,6 +76,7 @@ impl App {
         let guarded = guarded(settings, config_file);
         let storages =
             Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
+        check_export_apart(settings, &storages)?;
         let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let lake = Lake::new(LakeSettings {
@@ -95,6 +97,7 @@ impl App {
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
             identities: Identities::new(&settings.identity)?,
+            schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
             settings: Arc::new(settings.sharing.clone()),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
@@ -153,6 +156,18 @@ async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], key_versi
 pub fn open_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
     let target = settings.audit.export.target();
     target.map(|target| Archive::open(&target).map_err(|problems| unopened("audit export", &problems))).transpose()
+}
+
+/// Refuses an export that lies where tables may lie: a table's log could name what was exported.
+fn check_export_apart(settings: &Settings, storages: &Storages) -> anyhow::Result<()> {
+    let inside = settings.audit.export.target().and_then(|target| storages.locate(&target.url).ok());
+    match inside {
+        Some(place) => bail!(
+            "audit.export.url lies inside of storage `{}`; export to a bucket or prefix that no storage covers",
+            place.storage_name()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Everything that keeps `what` from being opened, as one error.

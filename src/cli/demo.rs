@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rand::Rng;
+use serde_json::json;
 
 use super::serve::stopped;
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
         shares::ShareChange,
         tables::TableChange,
         tokens::{Issued, NewToken},
+        views::ViewChange,
     },
     telemetry,
 };
@@ -44,6 +46,11 @@ use crate::{
 const SHARE: &str = "insurer";
 const SCHEMA: &str = "health";
 const RECIPIENT: &str = "acme";
+
+/// What a second partner sees: claims through a view, and the directory of providers as it is.
+const GOVERNED_SHARE: &str = "insurer_governed";
+const GOVERNED_RECIPIENT: &str = "northwind";
+const VIEW: &str = "insurer.claims_by_plan";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -65,8 +72,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     telemetry::init(&settings.log)?;
     let app = App::build(&settings, Some(folder.config()), Migrate::IfEmbedded).await?;
     share(&app.service, &lake).await?;
+    share_governed(&app.service).await?;
     let endpoint = format!("{}{}", app.service.public_url, settings.sharing.prefix);
-    write_profile(&app.service, &folder.profile(), &endpoint).await?;
+    for recipient in [RECIPIENT, GOVERNED_RECIPIENT] {
+        write_profile(&app.service, recipient, &folder.profile(recipient), &endpoint).await?;
+    }
     print!("{}", welcome(&folder, &settings.server.public_url));
     std::io::stdout().flush().context("the output cannot be written")?;
     app.serve(stopped()).await
@@ -75,7 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Registers the tables, shares them, and grants the share to the recipient. What an earlier start made is left as it
 /// is, whatever was done with it since.
 async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
-    if was_granted(service).await? {
+    if was_granted(service, SHARE, RECIPIENT).await? {
         return Ok(());
     }
     let ctx = OperatorContext::system("demo", service.clock.now());
@@ -98,22 +108,85 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
     let recipient =
         RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
     service.put_recipient(&ctx, RECIPIENT, recipient).await?;
+    grant(service, &ctx, SHARE, RECIPIENT, "fraud_analytics").await
+}
+
+/// Shares claims a second time, with a partner that may know no member and sees two plans; and beside them the
+/// directory, which holds nobody's secrets.
+async fn share_governed(service: &Service) -> anyhow::Result<()> {
+    if was_granted(service, GOVERNED_SHARE, GOVERNED_RECIPIENT).await? {
+        return Ok(());
+    }
+    let ctx = OperatorContext::system("demo", service.clock.now());
+    service.put_view(&ctx, VIEW, claims_by_plan()?).await?;
+    let version = service.publish_view(&ctx, VIEW).await?.version.version;
+    let share = ShareChange {
+        display_name: Change::Set("An insurer's claims, without its members".to_owned()),
+        ..ShareChange::default()
+    };
+    service.put_share(&ctx, GOVERNED_SHARE, share).await?;
+    for (name, source) in [
+        ("claims", SourceName::View(format!("{VIEW}@v{version}"))),
+        ("provider_directory", SourceName::Table(format!("{SHARE}.provider_directory"))),
+    ] {
+        let path = ObjectPath { share: GOVERNED_SHARE, schema: SCHEMA, name };
+        let change = ObjectChange { source: Change::Set(source), ..ObjectChange::default() };
+        service.put_object(&ctx, path, change).await?;
+    }
+    let recipient = RecipientChange {
+        display_name: Change::Set("Northwind Actuaries".to_owned()),
+        properties: Change::Set([("plans".to_owned(), Some(json!(["gold", "silver"])))].into()),
+        ..RecipientChange::default()
+    };
+    service.put_recipient(&ctx, GOVERNED_RECIPIENT, recipient).await?;
+    grant(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT, "pricing").await
+}
+
+/// Claims with pseudonyms for members and nothing that leads to one, of the plans that a partner is entitled to.
+fn claims_by_plan() -> anyhow::Result<ViewChange> {
+    let columns = json!([
+        {"name": "claim_id"},
+        {"name": "member_key", "from": "member_id", "mask": {"hash": {"domain": "member"}},
+         "comment": "The same member has the same key, in this partner's data alone"},
+        {"name": "birth_year", "from": "birth_date", "mask": {"year_only": {"cap_age": 89}}},
+        {"name": "zip3", "from": "zip", "mask": "zip3"},
+        {"name": "plan"},
+        {"name": "service_month", "from": "service_date", "mask": {"date_trunc": {"unit": "month"}}},
+        {"name": "procedure_code"},
+        {"name": "paid_amount"},
+        {"name": "status"},
+    ]);
+    Ok(ViewChange {
+        table: Change::Set(format!("{SHARE}.claims")),
+        columns: Change::Set(serde_json::from_value(columns)?),
+        row_filter: Change::Set("plan IN recipient_list('plans')".to_owned()),
+        description: Change::Set("Claims without members, by plan".to_owned()),
+    })
+}
+
+async fn grant(
+    service: &Service,
+    ctx: &OperatorContext,
+    share: &str,
+    recipient: &str,
+    purpose: &str,
+) -> anyhow::Result<()> {
     let grant = NewGrant {
-        share: SHARE.to_owned(),
-        recipient: RECIPIENT.to_owned(),
+        share: share.to_owned(),
+        recipient: recipient.to_owned(),
         valid_from: None,
         valid_until: None,
-        purpose: Some("fraud_analytics".to_owned()),
+        purpose: Some(purpose.to_owned()),
         agreement: None,
         replaces: None,
     };
-    service.create_grant(&ctx, grant).await?;
+    service.create_grant(ctx, grant).await?;
     Ok(())
 }
 
-/// Whether an earlier start came to its last step.
-async fn was_granted(service: &Service) -> anyhow::Result<bool> {
-    let query = GrantsQuery { share: Some(SHARE.to_owned()), recipient: Some(RECIPIENT.to_owned()), at: None };
+/// Whether an earlier start came to its last step with a share.
+async fn was_granted(service: &Service, share: &str, recipient: &str) -> anyhow::Result<bool> {
+    let query = GrantsQuery { share: Some(share.to_owned()), recipient: Some(recipient.to_owned()), at: None };
     let first = PageRequest { max_results: Some(1), ..PageRequest::default() };
     match service.list_grants(&query, &first).await {
         Ok(page) => Ok(!page.items.is_empty()),
@@ -124,7 +197,7 @@ async fn was_granted(service: &Service) -> anyhow::Result<bool> {
 }
 
 /// Keeps a profile whose token works, and issues a token where there is none.
-async fn write_profile(service: &Service, path: &Path, endpoint: &str) -> anyhow::Result<()> {
+async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint: &str) -> anyhow::Result<()> {
     let now = service.clock.now();
     if let Some(mut profile) = read_profile(path)? {
         let token = BearerToken::presented(&profile.bearer_token);
@@ -137,12 +210,12 @@ async fn write_profile(service: &Service, path: &Path, endpoint: &str) -> anyhow
     }
     let ctx = OperatorContext::system("demo", now);
     // A credential has at most two live tokens; those whose profile is lost are of no use.
-    let recipient = service.get_recipient(RECIPIENT).await?;
-    for token in service.db.list_live_tokens(recipient.id, now).await? {
-        service.revoke_token(&ctx, RECIPIENT, token.id, Some("its profile is lost")).await?;
+    let recipient_id = service.get_recipient(recipient).await?.id;
+    for token in service.db.list_live_tokens(recipient_id, now).await? {
+        service.revoke_token(&ctx, recipient, token.id, Some("its profile is lost")).await?;
     }
     let asked = NewToken { reveal: true, ..NewToken::default() };
-    let Issued::Revealed(issued) = service.issue_token(&ctx, RECIPIENT, asked).await? else {
+    let Issued::Revealed(issued) = service.issue_token(&ctx, recipient, asked).await? else {
         bail!("the token was not shown");
     };
     let profile = Profile::new(endpoint, issued.secret.reveal(), issued.expires_at);
@@ -182,8 +255,8 @@ impl Folder {
         self.0.join("weir.toml")
     }
 
-    fn profile(&self) -> PathBuf {
-        self.0.join(format!("{RECIPIENT}.share"))
+    fn profile(&self, recipient: &str) -> PathBuf {
+        self.0.join(format!("{recipient}.share"))
     }
 
     fn operator_token(&self) -> PathBuf {
@@ -204,6 +277,7 @@ impl Folder {
              [database]\nurl = \"sqlite://{dir}/weir.db\"\n\n\
              [secrets]\nkey_files = [\"{dir}/weir.key\"]\n\n\
              [log]\nlevel = \"warn\"\n\n\
+             [views]\nroot = \"file://{dir}/copies\"\n\n\
              [[storage]]\nname = \"lake\"\nurl = \"file://{dir}/lake\"\n"
         );
         write_private(&self.config(), config.as_bytes())
@@ -223,8 +297,8 @@ fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 fn welcome(folder: &Folder, public_url: &str) -> String {
-    let profile = folder.profile();
-    let (profile, token) = (profile.display(), folder.operator_token());
+    let (profile, governed) = (folder.profile(RECIPIENT), folder.profile(GOVERNED_RECIPIENT));
+    let (profile, governed, token) = (profile.display(), governed.display(), folder.operator_token());
     format!(
         "The insurer's demo lake is shared with `{RECIPIENT}`.\n\n\
          Profile: {profile}\n\n\
@@ -233,6 +307,8 @@ fn welcome(folder: &Folder, public_url: &str) -> String {
          profile = \"{profile}\"\n    \
          print(delta_sharing.SharingClient(profile).list_all_tables())\n    \
          print(delta_sharing.load_as_pandas(profile + \"#{SHARE}.{SCHEMA}.claims\", limit=5))\n\n\
+         A second partner, `{GOVERNED_RECIPIENT}`, reads the same claims through a governed view: two plans, and no\n\
+         member. Its profile: {governed}, its table: {GOVERNED_SHARE}.{SCHEMA}.claims\n\n\
          The admin API: {public_url}/api/docs (operator token: {})\n\
          Serving on {public_url}; stop with Ctrl-C.\n",
         token.display()

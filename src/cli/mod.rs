@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy. An error is one line that says what to do next;
 //! a configuration with several problems has a line for each.
 
+mod api;
 mod audit;
 mod config;
 mod conformance;
@@ -11,6 +12,7 @@ mod health;
 mod migrate;
 mod operator;
 mod serve;
+mod view;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -41,6 +43,9 @@ enum Command {
     /// Verifies, exports, seals the audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Compares and previews governed views
+    #[command(subcommand)]
+    View(view::Command),
     /// Makes operators
     #[command(subcommand)]
     Operator(operator::Command),
@@ -109,6 +114,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => block_on(serve::run(arguments)),
         Command::Migrate(file) => block_on(migrate::run(file)),
         Command::Audit(command) => block_on(audit::run(command)),
+        Command::View(command) => block_on(view::run(command)),
         Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),

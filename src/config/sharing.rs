@@ -13,7 +13,7 @@ pub struct SharingSettings {
     pub url_ttl_seconds: u64,
     /// Life of the server's own file URLs in seconds.
     pub proxied_url_ttl_seconds: u64,
-    /// Sharing a raw table needs the disclosures acknowledged.
+    /// Sharing a raw table, or more of its past, needs what it discloses acknowledged.
     pub require_acknowledge: bool,
     /// The longest grant in seconds, and the length of one that names no end.
     pub grant_max_seconds: u64,

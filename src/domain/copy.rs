@@ -169,6 +169,8 @@ pub struct UnitParts<'a> {
     pub kind: CopyKind,
     /// The table's own id.
     pub delta_id: &'a str,
+    /// Which of the table's columns are read, by the names that files have for them.
+    pub columns: &'a str,
     /// The source file's path, as the log spells it.
     pub path: &'a str,
     /// Its size in bytes.
@@ -189,12 +191,12 @@ impl UnitKey {
 
     /// The unit of these parts.
     pub fn unit(&self, parts: UnitParts<'_>) -> UnitId {
-        let UnitParts { rules, kind, delta_id, path, size, modification_time, deletion_vector } = parts;
+        let UnitParts { rules, kind, delta_id, columns, path, size, modification_time, deletion_vector } = parts;
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return UnitId([0; 32]) };
         mac.update(&rules.0);
         // Each text behind its length, so that no two lists of parts read alike.
         let (storage, place, offset) = deletion_vector.unwrap_or_default();
-        for text in [kind.as_str(), delta_id, path, storage, place] {
+        for text in [kind.as_str(), delta_id, columns, path, storage, place] {
             mac.update(&(text.len() as u64).to_be_bytes());
             mac.update(text.as_bytes());
         }
@@ -270,6 +272,7 @@ mod tests {
             rules: RulesId([1; 32]),
             kind: CopyKind::File,
             delta_id: "t",
+            columns: "c",
             path: "a",
             size: 1,
             modification_time: 2,
@@ -279,6 +282,7 @@ mod tests {
             UnitParts { rules: RulesId([2; 32]), ..base },
             UnitParts { kind: CopyKind::Source, ..base },
             UnitParts { delta_id: "ta", path: "", ..base },
+            UnitParts { columns: "b", ..base },
             UnitParts { path: "b", ..base },
             UnitParts { size: 2, ..base },
             UnitParts { modification_time: 3, ..base },

@@ -144,6 +144,8 @@ pub enum Reason {
     SchemaNotFound,
     /// The schema holds no such table.
     TableNotFound,
+    /// No file's URL was ever sealed like this.
+    FileUnknown,
 }
 
 /// How a refusal shows to the caller.
@@ -162,6 +164,39 @@ pub enum Refusal {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 29] = [
+        Self::TokenUnknown,
+        Self::TokenPending,
+        Self::TokenRevoked,
+        Self::TokenExpired,
+        Self::TokenUnused,
+        Self::IdentityInvalid,
+        Self::IdentityExpired,
+        Self::IdentityUnbound,
+        Self::Frozen,
+        Self::RecipientSuspended,
+        Self::RecipientOffboarded,
+        Self::AddressNotAllowed,
+        Self::ShareNotGranted,
+        Self::GrantRevoked,
+        Self::GrantExpired,
+        Self::TokenOutOfScope,
+        Self::AgreementEnded,
+        Self::ActivationUnknown,
+        Self::ActivationUsed,
+        Self::ActivationCancelled,
+        Self::ActivationExpired,
+        Self::TooManyFailures,
+        Self::RequestsPerMinute,
+        Self::ConcurrentStreams,
+        Self::BytesPerDay,
+        Self::AccessChanged,
+        Self::SchemaNotFound,
+        Self::TableNotFound,
+        Self::FileUnknown,
+    ];
+
     /// The stable code.
     pub fn code(self) -> &'static str {
         match self {
@@ -193,6 +228,7 @@ impl Reason {
             Self::AccessChanged => "ACCESS_CHANGED",
             Self::SchemaNotFound => "SCHEMA_NOT_FOUND",
             Self::TableNotFound => "TABLE_NOT_FOUND",
+            Self::FileUnknown => "FILE_UNKNOWN",
         }
     }
 
@@ -218,7 +254,8 @@ impl Reason {
             | Self::TokenOutOfScope
             | Self::ActivationUnknown
             | Self::SchemaNotFound
-            | Self::TableNotFound => Refusal::NotFound,
+            | Self::TableNotFound
+            | Self::FileUnknown => Refusal::NotFound,
             Self::ActivationUsed | Self::ActivationCancelled | Self::ActivationExpired => Refusal::Gone,
             Self::TooManyFailures
             | Self::RequestsPerMinute
@@ -259,7 +296,7 @@ impl Allowed<'_> {
 }
 
 /// Decides. The order is: token known, its state, freeze, recipient's state, networks, share granted now or ever,
-/// grant's window and agreement, token's scope. (Country, view, quality and feature gates take their places in it when
+/// grant's window, token's scope, agreement. (Country, view, quality and feature gates take their places in it when
 /// they exist.)
 pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
     let bearer = facts.bearer.ok_or(Reason::TokenUnknown)?;
@@ -302,6 +339,8 @@ fn decide_share<'a>(token: &Token, access: &'a ShareAccess, now: DateTime<Utc>) 
         None | Some(GrantState::Scheduled | GrantState::Active) => Err(Reason::ShareNotGranted),
         Some(GrantState::Revoked) => Err(Reason::GrantRevoked),
         Some(GrantState::Expired) => Err(Reason::GrantExpired),
+        // A token for other shares learns nothing of what this one stands on.
+        Some(GrantState::AgreementEnded) if !in_scope(token, access.share.id) => Err(Reason::TokenOutOfScope),
         Some(GrantState::AgreementEnded) => Err(Reason::AgreementEnded),
     }
 }
@@ -405,11 +444,13 @@ pub(super) mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), None);
         assert_eq!(reason(Some(&caller), None), Some(Reason::ShareNotGranted));
 
-        caller.token.share_ids = vec![Uuid::from_u128(9)];
-        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenOutOfScope));
         let ended = Agreement { reference: "baa".into(), sha256: None, valid_until: Some(now()) };
         share.grants[0].agreement = Some(ended);
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::AgreementEnded));
+        caller.token.share_ids = vec![Uuid::from_u128(9)];
+        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenOutOfScope));
+        share.grants[0].agreement = None;
+        assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenOutOfScope));
         share.grants[0].valid_until = now();
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::GrantExpired));
         share.grants[0].ending = Some(Ending { at: now(), reason: None, ended_by: "ann".into(), replaced_by: None });

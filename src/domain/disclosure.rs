@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// The table properties that reading needs (Delta Sharing protocol, 2.3). All others (constraints, owners, custom
 /// properties) are the provider's own.
-const READING_NEEDS: [&str; 10] = [
+pub(super) const READING_NEEDS: [&str; 10] = [
     "delta.columnMapping.maxColumnId",
     "delta.columnMapping.mode",
     "delta.enableChangeDataFeed",

@@ -695,26 +695,20 @@ impl ColumnPath {
             if names.len() == MAX_DEPTH {
                 return Err(SchemaError::TooDeep);
             }
-            let end;
-            (names, end) = match rest.strip_prefix('`') {
-                Some(quoted) => {
-                    let (name, behind) = unquote(quoted).ok_or_else(wrong)?;
-                    names.push(name);
-                    (names, behind)
-                }
+            let (name, behind) = match rest.strip_prefix('`') {
+                Some(quoted) => unquote(quoted).ok_or_else(wrong)?,
                 None => {
-                    let at = rest.find('.').unwrap_or(rest.len());
-                    let (name, behind) = rest.split_at(at);
-                    if name.is_empty() || name.contains('`') {
-                        return Err(wrong());
-                    }
-                    names.push(name.to_owned());
-                    (names, behind)
+                    let (name, behind) = rest.split_at(rest.find('.').unwrap_or(rest.len()));
+                    (name.to_owned(), behind)
                 }
             };
-            match end.strip_prefix('.') {
+            if name.is_empty() || (name.contains('`') && !rest.starts_with('`')) {
+                return Err(wrong());
+            }
+            names.push(name);
+            match behind.strip_prefix('.') {
                 Some(next) => rest = next,
-                None if end.is_empty() => return Ok(Self(names)),
+                None if behind.is_empty() => return Ok(Self(names)),
                 None => return Err(wrong()),
             }
         }
@@ -780,3 +774,6 @@ impl<'de> Deserialize<'de> for ColumnPath {
         Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests;

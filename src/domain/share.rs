@@ -1,12 +1,12 @@
 //! Shares and the objects in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{delivery::Delivery, name::Name};
+use super::{delivery::Delivery, name::Name, raw_disclosure::DisclosureItem, shape::AcceptedShape};
 
 /// A bundle of objects that recipients are granted as a whole.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,10 @@ pub struct SharedObject {
     pub delivery: Option<Delivery>,
     /// What happens when the table's schema changes.
     pub on_schema_change: OnSchemaChange,
+    /// The shape that is served of a raw table that holds its schema; nothing for others.
+    pub accepted: Option<AcceptedShape>,
+    /// What an operator acknowledged that its files disclose.
+    pub acknowledged: BTreeSet<DisclosureItem>,
     /// Whether files are presigned even for recipients that are bound to networks.
     pub presigned_despite_networks: bool,
     /// Free text for operators.

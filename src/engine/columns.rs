@@ -95,9 +95,15 @@ impl Columns {
         Ok(Self { file, leaves, fields: held(wanted), sources })
     }
 
-    /// Whether the file itself is not needed.
-    pub(super) fn are_constant(&self) -> bool {
-        self.sources.iter().all(|source| !matches!(source, Source::Read(..)))
+    /// The columns that are the same in every row, as one row; NULL where they are not. And which they are.
+    pub(super) fn constants(&self) -> Result<(StructArray, Vec<bool>), EngineError> {
+        let constant = |(source, field): (&Source, &FieldRef)| match source {
+            Source::Constant(value) => Arc::clone(value),
+            Source::Absent | Source::Read(..) => new_null_array(field.data_type(), 1),
+        };
+        let row = self.sources.iter().zip(&self.fields).map(constant).collect();
+        let row = StructArray::try_new_with_length(self.fields.clone(), row, None, 1).map_err(malformed)?;
+        Ok((row, self.sources.iter().map(|source| !matches!(source, Source::Read(..))).collect()))
     }
 
     /// What is to be decoded.
@@ -107,12 +113,7 @@ impl Columns {
 
     /// The table's columns for the rows that were read as `batch`.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<StructArray, EngineError> {
-        self.rows(batch.columns(), batch.num_rows())
-    }
-
-    /// The table's columns, of which the file has none, for this many rows.
-    pub(super) fn rows(&self, read: &[ArrayRef], rows: usize) -> Result<StructArray, EngineError> {
-        make_struct(&self.fields, &self.sources, read, rows, None)
+        make_struct(&self.fields, &self.sources, batch.columns(), batch.num_rows(), None)
     }
 }
 

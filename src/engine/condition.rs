@@ -53,6 +53,11 @@ impl Filter {
         Ok(Self { inputs: builder.inputs, schema, expression })
     }
 
+    /// Whether it sees nothing but those top-level columns that are marked.
+    pub(super) fn sees_only(&self, marked: &[bool]) -> bool {
+        self.inputs.iter().all(|input| input.path.first().is_some_and(|first| marked.get(*first) == Some(&true)))
+    }
+
     /// Which of the rows are shown: those for which the condition is true. Unknown hides a row as false does.
     pub(super) fn shown(&self, rows: &StructArray) -> Result<BooleanBuffer, EngineError> {
         let columns = self.inputs.iter().map(|input| input.of(rows)).collect::<Result<_, _>>()?;
@@ -222,4 +227,137 @@ fn literal(value: &Value, primitive: Primitive) -> Result<ScalarValue, EngineErr
         }
         _ => return Err(misfit()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array, StringViewArray,
+        TimestampMicrosecondArray,
+    };
+
+    use super::*;
+
+    /// A column of each type that values have, with the same number of rows.
+    fn columns() -> Vec<(&'static str, Primitive, ArrayRef)> {
+        let texts = [Some("ab"), Some("a%b_\\c"), Some(""), Some("a\nb"), Some("ünï"), Some("a%"), None];
+        let floats = [Some(0.0), Some(-0.0), Some(f64::NAN), Some(-f64::NAN), Some(f64::INFINITY), Some(0.1), None];
+        let decimals = [Some(-10), Some(0), Some(5), Some(12_345), Some(1), Some(-1), None];
+        let decimals = Decimal128Array::from_iter(decimals).with_precision_and_scale(10, 2);
+        let instants = [Some(-1), Some(0), Some(1), Some(i64::MAX), Some(i64::MIN), Some(7), None];
+        let small = floats.map(|value| value.map(|value| value as f32));
+        vec![
+            ("text", Primitive::String, Arc::new(StringViewArray::from_iter(texts))),
+            ("double", Primitive::Double, Arc::new(Float64Array::from_iter(floats))),
+            ("float", Primitive::Float, Arc::new(Float32Array::from_iter(small))),
+            ("decimal", Primitive::Decimal { precision: 10, scale: 2 }, Arc::new(decimals.unwrap())),
+            ("at", Primitive::Timestamp, Arc::new(TimestampMicrosecondArray::from_iter(instants).with_timezone("UTC"))),
+            ("local", Primitive::TimestampNtz, Arc::new(TimestampMicrosecondArray::from_iter(instants))),
+            ("day", Primitive::Date, Arc::new(Date32Array::from_iter(instants.map(|at| at.map(|at| at as i32))))),
+            ("number", Primitive::Integer, Arc::new(Int32Array::from_iter(instants.map(|at| at.map(|at| at as i32))))),
+            ("flag", Primitive::Boolean, Arc::new(BooleanArray::from_iter(instants.map(|at| at.map(|at| at > 0))))),
+        ]
+    }
+
+    fn value(primitive: Primitive, column: &ArrayRef, row: usize) -> Option<Value> {
+        use arrow::datatypes::{Date32Type, Decimal128Type, Int32Type, TimestampMicrosecondType};
+        column.is_valid(row).then(|| match primitive {
+            Primitive::String => Value::Text(column.as_string_view().value(row).to_owned()),
+            Primitive::Double => Value::Float(column.as_primitive::<Float64Type>().value(row)),
+            Primitive::Float => Value::Float(column.as_primitive::<Float32Type>().value(row).into()),
+            Primitive::Decimal { .. } => Value::Decimal(column.as_primitive::<Decimal128Type>().value(row)),
+            Primitive::Date => Value::Date(column.as_primitive::<Date32Type>().value(row)),
+            Primitive::Integer => Value::Integer(column.as_primitive::<Int32Type>().value(row).into()),
+            Primitive::Boolean => Value::Boolean(column.as_boolean().value(row)),
+            _ => Value::Timestamp(column.as_primitive::<TimestampMicrosecondType>().value(row)),
+        })
+    }
+
+    #[test]
+    fn conditions_mean_what_they_mean_row_by_row() {
+        let columns = columns();
+        let wanted: Vec<_> = columns
+            .iter()
+            .map(|(name, primitive, _)| Wanted {
+                name: (*name).to_owned(),
+                physical: (*name).to_owned(),
+                id: None,
+                kind: Kind::Leaf(*primitive),
+            })
+            .collect();
+        let arrays = columns.iter().map(|(_, _, column)| Arc::clone(column)).collect();
+        let rows = StructArray::new(crate::engine::wanted::held(&wanted), arrays, None);
+        let path = |name: &str| ColumnPath(vec![name.to_owned()]);
+
+        let mut conditions = Vec::new();
+        for (name, primitive, column) in &columns {
+            let column_path = path(name);
+            let values: Vec<_> = (0..rows.len()).filter_map(|row| value(*primitive, column, row)).collect();
+            // Filters hold no NaN.
+            let values: Vec<_> = values.into_iter().filter(|value| value.compare(value).is_some()).collect();
+            conditions.push(Condition::IsNull { column: column_path.clone() });
+            conditions.push(Condition::OneOf { column: column_path.clone(), values: Vec::new() });
+            conditions.push(Condition::OneOf { column: column_path.clone(), values: values[..2].to_vec() });
+            for comparison in [
+                Comparison::Equal,
+                Comparison::NotEqual,
+                Comparison::Less,
+                Comparison::LessOrEqual,
+                Comparison::Greater,
+                Comparison::GreaterOrEqual,
+            ] {
+                for value in &values {
+                    conditions.push(Condition::Compare {
+                        column: column_path.clone(),
+                        comparison,
+                        value: value.clone(),
+                    });
+                }
+                let (left, right) = (column_path.clone(), column_path.clone());
+                conditions.push(Condition::CompareColumns { left, comparison, right });
+            }
+        }
+        for prefix in ["", "a", "a%", "a%b_\\", "a_", "a\n", "ün", "b", "%", "\\"] {
+            conditions.push(Condition::StartsWith { column: path("text"), prefix: prefix.to_owned() });
+        }
+        conditions.extend([
+            Condition::IsTrue { column: path("flag") },
+            Condition::Known(true),
+            Condition::Known(false),
+        ]);
+        let unknown =
+            Condition::Compare { column: path("flag"), comparison: Comparison::Equal, value: Value::Boolean(true) };
+        let joined: Vec<_> = conditions
+            .iter()
+            .flat_map(|condition| {
+                let pair = vec![condition.clone(), unknown.clone()];
+                [Condition::All(pair.clone()), Condition::Any(pair), Condition::Not(Box::new(condition.clone()))]
+            })
+            .collect();
+        conditions.extend(joined);
+        conditions.extend([Condition::All(Vec::new()), Condition::Any(Vec::new())]);
+
+        for condition in conditions {
+            let filter = Filter::new(&condition, &wanted).unwrap_or_else(|error| panic!("{condition:?}: {error}"));
+            let shown = filter.shown(&rows).unwrap_or_else(|error| panic!("{condition:?}: {error}"));
+            for row in 0..rows.len() {
+                let expected = condition.evaluate(&|path| {
+                    let (_, primitive, column) = columns.iter().find(|(name, ..)| *name == path.0[0])?;
+                    value(*primitive, column, row)
+                });
+                assert_eq!(shown.value(row), expected == Some(true), "{condition:?} in row {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_another_type_do_not_fit() {
+        let wanted =
+            [Wanted { name: "c".to_owned(), physical: "c".to_owned(), id: None, kind: Kind::Leaf(Primitive::Byte) }];
+        for value in [Value::Integer(128), Value::Text("1".to_owned()), Value::Float(1.0)] {
+            let column = ColumnPath(vec!["c".to_owned()]);
+            let condition = Condition::Compare { column, comparison: Comparison::Equal, value };
+            assert!(matches!(Filter::new(&condition, &wanted), Err(EngineError::Unsupported(_))), "{condition:?}");
+        }
+    }
 }

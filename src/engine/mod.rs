@@ -34,10 +34,11 @@ use tokio::sync::Semaphore;
 
 use crate::{
     domain::{
+        delta::Metadata,
         schema::{ColumnPath, Field, Schema},
         view::{mask::PseudonymKeys, plan::ViewPlan, row_filter::Condition},
     },
-    lake::DeletionVector,
+    lake::{DeletionVector, FileRef},
     storage::TableLocation,
 };
 
@@ -132,6 +133,25 @@ pub struct Counted {
 }
 
 impl SourceFile {
+    /// A file of a table at `location`, whose log says `metadata`, with `schema` read from it.
+    pub fn new(
+        location: &TableLocation,
+        metadata: &Metadata,
+        schema: &Arc<Schema>,
+        file: &FileRef<'_>,
+    ) -> Result<Self, EngineError> {
+        let values = file.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        Ok(Self {
+            location: location.clone(),
+            path: location.resolve(file.path)?,
+            size: file.size,
+            schema: Arc::clone(schema),
+            mapping: ColumnMapping::of(metadata),
+            partition_values: values.collect(),
+            deletion_vector: file.deletion_vector.map(DeletionVector::from),
+        })
+    }
+
     fn live_rows(&self, job: &Job, rows: usize) -> Result<Option<BooleanBuffer>, EngineError> {
         let Some(vector) = &self.deletion_vector else { return Ok(None) };
         Ok(Some(job.wait(vector.live_rows(&self.location, rows))??))
@@ -175,8 +195,8 @@ impl Engine {
     /// Writes the governed file of `source` to `path` in `store`: the view's columns that are no partition values, of
     /// the rows that are shown. Where no row is shown, nothing is written.
     ///
-    /// The same source and rules give the same bytes. If the caller goes away, the work stops, and what was sent is taken
-    /// back unless it is complete.
+    /// The same source and rules give the same bytes. If the caller goes away before the end, the work stops, and what
+    /// was written is taken back.
     pub async fn make(
         &self,
         source: SourceFile,

@@ -65,7 +65,14 @@ impl Scan {
         let columns = Columns::find(wanted, &source.partition_values, Arc::clone(&file.metadata))?;
         let rows = file.rows()?;
         let live = source.live_rows(job, rows)?;
-        let groups = 0..file.metadata.num_row_groups();
+        let (mut filter, mut groups) = (filter, 0..file.metadata.num_row_groups());
+        // Partition values may decide the whole file.
+        let (row, are_constant) = columns.constants()?;
+        if let Some(deciding) = filter.take_if(|filter| filter.sees_only(&are_constant))
+            && deciding.shown(&row)?.count_set_bits() == 0
+        {
+            groups = 0..0;
+        }
         let fetcher = Fetcher::new(job, &file, groups.clone(), &columns.leaves)?;
         let (job, current) = (job.clone(), None);
         Ok(Self { job, file, columns, live, filter, rows, groups, fetcher, current, row: 0 })

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 
 use super::{EngineError, types};
 use crate::domain::{
+    delta::{COLUMN_MAPPING_MODE, Metadata},
     schema::{self, ColumnPath, DataType as DeltaType, ELEMENT, KEY, Primitive, VALUE},
     view::{
         mask::Mask,
@@ -51,6 +52,17 @@ pub enum ColumnMapping {
     Name,
     /// By ids; by physical names in files without ids.
     Id,
+}
+
+impl ColumnMapping {
+    /// What the table's property says.
+    pub fn of(metadata: &Metadata) -> Self {
+        match metadata.configuration.get(COLUMN_MAPPING_MODE) {
+            Some(mode) if mode.eq_ignore_ascii_case("id") => Self::Id,
+            _ if metadata.maps_columns() => Self::Name,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The names that were marked as read, and below each those of its parts.

@@ -97,6 +97,8 @@ impl Writer {
         file.send(job)?;
         file.is_ended = true;
         job.wait(file.upload.shutdown())?.map_err(EngineError::full)?;
+        // Nobody will hear of it.
+        job.go_on()?;
         Ok(Made { bytes: file.bytes, rows: file.rows, stats: file.statistics.json(file.rows, footer.row_groups()) })
     }
 
@@ -104,13 +106,12 @@ impl Writer {
     pub(super) fn abandon(mut self) {
         let file = &mut self.file;
         let undone = match file.is_ended {
-            true => self.job.finish(file.store.delete(&file.path)),
             false => self.job.finish(file.upload.abort()),
+            true => self.job.finish(file.store.delete(&file.path)),
         };
-        if let Err(error) = undone.or_else(|error| match error {
-            object_store::Error::NotFound { .. } => Ok(()),
-            error => Err(error),
-        }) {
+        if let Err(error) = undone
+            && !matches!(error, object_store::Error::NotFound { .. })
+        {
             tracing::warn!(%error, "what was written of an abandoned copy could not be removed");
         }
     }

@@ -61,8 +61,9 @@ pub(super) async fn add(
 }
 
 /// Refuses to add the checkpoint `seq` to an export that goes on behind it without having it: that is another chain's.
-pub(super) async fn check_not_ahead(archive: &Archive, newest: i64, seq: i64) -> Result<(), AuditError> {
-    if newest <= seq || archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?.is_some() {
+pub(super) async fn check_not_ahead(archive: &Archive, newest: Option<i64>, seq: i64) -> Result<(), AuditError> {
+    let Some(newest) = newest.filter(|newest| *newest > seq) else { return Ok(()) };
+    if archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?.is_some() {
         return Ok(());
     }
     Err(AuditError::Refused(format!(
@@ -72,9 +73,10 @@ pub(super) async fn check_not_ahead(archive: &Archive, newest: i64, seq: i64) ->
     )))
 }
 
-/// The newest checkpoint of an export; 0 where there is none.
-pub(super) async fn newest(archive: &Archive) -> Result<i64, StorageError> {
-    Ok(list(archive).await?.back().copied().unwrap_or_default())
+/// The newest checkpoint of an export behind the one of `seq`; none where that is the last, or would be.
+pub(super) async fn newest_behind(archive: &Archive, seq: i64) -> Result<Option<i64>, StorageError> {
+    let names = archive.list_behind(CHECKPOINTS, &checkpoint_name(seq)).await?;
+    Ok(seqs(&names).max())
 }
 
 fn events_name(seq: i64) -> String {
@@ -147,6 +149,11 @@ impl ExportWalk {
         Ok(walk)
     }
 
+    /// Where the export is, for messages.
+    pub fn url(&self) -> &str {
+        self.archive.url()
+    }
+
     /// The newest event that the export's checkpoints claim to cover; 0 for an empty export.
     pub fn last(&self) -> i64 {
         self.last
@@ -203,10 +210,14 @@ impl ExportWalk {
 
 async fn list(archive: &Archive) -> Result<VecDeque<i64>, StorageError> {
     let names = archive.list(CHECKPOINTS).await?;
-    // Object stores leave unfinished uploads under names of their own.
-    let mut seqs: Vec<i64> = names.iter().filter_map(|name| name.strip_suffix(".txt")?.parse().ok()).collect();
+    let mut seqs: Vec<i64> = seqs(&names).collect();
     seqs.sort_unstable();
     Ok(seqs.into())
+}
+
+/// The checkpoints that these files are; object stores leave unfinished uploads under names of their own.
+fn seqs(names: &[String]) -> impl Iterator<Item = i64> {
+    names.iter().filter_map(|name| name.strip_suffix(".txt")?.parse().ok())
 }
 
 /// Reads the signed note that stands for the events up to `seq`.

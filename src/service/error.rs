@@ -59,6 +59,9 @@ pub enum ServiceError {
     /// The input breaks rules, all of which are named.
     #[error("invalid input: {}", list(.0))]
     Invalid(Vec<FieldError>),
+    /// What a raw table's files disclose has to be acknowledged.
+    #[error("what the table's files disclose is not acknowledged: {}", list(.0))]
+    Unacknowledged(Vec<FieldError>),
     /// A parameter of the request cannot be accepted.
     #[error("{0}")]
     Parameter(String),

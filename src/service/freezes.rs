@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Service, context::OperatorContext, error::ServiceError, trail};
+use super::{Service, context::OperatorContext, error::ServiceError, grants::Effect, trail};
 use crate::{
     domain::audit::{Event, Object},
     store::Freeze,
@@ -15,7 +15,15 @@ fn object(id: Uuid) -> Object {
 
 impl Service {
     /// Freezes everything; where it is frozen already, that freeze stays as it is.
-    pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
+    pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<(Freeze, Effect), ServiceError> {
+        let freeze = self.begin_freeze(ctx, reason).await?;
+        // Not under the chain's lock, which everybody waits for: nothing is handed out any more.
+        let outstanding = self.db.find_outstanding(None, self.clock.now()).await?;
+        let effect = Effect::new(freeze.frozen_at, outstanding);
+        Ok((freeze, effect))
+    }
+
+    async fn begin_freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(freeze) = tx.find_freeze().await? {
             return Ok(freeze);

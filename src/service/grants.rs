@@ -25,7 +25,7 @@ use crate::{
         recipient::{Recipient, RecipientState},
         share::Share,
     },
-    store::{GrantFilter, NamedGrant, Tx},
+    store::{GrantFilter, NamedGrant, Outstanding, Tx},
 };
 
 /// How many grants one revocation ends at most, so that its transaction stays bounded.
@@ -64,15 +64,30 @@ pub struct GrantsQuery {
     pub at: Option<DateTime<Utc>>,
 }
 
+/// When the end of access takes full effect: presigned URLs outlive it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// When the last presigned URL that was handed out dies; the end itself where none lives.
+    pub effective_by: DateTime<Utc>,
+    /// How many presigned URLs live until then.
+    pub outstanding_urls: i64,
+}
+
+impl Effect {
+    /// The effect of an end at `at` that leaves these URLs.
+    pub(super) fn new(at: DateTime<Utc>, outstanding: Outstanding) -> Self {
+        let effective_by = outstanding.until.map_or(at, |until| until.max(at));
+        Self { effective_by, outstanding_urls: outstanding.urls }
+    }
+}
+
 /// What came of ending access.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revoked {
     /// From when on nothing is allowed any more.
     pub revoked_at: DateTime<Utc>,
-    /// When the last presigned URL that was handed out dies; `revoked_at` where none lives.
-    pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
-    pub outstanding_urls: i64,
+    /// What is left of it.
+    pub effect: Effect,
     /// Grants of the same recipients on the same shares that are not ended: windows that have not begun.
     pub still_granted_by: Vec<Uuid>,
     /// The grants that were ended.
@@ -338,9 +353,8 @@ impl Service {
         }
         still_granted_by.sort_unstable();
         still_granted_by.dedup();
-        let outstanding = tx.find_outstanding_of_grants(&lineage, now).await?;
-        let effective_by = outstanding.until.map_or(revoked_at, |until| until.max(revoked_at));
-        Ok(Revoked { revoked_at, effective_by, outstanding_urls: outstanding.urls, still_granted_by, grants: ids })
+        let effect = Effect::new(revoked_at, tx.find_outstanding_of_grants(&lineage, now).await?);
+        Ok(Revoked { revoked_at, effect, still_granted_by, grants: ids })
     }
 }
 

@@ -39,6 +39,8 @@ enum Key {
     Operator(Uuid),
     /// An address that failed at activation.
     Activation(IpAddr),
+    /// An address that brought URLs which were never sealed.
+    File(IpAddr),
     /// Whatever no longer fits.
     Others,
 }
@@ -123,6 +125,11 @@ impl Meter {
     /// Notes that a code or a link did not lead anywhere; told apart from failed tokens.
     pub fn activation_failed(&self, address: IpAddr, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
         self.note(Key::Activation(network(address)), event, tolerance, now)
+    }
+
+    /// Notes that a file's URL was never sealed here; told apart from failed tokens, and never limited.
+    pub fn unsealed(&self, address: IpAddr, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
+        self.note(Key::File(network(address)), event, tolerance, now)
     }
 
     /// Whether an address has failed at activation too often in this minute to be heard.

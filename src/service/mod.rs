@@ -23,7 +23,9 @@ pub mod operators;
 pub mod page;
 pub mod precondition;
 mod quota;
+mod raw_disclosures;
 pub mod recipients;
+pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
 pub mod sign_in;
@@ -47,7 +49,7 @@ use crate::{
 
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
-    meter::Meter, sign_in::SignIn, trail::Trail,
+    meter::Meter, schema_holds::SchemaHolds, sign_in::SignIn, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -71,6 +73,8 @@ pub struct Service {
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
     pub meter: Arc<Meter>,
+    /// The objects whose recipients are not served their table's newest version.
+    pub schema_holds: Arc<SchemaHolds>,
     /// Issuers of OpenID Connect that are believed.
     pub identities: Identities,
     /// How operators sign in.

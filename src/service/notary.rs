@@ -185,10 +185,8 @@ impl Notary {
         let Some(archive) = &self.archive else { return Ok(()) };
         loop {
             let page = self.db.list_unexported_checkpoints(10).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let newest = audit_export::newest(archive).await?;
+            let Some(first) = page.first() else { return Ok(()) };
+            let newest = audit_export::newest_behind(archive, first.seq).await?;
             for checkpoint in page {
                 audit_export::check_not_ahead(archive, newest, checkpoint.seq).await?;
                 self.export_one(archive, &checkpoint).await?;

@@ -1,6 +1,9 @@
 //! Objects: registered tables as they appear in a share.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
@@ -15,6 +18,8 @@ use super::{
     lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
+    raw_disclosures::widens,
+    schema_holds::{NewestShape, SchemaHold, settle_shape},
     shares, trail,
 };
 use crate::{
@@ -23,11 +28,13 @@ use crate::{
         clients::verdicts,
         delivery::{Delivery, DeliveryFacts, effective},
         name::{Name, NameKind, name_key},
+        raw_disclosure::{DisclosureItem, RawDisclosure},
         recipient::Recipient,
         share::{OnSchemaChange, Share, SharedObject, SharedView},
         table::Table,
     },
     lake::Snapshot,
+    storage::TableLocation,
     store::{GrantFilter, Tx},
 };
 
@@ -58,6 +65,8 @@ pub struct ObjectChange {
     pub delivery: Change<Delivery>,
     /// What happens when the table's schema changes.
     pub on_schema_change: Change<OnSchemaChange>,
+    /// What is acknowledged of what its files disclose.
+    pub acknowledge: Change<BTreeSet<DisclosureItem>>,
     /// Whether files are presigned even for recipients that are bound to networks.
     pub presigned_despite_networks: Change<bool>,
     /// Free text for operators.
@@ -88,6 +97,10 @@ pub struct ObjectDetail {
     pub delivery: Delivery,
     /// Which connectors can read the newest version, where the log was just opened; see [`verdicts`].
     pub clients: Option<BTreeMap<&'static str, String>>,
+    /// What its files disclose, where the log was looked at.
+    pub disclosure: Option<RawDisclosure>,
+    /// What is held back from its recipients, where that is known.
+    pub schema_hold: Option<Option<SchemaHold>>,
 }
 
 impl Described for ObjectDetail {
@@ -104,6 +117,10 @@ impl Described for ObjectDetail {
             "cdf": object.cdf,
             "delivery": object.delivery,
             "on_schema_change": object.on_schema_change,
+            "accepted_schema": object.accepted.as_ref().map(|accepted| {
+                json!({"version": accepted.version, "sha256": accepted.digest})
+            }),
+            "acknowledge": object.acknowledged,
             "presigned_despite_networks": object.presigned_despite_networks,
             "description": object.description,
         }))
@@ -118,6 +135,7 @@ impl ObjectChange {
         self.cdf.apply_or(&mut object.cdf, false);
         self.delivery.apply(&mut object.delivery);
         self.on_schema_change.apply_or(&mut object.on_schema_change, OnSchemaChange::Follow);
+        self.acknowledge.apply_or(&mut object.acknowledged, BTreeSet::new());
         self.presigned_despite_networks.apply_or(&mut object.presigned_despite_networks, false);
         self.description.apply(&mut object.description);
         let mut errors = Vec::new();
@@ -184,9 +202,18 @@ impl Service {
             (Change::Keep, Some((object, table))) => (table.clone(), object.view.clone()),
             (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
-        let snapshot = self.snapshot_of(&table).await?;
+        let (location, snapshot) = self.open_log(&table.location).await?;
         let newest = shared_version(&snapshot)?;
-        let clients = Some(verdicts(&snapshot.required_features()));
+        let disclosed = match view {
+            None => Some(self.log_disclosure(&location, &snapshot, &snapshot).await?),
+            Some(_) => None,
+        };
+        let shape = NewestShape::of(&snapshot);
+        let needed = match &view {
+            None => snapshot.required_features(),
+            Some(view) => self.published_view(view).await?.required_features(),
+        };
+        let clients = Some(verdicts(&needed));
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
@@ -199,12 +226,9 @@ impl Service {
             after.table = table;
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
             confirm("object", &shown, &before, &after)?;
-            return Ok(Put::Confirmed(ObjectDetail { clients, ..before }));
-        }
-        if self.settings.require_acknowledge {
-            let message = "what a raw table discloses cannot be acknowledged yet; set \
-                           `sharing.require_acknowledge = false` to share raw tables without";
-            return Err(ServiceError::invalid("acknowledge", message));
+            drop(tx);
+            let looked_at = self.looked_at(before, &location, &snapshot).await?;
+            return Ok(Put::Confirmed(ObjectDetail { clients, ..looked_at }));
         }
         let mut object = SharedObject {
             id: Uuid::now_v7(),
@@ -218,6 +242,8 @@ impl Service {
             cdf: false,
             delivery: None,
             on_schema_change: OnSchemaChange::Follow,
+            accepted: None,
+            acknowledged: BTreeSet::new(),
             presigned_despite_networks: false,
             description: None,
             created_at: ctx.now,
@@ -225,18 +251,39 @@ impl Service {
             revision: 1,
         };
         change.apply(&mut object, newest)?;
+        settle_shape(&mut object, &shape)?;
+        self.require_acknowledged(&object, disclosed.as_ref())?;
         check_readers(&mut tx, &object, ctx.now).await?;
         tx.insert_object(&object).await?;
+        if object.accepted.is_some() {
+            tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
+        }
         let detail = self.detail(share, object, table);
         let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&detail.object);
-        Ok(Put::Created(ObjectDetail { clients, ..detail }))
+        let looked_at = self.looked_at(detail, &location, &snapshot).await?;
+        Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
     }
 
-    /// An object.
+    /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
     pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
+        let detail = self.find_detail(path).await?;
+        let looked_at = async {
+            let (location, snapshot) = self.open_log(&detail.table.location).await?;
+            self.looked_at(detail.clone(), &location, &snapshot).await
+        };
+        match looked_at.await {
+            Ok(looked_at) => Ok(looked_at),
+            Err(error) => {
+                tracing::warn!(object.id = %detail.object.id, %error, "an object's table could not be looked at");
+                Ok(detail)
+            }
+        }
+    }
+
+    async fn find_detail(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
         let share = self.get_share_settings(path.share).await?;
         let found = self
             .db
@@ -271,8 +318,17 @@ impl Service {
         condition: Option<&Precondition>,
         change: ObjectChange,
     ) -> Result<ObjectDetail, ServiceError> {
-        let found = self.get_object(path).await?;
-        let newest = shared_version(&*self.snapshot_of(&found.table).await?)?;
+        let found = self.find_detail(path).await?;
+        let (location, snapshot) = self.open_log(&found.table.location).await?;
+        let newest = shared_version(&snapshot)?;
+        let disclosed = match found.object.view {
+            None => {
+                let served = self.served(&found.object, &location, &snapshot).await?.snapshot;
+                Some(self.log_disclosure(&location, &snapshot, served.as_ref().unwrap_or(&snapshot)).await?)
+            }
+            Some(_) => None,
+        };
+        let shape = NewestShape::of(&snapshot);
         let view = match &change.source {
             Change::Keep => found.object.view.clone(),
             Change::Clear => {
@@ -286,20 +342,77 @@ impl Service {
         let before = self.detail(found.share, object, table);
         Precondition::check(condition, before.object.id, before.object.revision)?;
         let mut after = before.clone();
+        let is_acknowledging = change.acknowledge.is_named();
         after.object.view = view;
         change.apply(&mut after.object, newest)?;
+        settle_shape(&mut after.object, &shape)?;
+        if is_acknowledging || widens(&before.object, &after.object) {
+            self.require_acknowledged(&after.object, disclosed.as_ref())?;
+        }
         check_readers(&mut tx, &after.object, ctx.now).await?;
         if differing(&before, &after).is_empty() {
-            return Ok(before);
+            drop(tx);
+            return self.looked_at(before, &location, &snapshot).await;
         }
         after.object.updated_at = ctx.now;
+        if before.object.accepted != after.object.accepted {
+            let accepted = after.object.accepted.as_ref().map(|_| shape.shape()).transpose()?;
+            tx.update_accepted_schema(after.object.id, accepted).await?;
+        }
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
         let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&after.object);
-        Ok(after)
+        self.looked_at(after, &location, &snapshot).await
+    }
+
+    /// Accepts the schema that the table has now for an object that holds its schema: its recipients are served the
+    /// newest version again, and may read all versions up to it that the object shares.
+    pub async fn accept_schema(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        reason: Option<&str>,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let found = self.find_detail(path).await?;
+        let (location, snapshot) = self.open_log(&found.table.location).await?;
+        let shape = NewestShape::of(&snapshot);
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
+        let (object, table) = again.ok_or_else(|| not_found(path))?;
+        let before = self.detail(found.share, object, table);
+        if before.object.view.is_some() {
+            let message =
+                "the object shows a view, which holds by itself what no longer fits; publish a version that does";
+            return Err(ServiceError::conflict(message));
+        }
+        if before.object.accepted.is_none() {
+            let message = "the object follows its table's schema, so that there is none to accept; set \
+                           `on_schema_change` to `hold` first";
+            return Err(ServiceError::conflict(message));
+        }
+        let mut after = before.clone();
+        after.object.accepted = Some(shape.accepted()?);
+        if before.object.accepted == after.object.accepted {
+            drop(tx);
+            return self.looked_at(before, &location, &snapshot).await;
+        }
+        let accepted = tx.find_accepted_schema(after.object.id).await?;
+        let changes =
+            accepted.map(|accepted| Ok::<_, ServiceError>(accepted.changes_to(shape.shape()?))).transpose()?;
+        tx.update_accepted_schema(after.object.id, Some(shape.shape()?)).await?;
+        after.object.updated_at = ctx.now;
+        let object = tx.update_object(after.object).await?;
+        let after = self.detail(after.share, object, after.table);
+        let mut change = members(audited(Some(&before), Some(&after)));
+        change.insert("changes".into(), json!(changes));
+        change.insert("reason".into(), json!(reason));
+        let event = Event { change: Some(change.into()), ..event(ctx, "object.accept_schema", &after) };
+        trail::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        self.looked_at(after, &location, &snapshot).await
     }
 
     /// Takes a table out of a share; recipients no longer see it.
@@ -378,12 +491,34 @@ impl Service {
 
     fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {
         let delivery = self.effective_delivery(&object, &table);
-        ObjectDetail { object, share, table, delivery, clients: None }
+        let schema_hold = self.schema_holds.last_seen(&object);
+        ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold }
     }
 
-    /// What storage and object come to, without a recipient. A storage that is no longer configured signs nothing.
+    /// The same with what the log of the table tells, whose newest version is `latest`.
+    async fn looked_at(
+        &self,
+        detail: ObjectDetail,
+        location: &TableLocation,
+        latest: &Arc<Snapshot>,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let served = self.served(&detail.object, location, latest).await?;
+        if detail.object.view.is_some() {
+            return Ok(ObjectDetail { schema_hold: Some(served.hold), ..detail });
+        }
+        let disclosed = self.log_disclosure(location, latest, served.snapshot.as_ref().unwrap_or(latest)).await?;
+        let disclosure = Some(disclosed.of(&detail.object));
+        Ok(ObjectDetail { disclosure, schema_hold: Some(served.hold), ..detail })
+    }
+
+    /// What storage, or the place of copies, and object come to, without a recipient. One that is no longer configured
+    /// signs nothing.
     fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
-        let Ok(location) = self.storages.locate(&table.location) else { return Delivery::Proxied };
+        let place = match object.view {
+            None => self.storages.locate(&table.location).ok(),
+            Some(_) => self.workshop.place(),
+        };
+        let Some(location) = place else { return Delivery::Proxied };
         effective(DeliveryFacts {
             storage: location.delivery(),
             storage_can_sign: location.can_sign(),

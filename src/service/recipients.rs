@@ -9,7 +9,7 @@ use super::{
     change::{Change, Described, MapChange, Mode, Put, audited, confirm, differing, members, quoted},
     context::OperatorContext,
     error::{FieldError, ServiceError},
-    grants::open_grants,
+    grants::{Effect, open_grants},
     lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
@@ -344,8 +344,9 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         reason: &str,
-    ) -> Result<Recipient, ServiceError> {
-        self.move_recipient(ctx, name, reason, RecipientState::Suspended, "recipient.suspend").await
+    ) -> Result<(Recipient, Effect), ServiceError> {
+        let moved = self.move_recipient(ctx, name, reason, RecipientState::Suspended, "recipient.suspend").await?;
+        self.with_effect(moved).await
     }
 
     /// Lets a suspended recipient read again what it is granted.
@@ -364,8 +365,16 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         reason: &str,
-    ) -> Result<Recipient, ServiceError> {
-        self.move_recipient(ctx, name, reason, RecipientState::Offboarded, "recipient.offboard").await
+    ) -> Result<(Recipient, Effect), ServiceError> {
+        let moved = self.move_recipient(ctx, name, reason, RecipientState::Offboarded, "recipient.offboard").await?;
+        self.with_effect(moved).await
+    }
+
+    /// A recipient that nothing is handed out to any more, with what it was handed before and still lives.
+    async fn with_effect(&self, recipient: Recipient) -> Result<(Recipient, Effect), ServiceError> {
+        let outstanding = self.db.find_outstanding(Some(recipient.id), self.clock.now()).await?;
+        let effect = Effect::new(recipient.updated_at, outstanding);
+        Ok((recipient, effect))
     }
 
     async fn move_recipient(

@@ -204,7 +204,7 @@ impl Service {
     }
 
     /// Finds a location's storage and opens the log there.
-    async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
+    pub(super) async fn open_log(&self, location: &str) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
         let located = self.storages.locate(location).map_err(refused_location)?;
         if self.workshop.meets(located.url()) {
             let message = "and the place of copies (`views.root`) lie in each other; tables and copies never share one";

@@ -10,6 +10,7 @@ use super::{
     Service,
     context::OperatorContext,
     error::{FieldError, ServiceError},
+    grants::Effect,
     idempotency, lookup,
     page::{Page, PageRequest},
     recipients, trail,
@@ -113,10 +114,8 @@ struct Shown {
 pub struct RevokedToken {
     /// From when on it authenticates nobody.
     pub revoked_at: DateTime<Utc>,
-    /// When the last presigned URL that it was given dies; `revoked_at` where none lives.
-    pub effective_by: DateTime<Utc>,
-    /// How many presigned URLs live until then.
-    pub outstanding_urls: i64,
+    /// What is left of it.
+    pub effect: Effect,
 }
 
 fn not_found(id: Uuid) -> ServiceError {
@@ -278,8 +277,7 @@ impl Service {
             self.end_token(&mut tx, ctx, &recipient, &token, reason).await?;
             tx.commit().await?;
         }
-        let effective_by = outstanding.until.map_or(revoked_at, |until| until.max(revoked_at));
-        Ok(RevokedToken { revoked_at, effective_by, outstanding_urls: outstanding.urls })
+        Ok(RevokedToken { revoked_at, effect: Effect::new(revoked_at, outstanding) })
     }
 
     /// One of a recipient's tokens, without the token itself.

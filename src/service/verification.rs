@@ -73,6 +73,9 @@ pub async fn verify_export(
     progress: &mut (dyn FnMut(i64) + Send),
 ) -> Result<Verified, AuditError> {
     let after = export.head().seq;
+    if export.last() == 0 {
+        return Err(AuditError::Refused(format!("`{}` holds no checkpoint; name the export's folder", export.url())));
+    }
     let mut checkpoints = 0;
     while let Some(segment) = export.next().await? {
         checkpoints += 1;

@@ -397,7 +397,7 @@ impl Service {
         }
         let entitled = self.entitle_to(published, &recipient, share_id, ctx.now);
         let rows = self.preview_rows(&entitled, &source, limit).await?;
-        let counted = self.count_rows(&entitled, &source, &[entitled.rules.condition.clone()]).await?;
+        let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
         let digest = hex(&Sha256::digest(canonical(&Value::Object(evidence.clone()))));
         let event = Event {

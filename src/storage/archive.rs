@@ -6,15 +6,20 @@
 use std::{fmt, fs::File, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream::BoxStream};
 use object_store::{
-    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     local::LocalFileSystem,
     path::{Path, PathPart},
 };
 use tokio::time::timeout;
 
-use super::{StorageError, location::Location, storages::open_cloud};
+use super::{
+    StorageError,
+    location::{Location, Service},
+    s3,
+    storages::open_cloud,
+};
 use crate::config::StorageSettings;
 
 /// The longest wait for one call; a file is a few megabytes.
@@ -43,6 +48,11 @@ impl Archive {
     ) -> Result<Self, Vec<StorageError>> {
         let mut location = Location::parse(&settings.url).map_err(|error| vec![error])?;
         let url = location.to_string();
+        let options = match location.service {
+            Service::S3 { .. } => s3::with_checksum(settings.options.clone()),
+            _ => settings.options.clone(),
+        };
+        let settings = &StorageSettings { options, ..settings.clone() };
         if let Some(opened) = open_cloud(settings, &mut location, environment)? {
             return Ok(Self { store: opened.store, root: location.path, url, directory: None });
         }
@@ -118,14 +128,39 @@ impl Archive {
 
     /// The names of the files in a folder, sorted.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError> {
+        let listing = self.store.list(Some(&self.root.clone().join(folder)));
+        self.gather(folder, listing).await
+    }
+
+    /// The names of the files in a folder that come behind `name`, sorted; the others are not even looked at.
+    pub async fn list_behind(&self, folder: &str, name: &str) -> Result<Vec<String>, StorageError> {
         let prefix = self.root.clone().join(folder);
-        let mut listing = self.store.list(Some(&prefix));
+        let listing = self.store.list_with_offset(Some(&prefix), &self.path(folder, name));
+        self.gather(folder, listing).await
+    }
+
+    async fn gather(
+        &self,
+        folder: &str,
+        mut listing: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> Result<Vec<String>, StorageError> {
         let mut names = Vec::new();
-        while let Some(meta) = patient(listing.try_next()).await? {
-            names.extend(meta.location.filename().map(str::to_owned));
+        loop {
+            match patient(listing.try_next()).await {
+                Ok(Some(meta)) => names.extend(meta.location.filename().map(str::to_owned)),
+                Ok(None) => break,
+                Err(error) => return Err(self.refused(folder).await.unwrap_or_else(|| error.into())),
+            }
         }
         names.sort();
         Ok(names)
+    }
+
+    /// Whether access to a folder is refused: listings of object stores fail in one way for every reason, and only
+    /// single files say it. A credential to be mended must not look like an outage.
+    async fn refused(&self, folder: &str) -> Option<StorageError> {
+        let asked = patient(self.store.head(&self.path(folder, "any"))).await;
+        asked.err().map(StorageError::from).filter(|error| matches!(error, StorageError::Denied { .. }))
     }
 }
 
@@ -165,6 +200,8 @@ mod tests {
         let refused = archive.add("events", "1.ndjson", "other".into()).await;
         assert!(matches!(refused, Err(StorageError::Changed { .. })), "{refused:?}");
         assert_eq!(archive.list("events").await.unwrap(), ["1.ndjson", "2.ndjson"]);
+        assert_eq!(archive.list_behind("events", "1.ndjson").await.unwrap(), ["2.ndjson"]);
+        assert_eq!(archive.list_behind("events", "2.ndjson").await.unwrap(), Vec::<String>::new());
         assert_eq!(archive.read("events", "1.ndjson").await.unwrap().unwrap(), "one");
         assert_eq!(archive.read("events", "3.ndjson").await.unwrap(), None);
     }

@@ -210,6 +210,21 @@ reads! {
     pub async fn find_outstanding_of_tokens(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
         outstanding!(db, "token_id", ids, now)
     }
+
+    /// The presigned URLs handed out to a recipient, or to everybody, that live at `now`.
+    pub async fn find_outstanding(self, db, recipient_id: Option<Uuid>, now: DateTime<Utc>) -> Result<Outstanding> {
+        // By token, because that is what URLs are found by.
+        let mut query = QueryBuilder::new(
+            "SELECT CAST(COALESCE(SUM(a.presigned_files), 0) AS BIGINT) AS urls, MAX(a.presigned_until) AS until \
+             FROM tokens k JOIN audit_events a ON a.token_id = k.id WHERE a.presigned_until > "
+        );
+        query.push_bind(Micros::from(now));
+        if let Some(recipient_id) = recipient_id {
+            query.push(" AND k.recipient_id = ").push_bind(recipient_id);
+        }
+        let row: OutstandingRow = query.build_query_as().fetch_one(db).await?;
+        Ok(Outstanding { urls: row.urls, until: time(row.until) })
+    }
 }
 
 impl Tx {

@@ -251,11 +251,12 @@ reads! {
         copies(rows)
     }
 
-    /// The sets that have copies which were not deleted, in the order of their parts.
-    pub async fn list_copy_sets(self, db) -> Result<Vec<CopySet>> {
-        let sql = "SELECT DISTINCT view_id, view_version, rules FROM copies WHERE state NOT IN ('deleted', 'draining') \
+    /// The sets that have copies which somebody may read at `now`, in the order of their parts.
+    pub async fn list_copy_sets(self, db, now: DateTime<Utc>) -> Result<Vec<CopySet>> {
+        let sql = "SELECT DISTINCT view_id, view_version, rules FROM copies \
+                   WHERE state <> 'deleted' AND (state <> 'draining' OR needed_until > $1) \
                    ORDER BY view_id, view_version, rules";
-        let rows: Vec<SetColumns> = sqlx::query_as(sql).fetch_all(db).await?;
+        let rows: Vec<SetColumns> = sqlx::query_as(sql).bind(Micros::from(now)).fetch_all(db).await?;
         let set = |row: SetColumns| {
             let rules = RulesId(digest("copies.rules", &row.rules)?);
             Ok(CopySet { view_id: row.view_id, view_version: row.view_version, rules })
@@ -421,8 +422,17 @@ impl Tx {
 
     /// From now on nobody is handed the copies of a set, and no URL to them is worth keeping.
     pub async fn end_copy_set(&mut self, set: CopySet, now: DateTime<Utc>) -> Result<u64> {
+        const FORGET: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
         const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4 \
-            WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state NOT IN ('draining', 'deleted')";
+            WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
+            AND (state <> 'draining' OR needed_until > $4)";
+        on_tx!(self, db => sqlx::query(FORGET)
+            .bind(set.view_id)
+            .bind(set.view_version)
+            .bind(&set.rules.0[..])
+            .execute(db)
+            .await?
+            .rows_affected());
         Ok(on_tx!(self, db => sqlx::query(SQL)
             .bind(set.view_id)
             .bind(set.view_version)

@@ -1,5 +1,7 @@
 //! Shared objects, kept; read together with the table behind them, which every reader needs.
 
+use std::collections::BTreeSet;
+
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
@@ -7,11 +9,13 @@ use super::{
     Result, StoreError, Tx, on_tx, reads,
     shares::{ShareRow, share_columns},
     tables::{TableRow, table_columns},
-    value::{Micros, delivery, name, word},
+    value::{Json, Micros, delivery, name, word},
 };
 use crate::domain::{
     delivery::Delivery,
     name::{Name, NameKind},
+    raw_disclosure::DisclosureItem,
+    shape::{AcceptedShape, Shape},
     share::{OnSchemaChange, Share, SharedObject, SharedView},
     table::Table,
 };
@@ -23,6 +27,8 @@ macro_rules! object_columns {
             "o.id AS object_id, o.share_id AS object_share_id, o.schema_name AS object_schema_name, \
              o.name AS object_name, o.history AS object_history, o.start_version AS object_start_version, \
              o.cdf AS object_cdf, o.delivery AS object_delivery, o.on_schema_change AS object_on_schema_change, \
+             o.acknowledged AS object_acknowledged, o.accepted_version AS object_accepted_version, \
+             o.accepted_digest AS object_accepted_digest, \
              o.presigned_despite_networks AS object_presigned_despite_networks, \
              o.description AS object_description, o.created_at AS object_created_at, \
              o.updated_at AS object_updated_at, o.revision AS object_revision, o.view_id AS object_view_id, \
@@ -50,6 +56,9 @@ struct ObjectRow {
     object_cdf: bool,
     object_delivery: Option<String>,
     object_on_schema_change: String,
+    object_acknowledged: Json<BTreeSet<DisclosureItem>>,
+    object_accepted_version: Option<i64>,
+    object_accepted_digest: Option<String>,
     object_presigned_despite_networks: bool,
     object_description: Option<String>,
     object_created_at: Micros,
@@ -74,6 +83,14 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
             }
             _ => return Err(StoreError::Corrupt("objects.view_version")),
         };
+        let accepted = match (row.object_accepted_version, row.object_accepted_digest) {
+            (None, None) => None,
+            (Some(version), Some(digest)) => Some(AcceptedShape {
+                version: version.try_into().map_err(|_| StoreError::Corrupt("objects.accepted_version"))?,
+                digest,
+            }),
+            _ => return Err(StoreError::Corrupt("objects.accepted_digest")),
+        };
         let object = SharedObject {
             id: row.object_id,
             share_id: row.object_share_id,
@@ -86,6 +103,8 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
             cdf: row.object_cdf,
             delivery: delivery("objects.delivery", row.object_delivery.as_deref())?,
             on_schema_change: word(OnSchemaChange::parse, "objects.on_schema_change", &row.object_on_schema_change)?,
+            accepted,
+            acknowledged: row.object_acknowledged.0,
             presigned_despite_networks: row.object_presigned_despite_networks,
             description: row.object_description,
             created_at: row.object_created_at.0,
@@ -193,6 +212,28 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
+    /// The objects that do not follow every change of a schema (views, and raw tables that hold theirs), with their
+    /// shares and tables, by id from behind `after`.
+    pub async fn list_holding_objects(
+        self, db, after: Uuid, limit: u32
+    ) -> Result<Vec<(Share, SharedObject, Table)>> {
+        let sql = concat!(
+            "SELECT ", share_columns!(), ", ", object_columns!(), " FROM ", objects_from!(),
+            "JOIN shares s ON s.id = o.share_id \
+             WHERE (o.on_schema_change = 'hold' OR o.view_id IS NOT NULL) AND o.id > $1 ORDER BY o.id LIMIT $2"
+        );
+        let rows: Vec<SharedObjectRow> = sqlx::query_as(sql).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// The shape that an object holds.
+    pub async fn find_accepted_schema(self, db, object_id: Uuid) -> Result<Option<Shape>> {
+        let sql = "SELECT accepted_schema FROM objects WHERE id = $1";
+        let text: Option<Option<String>> = sqlx::query_scalar(sql).bind(object_id).fetch_optional(db).await?;
+        let shape = |text: String| Shape::from_text(&text).ok_or(StoreError::Corrupt("objects.accepted_schema"));
+        text.flatten().map(shape).transpose()
+    }
+
     /// The schemas of a share in the order of their keys, from behind the key `after`. Where objects spell one schema
     /// differently, one spelling stands for all.
     pub async fn list_schemas(self, db, share_id: Uuid, after: Option<&str>, limit: u32) -> Result<Vec<Name>> {
@@ -211,8 +252,8 @@ impl Tx {
     pub async fn insert_object(&mut self, object: &SharedObject) -> Result<()> {
         const SQL: &str = "INSERT INTO objects (id, share_id, schema_name, schema_key, name, name_key, table_id, \
             history, start_version, cdf, delivery, on_schema_change, presigned_despite_networks, description, \
-            created_at, updated_at, revision, view_id, view_version) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+            created_at, updated_at, revision, view_id, view_version, acknowledged, accepted_version, accepted_digest) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
         on_tx!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.share_id)
@@ -233,6 +274,9 @@ impl Tx {
             .bind(object.revision)
             .bind(object.view.as_ref().map(|view| view.id))
             .bind(object.view.as_ref().map(|view| view.version))
+            .bind(Json(&object.acknowledged))
+            .bind(accepted_version(object))
+            .bind(object.accepted.as_ref().map(|accepted| &accepted.digest))
             .execute(db)
             .await?
             .rows_affected());
@@ -245,7 +289,7 @@ impl Tx {
         const SQL: &str = "UPDATE objects SET schema_name = $3, schema_key = $4, name = $5, name_key = $6, \
             table_id = $7, history = $8, start_version = $9, cdf = $10, delivery = $11, on_schema_change = $12, \
             presigned_despite_networks = $13, description = $14, updated_at = $15, view_id = $16, \
-            view_version = $17, revision = revision + 1 WHERE id = $1 AND revision = $2";
+            view_version = $17, acknowledged = $18, accepted_version = $19, accepted_digest = $20, revision = revision + 1 WHERE id = $1 AND revision = $2";
         let changed = on_tx!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.revision)
@@ -264,6 +308,9 @@ impl Tx {
             .bind(Micros::from(object.updated_at))
             .bind(object.view.as_ref().map(|view| view.id))
             .bind(object.view.as_ref().map(|view| view.version))
+            .bind(Json(&object.acknowledged))
+            .bind(accepted_version(&object))
+            .bind(object.accepted.as_ref().map(|accepted| &accepted.digest))
             .execute(db)
             .await?
             .rows_affected());
@@ -273,10 +320,22 @@ impl Tx {
         Ok(SharedObject { revision: object.revision + 1, ..object })
     }
 
+    /// Keeps the shape that an object's [`AcceptedShape`] names by its digest; nothing where it holds none any more.
+    pub async fn update_accepted_schema(&mut self, object_id: Uuid, shape: Option<&Shape>) -> Result<()> {
+        const SQL: &str = "UPDATE objects SET accepted_schema = $2 WHERE id = $1";
+        let text = shape.map(Shape::to_text);
+        on_tx!(self, db => sqlx::query(SQL).bind(object_id).bind(text).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
     /// Takes an object out of its share, if its row has this revision.
     pub async fn delete_object(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM objects WHERE id = $1 AND revision = $2";
         let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
+}
+
+fn accepted_version(object: &SharedObject) -> Option<i64> {
+    object.accepted.as_ref().map(|accepted| i64::try_from(accepted.version).unwrap_or(i64::MAX))
 }

@@ -67,6 +67,7 @@ pub struct Metrics {
     audit_batch_events: Histogram,
     audit_commit_seconds: Histogram,
     storage_errors: Family<StorageLabels, Counter>,
+    objects_on_hold: Gauge,
     copies_made: Counter,
     copies_made_bytes: Counter,
     copies_deleted: Counter,
@@ -107,6 +108,7 @@ impl Metrics {
             audit_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             audit_commit_seconds: seconds(),
             storage_errors: Family::default(),
+            objects_on_hold: Gauge::default(),
             copies_made: Counter::default(),
             copies_made_bytes: Counter::default(),
             copies_deleted: Counter::default(),
@@ -145,6 +147,8 @@ impl Metrics {
         let help = "Time to commit a batch of audit events";
         r.register_with_unit("audit_commit", help, Unit::Seconds, self.audit_commit_seconds.clone());
         r.register("storage_errors", "Failed calls to a storage", self.storage_errors.clone());
+        let help = "Objects whose table has a schema that nobody accepted";
+        r.register("objects_on_hold", help, self.objects_on_hold.clone());
         r.register("copies_made", "Governed files that this server wrote", self.copies_made.clone());
         let help = "Size of the governed files that this server wrote";
         r.register_with_unit("copies_written", help, Unit::Bytes, self.copies_made_bytes.clone());
@@ -221,6 +225,11 @@ impl Metrics {
         self.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }).inc();
     }
 
+    /// So many objects are served a version before their table's newest, because of its schema.
+    pub fn objects_on_hold_are(&self, count: usize) {
+        self.objects_on_hold.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// This server wrote `files` copies with `bytes` bytes in all.
     pub fn copies_made(&self, files: u64, bytes: u64) {
         self.copies_made.inc_by(files);
@@ -281,6 +290,7 @@ mod tests {
         metrics.snapshot_cache_is(99);
         metrics.audit_committed(5, Duration::from_millis(2));
         metrics.storage_failed("lake");
+        metrics.objects_on_hold_are(3);
         let page = metrics.encode().unwrap();
         for line in [
             r#"weir_http_requests_total{method="GET",route="/delta-sharing/shares",status="200"} 1"#,
@@ -296,6 +306,7 @@ mod tests {
             "weir_audit_batch_events_sum 5.0",
             "weir_audit_commit_seconds_count 1",
             r#"weir_storage_errors_total{storage="lake"} 1"#,
+            "weir_objects_on_hold 3",
             concat!("weir_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(page.lines().any(|l| l == line), "`{line}` is missing from:\n{page}");

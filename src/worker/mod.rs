@@ -10,13 +10,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Service, error::ServiceError, notary::Notary};
+use crate::service::{Service, context::OperatorContext, error::ServiceError, notary::Notary};
 
 /// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
 const SEALING: Duration = Duration::from_secs(1);
 /// How often summed events and unused tokens are looked for. Sums are of whole minutes, so that one is written at most
 /// this long after its end.
 const TIDYING: Duration = Duration::from_secs(10);
+/// How often it is looked whether a table's schema changed that nobody reads.
+const WATCHING: Duration = Duration::from_secs(60);
 /// How often copies are looked through for what nobody may read any more, or nobody does.
 const KEEPING: Duration = Duration::from_secs(10);
 /// How often the register of copies is compared with their store.
@@ -41,12 +43,14 @@ impl Worker {
     pub fn start(service: Service, notary: Notary) -> Self {
         let stop = CancellationToken::new();
         let (sealing, erasing, tidying) = (notary.clone(), notary.clone(), service.clone());
+        let watching = service.clone();
         let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
         let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
         let tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
             tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
+            tokio::spawn(repeat("schemas", WATCHING, stop.clone(), async move || watching.watch_schemas().await)),
             tokio::spawn(repeat("copies", KEEPING, stop.clone(), async move || keeping.keep_copies().await)),
             tokio::spawn(repeat("refresh", refresh, stop.clone(), async move || refreshing.refresh_copies().await)),
             tokio::spawn(repeat("reconcile", COMPARING, stop.clone(), async move || compare(&comparing).await)),
@@ -84,7 +88,11 @@ async fn tidy(service: &Service) -> Result<(), ServiceError> {
 
 /// Compares the register of copies with their store, where there is one.
 async fn compare(service: &Service) -> Result<(), ServiceError> {
-    if service.workshop.has_root() { service.reconcile_copies().await.map(drop) } else { Ok(()) }
+    if !service.workshop.has_root() {
+        return Ok(());
+    }
+    let ctx = OperatorContext::system("weir", service.clock.now());
+    service.reconcile_copies(&ctx).await.map(drop)
 }
 
 async fn repeat<E: std::error::Error + 'static>(

@@ -64,6 +64,17 @@ def test_pandas_reads_every_table(demo):
         assert len(delta_sharing.load_as_pandas(f"{profile(demo)}#{table.share}.{table.schema}.{table.name}"))
 
 
+def test_a_second_partner_reads_a_view_next_to_a_raw_table(demo):
+    governed = demo.directory / "demo" / "northwind.share"
+    assert governed.stat().st_mode & 0o077 == 0
+    claims = delta_sharing.load_as_pandas(f"{governed}#insurer_governed.health.claims")
+    whole = delta_sharing.load_as_pandas(f"{profile(demo)}#insurer.health.claims")
+    shown = whole[whole["plan"].isin(["gold", "silver"])]
+    assert sorted(claims["claim_id"]) == sorted(shown["claim_id"]) and len(claims) < len(whole)
+    assert "member_id" not in claims and not set(claims["member_key"]) & set(whole["member_id"])
+    assert len(delta_sharing.load_as_pandas(f"{governed}#insurer_governed.health.provider_directory"))
+
+
 def test_spark_reads_what_pandas_reads(demo, spark):
     for table in delta_sharing.SharingClient(str(profile(demo))).list_all_tables():
         url = f"{profile(demo)}#{table.share}.{table.schema}.{table.name}"

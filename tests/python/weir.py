@@ -99,6 +99,9 @@ key_files = ["{key}"]
 
 [sharing]
 {sharing}
+
+[views]
+root = "file://{directory}/copies"
 """
             + "".join(f"\n[[storage]]\n{storage}\n" for storage in storages)
             + more
@@ -146,6 +149,19 @@ key_files = ["{key}"]
         schema = location.partition(":")[0]
         self.admin("PUT", f"/shares/lake/objects/{schema}/{name}", {"source": {"table": f"{schema}.{name}"}})
         return f"{schema}.{name}"
+
+    def share_view(self, location, name, columns, row_filter=None, **properties):
+        """Shares a view over the table at `location`, with its past: `views.NAME` in the share `lake`."""
+        table, response = self.register(location)
+        if not response.ok:
+            raise RuntimeError(f"{location} was not registered: {response.status_code} {response.text}")
+        if properties:
+            self.admin("PATCH", "/recipients/partner", {"properties": properties})
+        source = {"table": f"{location.partition(':')[0]}.{table}"}
+        self.admin("PUT", f"/views/{name}", {"source": source, "columns": columns, "row_filter": row_filter})
+        view = self.admin("POST", f"/views/{name}/publish", {})["view"]
+        self.admin("PUT", f"/shares/lake/objects/views/{name}", {"source": {"view": view}, "history": True, "start_version": 0})
+        return f"views.{name}"
 
     def share_history(self, location):
         """Shares the table at `location` with all its past and its change data feed, beside the object that `share` makes."""

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     Admin,
-    extract::AdminQuery,
+    auth::Operator,
+    extract::{AdminJson, AdminQuery},
     page::PageView,
     problem::{Problem, ProblemCode},
 };
@@ -85,6 +86,11 @@ impl From<ListedCopy> for CopyView {
     }
 }
 
+/// There is nothing to say about it; `{}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileBody {}
+
 /// What the register and the store do not agree about.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReconciledView {
@@ -126,8 +132,13 @@ pub async fn list_copies(
 ///
 /// Also done once a day, and told by metrics.
 #[utoipa::path(
-    post, path = "/copies/reconcile", tag = "copies", responses((status = 200, body = ReconciledView))
+    post, path = "/copies/reconcile", tag = "copies", request_body = ReconcileBody,
+    responses((status = 200, body = ReconciledView))
 )]
-pub async fn reconcile_copies(State(admin): State<Admin>) -> Result<Json<ReconciledView>, Problem> {
-    Ok(Json(admin.service.reconcile_copies().await?.into()))
+pub async fn reconcile_copies(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminJson(ReconcileBody {}): AdminJson<ReconcileBody>,
+) -> Result<Json<ReconciledView>, Problem> {
+    Ok(Json(admin.service.reconcile_copies(&ctx).await?.into()))
 }

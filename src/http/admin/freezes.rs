@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, auth::Operator, extract::AdminJson, problem::Problem, recipients::ReasonBody};
-use crate::store::Freeze;
+use crate::{service::grants::Effect, store::Freeze};
 
 /// A stretch of time in which nothing is handed out.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,6 +26,25 @@ pub struct FreezeView {
     pub lifted_at: Option<DateTime<Utc>>,
 }
 
+/// A freeze, and when it takes full effect.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FrozenView {
+    /// The freeze.
+    #[serde(flatten)]
+    pub freeze: FreezeView,
+    /// When the last presigned URL that was handed out dies.
+    pub effective_by: DateTime<Utc>,
+    /// How many presigned URLs live until then.
+    pub outstanding_urls: i64,
+}
+
+impl From<(Freeze, Effect)> for FrozenView {
+    fn from((freeze, effect): (Freeze, Effect)) -> Self {
+        let Effect { effective_by, outstanding_urls } = effect;
+        Self { freeze: freeze.into(), effective_by, outstanding_urls }
+    }
+}
+
 impl From<Freeze> for FreezeView {
     fn from(freeze: Freeze) -> Self {
         Self {
@@ -41,13 +60,13 @@ impl From<Freeze> for FreezeView {
 
 /// Freezes everything: every recipient is refused until it is lifted.
 #[utoipa::path(
-    post, path = "/freeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FreezeView))
+    post, path = "/freeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FrozenView))
 )]
 pub async fn freeze(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminJson(body): AdminJson<ReasonBody>,
-) -> Result<Json<FreezeView>, Problem> {
+) -> Result<Json<FrozenView>, Problem> {
     Ok(Json(admin.service.freeze(&ctx, &body.reason.0).await?.into()))
 }
 

@@ -202,8 +202,8 @@ impl From<Revoked> for RevokedView {
     fn from(revoked: Revoked) -> Self {
         Self {
             revoked_at: revoked.revoked_at,
-            effective_by: revoked.effective_by,
-            outstanding_urls: revoked.outstanding_urls,
+            effective_by: revoked.effect.effective_by,
+            outstanding_urls: revoked.effect.outstanding_urls,
             still_granted_by: revoked.still_granted_by,
             grants: revoked.grants,
         }

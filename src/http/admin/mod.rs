@@ -132,6 +132,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(tables::put_table, tables::update_table, tables::delete_table))
         .routes(routes!(shares::put_share, shares::update_share, shares::delete_share))
         .routes(routes!(objects::put_object, objects::update_object, objects::delete_object))
+        .routes(routes!(objects::accept_schema))
         .routes(routes!(views::put_view, views::update_view, views::delete_view))
         .routes(routes!(views::publish_view))
         .routes(routes!(views::preview_view))

@@ -1,6 +1,6 @@
 //! Objects: tables as they appear in a share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     domain::{
         delivery::Delivery,
+        raw_disclosure::{DisclosureItem, RawDisclosure},
         share::{OnSchemaChange, SharedObject},
         table::Table,
     },
@@ -27,6 +28,7 @@ use crate::{
         change::Change,
         objects::{ObjectChange, ObjectDetail, ObjectPath, SourceName},
         precondition::etag,
+        schema_holds::SchemaHold,
     },
 };
 
@@ -91,14 +93,16 @@ pub struct ObjectBody {
     #[serde(default)]
     #[schema(value_type = Option<Delivery>)]
     pub delivery: Change<Delivery>,
-    /// What happens when the table's schema changes.
+    /// What happens when the table's schema changes. `hold` accepts the schema that the table has when it is set, and
+    /// serves the newest version that has it until another one is accepted.
     #[serde(default)]
     #[schema(value_type = Option<OnSchemaChange>)]
     pub on_schema_change: Change<OnSchemaChange>,
-    /// The disclosures that are accepted. None has to be yet.
+    /// What is acknowledged of what the table's files disclose; where the server requires it, everything that applies,
+    /// when an object is created and when more of its past is shared.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
-    pub acknowledge: List<Text>,
+    #[schema(value_type = Option<Vec<DisclosureItem>>)]
+    pub acknowledge: Change<List<DisclosureItem>>,
     /// Whether files are presigned even for recipients that are bound to networks.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
@@ -118,6 +122,7 @@ impl From<ObjectBody> for ObjectChange {
             cdf: body.cdf,
             delivery: body.delivery,
             on_schema_change: body.on_schema_change,
+            acknowledge: body.acknowledge.map(|items| items.0.into_iter().collect()),
             presigned_despite_networks: body.presigned_despite_networks,
             description: body.description.map(|text| text.0),
         }
@@ -147,6 +152,16 @@ pub struct ObjectView {
     pub delivery: Delivery,
     /// What happens when the table's schema changes.
     pub on_schema_change: OnSchemaChange,
+    /// What is held back from recipients because of the table's schema, null for nothing; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Option<SchemaHoldView>)]
+    pub schema_hold: Option<Option<SchemaHoldView>>,
+    /// What was acknowledged of what its files disclose.
+    pub acknowledge: BTreeSet<DisclosureItem>,
+    /// What its files disclose beside what a query of them shows; only where its log was just looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub disclosure: Option<DisclosureView>,
     /// Whether files are presigned even for recipients that are bound to networks.
     pub presigned_despite_networks: bool,
     /// Free text for operators.
@@ -161,6 +176,65 @@ pub struct ObjectView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub clients: Option<BTreeMap<&'static str, String>>,
+}
+
+/// What an object over a raw table discloses beside the rows and columns that a query shows, as its log tells.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DisclosureView {
+    /// Rows that deletion vectors hide and that are still in the files.
+    pub deleted_rows: u64,
+    /// Columns that the log once had and that are no longer in the schema; files may still hold them.
+    pub dropped_columns: Vec<String>,
+    /// How many further columns are gone, where column ids tell.
+    pub unnamed_dropped_columns: u64,
+    /// Partition columns whose values stand in the keys of objects, and so in URLs.
+    pub partition_values_in_paths: Vec<String>,
+    /// The oldest version that recipients may read, where history is shared.
+    pub history_from: Option<u64>,
+    /// Names of what an answer in delta format says of the table and its columns beside names and types.
+    pub properties: Vec<String>,
+}
+
+impl From<RawDisclosure> for DisclosureView {
+    fn from(disclosure: RawDisclosure) -> Self {
+        Self {
+            deleted_rows: disclosure.deleted_rows,
+            dropped_columns: disclosure.dropped_columns,
+            unnamed_dropped_columns: disclosure.unnamed_dropped_columns,
+            partition_values_in_paths: disclosure.partition_values_in_paths,
+            history_from: disclosure.history_from,
+            properties: disclosure.properties,
+        }
+    }
+}
+
+/// What is held back from an object's recipients because nobody accepted the table's schema.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SchemaHoldView {
+    /// The version that is served; null where the table's log no longer holds one with the accepted schema.
+    pub serving_version: Option<u64>,
+    /// The table's newest version.
+    pub newest_version: u64,
+    /// When the first version was committed that is held back, where the log tells.
+    pub since: Option<DateTime<Utc>>,
+    /// How the accepted schema became the newest one.
+    pub changes: Vec<String>,
+}
+
+impl From<SchemaHold> for SchemaHoldView {
+    fn from(hold: SchemaHold) -> Self {
+        let SchemaHold { serving_version, newest_version, since, changes } = hold;
+        Self { serving_version, newest_version, since, changes }
+    }
+}
+
+/// Why a schema is accepted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptSchemaBody {
+    /// For the audit trail.
+    #[schema(value_type = Option<String>)]
+    reason: Option<Text>,
 }
 
 /// What is shared.
@@ -192,8 +266,11 @@ impl Tagged for ObjectView {
 }
 
 impl From<ObjectDetail> for ObjectView {
-    fn from(ObjectDetail { object, share, table, delivery, clients }: ObjectDetail) -> Self {
+    fn from(detail: ObjectDetail) -> Self {
+        let ObjectDetail { object, share, table, delivery, clients, disclosure, schema_hold } = detail;
         Self {
+            schema_hold: schema_hold.map(|hold| hold.map(Into::into)),
+            disclosure: disclosure.map(Into::into),
             clients,
             etag: etag(object.id, object.revision),
             id: object.id,
@@ -201,6 +278,7 @@ impl From<ObjectDetail> for ObjectView {
             schema: object.schema.to_string(),
             name: object.name.to_string(),
             source: SourceView::of(&object, &table),
+            acknowledge: object.acknowledged,
             history: object.history,
             start_version: object.start_version,
             cdf: object.cdf,
@@ -285,6 +363,22 @@ pub async fn update_object(
 ) -> Result<Resource<ObjectView>, Problem> {
     let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into()).await?;
     Ok(Resource::found(detail.into()))
+}
+
+/// Accepts the schema that the table of an object on hold has now.
+#[utoipa::path(
+    post, path = "/shares/{share}/objects/{schema}/{name}/accept-schema", tag = "objects",
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
+    request_body = AcceptSchemaBody, responses((status = 200, body = ObjectView))
+)]
+pub async fn accept_schema(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(names): AdminPath<Names>,
+    AdminJson(body): AdminJson<AcceptSchemaBody>,
+) -> Result<Resource<ObjectView>, Problem> {
+    let reason = body.reason.as_ref().map(|text| text.0.as_str());
+    Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason).await?.into()))
 }
 
 /// Takes a table out of a share; recipients no longer see it.

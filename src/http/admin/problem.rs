@@ -39,6 +39,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `body_too_large` | 413 | the body is too large |
 /// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
 /// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a raw table's files disclose is not acknowledged; `errors` names it all |
 /// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
 /// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
 /// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
@@ -68,6 +69,9 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The input breaks rules; `errors` names them all.
     InvalidInput,
+    /// What a raw table's files disclose is not acknowledged; `errors` names it all.
+    #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
+    RawDisclosureUnacknowledged,
     /// The table cannot be read, or needs what this server cannot do.
     TableNotServable,
     /// Too many failed attempts from this address; try again after `Retry-After`.
@@ -103,7 +107,9 @@ impl ProblemCode {
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidInput | Self::TableNotServable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidInput | Self::RawDisclosureUnacknowledged | Self::TableNotServable => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -129,6 +135,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::InvalidInput => "The input cannot be accepted",
+            Self::RawDisclosureUnacknowledged => "Disclosures are not acknowledged",
             Self::TableNotServable => "The table cannot be served",
             Self::TooManyRequests => "Too many failed attempts",
             Self::Unavailable => "Not available at the moment",
@@ -208,6 +215,10 @@ impl From<ServiceError> for Problem {
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
                 return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
+            }
+            ServiceError::Unacknowledged(errors) => {
+                let errors = errors.iter().cloned().map(FieldProblem::from).collect();
+                return Self { errors, ..Self::new(ProblemCode::RawDisclosureUnacknowledged, detail) };
             }
             ServiceError::Parameter(_) => ProblemCode::InvalidParameter,
             ServiceError::Malformed(_) => ProblemCode::MalformedBody,

@@ -29,6 +29,7 @@ use crate::{
     },
     service::{
         change::Change,
+        grants::Effect,
         precondition::etag,
         recipients::{IdentityChange, LimitsChange, RecipientChange},
     },
@@ -242,6 +243,31 @@ impl Tagged for RecipientView {
     }
 }
 
+/// A recipient that is refused everything, and when that takes full effect.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StoppedView {
+    /// The recipient.
+    #[serde(flatten)]
+    pub recipient: RecipientView,
+    /// When the last presigned URL that was handed out to it dies.
+    pub effective_by: DateTime<Utc>,
+    /// How many presigned URLs live until then.
+    pub outstanding_urls: i64,
+}
+
+impl Tagged for StoppedView {
+    fn etag(&self) -> &str {
+        &self.recipient.etag
+    }
+}
+
+impl From<(Recipient, Effect)> for StoppedView {
+    fn from((recipient, effect): (Recipient, Effect)) -> Self {
+        let Effect { effective_by, outstanding_urls } = effect;
+        Self { recipient: recipient.into(), effective_by, outstanding_urls }
+    }
+}
+
 impl From<Recipient> for RecipientView {
     fn from(recipient: Recipient) -> Self {
         Self {
@@ -359,14 +385,14 @@ pub async fn delete_recipient(
 /// Refuses a recipient everything until it is resumed.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/suspend", tag = "recipients", params(("recipient" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+    request_body = ReasonBody, responses((status = 200, body = StoppedView))
 )]
 pub async fn suspend_recipient(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
-) -> Result<Resource<RecipientView>, Problem> {
+) -> Result<Resource<StoppedView>, Problem> {
     Ok(Resource::found(admin.service.suspend_recipient(&ctx, &name, &body.reason.0).await?.into()))
 }
 
@@ -387,13 +413,13 @@ pub async fn resume_recipient(
 /// Ends a recipient for good, with its grants and tokens; its history is kept.
 #[utoipa::path(
     post, path = "/recipients/{recipient}/offboard", tag = "recipients", params(("recipient" = String, Path)),
-    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+    request_body = ReasonBody, responses((status = 200, body = StoppedView))
 )]
 pub async fn offboard_recipient(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<ReasonBody>,
-) -> Result<Resource<RecipientView>, Problem> {
+) -> Result<Resource<StoppedView>, Problem> {
     Ok(Resource::found(admin.service.offboard_recipient(&ctx, &name, &body.reason.0).await?.into()))
 }

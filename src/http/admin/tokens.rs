@@ -20,6 +20,7 @@ use crate::{
     domain::token::TokenState,
     service::{
         context::OperatorContext,
+        grants::Effect,
         tokens::{Issued, IssuedToken, NewToken, RevokedToken, Rotation, TokenDetail},
     },
 };
@@ -287,7 +288,7 @@ pub async fn revoke_token(
     AdminPath((recipient, id)): AdminPath<(String, Uuid)>,
     AdminJson(body): AdminJson<RevokeBody>,
 ) -> Result<Json<RevokedTokenView>, Problem> {
-    let RevokedToken { revoked_at, effective_by, outstanding_urls } =
+    let RevokedToken { revoked_at, effect: Effect { effective_by, outstanding_urls } } =
         admin.service.revoke_token(&ctx, &recipient, id, body.reason()).await?;
     Ok(Json(RevokedTokenView { revoked_at, effective_by, outstanding_urls }))
 }

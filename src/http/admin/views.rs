@@ -186,6 +186,11 @@ impl From<ViewDetail> for ViewView {
     }
 }
 
+/// There is nothing to say about it; `{}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishBody {}
+
 /// What came of publishing.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PublishedView {
@@ -315,7 +320,7 @@ impl From<ViewDiff> for ViewDiffView {
 
 impl From<plan::Change> for ViewChangeView {
     fn from(change: plan::Change) -> Self {
-        let shown = |shown: Option<plan::Shown>| match shown {
+        let shown = |shown: Option<Box<plan::Shown>>| match shown {
             None => Value::Null,
             Some(shown) => serde_json::json!({
                 "from": shown.from.to_string(),
@@ -433,7 +438,7 @@ pub async fn delete_view(
 /// answered.
 #[utoipa::path(
     post, path = "/views/{name}/publish", tag = "views",
-    params(("name" = String, Path, description = "A dotted name")),
+    params(("name" = String, Path, description = "A dotted name")), request_body = PublishBody,
     responses(
         (status = 201, description = "Published", body = PublishedView),
         (status = 200, description = "Nothing had changed", body = PublishedView)
@@ -443,6 +448,7 @@ pub async fn publish_view(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
+    AdminJson(PublishBody {}): AdminJson<PublishBody>,
 ) -> Result<(StatusCode, Json<PublishedView>), Problem> {
     let published = admin.service.publish_view(&ctx, &name).await?;
     let status = if published.is_new { StatusCode::CREATED } else { StatusCode::OK };

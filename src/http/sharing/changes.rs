@@ -10,7 +10,7 @@ use super::{
     CallerOf, Error,
     capabilities::Capabilities,
     file_id_hash::file_id_hash,
-    query::respond,
+    query::{Asker, respond},
     query_body::{not_negative, positive_max_files},
     table::number_of,
 };
@@ -40,7 +40,7 @@ pub(super) async fn get_changes(
     let ends_with_action = capabilities.end_stream_action || request.page.max_files.is_some();
     let answer = service.query_changes(&of.caller, &of.table_path(), &request).await;
     let answer = answer.map_err(|error| of.error(error))?;
-    let response = respond(answer, &headers, &capabilities, ends_with_action);
+    let response = respond(answer, Asker::of(&service, &of), &headers, &capabilities, ends_with_action);
     Ok(response.map_err(|error| of.error(error))?.into_response())
 }
 

@@ -57,6 +57,11 @@ impl Error {
         Self { status, code, message, request_id: request_id.to_owned(), cause: Some(error) }
     }
 
+    /// What an answer that has begun can still say of it: the status that it would have had, and the message.
+    pub(super) fn midway(self, contact: &str) -> (StatusCode, String) {
+        (self.status, signed(&self.message, &self.request_id, contact))
+    }
+
     /// An answer that HTTP itself asks for.
     pub fn status(status: StatusCode, message: &str, request_id: &str) -> Self {
         let code = match status {
@@ -87,14 +92,18 @@ pub struct Contact(pub Arc<str>);
 pub async fn write_errors(State(contact): State<Contact>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(Told { code, message, request_id }) = response.extensions_mut().remove::<Told>() else { return response };
-    let message = match contact.0.as_ref() {
-        "" => format!("{message} (request {request_id})"),
-        contact => format!("{message} (request {request_id}, contact {contact})"),
-    };
+    let message = signed(&message, &request_id, &contact.0);
     let line = to_line(&ErrorBody { error_code: code, message: &message, request_id: &request_id });
     // A length of the empty body may be there already.
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.map(|_| Body::from(line))
+}
+
+fn signed(message: &str, request_id: &str, contact: &str) -> String {
+    match contact {
+        "" => format!("{message} (request {request_id})"),
+        contact => format!("{message} (request {request_id}, contact {contact})"),
+    }
 }
 
 fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
@@ -113,6 +122,7 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
         ServiceError::Expired(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
         ServiceError::Parameter(_)
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Conflict { .. }
         | ServiceError::PreconditionFailed => (StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE"),
         ServiceError::Malformed(_) => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),

@@ -1,6 +1,6 @@
 //! Querying a table: the answer streams, a chunk of lines at a time (Delta Sharing protocol, 1.4 and 2.1).
 
-use std::io;
+use std::{io, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -55,13 +55,27 @@ pub(super) async fn query_table(
     let answer = ask(&service, &of, &body, &capabilities).await.map_err(|error| of.error(error))?;
     // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
     let ends_with_action = capabilities.end_stream_action || body.include_refresh_token || body.max_files.is_some();
-    let response = respond(answer, &headers, &capabilities, ends_with_action);
+    let response = respond(answer, Asker::of(&service, &of), &headers, &capabilities, ends_with_action);
     Ok(response.map_err(|error| of.error(error))?.into_response())
+}
+
+/// What messages to whoever asked name: the request's id, and whom to ask.
+#[derive(Debug)]
+pub(super) struct Asker {
+    request_id: String,
+    contact: String,
+}
+
+impl Asker {
+    pub(super) fn of(service: &Service, of: &CallerOf) -> Self {
+        Self { request_id: of.caller.request_id.clone(), contact: service.settings.support_contact.clone() }
+    }
 }
 
 /// The headers of an answer, and its body as it streams.
 pub(super) fn respond(
     answer: Answer,
+    asker: Asker,
     request_headers: &HeaderMap,
     capabilities: &Capabilities,
     ends_with_action: bool,
@@ -71,7 +85,7 @@ pub(super) fn respond(
     let mut headers = head_headers(&answer.head, capabilities, ends_with_action);
     echo_file_id_hash(&mut headers, chosen_hash);
     let id_hash = chosen_hash.unwrap_or(answer.head.format);
-    Ok((headers, stream_lines(head, answer, id_hash, ends_with_action)))
+    Ok((headers, stream_lines(head, answer, asker, id_hash, ends_with_action)))
 }
 
 async fn ask(
@@ -163,55 +177,54 @@ enum Step {
 
 /// The answer's body. A fault midway is said in the EndStreamAction where the client asked for one; otherwise the
 /// connection is cut, so that nobody takes half a table for a whole one.
-fn stream_lines(head: Vec<u8>, answer: Answer, id_hash: IdHash, ends_with_action: bool) -> Body {
-    let stream = stream::unfold((Step::Head(head), answer), move |(step, mut answer)| async move {
-        match step {
-            Step::Head(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
-            Step::Lines => match answer.next_chunk().await {
-                Some(Ok(chunk)) => match wire::chunk_lines(&answer, &chunk, id_hash) {
-                    Ok(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
-                    Err(error) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
+fn stream_lines(head: Vec<u8>, answer: Answer, asker: Asker, id_hash: IdHash, ends_with_action: bool) -> Body {
+    let asker = Arc::new(asker);
+    let stream = stream::unfold((Step::Head(head), answer), move |(step, mut answer)| {
+        let asker = Arc::clone(&asker);
+        async move {
+            match step {
+                Step::Head(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
+                Step::Lines => match answer.next_chunk().await {
+                    Some(Ok(chunk)) => match wire::chunk_lines(&answer, &chunk, id_hash) {
+                        Ok(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
+                        Err(error) => Some((fail(error, &asker, ends_with_action), (Step::Done, answer))),
+                    },
+                    Some(Err(error)) => Some((fail(error, &asker, ends_with_action), (Step::Done, answer))),
+                    None if ends_with_action => {
+                        let expires_at = answer.has_files.then_some(answer.expires_at);
+                        let end = EndStreamAction {
+                            refresh_token: answer.refresh_token.take(),
+                            next_page_token: answer.next_page_token.take(),
+                            min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
+                            ..EndStreamAction::default()
+                        };
+                        Some((Ok(Bytes::from(wire::end_line(&end))), (Step::Done, answer)))
+                    }
+                    None => None,
                 },
-                Some(Err(error)) => Some((fail(&error, ends_with_action), (Step::Done, answer))),
-                None if ends_with_action => {
-                    let expires_at = answer.has_files.then_some(answer.expires_at);
-                    let end = EndStreamAction {
-                        refresh_token: answer.refresh_token.take(),
-                        next_page_token: answer.next_page_token.take(),
-                        min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
-                        ..EndStreamAction::default()
-                    };
-                    Some((Ok(Bytes::from(wire::end_line(&end))), (Step::Done, answer)))
-                }
-                None => None,
-            },
-            Step::Done => None,
+                Step::Done => None,
+            }
         }
     });
     // Compression polls a body beyond its end, which an unfolded stream takes for a mistake.
     Body::from_stream(stream.fuse())
 }
 
-fn fail(error: &ServiceError, ends_with_action: bool) -> Result<Bytes, io::Error> {
-    let (status, message) = match error {
-        ServiceError::Denied { reason, message } => {
+fn fail(error: ServiceError, asker: &Asker, ends_with_action: bool) -> Result<Bytes, io::Error> {
+    match &error {
+        ServiceError::Denied { reason, .. } => {
             tracing::info!(reason = reason.code(), "an answer was ended midway: what it stood on has ended");
-            (StatusCode::FORBIDDEN, message.as_str())
         }
-        error => {
-            tracing::error!(error = %error, "an answer failed midway");
-            let message = "the server could not finish this answer; send the query again";
-            (StatusCode::SERVICE_UNAVAILABLE, message)
-        }
-    };
-    if ends_with_action {
-        let end = EndStreamAction {
-            error_message: Some(message.to_owned()),
-            http_status_error_code: Some(status.as_u16()),
-            ..EndStreamAction::default()
-        };
-        Ok(Bytes::from(wire::end_line(&end)))
-    } else {
-        Err(io::Error::other("the answer could not be finished"))
+        error => tracing::error!(error = %error, "an answer failed midway"),
     }
+    if !ends_with_action {
+        return Err(io::Error::other("the answer could not be finished"));
+    }
+    let (status, message) = Error::new(error, &asker.request_id).midway(&asker.contact);
+    let end = EndStreamAction {
+        error_message: Some(message),
+        http_status_error_code: Some(status.as_u16()),
+        ..EndStreamAction::default()
+    };
+    Ok(Bytes::from(wire::end_line(&end)))
 }

@@ -108,16 +108,25 @@ impl Lake {
 }
 
 impl History {
-    /// Everything that the table's metadata was, newest first, as far as the log tells; of a very long log the newest
-    /// part and its oldest version.
-    pub async fn all_metadata(&self) -> Result<Vec<Arc<Metadata>>, LakeError> {
-        let (_, known) = self.walk(|_| false, MOST_COMMITS_FOR_ALL).await?;
-        let Some(known) = known else { return Ok(vec![Arc::new(self.latest.metadata().clone())]) };
-        let mut all: Vec<_> = known.epochs.iter().map(|epoch| Arc::clone(&epoch.metadata)).collect();
+    /// Everything that the table's metadata was, newest first, each with the last version that it was in force at; as far
+    /// as the log tells, and of a very long log its newest part and its oldest version.
+    pub async fn all_metadata(&self) -> Result<Vec<(u64, Arc<Metadata>)>, LakeError> {
+        let newest_alone = || vec![(self.latest.version(), Arc::new(self.latest.metadata().clone()))];
+        let known = match self.walk(|_| false, MOST_COMMITS_FOR_ALL).await {
+            Ok((_, Some(known))) => known,
+            Ok((_, None)) => return Ok(newest_alone()),
+            Err(error @ LakeError::Unavailable { .. }) => return Err(error),
+            // An old commit that cannot be read tells as little as one that is gone.
+            Err(error) => {
+                tracing::debug!(table.location = self.location.url(), %error, "a table's past could not be read");
+                return Ok(newest_alone());
+            }
+        };
+        let mut all: Vec<_> = known.epochs.iter().map(|epoch| (epoch.last, Arc::clone(&epoch.metadata))).collect();
         if let Some(oldest) = self.timeline().await?.oldest().filter(|oldest| !known.is_whole && *oldest < known.looked)
             && let Some(state) = readable(self.state_at(oldest).await)?
         {
-            all.push(Arc::new(state.metadata.clone()));
+            all.push((oldest, Arc::new(state.metadata.clone())));
         }
         Ok(all)
     }

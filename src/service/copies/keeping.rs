@@ -5,17 +5,18 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, Event},
+        audit::{Actor, Event, Object},
         copy::{Copy, CopyKind, CopyState, RulesId},
         recipient::{Recipient, RecipientState},
         share::{SharedObject, SharedView},
         view::plan::Today,
     },
-    service::{Service, error::ServiceError},
+    service::{Service, context::OperatorContext, error::ServiceError},
     store::{CopyFilter, CopySet, GrantFilter},
 };
 
@@ -97,13 +98,17 @@ impl Service {
 
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
     async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
-        let mut entitled: HashMap<(Uuid, i64), HashSet<RulesId>> = HashMap::new();
-        for set in self.db.list_copy_sets().await? {
+        // Sets come in the order of views and versions, so that each version's readers are looked up once.
+        let mut known: Option<((Uuid, i64), HashSet<RulesId>)> = None;
+        for set in self.db.list_copy_sets(now).await? {
             let version = (set.view_id, set.view_version);
-            if !entitled.contains_key(&version) {
-                entitled.insert(version, self.entitled_rules(set, now).await?);
-            }
-            if entitled.get(&version).is_some_and(|rules| rules.contains(&set.rules)) {
+            let entitled = match known.take() {
+                Some((of, rules)) if of == version => rules,
+                _ => self.entitled_rules(set, now).await?,
+            };
+            let is_entitled = entitled.contains(&set.rules);
+            known = Some((version, entitled));
+            if is_entitled {
                 continue;
             }
             let mut tx = self.db.begin().await?;
@@ -216,7 +221,7 @@ impl Service {
 
     /// Compares the register with the store, and reports what they do not agree about. What is gone from the store is
     /// taken off the register, so that it is made anew; what is in the store alone is left there for an operator.
-    pub async fn reconcile_copies(&self) -> Result<Reconciled, ServiceError> {
+    pub async fn reconcile_copies(&self, ctx: &OperatorContext) -> Result<Reconciled, ServiceError> {
         let root = self.workshop.root()?;
         let settled = Utc::now() - SETTLED;
         let mut found = Reconciled::default();
@@ -251,6 +256,9 @@ impl Service {
                 }
             }
         }
+        let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
+        let root = Object { kind: "copies".into(), id: None, name: None };
+        self.trail.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
         self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
         if !found.orphans.is_empty() || !found.missing.is_empty() {
             tracing::warn!(

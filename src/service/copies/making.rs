@@ -250,14 +250,19 @@ impl Service {
                 return Err(Failure::Unreadable(UNREADABLE));
             }
             let free = missing.into_iter().filter(|(_, copy)| !copy.as_ref().is_some_and(is_held));
-            let free: Vec<Need> = free.map(|(need, _)| need).take(CLAIM).collect();
-            let claimed = self.claim(view, source, kind, free).await.map_err(unavailable)?;
-            if claimed.is_empty() {
+            let free: Vec<Need> = free.map(|(need, _)| need).collect();
+            let mut has_claimed = false;
+            for needs in free.chunks(CLAIM) {
+                let claimed = self.claim(view, source, kind, needs).await.map_err(unavailable)?;
+                if !claimed.is_empty() {
+                    has_claimed = true;
+                    done.add(self.make_claimed(view, source, claimed).await?);
+                }
+            }
+            if !has_claimed {
                 // Another server is at what is left.
                 looks.tick().await;
-                continue;
             }
-            done.add(self.make_claimed(view, source, claimed).await?);
         }
         if done.files > 0 {
             tracing::info!(view = %view.published.view, table.version = source.snapshot.version(), files = done.files,
@@ -272,7 +277,7 @@ impl Service {
         view: &Entitled,
         source: &Source,
         kind: CopyKind,
-        needs: Vec<Need>,
+        needs: &[Need],
     ) -> Result<Vec<(Need, Copy)>, ServiceError> {
         let now = self.clock.now();
         let mut claimed = Vec::new();
@@ -305,7 +310,7 @@ impl Service {
                 deleted_at: None,
             };
             if tx.claim_copy(&copy, now).await? {
-                claimed.push((need, copy));
+                claimed.push((need.clone(), copy));
             }
         }
         tx.commit().await?;
@@ -325,7 +330,7 @@ impl Service {
             tracing::error!(view = %view.published.view, %error, "the source's schema cannot be read");
             Failure::Unreadable(UNREADABLE)
         })?;
-        let schema = Arc::new(schema);
+        let schema = Arc::new(view.published.plan.completed(&schema));
         let makings = claimed.into_iter().map(|(need, copy)| {
             let (permits, schema) = (Arc::clone(&permits), Arc::clone(&schema));
             async move { self.make_one(view, source, schema, need, copy, &permits).await }
@@ -406,14 +411,17 @@ impl Service {
         &self,
         chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
     ) -> Result<(Done, Option<Failure>), ServiceError> {
-        let (mut done, mut failure) = (Done::default(), None);
+        let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
         let holder = self.workshop.holder();
         let mut tx = self.db.begin().await?;
         for (copy, made) in chunk {
             match made {
                 Ok(made) => {
-                    if tx.complete_copy(&made, holder).await? && copy.kind == CopyKind::File {
-                        done.add(Done { files: 1, rows: made.rows, bytes: made.bytes });
+                    let is_ours = tx.complete_copy(&made, holder).await?;
+                    match copy.kind {
+                        CopyKind::Source => {}
+                        CopyKind::File if is_ours => done.add(Done { files: 1, rows: made.rows, bytes: made.bytes }),
+                        CopyKind::File => lost.push(copy.object_key),
                     }
                 }
                 Err(Fault::HoldsMore) => {
@@ -436,6 +444,10 @@ impl Service {
             }
         }
         tx.commit().await?;
+        // What others took over, or nobody may read any more, was written for nothing.
+        for key in lost {
+            self.workshop.root()?.delete(&key).await?;
+        }
         self.metrics.copies_made(done.files, done.bytes);
         Ok((done, failure))
     }

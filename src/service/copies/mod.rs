@@ -35,7 +35,7 @@ use crate::{
         },
     },
     engine::{Engine, Rules},
-    storage::CopyRoot,
+    storage::{CopyRoot, TableLocation},
     store::{CopySet, EntitlementRow},
 };
 
@@ -142,6 +142,11 @@ impl Workshop {
     /// Who this server is among those that make copies.
     fn holder(&self) -> Uuid {
         self.0.holder
+    }
+
+    /// The place of copies, where there is one.
+    pub(super) fn place(&self) -> Option<TableLocation> {
+        self.0.root.as_ref().map(|root| root.location().clone())
     }
 
     /// Whether there is a place for copies.

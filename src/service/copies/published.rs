@@ -1,7 +1,7 @@
 //! Published versions of views, which never change and are therefore kept in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        delta::{Metadata, Protocol},
-        schema::{DataType, Field, LookupError, Primitive, Schema},
+        delta::{Metadata, Protocol, required_features},
+        schema::{DataType, Field, Primitive, Schema},
         share::SharedView,
         view::plan::{PinnedView, References, ViewPlan},
     },
@@ -87,16 +87,8 @@ impl PublishedView {
     /// Whether an older version of the source can be read as the view shows it now: what it lacks is NULL.
     pub(in crate::service) fn reads(&self, source: &Metadata) -> bool {
         self.fits(source)
-            || Schema::parse(&source.schema_string).is_ok_and(|schema| {
-                self.plan.needed.iter().all(|needed| match schema.lookup(&needed.path) {
-                    Ok(found) => {
-                        let is_partition =
-                            matches!(&needed.path.0[..], [name] if source.partition_columns.contains(name));
-                        *found.data_type == needed.data_type && is_partition == needed.is_partition
-                    }
-                    Err(error) => matches!(error, LookupError::Missing(_)),
-                })
-            })
+            || Schema::parse(&source.schema_string)
+                .is_ok_and(|schema| self.plan.reads(&schema, &source.partition_columns))
     }
 
     /// The protocol that readers of the governed table need: the plain one, and what a type asks for.
@@ -112,6 +104,11 @@ impl PublishedView {
             };
         }
         Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None }
+    }
+
+    /// The reader features that readers of the governed table need.
+    pub(in crate::service) fn required_features(&self) -> BTreeSet<String> {
+        required_features(&self.protocol(), &self.metadata(), false)
     }
 
     /// The metadata of the governed table: the view's own, and nothing of its source's. The id is each recipient's own.

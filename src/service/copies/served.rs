@@ -120,6 +120,8 @@ pub(in crate::service) struct Need {
 pub(in crate::service) struct Needs {
     pub(super) kind: CopyKind,
     pub(in crate::service) all: Vec<Need>,
+    /// Whether the row filter could be told for every file that it decides by partition values alone.
+    is_certain: bool,
 }
 
 /// Where a version of a table stands.
@@ -142,16 +144,23 @@ impl Service {
     ) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
         let unit_key = &self.workshop.0.unit_key;
+        let schema = Schema::parse(&source.metadata().schema_string).map_err(ServiceError::internal)?;
+        let plan = &view.published.plan;
+        let columns = plan.columns_read(&plan.completed(&schema));
         let partitions = Partitions::of(view, source)?;
-        let mut all = Vec::new();
+        let (mut all, mut is_certain) = (Vec::new(), true);
         for (index, file) in source.files().iter().enumerate() {
-            if partitions.as_ref().is_some_and(|partitions| !partitions.are_shown(&file)) {
-                continue;
+            match partitions.as_ref().map(|partitions| partitions.are_shown(&file)) {
+                Some(Some(false)) => continue,
+                // The engine looks at the file, and says what is wrong with it.
+                Some(None) => is_certain = false,
+                Some(Some(true)) | None => {}
             }
             let unit = unit_key.unit(UnitParts {
                 rules: view.set.rules,
                 kind,
                 delta_id,
+                columns: &columns,
                 path: file.path,
                 size: file.size,
                 modification_time: file.modification_time,
@@ -161,7 +170,7 @@ impl Service {
             });
             all.push(Need { index, unit });
         }
-        Ok(Needs { kind, all })
+        Ok(Needs { kind, all, is_certain })
     }
 
     /// Whether source files may be handed out themselves, as far as log and view tell: every column is shown as it is,
@@ -175,6 +184,7 @@ impl Service {
             Some(condition) => condition.on_partitions_only(&metadata.partition_columns),
         };
         shows_files
+            && needs.is_certain
             && !metadata.maps_columns()
             && plan.is_identity_over(&schema, &metadata.partition_columns)
             && needs
@@ -187,7 +197,8 @@ impl Service {
     pub(super) async fn standing(&self, view: &Entitled, from: &Source) -> Result<Standing, ServiceError> {
         let (key, source) = (from.key(view), &from.snapshot);
         if let Some(served) = self.workshop.0.served.get(&key).await {
-            if self.keep(&served).await? {
+            // Another server may have ended the set since, whatever its copies were kept for.
+            if self.db.find_serving(view.set).await?.is_some() && self.keep(&served).await? {
                 return Ok(Standing::Ready(served));
             }
             self.workshop.0.served.invalidate(&key).await;
@@ -300,7 +311,7 @@ impl Service {
         let (version, committed_at) = (source.version(), source.committed_at());
         let (protocol, metadata) = (published.protocol(), published.metadata());
         let partitions = ShownPartitions::of(view, source);
-        let mut files: Vec<(usize, &KnownCopy, Vec<(Box<str>, Option<Box<str>>)>)> = Vec::new();
+        let mut files: Vec<(usize, &KnownCopy, Box<PartitionPairs>)> = Vec::new();
         for need in &needs.all {
             let (Some(copy), Some(file)) = (known.get(&need.unit), source.files().get(need.index)) else { continue };
             // What holds no row is not listed.
@@ -351,20 +362,19 @@ impl<'a> Partitions<'a> {
         Ok(Some(Self { condition, fields: metadata.partition_columns.iter().filter_map(field).collect() }))
     }
 
-    /// Whether the file's rows are shown. A value that cannot be read leaves the file for the engine, which says so.
-    fn are_shown(&self, file: &FileRef<'_>) -> bool {
+    /// Whether the file's rows are shown; `None` where a value cannot be read.
+    fn are_shown(&self, file: &FileRef<'_>) -> Option<bool> {
         let mut values = HashMap::new();
         for (physical, text) in file.partition_values() {
             let Some((name, _, data_type)) = self.fields.iter().find(|(_, own, _)| own == physical) else { continue };
-            let Some(primitive) = data_type.primitive() else { return true };
-            let Ok(value) = partition::parse(primitive, text) else { return true };
+            let value = partition::parse(data_type.primitive()?, text).ok()?;
             values.insert(*name, value);
         }
         let value = |path: &crate::domain::schema::ColumnPath| match path.0.as_slice() {
             [name] => values.get(name.as_str()).cloned().flatten(),
             _ => None,
         };
-        self.condition.evaluate(&value) == Some(true)
+        Some(self.condition.evaluate(&value) == Some(true))
     }
 }
 
@@ -389,7 +399,7 @@ impl ShownPartitions {
         Self(plan.partition_columns.iter().filter_map(column).collect())
     }
 
-    fn values(&self, file: &FileRef<'_>) -> Vec<(Box<str>, Option<Box<str>>)> {
+    fn values(&self, file: &FileRef<'_>) -> Box<PartitionPairs> {
         let value = |physical: &str| {
             let found = file.partition_values().find(|(name, _)| *name == physical);
             found.and_then(|(_, value)| value.map(Into::into))

@@ -284,6 +284,7 @@ impl<'a> Attempt<'a> {
         match reason.refusal() {
             Refusal::Unauthenticated => self.refuse_unauthenticated(reason.code(), error).await,
             Refusal::Limited => self.refuse_limited(reason, error).await,
+            Refusal::NotFound if reason == Reason::FileUnknown => self.refuse_unsealed(reason, error).await,
             Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => self.refuse_with(reason.code(), error).await,
         }
     }
@@ -302,6 +303,14 @@ impl<'a> Attempt<'a> {
         );
         let error =
             if noted.is_limited { refusal(Reason::TooManyFailures, None, self.caller, self.now) } else { error };
+        self.record_noted(noted, error).await
+    }
+
+    /// Of URLs that nobody sealed, too, the first of a minute are recorded.
+    async fn refuse_unsealed(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
+        self.deny(reason.code());
+        let tolerance = self.service.failure_tolerance();
+        let noted = self.service.meter.unsealed(self.caller.address, &self.event, tolerance, self.now);
         self.record_noted(noted, error).await
     }
 
@@ -420,6 +429,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
         ServiceError::Unauthenticated { .. }
         | ServiceError::Forbidden { .. }
         | ServiceError::Invalid(_)
+        | ServiceError::Unacknowledged(_)
         | ServiceError::Parameter(_)
         | ServiceError::Malformed(_)
         | ServiceError::Conflict { .. }
@@ -508,6 +518,7 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         Reason::AgreementEnded => {
             "the agreement that access stands on has ended; ask the data provider to renew it".to_owned()
         }
+        Reason::FileUnknown => "no such file; query the table again or ask the data provider".to_owned(),
         Reason::ActivationUnknown
         | Reason::ActivationUsed
         | Reason::ActivationCancelled

@@ -88,13 +88,14 @@ impl Service {
         let page =
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
 
-        let history = self.lake.history(&found.location).await?;
+        let history = self.history_of(&found).await?;
         let (first, last) = match &page {
             // A token does not keep open what the object shares no more.
             Some(page) => (found.shares_since(page.first, request.feed)?, page.last),
             None => request.range(&history, &found).await?,
         };
         let changes = history.changes(first..=last, request.feed).await?;
+        found.require_accepted_throughout(&changes)?;
         attempt.event.table_version = Some(last);
         let format = self.negotiate(attempt, &needed_features(&changes), &request.declared).await?;
         let tells = Tells {
@@ -120,6 +121,15 @@ impl Service {
 }
 
 impl FoundTable {
+    /// Refuses a range in which the table had a schema that came and went unaccepted.
+    fn require_accepted_throughout(&self, changes: &Changes) -> Result<(), ServiceError> {
+        self.require_accepted(changes.start().version, &changes.start().metadata)?;
+        let changed =
+            changes.outlines().iter().filter_map(|outline| Some((outline.version, outline.metadata.as_deref()?)));
+        let mut changed = changed;
+        changed.try_for_each(|(version, metadata)| self.require_accepted(version, metadata))
+    }
+
     /// `first`, if the object shares what came since.
     fn shares_since(&self, first: u64, feed: Feed) -> Result<u64, ServiceError> {
         let shared = self.first_version();

@@ -137,7 +137,9 @@ impl Service {
 
     /// Opens the file behind a sealed URL, if it may still be read.
     pub async fn open_file<'a>(&'a self, caller: &'a Caller, sealed: &str) -> Result<OpenedFile<'a>, ServiceError> {
-        let file = self.open_seal(sealed)?;
+        let Ok(file) = self.open_seal(sealed) else {
+            return Err(Attempt::of(self, caller, FILE_READ, None).refuse(Reason::FileUnknown, None).await);
+        };
         let bearer = self.find_again(file.credential_at(self.clock.now())).await?;
         let found = self.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
@@ -240,9 +242,8 @@ impl Service {
         Ok((object, Running { service: self.clone(), hold, _stream: stream }))
     }
 
-    fn open_seal(&self, sealed: &str) -> Result<SealedFile, ServiceError> {
-        let opened = self.files.open(sealed, b"").and_then(|bytes| SealedFile::from_bytes(&bytes).ok_or(NotSealed));
-        opened.map_err(|_| ServiceError::NotFound { kind: "file", name: String::new() })
+    fn open_seal(&self, sealed: &str) -> Result<SealedFile, NotSealed> {
+        self.files.open(sealed, b"").and_then(|bytes| SealedFile::from_bytes(&bytes).ok_or(NotSealed))
     }
 }
 

@@ -12,7 +12,6 @@ use crate::{
         copies::{Entitled, Source},
         error::ServiceError,
     },
-    storage::TableLocation,
 };
 
 impl Service {
@@ -26,7 +25,7 @@ impl Service {
         pinned: Option<u64>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         let (served, stamp) = if as_of == AsOf::Latest && pinned.is_none() {
-            let source = self.newest_fitting(found, view).await?;
+            let source = self.newest_fitting(found).await?;
             (self.serve_newest(view, &source).await?, Stamp::default())
         } else {
             let (snapshot, stamp) = self.source_as_of(found, as_of, pinned).await?;
@@ -44,22 +43,18 @@ impl Service {
 
     /// The newest version that a query would be answered with.
     pub(super) async fn newest_version(&self, found: &FoundTable) -> Result<u64, ServiceError> {
-        let Some(view) = &found.view else { return Ok(self.lake.latest_version(&found.location).await?) };
-        let source = self.newest_fitting(found, view).await?;
+        let Some(view) = &found.view else {
+            return match found.object.accepted {
+                None => Ok(self.lake.latest_version(&found.location).await?),
+                Some(_) => Ok(self.newest_of(found).await?.version()),
+            };
+        };
+        let source = self.newest_fitting(found).await?;
         self.version_served(view, &source).await
     }
 
-    async fn newest_fitting(&self, found: &FoundTable, view: &Entitled) -> Result<Source, ServiceError> {
-        let location: TableLocation = found.location.clone();
-        let latest = self.lake.latest(&location).await?;
-        let published = &view.published;
-        let fitting = self.lake.newest_that(&location, &latest, |metadata| published.fits(metadata)).await?;
-        let snapshot = fitting.ok_or_else(|| {
-            ServiceError::Unsupported(
-                "the table has changed so that it cannot be shared as it was; ask the data provider".to_owned(),
-            )
-        })?;
-        Ok(Source { snapshot, location })
+    async fn newest_fitting(&self, found: &FoundTable) -> Result<Source, ServiceError> {
+        Ok(Source { snapshot: self.newest_of(found).await?, location: found.location.clone() })
     }
 
     /// How the recipient knows the table and its files.

@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     domain::{
+        delta::Metadata,
         negotiation::{Declared, Format, negotiate},
         share::SharedObject,
     },
-    lake::Snapshot,
+    lake::{History, Snapshot},
     service::{Service, copies::Entitled, error::ServiceError},
     storage::TableLocation,
 };
@@ -66,7 +67,7 @@ impl Service {
     async fn first_version_since(&self, found: &FoundTable, since: &str) -> Result<u64, ServiceError> {
         found.require_history()?;
         let at = timestamp_of("startingTimestamp", since)?;
-        let history = self.lake.history(&found.location).await?;
+        let history = self.history_of(found).await?;
         let version = history.first_version_since(at.timestamp_millis()).await?;
         let first = found.first_version();
         if version < first {
@@ -149,12 +150,12 @@ impl Service {
         pinned: Option<u64>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         if pinned.is_none() && as_of == AsOf::Latest {
-            return Ok((self.lake.latest(&found.location).await?, Stamp::default()));
+            return Ok((self.newest_of(found).await?, Stamp::default()));
         }
         if as_of != AsOf::Latest {
             found.require_history()?;
         }
-        let history = self.lake.history(&found.location).await?;
+        let history = self.history_of(found).await?;
         let version = match (pinned, as_of) {
             // What a token pins is read only as long as the object goes on to share it.
             (Some(version), AsOf::Latest) => found.shared(version)?,
@@ -164,12 +165,31 @@ impl Service {
             (None, AsOf::Timestamp(at)) => found.readable(history.version_as_of(at.timestamp_millis()).await?)?,
         };
         let snapshot = history.at_version(version).await?;
+        found.require_accepted(version, snapshot.metadata())?;
         if as_of == AsOf::Latest {
             return Ok((snapshot, Stamp::default()));
         }
         // By the clock that times are asked for with; a version whose commit is no longer in the log has only its own.
         let committed_at = history.committed_at(version).await.unwrap_or_else(|_| snapshot.committed_at());
         Ok((snapshot, Stamp::of_version(version, committed_at)))
+    }
+
+    /// The newest version that the caller is served.
+    pub(super) async fn newest_of(&self, found: &FoundTable) -> Result<Arc<Snapshot>, ServiceError> {
+        let latest = self.lake.latest(&found.location).await?;
+        let served = self.served(&found.object, &found.location, &latest).await?;
+        served.snapshot.ok_or_else(|| ServiceError::Unreadable {
+            message: "the data provider holds this table at a version that is no longer there; ask the data provider \
+                      to share it as it is now"
+                .to_owned(),
+            source: "no version that fits is left in the table's log".into(),
+        })
+    }
+
+    /// The table's past up to the newest version that the caller is served, as if there was no later one.
+    pub(super) async fn history_of(&self, found: &FoundTable) -> Result<History, ServiceError> {
+        let newest = self.newest_of(found).await?;
+        Ok(self.lake.history_until(&found.location, newest).await)
     }
 
     /// Agrees on a format with the client.
@@ -237,6 +257,19 @@ impl FoundTable {
             )));
         }
         Ok(version)
+    }
+
+    /// Refuses a version that `metadata` was in force at, if its schema is one that came and went unaccepted.
+    pub(super) fn require_accepted(&self, version: u64, metadata: &Metadata) -> Result<(), ServiceError> {
+        match &self.object.accepted {
+            Some(accepted) if version > accepted.version && !accepted.fits(metadata) => {
+                Err(ServiceError::Parameter(format!(
+                    "Version {version} is not shared, because the table had another schema then; ask for other \
+                     versions, or ask the data provider to accept the table's schema as it is now"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The oldest version that the object shares.

@@ -5,7 +5,7 @@
 mod credentials;
 mod source;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 pub use credentials::{Clock, S3Credentials};
@@ -40,6 +40,15 @@ const IDENTITY: [&str; 9] = [
 /// Whether object_store has an option of this name for S3.
 pub(super) fn knows(option: &str) -> bool {
     option.parse::<AmazonS3ConfigKey>().is_ok()
+}
+
+/// Lets uploads carry a checksum unless `options` say how: buckets whose objects are locked take nothing without one.
+pub(super) fn with_checksum(mut options: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_checksum = |name: &String| matches!(name.to_ascii_lowercase().parse(), Ok(AmazonS3ConfigKey::Checksum));
+    if !options.keys().any(is_checksum) {
+        options.insert(AmazonS3ConfigKey::Checksum.as_ref().to_owned(), "sha256".to_owned());
+    }
+    options
 }
 
 /// Opens a bucket. Nothing is sent yet.

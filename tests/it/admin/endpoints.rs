@@ -62,6 +62,8 @@ async fn every_listing_refuses_unknown_parameters_and_strange_pages(app: TestApp
         "/recipients/recipient/tokens",
         "/grants",
         "/audit",
+        "/views",
+        "/copies",
         "/operators",
         "/operators/operator/tokens",
     ] {

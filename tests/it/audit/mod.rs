@@ -3,6 +3,7 @@
 mod command;
 mod detachment;
 mod export;
+mod object_store;
 mod roles;
 mod tampering;
 mod trail;

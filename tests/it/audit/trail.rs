@@ -39,12 +39,21 @@ impl Trail {
     /// An empty trail on `db`.
     pub fn on(db: &Db) -> Self {
         let folder = TempDir::new().unwrap();
-        let now = Arc::new(Mutex::new("2026-08-31T23:00:00Z".parse().unwrap()));
-        let told = Arc::clone(&now);
         let export = ExportSettings {
             url: Some(Url::from_directory_path(folder.path()).unwrap().to_string()),
             options: Default::default(),
         };
+        Self::exported_to(db, folder, export)
+    }
+
+    /// An empty trail on `db` that is exported elsewhere.
+    pub fn with_export(db: &Db, export: ExportSettings) -> Self {
+        Self::exported_to(db, TempDir::new().unwrap(), export)
+    }
+
+    fn exported_to(db: &Db, folder: TempDir, export: ExportSettings) -> Self {
+        let now = Arc::new(Mutex::new("2026-08-31T23:00:00Z".parse().unwrap()));
+        let told = Arc::clone(&now);
         let archive = Archive::open(&export.target().unwrap()).unwrap();
         let settings = AuditSettings {
             checkpoint_seconds: 300,

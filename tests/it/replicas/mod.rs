@@ -5,6 +5,7 @@ mod faults;
 mod interleavings;
 mod processes;
 mod streams;
+mod tightening;
 
 /// How often a test that is repeated at random is, unless `WEIR_TEST_ROUNDS` says otherwise.
 fn rounds(usual: usize) -> usize {

@@ -14,13 +14,14 @@ on_both_databases!(
     check_005_expired_tokens_are_401_and_rotated_ones_overlap,
     check_006_no_recipient_sees_anothers_shares,
     every_route_refuses_whoever_lost_its_access,
+    below_a_share_that_is_over_or_not_yet_nothing_can_be_told_apart,
     nobody_elses_identifiers_open_anything,
     a_token_for_other_shares_sees_nothing_of_this_one,
     recipients_outside_their_networks_are_told_their_address,
 );
 
 /// Every route of the protocol below a share, with a body where it takes one.
-const ROUTES: [(&str, &str, &str); 13] = [
+pub(super) const ROUTES: [(&str, &str, &str); 13] = [
     ("GET", "/shares/insurer", ""),
     ("GET", "/shares/insurer/schemas", ""),
     ("GET", "/shares/insurer/schemas/s/tables", ""),
@@ -159,6 +160,66 @@ async fn every_route_refuses_whoever_lost_its_access(app: TestApp) {
     // Nothing below a share whose grant has ended can be told apart.
     acme.get("/shares/insurer/schemas/nothing/tables").await.refusal(403, "PERMISSION_DENIED");
     assert_eq!(acme.get("/shares").await.expect(200)["items"], json!([]));
+}
+
+/// Whatever is there or not below a share that was never granted, is no longer, is not yet, or not to this token: one
+/// answer to all of it, on every route.
+async fn below_a_share_that_is_over_or_not_yet_nothing_can_be_told_apart(app: TestApp) {
+    let acme = acme_with_steps(&app).await;
+    let id = app.get("/grants").await.expect(200)["items"][0]["id"].as_str().unwrap().to_owned();
+    let text =
+        |seconds| (app.now() + chrono::TimeDelta::seconds(seconds)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let replace = |replaced: &str, more: serde_json::Value| {
+        let mut grant = json!({"share": "insurer", "recipient": "acme", "replaces": replaced});
+        grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        grant
+    };
+    let rival = Reader::rival(&app).await;
+    all_alike(&rival, 404).await;
+    // Not to this token.
+    app.put("/shares/more", json!({})).await.expect(201);
+    let narrow = json!({"reveal": true, "credential": "narrow", "shares": ["more"]});
+    let narrow = app.post("/recipients/acme/tokens", narrow).await.expect(201);
+    all_alike(&Reader { app: &app, token: narrow["token"].as_str().unwrap().to_owned() }, 404).await;
+    // Its agreement is over, its window, and then its grant.
+    let ends = json!({"agreement": {"ref": "A-7", "valid_until": text(5)}});
+    let grant = app.post("/grants", replace(&id, ends)).await.expect(201);
+    app.pass(5);
+    all_alike(&acme, 403).await;
+    app.post(&format!("/grants/{}/revoke", grant["id"].as_str().unwrap()), json!({})).await.expect(200);
+    all_alike(&acme, 403).await;
+    let short = json!({"share": "insurer", "recipient": "acme", "valid_until": text(5)});
+    app.post("/grants", short).await.expect(201);
+    assert_eq!(acme.get("/shares/insurer").await.status, 200);
+    app.pass(5);
+    all_alike(&acme, 403).await;
+    // A window that has not begun is none.
+    app.put("/recipients/later", json!({})).await.expect(201);
+    let later = json!({"share": "insurer", "recipient": "later", "valid_from": text(60)});
+    app.post("/grants", later).await.expect(201);
+    let token = app.post("/recipients/later/tokens", json!({"reveal": true})).await.expect(201);
+    let later = Reader { app: &app, token: token["token"].as_str().unwrap().to_owned() };
+    all_alike(&later, 404).await;
+    app.pass(60);
+    assert_eq!(later.get("/shares/insurer").await.status, 200);
+}
+
+/// Asks on every route for what is there, and for names that are not, which must be answered alike but for those names.
+async fn all_alike(reader: &Reader<'_>, status: u16) {
+    for (method, path, body) in ROUTES {
+        let mut told = Vec::new();
+        for (schema, table) in [("s", "steps"), ("s", "nothing"), ("nothing", "steps"), ("nothing", "nothing")] {
+            let path =
+                path.replace("/schemas/s/", &format!("/schemas/{schema}/")).replace("/steps", &format!("/{table}"));
+            let answer = reader.send(method.parse().unwrap(), &path, &[], body).await;
+            assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
+            let mut headers: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+            headers.sort();
+            let text = answer.text.replace(answer.header("x-request-id"), "id");
+            told.push((text.replace(&format!("{schema}/{table}"), "*"), headers));
+        }
+        assert!(told.iter().all(|other| *other == told[0]), "{method} {path}: {told:?}");
+    }
 }
 
 async fn nobody_elses_identifiers_open_anything(app: TestApp) {

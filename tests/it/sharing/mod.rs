@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod changed;
 mod changes;
 mod errors;
 mod files;
@@ -13,12 +14,15 @@ mod incremental;
 mod limits;
 mod listing;
 mod metadata;
+mod networks;
 mod not_offered;
 mod outage;
 mod paging;
 mod query;
+mod reasons;
 mod refresh_tokens;
 mod robustness;
+mod schema_hold;
 mod time_travel;
 mod version;
 

@@ -216,7 +216,10 @@ async fn check_084_a_fault_midway_is_told_or_cuts_the_connection(app: TestApp) {
     let query = json!({"startingVersion": 0});
     let answer = reader.query_as("wide", "includeendstreamaction=true", query.clone()).await;
     let end = answer.end();
-    assert!(end["errorMessage"].is_string() && end["httpStatusErrorCode"].is_u64(), "{end}");
+    assert_eq!(end["httpStatusErrorCode"], 400, "{end}");
+    let message = end["errorMessage"].as_str().unwrap();
+    let request = answer.header("x-request-id");
+    assert!(message.contains("outside its own folder") && message.ends_with(&format!(" (request {request})")), "{end}");
     assert!(end.get("minUrlExpirationTimestamp").is_none(), "{end}");
 
     let request = Request::post(format!("/delta-sharing{}", table_path("wide", "/query")))

@@ -241,5 +241,6 @@ async fn outstanding_urls_are_the_presigned_ones_that_live() {
         let none = Outstanding { urls: 0, until: None };
         assert_eq!(db.find_outstanding_of_tokens(&[token], days(2)).await.unwrap(), none);
         assert_eq!(db.find_outstanding_of_tokens(&[], now()).await.unwrap(), none);
+        assert_eq!(db.find_outstanding(None, now()).await.unwrap(), none, "of tokens that there are");
     }
 }

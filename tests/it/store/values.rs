@@ -1,9 +1,12 @@
 //! What is kept is what comes back, and changes are made only to what was read.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 use uuid::Uuid;
 use weir::{
     domain::{
+        raw_disclosure::DisclosureItem,
         recipient::RecipientState,
         share::{OnSchemaChange, Share},
     },
@@ -57,6 +60,7 @@ async fn updates_change_every_field_and_count() {
         (object.history, object.cdf, object.start_version) = (false, true, 0);
         (object.delivery, object.on_schema_change, object.updated_at) = (None, OnSchemaChange::Follow, later);
         (object.presigned_despite_networks, object.description) = (false, Some("now".into()));
+        (object.accepted, object.acknowledged) = (None, BTreeSet::from([DisclosureItem::Properties]));
         table = tx.update_table(table).await.unwrap();
         share = tx.update_share(share).await.unwrap();
         object = tx.update_object(object).await.unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use url::Url;
 use weir::{
-    config::{Settings, SharingSettings, Sources, StorageSettings},
+    config::{Settings, SharingSettings, Sources, StorageSettings, ViewSettings},
     domain::{
         seal::{Purpose, RootKey, Sealer},
         secret::Secret,
@@ -34,6 +34,7 @@ use weir::{
         copies::{Workshop, WorkshopParts},
         first_reads::FirstReads,
         meter::Meter,
+        schema_holds::SchemaHolds,
         sign_in::SignIn,
         trail::Trail,
     },
@@ -42,7 +43,11 @@ use weir::{
 };
 use zeroize::Zeroizing;
 
-use super::{postgres::TestDatabase, tables::HandWrittenLog};
+use super::{
+    postgres::TestDatabase,
+    s3::{BUCKET, S3Server},
+    tables::HandWrittenLog,
+};
 
 /// The operator token of every [`TestApp`].
 pub const OPERATOR_TOKEN: &str = "test-bootstrap-token-0123456789abcdef";
@@ -76,10 +81,33 @@ pub(crate) use on_both_databases;
 pub struct TestApp {
     /// The use cases, for what no route does.
     pub service: Service,
+    /// Where copies live.
+    pub copies: CopyRoot,
     router: Router,
+    ground: Ground,
+}
+
+/// What a server under test stands on. Several may share one.
+#[derive(Clone)]
+struct Ground {
+    database: Arc<TestDatabase>,
     now: Arc<Mutex<DateTime<Utc>>>,
-    folder: TempDir,
-    _database: TestDatabase,
+    folder: Arc<TempDir>,
+    copies: StorageSettings,
+    bucket: Option<StorageSettings>,
+}
+
+/// How a server under test differs from the usual one.
+#[derive(Default)]
+pub struct Setup {
+    /// Where copies live; a folder beside the lake where nothing is said.
+    pub copies: Option<StorageSettings>,
+    /// A storage besides the lake.
+    pub bucket: Option<StorageSettings>,
+    /// The time that it begins at. What object stores sign is true at the time of their own clock alone.
+    pub starts_at: Option<DateTime<Utc>>,
+    /// Other settings of views.
+    pub views: Option<fn(&mut ViewSettings)>,
 }
 
 /// An answer, read to its end.
@@ -127,56 +155,57 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
-impl TestApp {
-    /// On SQLite.
-    pub async fn sqlite() -> Self {
-        Self::on(TestDatabase::sqlite().await, |_| {})
-    }
+/// Every face of a server, which believes `proxies`.
+fn router(service: &Service, proxies: Proxies) -> Router {
+    let faces = Faces {
+        service: service.clone(),
+        requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
+        limits: Limits::new(100, Duration::from_secs(60)),
+        max_body_bytes: 4 << 20,
+        prefix: PREFIX.into(),
+        admin: Admin { service: service.clone(), endpoint: format!("{PUBLIC_URL}{PREFIX}") },
+    };
+    faces.all()
+}
 
-    /// On SQLite, with other settings of sharing.
-    pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
-        Self::on(TestDatabase::sqlite().await, |settings| settings.sharing = change(settings.sharing.clone()))
-    }
-
-    /// On SQLite, with other settings.
-    pub async fn sqlite_set(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::on(TestDatabase::sqlite().await, change)
-    }
-
-    /// On each database that can be had, with other settings.
-    pub async fn each(change: impl Fn(&mut Settings)) -> Vec<Self> {
-        TestDatabase::each().await.into_iter().map(|database| Self::on(database, &change)).collect()
-    }
-
-    /// On PostgreSQL; nothing where no server is named.
-    pub async fn postgres() -> Option<Self> {
-        Some(Self::on(TestDatabase::postgres().await?, |_| {}))
-    }
-
-    fn on(database: TestDatabase, change: impl FnOnce(&mut Settings)) -> Self {
+impl Ground {
+    fn new(database: TestDatabase, setup: &mut Setup) -> Self {
         let folder = TempDir::new().unwrap();
-        let now = Arc::new(Mutex::new(DateTime::from_timestamp(1_790_000_000, 0).unwrap()));
-        let told = Arc::clone(&now);
+        std::fs::create_dir(folder.path().join("lake")).unwrap();
+        let copies = json!({"name": "views", "url": Url::from_file_path(folder.path().join("copies")).unwrap()});
+        let starts_at = setup.starts_at.unwrap_or(DateTime::from_timestamp(1_790_000_000, 0).unwrap());
+        Self {
+            database: Arc::new(database),
+            now: Arc::new(Mutex::new(starts_at)),
+            folder: Arc::new(folder),
+            copies: setup.copies.take().unwrap_or_else(|| serde_json::from_value(copies).unwrap()),
+            bucket: setup.bucket.take(),
+        }
+    }
+
+    fn build(self, change: impl FnOnce(&mut Settings)) -> TestApp {
+        let told = Arc::clone(&self.now);
         let clock = Clock::new(move || *told.lock().unwrap());
         let keys = [RootKey::new(Zeroizing::new([7; 32]))];
-        let lake = folder.path().join("lake");
-        std::fs::create_dir(&lake).unwrap();
+        let lake = self.folder.path().join("lake");
         let storage: StorageSettings =
             serde_json::from_value(json!({"name": "lake", "url": Url::from_file_path(&lake).unwrap()})).unwrap();
         let away = json!({"name": "away", "url": AWAY, "options": {
             "aws_endpoint": "http://127.0.0.1:1", "aws_allow_http": "true", "aws_region": "us-east-1",
             "aws_access_key_id": "key", "aws_secret_access_key": "secret",
         }});
-        let storages = Storages::open(&[storage, serde_json::from_value(away).unwrap()], &[]).unwrap();
+        let storages = [Some(storage), Some(serde_json::from_value(away).unwrap()), self.bucket.clone()];
+        let storages: Vec<StorageSettings> = storages.into_iter().flatten().collect();
+        let storages = Storages::open(&storages, &[]).unwrap();
         let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
         let mut settings = Settings::load(Sources::default()).unwrap();
         settings.sharing.token_max_seconds = 90 * 86_400;
         settings.sharing.token_default_seconds = 30 * 86_400;
         change(&mut settings);
         let bootstrap = Secret::new(OPERATOR_TOKEN);
-        let copies = json!({"name": "views", "url": Url::from_file_path(folder.path().join("copies")).unwrap()});
+        let copies = CopyRoot::open(&self.copies).unwrap();
         let workshop = Workshop::new(WorkshopParts {
-            root: Some(CopyRoot::open(&serde_json::from_value(copies).unwrap()).unwrap()),
+            root: Some(copies.clone()),
             engine: Engine::new(EngineSettings::default()),
             root_key: keys[0].clone(),
             key_version: 1,
@@ -185,8 +214,8 @@ impl TestApp {
         });
         let service = Service {
             workshop,
-            trail: Trail::start(database.clone(), clock.clone(), Arc::clone(&metrics)),
-            db: database.clone(),
+            trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics)),
+            db: (**self.database).clone(),
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),
             pages: Sealer::new(&keys, Purpose::PageToken),
@@ -194,36 +223,112 @@ impl TestApp {
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
             identities: Identities::new(&settings.identity).unwrap(),
+            schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
             settings: Arc::new(settings.sharing),
             public_url: PUBLIC_URL.into(),
             clock,
-            metrics: Arc::clone(&metrics),
+            metrics,
         };
-        let faces = Faces {
-            service: service.clone(),
-            requests: RequestLayer { proxies: Arc::new(Proxies::default()), metrics },
-            limits: Limits::new(100, Duration::from_secs(60)),
-            max_body_bytes: 4 << 20,
-            prefix: PREFIX.into(),
-            admin: Admin { service: service.clone(), endpoint: format!("{PUBLIC_URL}{PREFIX}") },
+        TestApp { router: router(&service, Proxies::default()), service, copies, ground: self }
+    }
+}
+
+fn change_views(change: Option<fn(&mut ViewSettings)>) -> impl FnOnce(&mut Settings) {
+    move |settings| {
+        if let Some(change) = change {
+            change(&mut settings.views);
+        }
+    }
+}
+
+impl TestApp {
+    /// On SQLite.
+    pub async fn sqlite() -> Self {
+        Self::set_up(TestDatabase::sqlite().await, Setup::default())
+    }
+
+    /// On SQLite, with other settings of sharing.
+    pub async fn sqlite_with(change: impl FnOnce(SharingSettings) -> SharingSettings) -> Self {
+        Self::sqlite_set(|settings| settings.sharing = change(settings.sharing.clone())).await
+    }
+
+    /// On SQLite, with other settings.
+    pub async fn sqlite_set(change: impl FnOnce(&mut Settings)) -> Self {
+        Ground::new(TestDatabase::sqlite().await, &mut Setup::default()).build(change)
+    }
+
+    /// On PostgreSQL; nothing where no server is named.
+    pub async fn postgres() -> Option<Self> {
+        Some(Self::set_up(TestDatabase::postgres().await?, Setup::default()))
+    }
+
+    /// On every database that can be had, with other settings of sharing.
+    pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
+        Self::each(|settings| settings.sharing = change(settings.sharing.clone())).await
+    }
+
+    /// On every database that can be had, with other settings.
+    pub async fn each(change: impl Fn(&mut Settings)) -> Vec<Self> {
+        let ground = |database| Ground::new(database, &mut Setup::default());
+        TestDatabase::each().await.into_iter().map(|database| ground(database).build(&change)).collect()
+    }
+
+    /// The server after a restart: what it kept is there, what it remembered is not.
+    pub fn restarted(self) -> Self {
+        let service = Service {
+            lake: Lake::new(LakeSettings::default()),
+            first_reads: Arc::new(FirstReads::default()),
+            meter: Arc::new(Meter::default()),
+            schema_holds: Arc::new(SchemaHolds::default()),
+            ..self.service.clone()
         };
-        Self { service, router: faces.all(), now, folder, _database: database }
+        Self { router: router(&service, Proxies::default()), service, ..self }
+    }
+
+    /// On a database, with the whole bucket of `server` as a storage besides. It begins at the real time, because those
+    /// who sign look at the real clock, too.
+    pub fn with_bucket(database: TestDatabase, server: &S3Server) -> Self {
+        let bucket = json!({"name": "bucket", "url": format!("s3://{BUCKET}"), "options": server.options()});
+        let bucket = Some(serde_json::from_value(bucket).unwrap());
+        Self::set_up(database, Setup { bucket, starts_at: Some(Utc::now().trunc_subsecs(0)), ..Setup::default() })
+    }
+
+    /// On a database, behind a proxy on this machine whose word about addresses counts.
+    pub fn behind_proxy(database: TestDatabase) -> Self {
+        let app = Self::set_up(database, Setup::default());
+        let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
+        Self { router: router(&app.service, proxies), ..app }
+    }
+
+    /// On `database`, as `setup` says.
+    pub fn set_up(database: TestDatabase, mut setup: Setup) -> Self {
+        Ground::new(database, &mut setup).build(change_views(setup.views))
+    }
+
+    /// Another server on the same database, lake, copies and clock.
+    pub fn replica(&self, views: Option<fn(&mut ViewSettings)>) -> Self {
+        self.ground.clone().build(change_views(views))
     }
 
     /// The time that the server believes it is.
     pub fn now(&self) -> DateTime<Utc> {
-        *self.now.lock().unwrap()
+        *self.ground.now.lock().unwrap()
     }
 
     /// Lets `seconds` pass.
     pub fn pass(&self, seconds: i64) {
-        *self.now.lock().unwrap() += TimeDelta::seconds(seconds);
+        *self.ground.now.lock().unwrap() += TimeDelta::seconds(seconds);
     }
 
     /// A folder in the lake.
     pub fn folder(&self, name: &str) -> PathBuf {
-        self.folder.path().join("lake").join(name)
+        self.ground.folder.path().join("lake").join(name)
+    }
+
+    /// The folder of the copies, where they are in one.
+    pub fn copies_folder(&self) -> PathBuf {
+        self.ground.folder.path().join("copies")
     }
 
     /// The location of a folder in the lake.

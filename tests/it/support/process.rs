@@ -1,6 +1,7 @@
 //! The built `weir`, as processes: an installation with its lake, and servers and commands on it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     os::unix::fs::OpenOptionsExt,
@@ -28,6 +29,7 @@ pub struct Installation {
     pub folder: TempDir,
     database_url: String,
     settings: String,
+    export: String,
 }
 
 impl Installation {
@@ -52,7 +54,15 @@ impl Installation {
         for file in 0..FILES {
             fs::write(folder.path().join(format!("lake/claims/part-{file}.parquet")), [0; 100]).unwrap();
         }
-        Self { folder, database_url, settings: settings.to_owned() }
+        let export = format!("url = \"file://{}/export\"\n", folder.path().display());
+        Self { folder, database_url, settings: settings.to_owned(), export }
+    }
+
+    /// The same with its trail exported to an object store.
+    pub fn exporting_to(self, url: &str, options: &BTreeMap<String, String>) -> Self {
+        let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
+        let export = format!("url = \"{url}\"\noptions = {{ {} }}\n", options.join(", "));
+        Self { export, ..self }
     }
 
     /// The folder that the trail is exported to.
@@ -67,14 +77,14 @@ impl Installation {
 
     fn write_config(&self, port: u16) -> PathBuf {
         let folder = self.folder.path().display();
-        let (database_url, settings) = (&self.database_url, &self.settings);
+        let Self { database_url, settings, export, .. } = self;
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
              shutdown_grace_seconds = 5\n\
              [database]\nurl = \"{database_url}\"\n{settings}\n\
              [secrets]\nkey_files = [\"{folder}/weir.key\"]\n\
              [audit]\ncheckpoint_seconds = 1\ncheckpoint_events = 500\n\
-             [audit.export]\nurl = \"file://{folder}/export\"\n\
+             [audit.export]\n{export}\
              [[storage]]\nname = \"lake\"\nurl = \"file://{folder}/lake\"\n"
         );
         let path = self.folder.path().join(format!("weir-{port}.toml"));
@@ -115,10 +125,21 @@ impl Installation {
         let location = Url::from_file_path(self.table()).unwrap();
         weir.admin(Method::PUT, "/tables/claims.claims", json!({"location": location.as_str()})).await;
         weir.admin(Method::PUT, "/shares/insurer", json!({})).await;
-        let source = json!({"source": {"table": "claims.claims"}});
-        weir.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
+        weir.share_claims().await;
         weir.admin(Method::PUT, "/recipients/acme", json!({})).await;
         weir.grant().await;
+    }
+}
+
+/// Waits until `probe` finds `what`.
+pub async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "there is no {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -205,6 +226,19 @@ impl Weir {
         let (status, answer) = self.ask(method, path, &body).await.unwrap();
         assert!(status.is_success(), "{path}: {status} {answer}");
         answer
+    }
+
+    /// Puts the table into the share.
+    pub async fn share_claims(&self) {
+        let source = json!({"source": {"table": "claims.claims"}});
+        self.admin(Method::PUT, "/shares/insurer/objects/claims/claims", source).await;
+    }
+
+    /// The id of the grant that allows now.
+    pub async fn grant_id(&self) -> String {
+        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let grants = self.admin(Method::GET, &format!("/grants?share=insurer&at={now}"), Value::Null).await;
+        grants["items"][0]["id"].as_str().unwrap().to_owned()
     }
 
     /// Grants the share to `acme`, and answers the grant's id.

@@ -1,7 +1,17 @@
-//! An S3 server in this process that checks every signature and its expiry, over a directory that vanishes with it.
+//! An S3 server in this process that checks every signature and its expiry, and who may do what, over a directory that
+//! vanishes with it.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path as FilePath};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::Path as FilePath,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -12,21 +22,104 @@ use object_store::{
     aws::{AmazonS3, AmazonS3Builder},
     path::Path,
 };
-use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
+use s3s::{
+    S3Result,
+    access::{S3Access, S3AccessContext},
+    auth::SimpleAuth,
+    s3_error,
+    service::S3ServiceBuilder,
+};
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
-/// The one bucket.
+/// The bucket of tables.
 pub const BUCKET: &str = "lake";
-const KEY_ID: &str = "test-key-id";
+/// The bucket that the audit trail is exported to.
+pub const AUDIT_BUCKET: &str = "audit";
+/// The bucket that copies of views live in.
+pub const COPIES_BUCKET: &str = "copies";
 const SECRET: &str = "test-secret-key-that-signs";
 
-/// A running server with the bucket [`BUCKET`]; it stops when dropped.
+/// Whose credentials sign.
+#[derive(Clone, Copy, Debug)]
+pub enum Key {
+    /// May do everything.
+    Owner,
+    /// May read tables.
+    Lake,
+    /// May read and add what is exported, and not delete.
+    Audit,
+    /// May read, write and delete copies.
+    Copies,
+}
+
+impl Key {
+    const ALL: [Self; 4] = [Self::Owner, Self::Lake, Self::Audit, Self::Copies];
+
+    fn id(self) -> &'static str {
+        match self {
+            Self::Owner => "owner-key-id",
+            Self::Lake => "lake-key-id",
+            Self::Audit => "audit-key-id",
+            Self::Copies => "copies-key-id",
+        }
+    }
+
+    fn secret(self) -> String {
+        format!("{SECRET}-for-{}", self.id())
+    }
+}
+
+/// Who may do what, and a gate at which requests can be held.
+#[derive(Clone, Debug)]
+struct Rules {
+    /// Whether nobody but the owner may write at the moment.
+    is_read_only: Arc<AtomicBool>,
+    is_closed: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+}
+
+#[async_trait]
+impl S3Access for Rules {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let key = context.credentials().map_or("", |credentials| credentials.access_key.as_str());
+        if key == Key::Owner.id() {
+            return Ok(());
+        }
+        if *self.is_closed.borrow() {
+            self.waiting.send_modify(|waiting| *waiting += 1);
+            let _ = self.is_closed.subscribe().wait_for(|is_closed| !is_closed).await;
+            self.waiting.send_modify(|waiting| *waiting -= 1);
+        }
+        let bucket = context.s3_path().get_bucket_name();
+        let (operation, may_write) = (context.s3_op().name(), !self.is_read_only.load(Ordering::Relaxed));
+        let reads = matches!(operation, "GetObject" | "HeadObject" | "ListObjectsV2");
+        let puts = operation == "PutObject" && may_write;
+        // A bucket whose objects are locked takes nothing without a checksum.
+        let adds = puts && context.headers().contains_key("x-amz-checksum-sha256");
+        let in_parts = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"];
+        let deletes = ["DeleteObject", "DeleteObjects"].contains(&operation) && may_write;
+        let may = match key {
+            "lake-key-id" => bucket == Some(BUCKET) && reads,
+            "audit-key-id" => bucket == Some(AUDIT_BUCKET) && (reads || adds),
+            "copies-key-id" => {
+                let adds = puts || in_parts.contains(&operation) && may_write;
+                bucket == Some(COPIES_BUCKET) && (reads || adds || deletes)
+            }
+            _ => false,
+        };
+        if may { Ok(()) } else { Err(s3_error!(AccessDenied, "not yours")) }
+    }
+}
+
+/// A running server with these buckets; it stops when dropped.
 pub struct S3Server {
     address: SocketAddr,
     directory: tempfile::TempDir,
+    rules: Rules,
     task: Option<JoinHandle<()>>,
 }
 
@@ -34,8 +127,15 @@ impl S3Server {
     /// Starts on a free port of the loopback address.
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join(BUCKET)).unwrap();
-        let mut server = Self { address: ([127, 0, 0, 1], 0).into(), directory, task: None };
+        for bucket in [BUCKET, AUDIT_BUCKET, COPIES_BUCKET] {
+            std::fs::create_dir(directory.path().join(bucket)).unwrap();
+        }
+        let rules = Rules {
+            is_read_only: Arc::default(),
+            is_closed: watch::Sender::new(false),
+            waiting: watch::Sender::new(0),
+        };
+        let mut server = Self { address: ([127, 0, 0, 1], 0).into(), directory, rules, task: None };
         server.resume().await;
         server
     }
@@ -52,7 +152,12 @@ impl S3Server {
     pub async fn resume(&mut self) {
         let files = s3s_fs::FileSystem::new(self.directory.path()).unwrap();
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
+        let mut keys = SimpleAuth::new();
+        for key in Key::ALL {
+            keys.register(key.id().to_owned(), key.secret().into());
+        }
+        builder.set_auth(keys);
+        builder.set_access(self.rules.clone());
         let service = builder.build();
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
@@ -68,6 +173,26 @@ impl S3Server {
         }));
     }
 
+    /// Lets nobody but the owner write, or everybody whom the rules allow.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.rules.is_read_only.store(is_read_only, Ordering::Relaxed);
+    }
+
+    /// Holds every request but the owner's from now on.
+    pub fn hold(&self) {
+        self.rules.is_closed.send_replace(true);
+    }
+
+    /// Waits until a request is held.
+    pub async fn is_holding(&self) {
+        self.rules.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.unwrap();
+    }
+
+    /// Lets the requests that are held go on, and others pass.
+    pub fn release(&self) {
+        self.rules.is_closed.send_replace(false);
+    }
+
     /// `http://127.0.0.1:<port>`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -75,27 +200,31 @@ impl S3Server {
 
     /// The options of a `[[storage]]` whose url is `s3://lake/…`.
     pub fn options(&self) -> BTreeMap<String, String> {
-        let endpoint = self.endpoint();
+        self.options_of(Key::Lake)
+    }
+
+    /// The options by which requests are signed with `key`.
+    pub fn options_of(&self, key: Key) -> BTreeMap<String, String> {
         let options = [
-            ("aws_endpoint", endpoint.as_str()),
-            ("aws_region", "us-east-1"),
-            ("aws_access_key_id", KEY_ID),
-            ("aws_secret_access_key", SECRET),
-            ("aws_allow_http", "true"),
+            ("aws_endpoint", self.endpoint()),
+            ("aws_region", "us-east-1".to_owned()),
+            ("aws_access_key_id", key.id().to_owned()),
+            ("aws_secret_access_key", key.secret()),
+            ("aws_allow_http", "true".to_owned()),
         ];
-        options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        options.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    /// A client of the bucket that may write, for preparing tables.
-    pub fn store(&self) -> AmazonS3 {
-        let options = self.options().into_iter().map(|(name, value)| (name.parse().unwrap(), value));
+    /// The owner's client of a bucket.
+    pub fn store(&self, bucket: &str) -> AmazonS3 {
+        let options = self.options_of(Key::Owner).into_iter().map(|(name, value)| (name.parse().unwrap(), value));
         let builder = options.fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
-        builder.with_bucket_name(BUCKET).build().unwrap()
+        builder.with_bucket_name(bucket).build().unwrap()
     }
 
-    /// Writes one object; `key` is its name as it is, nothing in it is decoded.
+    /// Writes one object of the lake; `key` is its name as it is, nothing in it is decoded.
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) {
-        self.store().put(&Path::parse(key).unwrap(), bytes.into().into()).await.unwrap();
+        self.store(BUCKET).put(&Path::parse(key).unwrap(), bytes.into().into()).await.unwrap();
     }
 
     /// Writes every file below `directory` under `prefix`.

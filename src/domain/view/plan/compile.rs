@@ -7,25 +7,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value as Json};
 
-use super::{Needed, Output, OutputField, PinnedView, ViewPlan};
+use super::{
+    Needed, Output, OutputField, PinnedView, ViewPlan,
+    leaves::{Leaf, MAX_LEAVES, Unfit, leaves, too_many},
+    parts::{Part, aligned, names, path},
+};
 use crate::domain::{
-    name::name_key,
-    schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, MAX_DEPTH, Schema, Step, VALUE},
-    view::{Problem, ViewColumn, ViewDefinition, mask::Mask, row_filter::RowFilter},
+    schema::{ColumnPath, DataType, Field, Found, KEY, Schema},
+    view::{Problem, ViewColumn, ViewDefinition, row_filter::RowFilter},
 };
 
 /// The most columns of a definition.
 const MAX_COLUMNS: usize = 2_000;
-/// The most leaves that they come to.
-const MAX_LEAVES: usize = 10_000;
 /// The longest comment, in characters.
 const MAX_COMMENT: usize = 4_000;
-/// The longest name that is shown, in characters.
-const MAX_NAME: usize = 255;
 /// The most problems that are told at once.
 const MAX_PROBLEMS: usize = 50;
-/// What names of columns hold only under column mapping, which governed tables do without.
-const UNMAPPED: [char; 10] = [' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
 /// The plan that `definition` comes to, or everything that is wrong with it.
 pub(super) fn compile(
@@ -53,86 +50,6 @@ pub(super) fn compile(
 }
 
 const ROOT: usize = 0;
-
-/// A step of a path, told apart from fields that have its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
-    Field(String),
-    Element,
-    Key,
-    Value,
-}
-
-impl Part {
-    fn name(&self) -> &str {
-        match self {
-            Self::Field(name) => name,
-            Self::Element => ELEMENT,
-            Self::Key => KEY,
-            Self::Value => VALUE,
-        }
-    }
-
-    fn is_field(&self) -> bool {
-        matches!(self, Self::Field(_))
-    }
-
-    /// What it is a part of.
-    fn parent(&self) -> &'static str {
-        match self {
-            Self::Field(_) => "struct",
-            Self::Element => "list",
-            Self::Key | Self::Value => "map",
-        }
-    }
-
-    /// What two names have in common that readers take for one another.
-    fn key(&self) -> Self {
-        match self {
-            Self::Field(name) => Self::Field(name_key(name)),
-            other => other.clone(),
-        }
-    }
-}
-
-impl From<&Step<'_>> for Part {
-    fn from(step: &Step<'_>) -> Self {
-        match step {
-            Step::Field(field) => Self::Field(field.name.clone()),
-            Step::Element { .. } => Self::Element,
-            Step::Key => Self::Key,
-            Step::Value { .. } => Self::Value,
-        }
-    }
-}
-
-fn path(parts: &[Part]) -> ColumnPath {
-    ColumnPath(parts.iter().map(|part| part.name().to_owned()).collect())
-}
-
-fn names(parts: &[Part]) -> Vec<String> {
-    path(parts).0
-}
-
-/// A shown value without parts, or one whose parts are all NULL.
-struct Leaf {
-    /// Its column in the definition.
-    column: usize,
-    name: Vec<Part>,
-    source: Vec<Part>,
-    /// Of each part of `source`, whether it may be null.
-    nullable: Vec<bool>,
-    data_type: DataType,
-    mask: Option<Mask>,
-}
-
-impl Leaf {
-    /// Whether what the first `end` parts of its source lead to may be NULL, in a row (`context` 0), or in the element
-    /// that the first `context` parts lead to.
-    fn may_be_null(&self, context: usize, end: usize) -> bool {
-        self.nullable.get(context.saturating_sub(1)..end).is_none_or(|parts| parts.contains(&true))
-    }
-}
 
 /// A node of the tree of shown names.
 #[derive(Default)]
@@ -262,35 +179,17 @@ impl<'a> Compiler<'a> {
     /// The leaves of a column, with their places in the tree.
     fn expand(&mut self, at: usize, column: &ViewColumn, name: Vec<Part>, found: &Found<'_>) {
         let from = if column.from == column.name { "name" } else { "from" };
-        let source: Vec<Part> = found.steps.iter().map(Part::from).collect();
-        let nullable: Vec<bool> = found.steps.iter().map(Step::nullable).collect();
-        if column.mask.is_some() && source.contains(&Part::Key) {
-            self.problem(at, "mask", "the keys of a map are not masked; mask its values, or leave the map out");
-            return;
-        }
-        let mut below = Below { name, source, nullable, leaves: Vec::new() };
-        let outcome = match &column.mask {
-            None => below.all(found.data_type),
-            Some(mask) => below.masked(found.data_type, mask),
-        };
-        match outcome {
-            Ok(()) => {}
+        let leaves = match leaves(at, name, found, column.mask.as_ref()) {
+            Ok(leaves) => leaves,
+            Err(Unfit::Name(message)) => return self.problem(at, "name", message),
             Err(Unfit::Source(message)) => return self.problem(at, from, message),
             Err(Unfit::Mask(message)) => return self.problem(at, "mask", message),
+        };
+        if self.leaves.len() + leaves.len() > MAX_LEAVES {
+            return self.problem(at, from, too_many());
         }
-        let Below { leaves, .. } = below;
-        for (name, source, nullable, data_type) in leaves {
-            let message = match ambiguity(&self.variants, &path(&source)) {
-                Some(message) => Some(message),
-                None if self.leaves.len() == MAX_LEAVES => {
-                    Some(format!("with all their fields, the columns of a view are at most {MAX_LEAVES}"))
-                }
-                None => unfit_name(&name),
-            };
-            if let Some(message) = message {
-                return self.problem(at, if name.len() == column.name.0.len() { "name" } else { from }, message);
-            }
-            self.leaves.push(Leaf { column: at, name, source, nullable, data_type, mask: column.mask.clone() });
+        for leaf in leaves {
+            self.leaves.push(leaf);
             if let Err(message) = self.place(self.leaves.len() - 1, column) {
                 return self.problem(at, "name", message);
             }
@@ -312,7 +211,7 @@ impl<'a> Compiler<'a> {
             if !part.is_field() {
                 let end = collections.next().unwrap_or(0);
                 let other = &self.leaves[node.some_leaf].source[..*node.collection.get_or_insert(end)];
-                if node.children.first().is_some() && *other != own.source[..end] {
+                if !node.children.is_empty() && *other != own.source[..end] {
                     let (here, own, other) = (here(), path(&own.source[..end]), path(other));
                     return Err(format!("`{here}` is made of `{other}`, and cannot be made of `{own}` as well"));
                 }
@@ -406,7 +305,8 @@ impl<'a> Compiler<'a> {
         let leaf = self.leaves.get(self.nodes[at].some_leaf)?;
         let nullable = nulls_from.as_ref().is_some_and(|path| leaf.may_be_null(context, context + path.len()));
         Some(Made {
-            inside: nulls_from.as_deref().and_then(parent),
+            // One that is made of a whole element lies in nothing but that.
+            inside: nulls_from.as_deref().map(|path| parent(path).unwrap_or_default()),
             output: Output::Struct { fields: shown, nulls_from },
             data_type: DataType::Struct(fields),
             nullable,
@@ -520,145 +420,16 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Why a column cannot be shown.
-enum Unfit {
-    /// Because of what it is.
-    Source(String),
-    /// Because of its mask.
-    Mask(String),
-}
-
-/// The way down from a column to its leaves.
-struct Below {
-    name: Vec<Part>,
-    source: Vec<Part>,
-    nullable: Vec<bool>,
-    leaves: Vec<(Vec<Part>, Vec<Part>, Vec<bool>, DataType)>,
-}
-
-impl Below {
-    fn leaf(&mut self, data_type: &DataType) {
-        let data_type = data_type.without_metadata();
-        self.leaves.push((self.name.clone(), self.source.clone(), self.nullable.clone(), data_type));
-    }
-
-    fn step<T>(&mut self, part: Part, nullable: bool, inner: impl FnOnce(&mut Self) -> T) -> T {
-        self.name.push(part.clone());
-        self.source.push(part);
-        self.nullable.push(nullable);
-        let inner = inner(self);
-        self.name.pop();
-        self.source.pop();
-        self.nullable.pop();
-        inner
-    }
-
-    /// Every leaf of a type.
-    fn all(&mut self, data_type: &DataType) -> Result<(), Unfit> {
-        // So many that it is refused; the rest need not be counted.
-        if self.leaves.len() > MAX_LEAVES {
-            return Ok(());
-        }
-        match data_type {
-            DataType::Primitive(_) => self.leaf(data_type),
-            DataType::Other(name) => {
-                let message = format!("`{}` is of type {name}, which views do not show", path(&self.source));
-                return Err(Unfit::Source(message));
-            }
-            DataType::Struct(fields) if fields.is_empty() => {
-                return Err(Unfit::Source(format!("`{}` is a struct without fields", path(&self.source))));
-            }
-            DataType::Struct(fields) => {
-                for field in fields {
-                    let part = Part::Field(field.name.clone());
-                    self.step(part, field.nullable, |below| below.all(&field.data_type))?;
-                }
-            }
-            DataType::Array { element, contains_null } => {
-                self.step(Part::Element, *contains_null, |below| below.all(element))?;
-            }
-            DataType::Map { key, value, value_contains_null } => {
-                self.step(Part::Key, false, |below| below.all(key))?;
-                self.step(Part::Value, *value_contains_null, |below| below.all(value))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a mask is laid over: a whole column to be NULL, or single values, which may be the elements of lists.
-    fn masked(&mut self, data_type: &DataType, mask: &Mask) -> Result<(), Unfit> {
-        match (mask, data_type) {
-            (Mask::Null, _) => {
-                // Its type is shown, and has to be one that can be.
-                let mut parts =
-                    Self { name: Vec::new(), source: self.source.clone(), nullable: Vec::new(), leaves: Vec::new() };
-                parts.all(data_type)?;
-                self.leaf(data_type);
-                Ok(())
-            }
-            (_, DataType::Array { element, contains_null }) => {
-                self.step(Part::Element, *contains_null, |below| below.masked(element, mask))
-            }
-            (_, DataType::Other(_)) => self.all(data_type),
-            _ => {
-                mask.output_type(data_type).map_err(Unfit::Mask)?;
-                self.leaf(data_type);
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The parts of a shown name: steps into lists and maps stand where the source's path has its own, or, where the names
-/// have another length, at the first places that have the words. `None` where a step is missing.
-fn aligned(name: &[String], source: &[Part]) -> Option<Vec<Part>> {
-    let in_place = name.len() == source.len()
-        && name.iter().zip(source).all(|(name, part)| part.is_field() || name == part.name());
-    if in_place {
-        let parts = name.iter().zip(source);
-        return Some(
-            parts.map(|(name, part)| if part.is_field() { Part::Field(name.clone()) } else { part.clone() }).collect(),
-        );
-    }
-    let mut steps = source.iter().filter(|part| !part.is_field()).peekable();
-    let mut parts = Vec::with_capacity(name.len());
-    for (at, name) in name.iter().enumerate() {
-        match steps.peek() {
-            Some(step) if at > 0 && step.name() == name => {
-                parts.push((*step).clone());
-                steps.next();
-            }
-            _ => parts.push(Part::Field(name.clone())),
-        }
-    }
-    (steps.next().is_none() && !parts.is_empty()).then_some(parts)
-}
-
-/// Why a leaf cannot have its name.
-fn unfit_name(name: &[Part]) -> Option<String> {
-    if name.len() > MAX_DEPTH {
-        return Some(format!("`{}` has more than {MAX_DEPTH} parts", path(name)));
-    }
-    name.iter().find_map(|part| {
-        let Part::Field(own) = part else { return None };
-        if own.is_empty() || own.chars().nth(MAX_NAME).is_some() {
-            return Some(format!("a name has 1 to {MAX_NAME} characters"));
-        }
-        own.contains(|c: char| UNMAPPED.contains(&c) || c.is_control()).then(|| {
-            format!(
-                "`{}`: names that readers see hold no blanks, control characters or any of `,;{{}}()=`; give it another",
-                path(name)
-            )
-        })
-    })
-}
-
-/// Why a path of the source cannot be read: some readers of its files would take another column for it.
+/// Why a path of the source cannot be read: some readers of its files would take another column for it, or for one
+/// below it.
 pub(super) fn ambiguity(variants: &BTreeSet<ColumnPath>, path: &ColumnPath) -> Option<String> {
     if variants.is_empty() {
         return None;
     }
-    (1..=path.0.len()).map(|end| ColumnPath(path.0[..end].to_vec())).find(|part| variants.contains(part)).map(|part| {
+    let above = (1..path.0.len()).map(|end| ColumnPath(path.0[..end].to_vec())).find(|part| variants.contains(part));
+    // What is below a path follows it.
+    let below = || variants.range(path..).next().filter(|first| first.0.starts_with(&path.0)).cloned();
+    above.or_else(below).map(|part| {
         format!("the table has another column whose name differs from `{part}` only by case; rename one of them there")
     })
 }

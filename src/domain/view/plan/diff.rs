@@ -1,6 +1,6 @@
 //! What a new version of a view changes for its readers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Shown, ViewPlan};
 use crate::domain::schema::ColumnPath;
@@ -13,9 +13,9 @@ pub enum Change {
         /// Its name.
         name: ColumnPath,
         /// What it was; nothing where it is new.
-        before: Option<Shown>,
+        before: Option<Box<Shown>>,
         /// What it is; nothing where it is gone.
-        after: Option<Shown>,
+        after: Option<Box<Shown>>,
         /// What that means for readers.
         effect: Effect,
     },
@@ -43,28 +43,26 @@ pub enum Effect {
 
 /// What readers of `before` find changed in `after`: columns that are new or other, columns that are gone, the filter.
 pub fn changes(before: &ViewPlan, after: &ViewPlan) -> Vec<Change> {
-    let was = before.shown();
-    let is = after.shown();
-    let by_name = |shown: &[Shown]| -> HashMap<ColumnPath, Shown> {
-        shown.iter().map(|shown| (shown.name.clone(), shown.clone())).collect()
+    let (was, is) = (before.shown(), after.shown());
+    let old: HashMap<&ColumnPath, &Shown> = was.iter().map(|shown| (&shown.name, shown)).collect();
+    let new: HashSet<&ColumnPath> = is.iter().map(|shown| &shown.name).collect();
+    let column = |before: Option<&Shown>, after: Option<&Shown>, effect| {
+        let name = after.or(before)?.name.clone();
+        Some(Change::Column {
+            name,
+            before: before.cloned().map(Box::new),
+            after: after.cloned().map(Box::new),
+            effect,
+        })
     };
-    let (old, new) = (by_name(&was), by_name(&is));
-    let mut changes = Vec::new();
-    for shown in is {
-        let before = old.get(&shown.name);
-        if let Some(effect) = before.map_or(Some(Effect::Discloses), |before| effect(before, &shown)) {
-            changes.push(Change::Column {
-                name: shown.name.clone(),
-                before: before.cloned(),
-                after: Some(shown),
-                effect,
-            });
-        }
-    }
-    for shown in was.into_iter().filter(|shown| !new.contains_key(&shown.name)) {
-        let name = shown.name.clone();
-        changes.push(Change::Column { name, before: Some(shown), after: None, effect: Effect::Hides });
-    }
+    let other = is.iter().filter_map(|shown| {
+        let before = old.get(&shown.name).copied();
+        let effect = before.map_or(Some(Effect::Discloses), |before| effect(before, shown))?;
+        column(before, Some(shown), effect)
+    });
+    let gone = was.iter().filter(|shown| !new.contains(&shown.name));
+    let mut changes: Vec<Change> =
+        other.chain(gone.filter_map(|shown| column(Some(shown), None, Effect::Hides))).collect();
     let effect = match (&before.filter, &after.filter) {
         (None, None) => None,
         (None, Some(_)) => Some(Effect::Hides),

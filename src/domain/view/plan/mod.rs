@@ -5,6 +5,8 @@
 
 mod compile;
 mod diff;
+mod leaves;
+mod parts;
 
 use std::collections::BTreeSet;
 
@@ -17,7 +19,7 @@ use super::{
     mask::{Mask, Scope},
     row_filter::RowFilter,
 };
-use crate::domain::schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, Schema, Step, VALUE};
+use crate::domain::schema::{ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE};
 
 /// The most misfits that are told at once.
 const MAX_MISFITS: usize = 20;
@@ -174,7 +176,7 @@ impl ViewPlan {
             }
         }
         if misfits.is_empty() {
-            misfits.extend(self.changed_schema(source, partition_columns));
+            misfits.extend(self.loosened(source, partition_columns));
         }
         misfits.into_iter().collect()
     }
@@ -197,15 +199,49 @@ impl ViewPlan {
         }
     }
 
-    /// What the same definition would show of the same columns of `source` in another way.
-    fn changed_schema(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
+    /// Whether an older schema of the source can be read as the view shows it now: what it has is the same column, and
+    /// what it lacks may be NULL.
+    pub fn reads(&self, source: &Schema, partition_columns: &[String]) -> bool {
+        self.needed.iter().all(|need| {
+            for end in 1..=need.path.0.len() {
+                let part = ColumnPath(need.path.0[..end].to_vec());
+                let Ok(pinned) = self.pinned.source.lookup(&part) else { return false };
+                match source.lookup(&part) {
+                    Ok(found) if replaced(&pinned, &found).is_none() => {}
+                    Err(LookupError::Missing(_)) => return pinned.steps.last().is_some_and(Step::nullable),
+                    _ => return false,
+                }
+            }
+            self.misfit(need, source, partition_columns).is_none()
+        })
+    }
+
+    /// A schema that the view [reads](Self::reads), with what it lacks: files know those columns by the names that they
+    /// were given later, or not at all.
+    pub fn completed(&self, source: &Schema) -> Schema {
+        Schema { fields: completed(&source.fields, &self.pinned.source.fields) }
+    }
+
+    /// Which columns of files are read for the view under this schema of its source: equal for two schemas exactly if a
+    /// file is read alike under both.
+    pub fn columns_read(&self, source: &Schema) -> String {
+        let steps = |need: &Needed| {
+            let found = source.lookup(&need.path).ok()?;
+            Some(found.steps.iter().map(|step| in_files(step).map(str::to_owned)).collect::<Vec<_>>())
+        };
+        serde_json::json!(self.needed.iter().map(steps).collect::<Vec<_>>()).to_string()
+    }
+
+    /// Which columns of the same definition over the same columns of `source` may be NULL where readers were told that
+    /// they are not.
+    fn loosened(&self, source: &Schema, partition_columns: &[String]) -> Vec<String> {
         let pruned = source.pruned(self.needed.iter().map(|need| &need.path));
         let Ok(again) = Self::new(&self.pinned.definition, &pruned, partition_columns) else {
             return vec!["the view no longer fits the table".to_owned()];
         };
         let pairs = self.schema.fields.iter().zip(&again.schema.fields);
-        let changed = pairs.filter(|(was, is)| was != is).map(|(was, _)| was.name.as_str());
-        changed.map(|name| format!("`{name}` may now be NULL where it could not")).take(MAX_MISFITS).collect()
+        let loosened = pairs.filter(|(was, is)| is_looser(was, is)).map(|(was, _)| was.name.as_str());
+        loosened.map(|name| format!("`{name}` may now be NULL where it could not")).take(MAX_MISFITS).collect()
     }
 
     /// What the view's bytes depend on beside the source.
@@ -253,6 +289,41 @@ impl PinnedView {
     }
 }
 
+/// The name that files have for a field; none for a step into a list or map. Ids name the same columns as names do.
+fn in_files<'a>(step: &Step<'a>) -> Option<&'a str> {
+    match step {
+        Step::Field(field) => Some(field.mapped_name().unwrap_or(&field.name)),
+        Step::Element { .. } | Step::Key | Step::Value { .. } => None,
+    }
+}
+
+/// `fields` and, behind them, those of `pinned` that are not among them.
+fn completed(fields: &[Field], pinned: &[Field]) -> Vec<Field> {
+    fn of_type(own: &DataType, pinned: &DataType) -> DataType {
+        match (own, pinned) {
+            (DataType::Struct(own), DataType::Struct(pinned)) => DataType::Struct(completed(own, pinned)),
+            (DataType::Array { element, contains_null }, DataType::Array { element: pinned, .. }) => {
+                DataType::Array { element: Box::new(of_type(element, pinned)), contains_null: *contains_null }
+            }
+            (
+                DataType::Map { key, value, value_contains_null },
+                DataType::Map { key: pinned_key, value: pinned_value, .. },
+            ) => DataType::Map {
+                key: Box::new(of_type(key, pinned_key)),
+                value: Box::new(of_type(value, pinned_value)),
+                value_contains_null: *value_contains_null,
+            },
+            _ => own.clone(),
+        }
+    }
+    let of = |field: &Field| match pinned.iter().find(|pinned| pinned.name == field.name) {
+        Some(pinned) => Field { data_type: of_type(&field.data_type, &pinned.data_type), ..field.clone() },
+        None => field.clone(),
+    };
+    let lacking = pinned.iter().filter(|pinned| fields.iter().all(|field| field.name != pinned.name));
+    fields.iter().map(of).chain(lacking.cloned()).collect()
+}
+
 /// How many steps lead to the first field that is not the one that was pinned: names stay when columns are renamed and
 /// made anew, physical names do not.
 fn replaced(pinned: &Found<'_>, found: &Found<'_>) -> Option<usize> {
@@ -263,6 +334,25 @@ fn replaced(pinned: &Found<'_>, found: &Found<'_>) -> Option<usize> {
         _ => false,
     });
     differ.position(|differs| differs).map(|at| at + 1)
+}
+
+/// Whether a column, or something below it, may be NULL that could not.
+fn is_looser(was: &Field, is: &Field) -> bool {
+    fn below(was: &DataType, is: &DataType) -> bool {
+        match (was, is) {
+            (DataType::Struct(was), DataType::Struct(is)) => was.iter().zip(is).any(|(was, is)| is_looser(was, is)),
+            (
+                DataType::Array { element: was, contains_null: before },
+                DataType::Array { element: is, contains_null: after },
+            ) => (!before && *after) || below(was, is),
+            (
+                DataType::Map { key: was_key, value: was, value_contains_null: before },
+                DataType::Map { key: is_key, value: is, value_contains_null: after },
+            ) => (!before && *after) || below(was_key, is_key) || below(was, is),
+            _ => false,
+        }
+    }
+    (!was.nullable && is.nullable) || below(&was.data_type, &is.data_type)
 }
 
 fn collect_shown(output: &Output, name: &mut Vec<String>, base: &mut Vec<String>, shown: &mut Vec<Shown>) {

@@ -1,0 +1,260 @@
+//! What a governed file costs: `cargo bench --bench governed`.
+//!
+//! The same files are read, filtered, projected and written by the engine and by DataFusion itself, with the same codec
+//! and statistics, on one thread and on two. Masks are measured beside them, for which DataFusion has no counterpart.
+
+use std::{
+    error::Error,
+    fs,
+    hint::black_box,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arrow::{
+    array::{
+        ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
+        StringArray, TimestampMicrosecondArray,
+    },
+    datatypes::Schema as ArrowSchema,
+};
+use chrono::NaiveDate;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
+use datafusion::{
+    config::TableParquetOptions,
+    dataframe::DataFrameWriteOptions,
+    prelude::{ParquetReadOptions, SessionConfig, SessionContext, col, lit},
+};
+use object_store::local::LocalFileSystem;
+use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+use weir::{
+    domain::{
+        schema::Schema,
+        seal::RootKey,
+        view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
+    },
+    engine::{ColumnMapping, Engine, EngineSettings, Rules, SourceFile},
+    storage::TableLocation,
+};
+use zeroize::Zeroizing;
+
+const FILES: usize = 4;
+const ROWS: usize = 250_000;
+const PLANS: [&str; 5] = ["HMO", "PPO", "EPO", "POS", "HDHP"];
+const SHOWN_PLANS: [&str; 3] = ["HMO", "PPO", "EPO"];
+const SHOWN: [&str; 9] =
+    ["claim_id", "member_id", "plan", "diagnosis", "note", "paid", "quantity", "service_date", "updated_at"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let files: Vec<PathBuf> = (0..FILES).map(|file| folder.path().join(format!("{file}.parquet"))).collect();
+    for (number, file) in files.iter().enumerate() {
+        write(file, number)?;
+    }
+    let bytes = files.iter().map(|file| Ok(fs::metadata(file)?.len())).sum::<Result<u64, std::io::Error>>()?;
+    println!("{FILES} files of {ROWS} rows, {} MiB", bytes >> 20);
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let one = Builder::new_current_thread().enable_all().build()?;
+    let two = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let columns: Vec<_> = SHOWN.iter().map(|name| json!({"name": name})).collect();
+    let plain = rules(&json!({"columns": columns, "row_filter": "plan IN ('HMO', 'PPO', 'EPO')"}))?;
+    let masks: Vec<_> = SHOWN
+        .iter()
+        .map(|name| match *name {
+            "member_id" => json!({"name": name, "mask": {"hash": {"domain": "member"}}}),
+            "note" => json!({"name": name, "mask": {"partial": {"first": 2, "last": 2}}}),
+            "service_date" => json!({"name": name, "mask": {"date_trunc": {"unit": "month"}}}),
+            _ => json!({"name": name}),
+        })
+        .collect();
+    let masked = rules(&json!({"columns": masks, "row_filter": "plan IN ('HMO', 'PPO', 'EPO')"}))?;
+
+    let mut group = criterion.benchmark_group("governed");
+    group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(Duration::from_secs(20));
+    group.throughput(Throughput::Elements((FILES * ROWS) as u64));
+    for (threads, runtime) in [(1, &one), (2, &two)] {
+        engine(&mut group, &format!("engine/{threads}"), runtime, threads, folder.path(), &plain);
+        datafusion(&mut group, &format!("datafusion/{threads}"), runtime, threads, folder.path());
+        engine(&mut group, &format!("engine, masked/{threads}"), runtime, threads, folder.path(), &masked);
+    }
+    group.finish();
+    criterion.final_summary();
+    Ok(())
+}
+
+/// The engine makes `FILES` governed files, as many at once as there are threads.
+fn engine(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    runtime: &Runtime,
+    threads: usize,
+    folder: &Path,
+    rules: &Arc<Rules>,
+) {
+    let engine = Engine::new(EngineSettings { concurrent_files: threads, ..EngineSettings::default() });
+    let store = Arc::new(LocalFileSystem::new_with_prefix(folder).unwrap_or_default());
+    let source = |file: usize| {
+        let path = object_store::path::Path::from(format!("{file}.parquet"));
+        SourceFile {
+            location: TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t"),
+            size: fs::metadata(folder.join(path.as_ref())).map_or(0, |file| file.len()),
+            path,
+            schema: Arc::new(schema()),
+            mapping: ColumnMapping::None,
+            partition_values: Vec::new(),
+            deletion_vector: None,
+        }
+    };
+    group.bench_function(name, |bencher| {
+        bencher.to_async(runtime).iter(|| async {
+            let made = (0..FILES).map(|file| {
+                let path = object_store::path::Path::from(format!("out/{file}.parquet"));
+                engine.make(source(file), rules.clone(), store.clone(), path)
+            });
+            let made = futures::future::try_join_all(made).await;
+            assert!(made.as_ref().is_ok_and(|made| made.iter().all(|made| made.rows > 0)), "{made:?}");
+            black_box(made)
+        });
+    });
+}
+
+/// DataFusion reads all files as one table and writes what the view shows of it, in as many partitions as threads.
+fn datafusion(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, runtime: &Runtime, threads: usize, folder: &Path) {
+    let out = folder.join("out-datafusion");
+    group.bench_function(name, |bencher| {
+        bencher.to_async(runtime).iter(|| async {
+            let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(threads));
+            let files: Vec<_> =
+                (0..FILES).map(|file| folder.join(format!("{file}.parquet")).display().to_string()).collect();
+            let plans = SHOWN_PLANS.iter().map(|plan| lit(*plan)).collect();
+            let mut options = TableParquetOptions::default();
+            options.global.compression = Some("zstd(1)".to_owned());
+            options.global.statistics_enabled = Some("page".to_owned());
+            let write = async {
+                let rows = session.read_parquet(files, ParquetReadOptions::default()).await?;
+                let rows = rows.filter(col("plan").in_list(plans, false))?.select_columns(&SHOWN)?;
+                rows.write_parquet(&out.display().to_string(), DataFrameWriteOptions::new(), Some(options)).await
+            };
+            let written = write.await;
+            assert!(written.is_ok(), "{written:?}");
+            let _ = fs::remove_dir_all(&out);
+        });
+    });
+}
+
+fn rules(definition: &serde_json::Value) -> Result<Arc<Rules>, Box<dyn Error>> {
+    let definition: ViewDefinition = serde_json::from_value(definition.clone())?;
+    let plan = ViewPlan::new(&definition, &schema(), &[]).map_err(|problems| format!("{problems:?}"))?;
+    let today = NaiveDate::default();
+    let condition = plan.filter.as_ref().map(|filter| filter.bind(&Default::default(), today));
+    let keys = PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, Uuid::nil(), Uuid::nil());
+    Ok(Arc::new(Rules { plan: Arc::new(plan), condition, keys, today }))
+}
+
+fn schema() -> Schema {
+    let columns = [
+        ("claim_id", "long"),
+        ("member_id", "string"),
+        ("plan", "string"),
+        ("diagnosis", "string"),
+        ("note", "string"),
+        ("paid", "decimal(12,2)"),
+        ("quantity", "integer"),
+        ("score", "double"),
+        ("service_date", "date"),
+        ("updated_at", "timestamp"),
+        ("ssn", "string"),
+        ("is_test", "boolean"),
+    ];
+    let fields: Vec<_> = columns
+        .iter()
+        .map(|(name, data_type)| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}}))
+        .collect();
+    Schema::from_json(&json!({"type": "struct", "fields": fields})).unwrap_or(Schema { fields: Vec::new() })
+}
+
+/// A file of claims: wide texts, few and many different ones, and numbers; each value depends on its row alone.
+fn write(file: &Path, number: usize) -> Result<(), Box<dyn Error>> {
+    const WORDS: [&str; 12] = [
+        "routine",
+        "follow-up",
+        "visit",
+        "with",
+        "laboratory",
+        "work",
+        "ordered",
+        "patient",
+        "reports",
+        "no",
+        "new",
+        "symptoms",
+    ];
+    let mut state = number as u64 + 1;
+    // A linear congruential generator is random enough for sizes and distributions.
+    let mut next = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut columns: [Vec<u64>; 8] = Default::default();
+    for column in &mut columns {
+        *column = (0..ROWS).map(|_| next(1 << 31)).collect();
+    }
+    let [member, plan, diagnosis, words, paid, score, day, time] = &columns;
+    let note = |seed: &u64| {
+        (0..14)
+            .map(|at| WORDS[(seed.wrapping_mul(at * at + 7) >> 5) as usize % WORDS.len()])
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let text = |of: &dyn Fn(&u64) -> String, from: &[u64]| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(from.iter().map(of)))
+    };
+    let batch = RecordBatch::try_from_iter([
+        (
+            "claim_id",
+            Arc::new(Int64Array::from_iter_values((0..ROWS as i64).map(|row| row * 17 + number as i64))) as ArrayRef,
+        ),
+        ("member_id", text(&|seed| format!("M-{:012}-{:08x}", seed % 60_000, (seed % 60_000) * 2_654_435), member)),
+        ("plan", text(&|seed| PLANS[*seed as usize % PLANS.len()].to_owned(), plan)),
+        (
+            "diagnosis",
+            text(&|seed| format!("{}{:02}.{}", (b'A' + (seed % 26) as u8) as char, seed % 90, seed % 10), diagnosis),
+        ),
+        ("note", text(&note, words)),
+        (
+            "paid",
+            Arc::new(
+                Decimal128Array::from_iter_values(paid.iter().map(|seed| i128::from(seed % 5_000_000)))
+                    .with_precision_and_scale(12, 2)?,
+            ),
+        ),
+        ("quantity", Arc::new(Int32Array::from_iter_values(paid.iter().map(|seed| (seed % 30) as i32)))),
+        ("score", Arc::new(Float64Array::from_iter_values(score.iter().map(|seed| *seed as f64 / 1e6)))),
+        (
+            "service_date",
+            Arc::new(Date32Array::from_iter_values(day.iter().map(|seed| 18_000 + (seed % 1_500) as i32))),
+        ),
+        (
+            "updated_at",
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(
+                    time.iter().map(|seed| 1_600_000_000_000_000 + (*seed as i64) * 31_337),
+                )
+                .with_timezone("UTC"),
+            ),
+        ),
+        ("ssn", text(&|seed| format!("{:03}-{:02}-{:04}", seed % 900, seed % 90, seed % 9_000), member)),
+        ("is_test", Arc::new(BooleanArray::from_iter(score.iter().map(|seed| Some(seed % 50 == 0))))),
+    ])?;
+    let schema: Arc<ArrowSchema> = batch.schema();
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let mut writer = ArrowWriter::try_new(fs::File::create(file)?, schema, Some(properties))?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(())
+}

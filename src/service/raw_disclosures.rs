@@ -1,0 +1,85 @@
+//! What objects over raw tables disclose, found in their tables' logs; and whether an operator has acknowledged it.
+//!
+//! Never here: what counts as a disclosure, which the domain says.
+
+use std::sync::Arc;
+
+use super::{
+    Service,
+    error::{FieldError, ServiceError},
+};
+use crate::{
+    domain::{
+        raw_disclosure::{RawDisclosure, carried_properties, dropped_columns},
+        share::SharedObject,
+    },
+    lake::Snapshot,
+    storage::TableLocation,
+};
+
+/// What a table's log tells of its disclosures, whichever object shares it.
+#[derive(Clone, Debug)]
+pub(super) struct LogDisclosure {
+    table: RawDisclosure,
+    oldest: u64,
+}
+
+impl LogDisclosure {
+    /// What `object` discloses.
+    pub(super) fn of(&self, object: &SharedObject) -> RawDisclosure {
+        self.table.clone().shared_as(object, self.oldest)
+    }
+}
+
+impl Service {
+    /// What the files of `served` disclose, where `latest` is the table's newest version. The log is walked back as far as
+    /// the lake follows it; what was found is remembered there.
+    pub(super) async fn log_disclosure(
+        &self,
+        location: &TableLocation,
+        latest: &Arc<Snapshot>,
+        served: &Arc<Snapshot>,
+    ) -> Result<LogDisclosure, ServiceError> {
+        let exposure = self.lake.exposure(served).await;
+        let history = self.lake.history_until(location, Arc::clone(latest)).await;
+        let mut past = vec![Arc::new(served.metadata().clone())];
+        let all = history.all_metadata().await?;
+        past.extend(all.into_iter().filter(|(last, _)| *last < served.version()).map(|(_, metadata)| metadata));
+        let (dropped_columns, unnamed_dropped_columns) = dropped_columns(&past);
+        let (oldest, _) = history.earliest().await?;
+        let table = RawDisclosure {
+            deleted_rows: exposure.deleted_rows,
+            dropped_columns,
+            unnamed_dropped_columns,
+            partition_values_in_paths: exposure.partition_columns_in_paths,
+            history_from: None,
+            properties: carried_properties(served.metadata()),
+        };
+        Ok(LogDisclosure { table, oldest })
+    }
+
+    /// Refuses an object whose disclosures have to be acknowledged and are not; one over a view has none.
+    pub(super) fn require_acknowledged(
+        &self,
+        object: &SharedObject,
+        disclosed: Option<&LogDisclosure>,
+    ) -> Result<(), ServiceError> {
+        let Some(disclosed) = disclosed.filter(|_| self.settings.require_acknowledge) else { return Ok(()) };
+        let missing: Vec<FieldError> = disclosed
+            .of(object)
+            .applies()
+            .into_iter()
+            .filter(|(item, _)| !object.acknowledged.contains(item))
+            .map(|(item, told)| FieldError {
+                field: "acknowledge".into(),
+                message: format!("must name `{}`: {told}", item.as_str()),
+            })
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(ServiceError::Unacknowledged(missing)) }
+    }
+}
+
+/// Whether `after` lets recipients read more of the table's past than `before`.
+pub(super) fn widens(before: &SharedObject, after: &SharedObject) -> bool {
+    after.history && (!before.history || after.start_version < before.start_version || (after.cdf && !before.cdf))
+}

@@ -1,0 +1,486 @@
+//! Leaks looked for in tables, views and partners that are made up at random, and the same ones each time. What is read
+//! is compared with what plain code makes of the same rows, and everything that leaves is searched.
+//!
+//! `WEIR_TEST_LEAK_CASES` says how many cases are tried, and `WEIR_TEST_LEAK_SEED` with which one it begins.
+
+use std::{collections::BTreeMap, env, ops::Range};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::{Value as Json, json};
+use weir::domain::schema::{DataType, Field, Primitive};
+
+use super::{
+    check::{self, nothing},
+    partner::{TableRead, Way},
+    plain::{Lens, Pick},
+    scene::{findings, reader},
+    source::{Mapping, Table, word},
+    stage::{self, Kind, Stage},
+    value::{Row, Value},
+};
+
+/// How many cases are tried where nothing else is said.
+const CASES: u64 = 24;
+
+/// The column that filters go by, and what it holds.
+const GROUP: &str = "zgroup_name";
+const GROUPS: [&str; 5] = ["zgroupalpha", "zgroupbravo", "zgroupcharlie", "zgroupdelta", "zgroupecho"];
+
+fn cases() -> Range<u64> {
+    let number = |name: &str, default| env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let first = number("WEIR_TEST_LEAK_SEED", 0);
+    first..first + number("WEIR_TEST_LEAK_CASES", CASES)
+}
+
+#[test]
+fn nothing_hidden_leaves_whatever_the_table_and_the_view() {
+    // Where a case fails, its number is the last that was told.
+    for seed in cases() {
+        println!("case {seed}");
+        let kind = match seed % 4 {
+            0 => Kind::Folder,
+            1 | 2 => Kind::S3,
+            _ => Kind::Postgres,
+        };
+        stage::run(kind, |stage| one_case(stage, seed));
+    }
+}
+
+async fn one_case(stage: Stage, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1);
+    let (mut table, mut names) = table(&stage, &mut random, seed);
+    grow(&mut table, &mut random, &mut names);
+    let lens = lens(&table, &mut random, &mut names);
+    stage.register().await;
+    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
+    stage.share(&view).await;
+    let groups =
+        |random: &mut StdRng| -> Vec<&str> { GROUPS.iter().copied().filter(|_| random.random_bool(0.5)).collect() };
+    let properties = |random: &mut StdRng| json!({"groups": groups(random), "group": GROUPS.choose(random)});
+    let mine = stage.partner("acme", properties(&mut random)).await;
+    let theirs = stage.partner("rival", properties(&mut random)).await;
+
+    // Without its feature nobody reads local times, and nobody is told of it who need not know.
+    let shown = lens.shown(&table.state, &reader(&stage, &mine).await).fields;
+    let has_local_times = format!("{shown:?}").contains("TimestampNtz");
+    let ways: Vec<Way> = stage.ways().into_iter().filter(|way| way.is_delta || !has_local_times).collect();
+    if has_local_times {
+        let refusal = mine.query(stage.ways()[0], json!({})).await.refused(400, "UNSUPPORTED_OPERATION");
+        assert!(refusal.contains("timestampNtz"), "{refusal}");
+    }
+    let mut both: Vec<Vec<TableRead>> = Vec::new();
+    for partner in [&mine, &theirs] {
+        let expected = lens.shown(&table.state, &reader(&stage, partner).await);
+        let reads = partner.read_in(&ways, json!({})).await;
+        nothing(&findings(&stage, &table, partner, &expected, &reads));
+        both.push(reads);
+    }
+    nothing(&check::apart(&both[0], &both[1]));
+
+    // The past is seen as the present is, or not at all.
+    let version = random.random_range(0..=table.version());
+    let expected = lens.shown(&table.at(version), &reader(&stage, &mine).await);
+    let way = *ways.choose(&mut random).unwrap();
+    let answer = mine.query(way, json!({"version": version})).await;
+    if answer.status == 200 {
+        let read = mine.read(way, json!({"version": version})).await;
+        nothing(&findings(&stage, &table, &mine, &expected, &[read]));
+    } else {
+        assert!(answer.refused(400, "INVALID_PARAMETER_VALUE").contains("as it is shared now"), "{}", answer.text());
+        nothing(&findings(&stage, &table, &mine, &expected, &[]));
+    }
+}
+
+/// A name that no other has.
+fn name(random: &mut StdRng, names: &mut Vec<String>) -> String {
+    names.push(word(random));
+    names.last().unwrap().clone()
+}
+
+fn json_field(name: &str, data_type: Json) -> Json {
+    json!({"name": name, "type": data_type, "nullable": true, "metadata": {}})
+}
+
+fn table(stage: &Stage, random: &mut StdRng, seed: u64) -> (Table, Vec<String>) {
+    let mut names = Vec::new();
+    let mapping = *[Mapping::None, Mapping::Name, Mapping::Id].choose(random).unwrap();
+    let mut columns = vec![json_field("zrow_number", json!("long")), json_field(GROUP, json!("string"))];
+    for _ in 0..random.random_range(3..8) {
+        let (name, data_type) = (name(random, &mut names), any_type(random, &mut names, 3));
+        columns.push(json_field(&name, data_type));
+    }
+    let mut partition_columns = Vec::new();
+    for data_type in ["string", "integer", "date", "boolean"] {
+        if random.random_bool(0.25) {
+            let name = name(random, &mut names);
+            columns.insert(random.random_range(0..columns.len()), json_field(&name, json!(data_type)));
+            partition_columns.push(name);
+        }
+    }
+    if random.random_bool(0.3) {
+        partition_columns.push(GROUP.to_owned());
+    }
+    let partition_columns: Vec<&str> = partition_columns.iter().map(String::as_str).collect();
+    (stage.table(&columns.into(), &partition_columns, mapping, seed), names)
+}
+
+fn any_type(random: &mut StdRng, names: &mut Vec<String>, depth: usize) -> Json {
+    const LEAVES: [&str; 15] = [
+        "string",
+        "string",
+        "string",
+        "long",
+        "long",
+        "integer",
+        "short",
+        "byte",
+        "double",
+        "float",
+        "decimal(38,10)",
+        "decimal(9,2)",
+        "boolean",
+        "binary",
+        "date",
+    ];
+    const TIMES: [&str; 2] = ["timestamp", "timestamp_ntz"];
+    match random.random_range(0..10) {
+        0 | 1 if depth > 0 => {
+            let fields: Vec<Json> = (0..random.random_range(1..4))
+                .map(|_| {
+                    let name = name(random, names);
+                    json_field(&name, any_type(random, names, depth - 1))
+                })
+                .collect();
+            json!({"type": "struct", "fields": fields})
+        }
+        2 if depth > 0 => {
+            json!({"type": "array", "elementType": any_type(random, names, depth - 1), "containsNull": true})
+        }
+        3 if depth > 0 => {
+            let key = if random.random_bool(0.7) { "string" } else { "long" };
+            let value = any_type(random, names, depth - 1);
+            json!({"type": "map", "keyType": key, "valueType": value, "valueContainsNull": true})
+        }
+        4 => json!(TIMES.choose(random).unwrap()),
+        _ => json!(LEAVES.choose(random).unwrap()),
+    }
+}
+
+/// Several commits: rows come and go, and so do columns.
+fn grow(table: &mut Table, random: &mut StdRng, names: &mut Vec<String>) {
+    let maps = table.state.schema.fields[0].mapped_name().is_some();
+    append(table, random);
+    for _ in 0..random.random_range(1..5) {
+        match random.random_range(0..7) {
+            0 => {
+                let (share, salt) = (random.random_range(2..6), random.random_range(0..100));
+                table.delete(|row| matches!(row[number_at(row)], Value::Integer(id) if (id + salt) % share == 0));
+            }
+            1 if table.state.files.len() > 1 => {
+                let gone = random.random_range(0..table.state.files.len());
+                table.remove_files(|at| at == gone);
+            }
+            2 => {
+                let data_type = any_type(random, names, 2);
+                let new = Table::column(&name(random, names), data_type);
+                let is_local = format!("{new:?}").contains("TimestampNtz");
+                // The protocol of these tables is settled at the beginning.
+                if !is_local {
+                    table.alter(|fields| fields.push(new));
+                }
+            }
+            3 if maps => {
+                if let Some(at) = free_column(table, random) {
+                    table.alter(|fields| drop(fields.remove(at)));
+                }
+            }
+            4 if maps => {
+                if let Some(at) = free_column(table, random) {
+                    let new = name(random, names);
+                    table.alter(|fields| fields[at].name = new);
+                }
+            }
+            _ => append(table, random),
+        }
+    }
+    append(table, random);
+}
+
+/// Where the row's number stands: it is the one whole number that counts from 0.
+fn number_at(row: &Row) -> usize {
+    row.iter().position(|value| matches!(value, Value::Integer(id) if (0..1_000_000).contains(id))).unwrap()
+}
+
+/// A column that nothing here depends on, and the table not either.
+fn free_column(table: &Table, random: &mut StdRng) -> Option<usize> {
+    let fields = &table.state.schema.fields;
+    let is_free = |at: &usize| {
+        let name = &fields[*at].name;
+        name != "zrow_number" && name != GROUP && !table.state.partition_columns.contains(name)
+    };
+    let free: Vec<usize> = (0..fields.len()).filter(is_free).collect();
+    free.choose(random).copied()
+}
+
+fn append(table: &mut Table, random: &mut StdRng) {
+    let first = i64::try_from(table.versions.iter().map(|version| version.files.len()).sum::<usize>()).unwrap() * 1_000;
+    let partitioned = table.state.partition_columns.clone();
+    let fields = table.state.schema.fields.clone();
+    // Few partitions, with several rows each.
+    let pools: BTreeMap<String, Vec<Value>> = fields
+        .iter()
+        .filter(|field| partitioned.contains(&field.name) && field.name != GROUP)
+        .map(|field| (field.name.clone(), (0..2).map(|_| any_value(&field.data_type, random)).collect()))
+        .collect();
+    let rows = (0..random.random_range(1..40)).map(|at| {
+        let value = |field: &Field, random: &mut StdRng| match field.name.as_str() {
+            "zrow_number" => Value::Integer(first + at),
+            GROUP if random.random_bool(0.1) => Value::Null,
+            GROUP => Value::text(*GROUPS.choose(random).unwrap()),
+            name => match pools.get(name) {
+                Some(pool) => pool.choose(random).unwrap().clone(),
+                None => any_value(&field.data_type, random),
+            },
+        };
+        fields.iter().map(|field| value(field, random)).collect()
+    });
+    let rows: Vec<Row> = rows.collect();
+    table.append(rows);
+}
+
+fn any_value(data_type: &DataType, random: &mut StdRng) -> Value {
+    if random.random_bool(0.15) {
+        return Value::Null;
+    }
+    match data_type {
+        DataType::Primitive(primitive) => any_leaf(*primitive, random),
+        DataType::Struct(fields) => {
+            Value::Struct(fields.iter().map(|field| any_value(&field.data_type, random)).collect())
+        }
+        DataType::Array { element, .. } => {
+            Value::List((0..random.random_range(0..4)).map(|_| any_value(element, random)).collect())
+        }
+        DataType::Map { key, value, .. } => {
+            let entry = |random: &mut StdRng| {
+                let DataType::Primitive(primitive) = **key else { panic!("keys are single values here") };
+                (any_leaf(primitive, random), any_value(value, random))
+            };
+            Value::Map((0..random.random_range(0..3)).map(|_| entry(random)).collect())
+        }
+        DataType::Other(name) => panic!("no {name} here"),
+    }
+}
+
+fn any_leaf(primitive: Primitive, random: &mut StdRng) -> Value {
+    match primitive {
+        Primitive::Boolean => Value::Boolean(random.random()),
+        // Small numbers are the rows' own.
+        Primitive::Byte => Value::Integer(random.random_range(-128..0)),
+        Primitive::Short => Value::Integer(random.random_range(-32_768..0)),
+        Primitive::Integer => Value::Integer(random.random_range(-2_000_000_000..-1)),
+        Primitive::Long => Value::Integer(random.random_range(1 << 50..1 << 62)),
+        Primitive::Float => Value::Float(f64::from(random.random_range(-1.0e9_f32..1.0e9))),
+        Primitive::Double => match random.random_range(0..20) {
+            0 => Value::Float(f64::NAN),
+            1 => Value::Float(f64::INFINITY),
+            2 => Value::Float(-0.0),
+            _ => Value::Float(random.random_range(-1.0e12..1.0e12)),
+        },
+        Primitive::Decimal { precision, .. } => {
+            let most = 10_i128.pow(u32::from(precision.min(18)));
+            Value::Decimal(random.random_range(-most + 1..most))
+        }
+        Primitive::String => Value::Text(word(random)),
+        Primitive::Binary => Value::Binary((0..16).map(|_| random.random()).collect()),
+        Primitive::Date => Value::Date(random.random_range(-20_000..30_000)),
+        Primitive::Timestamp | Primitive::TimestampNtz => Value::Timestamp(random.random_range(-(1 << 50)..1 << 51)),
+    }
+}
+
+/// Some columns, and of them some parts, under some masks; and perhaps not all rows.
+fn lens(table: &Table, random: &mut StdRng, names: &mut Vec<String>) -> Lens {
+    let fields = &table.state.schema.fields;
+    let mut columns = Vec::new();
+    let mut comments = BTreeMap::new();
+    for field in fields {
+        if !random.random_bool(0.55) {
+            continue;
+        }
+        let shown_as = if random.random_bool(0.6) { field.name.clone() } else { name(random, names) };
+        if let Some(pick) = pick(vec![field.name.clone()], &field.data_type, random, names, true) {
+            if matches!(pick, Pick::Value { .. }) && random.random_bool(0.2) {
+                comments.insert(shown_as.clone(), format!("about {}", random.random_range(0..100)));
+            }
+            columns.push((shown_as, pick));
+        }
+    }
+    // Parts from here and there under one name.
+    let leaves: Vec<&Field> = fields.iter().filter(|field| field.data_type.primitive().is_some()).collect();
+    if random.random_bool(0.4) {
+        let of = |random: &mut StdRng, names: &mut Vec<String>| {
+            let field = leaves.choose(random).unwrap();
+            let mask = mask(&field.data_type, random);
+            (name(random, names), Pick::Value { from: vec![field.name.clone()], mask })
+        };
+        let parts = vec![of(random, names), of(random, names)];
+        columns.push((name(random, names), Pick::Gathered(parts)));
+    }
+    if columns.is_empty() {
+        columns.push(("zrow_number".to_owned(), Pick::whole("zrow_number")));
+    }
+    Lens { columns, comments, filter: random.random_bool(0.75).then(|| filter(fields, random, 2)) }
+}
+
+/// A way of showing what is at a path; `None` where nothing of it can be.
+fn pick(
+    from: Vec<String>,
+    data_type: &DataType,
+    random: &mut StdRng,
+    names: &mut Vec<String>,
+    is_named: bool,
+) -> Option<Pick> {
+    if random.random_bool(0.08) && is_named {
+        return Some(Pick::Value { from, mask: Some(json!("null")) });
+    }
+    match data_type {
+        DataType::Primitive(_) => {
+            let mask = if random.random_bool(0.5) { mask(data_type, random) } else { None };
+            Some(Pick::Value { from, mask })
+        }
+        DataType::Struct(fields) => match random.random_range(0..3) {
+            0 => Some(Pick::Value { from, mask: None }),
+            // A part under a name of its own.
+            1 if is_named => {
+                let field = fields.choose(random)?;
+                pick([from, vec![field.name.clone()]].concat(), &field.data_type, random, names, is_named)
+            }
+            _ => {
+                let mut parts = Vec::new();
+                for field in fields {
+                    if random.random_bool(0.6)
+                        && let Some(part) = pick(vec![field.name.clone()], &field.data_type, random, names, is_named)
+                    {
+                        let name = if random.random_bool(0.7) { field.name.clone() } else { name(random, names) };
+                        parts.push((name, part));
+                    }
+                }
+                // Where its one part lies deeper, the struct is NULL where that one's is.
+                let is_plain = parts.iter().all(|(_, part)| !matches!(part, Pick::Value { from, .. } if from.len() > 1)
+                    && !matches!(part, Pick::List { from, .. } | Pick::Map { from, .. } | Pick::Struct { from, .. } if from.len() > 1));
+                if parts.is_empty() || !is_plain {
+                    Some(Pick::Value { from, mask: None })
+                } else {
+                    Some(Pick::Struct { from, fields: parts })
+                }
+            }
+        },
+        DataType::Array { element, .. } => match random.random_range(0..3) {
+            0 => Some(Pick::Value { from, mask: None }),
+            1 if matches!(**element, DataType::Primitive(_)) => Some(Pick::Value { from, mask: mask(element, random) }),
+            _ => {
+                let element = pick(Vec::new(), element, random, names, false)?;
+                Some(Pick::List { from, element: Box::new(element) })
+            }
+        },
+        DataType::Map { value, .. } => {
+            if random.random_bool(0.4) {
+                return Some(Pick::Value { from, mask: None });
+            }
+            let value = pick(Vec::new(), value, random, names, false)?;
+            Some(Pick::Map { from, value: Box::new(value) })
+        }
+        DataType::Other(_) => None,
+    }
+}
+
+/// A mask that fits a type.
+fn mask(data_type: &DataType, random: &mut StdRng) -> Option<Json> {
+    let unit = |random: &mut StdRng, of: &[&'static str]| *of.choose(random).unwrap();
+    let per = ["recipient", "share", "global"].choose(random).unwrap();
+    let mut masks =
+        vec![json!("redact"), json!({"redact": {"keep_nulls": true}}), json!({"hash": {"domain": "d", "per": per}})];
+    match data_type.primitive()? {
+        Primitive::String => masks.extend([
+            json!({"partial": {"first": 1, "last": 1}}),
+            json!("zip3"),
+            json!({"constant": {"value": "hidden", "keep_nulls": random.random::<bool>()}}),
+        ]),
+        Primitive::Date => masks.extend([
+            json!({"date_trunc": {"unit": unit(random, &["year", "quarter", "month", "week"])}}),
+            json!({"year_only": {"cap_age": 40}}),
+            json!("year_only"),
+        ]),
+        Primitive::Timestamp | Primitive::TimestampNtz => masks.extend([
+            json!({"date_trunc": {"unit": unit(random, &["year", "month", "day", "hour"])}}),
+            json!("year_only"),
+        ]),
+        Primitive::Long | Primitive::Integer | Primitive::Short | Primitive::Byte => masks.extend([
+            json!({"age_cap": {"cap": 60}}),
+            json!({"bucket": {"bounds": [-100, 0, 100]}}),
+            json!({"constant": {"value": 7}}),
+        ]),
+        Primitive::Double | Primitive::Float => masks.push(json!({"bucket": {"bounds": [-1000.5, 0, 1000]}})),
+        Primitive::Decimal { .. } => masks.push(json!({"bucket": {"bounds": ["-1.5", 0, "1000"]}})),
+        Primitive::Boolean => masks.push(json!({"constant": {"value": true, "keep_nulls": true}})),
+        Primitive::Binary => {}
+    }
+    masks.choose(random).cloned()
+}
+
+/// A row filter over what there is, and a partner's properties.
+fn filter(fields: &[Field], random: &mut StdRng, depth: usize) -> String {
+    let two = |random: &mut StdRng| (filter(fields, random, depth - 1), filter(fields, random, depth - 1));
+    match random.random_range(0..8) {
+        0 if depth > 0 => {
+            let (one, other) = two(random);
+            format!("({one}) AND ({other})")
+        }
+        1 if depth > 0 => {
+            let (one, other) = two(random);
+            format!("({one}) OR ({other})")
+        }
+        2 if depth > 0 => format!("NOT ({})", filter(fields, random, depth - 1)),
+        3 => format!("{GROUP} IN recipient_list('groups')"),
+        4 => format!("{GROUP} = recipient('group')"),
+        5 => format!("{GROUP} IN ('{}', recipient('group'))", GROUPS[0]),
+        _ => leaf_filter(fields, random),
+    }
+}
+
+fn leaf_filter(fields: &[Field], random: &mut StdRng) -> String {
+    let mut leaves: Vec<(String, Primitive)> = Vec::new();
+    for field in fields {
+        leaves_of(&field.name, &field.data_type, &mut leaves);
+    }
+    let (column, primitive) = leaves.choose(random).unwrap();
+    let order = ["=", "<>", "<", "<=", ">", ">="].choose(random).unwrap();
+    match (random.random_range(0..4), primitive) {
+        (0, _) | (_, Primitive::Binary) => {
+            format!("{column} IS {}NULL", if random.random_bool(0.5) { "NOT " } else { "" })
+        }
+        (_, Primitive::Boolean) => column.clone(),
+        (_, Primitive::String) => format!("{column} LIKE 'z{}%'", ["a", "b", "g", "m"].choose(random).unwrap()),
+        (_, Primitive::Long) => format!("{column} {order} {}", random.random_range(0..1_i64 << 61)),
+        (1, Primitive::Integer) => format!("{column} BETWEEN -1500000000 AND -100000"),
+        (_, Primitive::Integer) => format!("{column} {order} -1000000000"),
+        (_, Primitive::Short) => format!("{column} {order} -1000"),
+        (_, Primitive::Byte) => format!("{column} {order} -50"),
+        (_, Primitive::Double | Primitive::Float) => format!("{column} {order} 1000.5"),
+        (_, Primitive::Decimal { .. }) => format!("{column} {order} -1.5"),
+        (1, Primitive::Date) => format!("{column} {order} today() - 9000"),
+        (_, Primitive::Date) => format!("{column} {order} DATE '1999-12-31'"),
+        (_, Primitive::Timestamp) => format!("{column} {order} TIMESTAMP '2000-01-01 00:00:00Z'"),
+        (_, Primitive::TimestampNtz) => format!("{column} {order} TIMESTAMP '2000-01-01 00:00:00'"),
+    }
+}
+
+/// The single values that a row has, outside of lists and maps.
+fn leaves_of(path: &str, data_type: &DataType, leaves: &mut Vec<(String, Primitive)>) {
+    match data_type {
+        DataType::Primitive(primitive) => leaves.push((path.to_owned(), *primitive)),
+        DataType::Struct(fields) => {
+            fields.iter().for_each(|field| leaves_of(&format!("{path}.{}", field.name), &field.data_type, leaves));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,204 @@
+//! The table and the view that most tests look at, and what its partners should see.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+use weir::domain::{seal::RootKey, view::mask::PseudonymKeys};
+use zeroize::Zeroizing;
+
+use super::{
+    check::{self, Finding, Secrets, nothing},
+    partner::{Partner, TableRead},
+    plain::{Expected, Lens, Pick, Reader},
+    source::{Mapping, Table, word},
+    stage::Stage,
+    value::{Row, Value},
+};
+
+/// The plans that claims belong to; the last one nobody is entitled to.
+pub const PLANS: [&str; 3] = ["zplanhmo", "zplanppo", "zplansecret"];
+
+/// The columns of the claims, those with a `z` hidden.
+pub fn columns() -> Json {
+    let field =
+        |name: &str, data_type: Json| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
+    let of = |fields: &[Json]| json!({"type": "struct", "fields": fields});
+    let geo = of(&[field("lat", json!("double")), field("zlongitude", json!("double"))]);
+    let address = of(&[field("city", json!("string")), field("zstreet_name", json!("string")), field("geo", geo)]);
+    let visit = of(&[field("code", json!("string")), field("zvisit_note", json!("string"))]);
+    let detail = of(&[field("grade", json!("string")), field("zdetail_note", json!("string"))]);
+    json!([
+        field("claim_id", json!("long")),
+        field("zmember_name", json!("string")),
+        field("plan_code", json!("string")),
+        field("zregion_name", json!("string")),
+        field("paid", json!("double")),
+        field("zbirth_date", json!("date")),
+        field("address", address),
+        field("visits", json!({"type": "array", "elementType": visit, "containsNull": true})),
+        field("details", json!({"type": "map", "keyType": "string", "valueType": detail, "valueContainsNull": true})),
+        field("zserial_number", json!("long")),
+        field("seen", json!("timestamp")),
+        field("zip", json!("string")),
+        field("tags", json!({"type": "array", "elementType": "string", "containsNull": true})),
+    ])
+}
+
+/// What of them is shown: parts, masks, and the rows of the partner's plans that were paid for.
+pub fn lens() -> Lens {
+    let value = |from: &str| Pick::whole(from);
+    let parts = |fields: Vec<(&str, Pick)>| fields.into_iter().map(|(name, pick)| (name.to_owned(), pick)).collect();
+    let here = |name: &str| Pick::Value { from: vec![name.to_owned()], mask: None };
+    let of_element = |fields| Pick::Struct { from: Vec::new(), fields: parts(fields) };
+    let geo = Pick::Struct { from: vec!["geo".into()], fields: parts(vec![("lat", here("lat"))]) };
+    let columns = vec![
+        ("claim_id", value("claim_id")),
+        ("plan", value("plan_code")),
+        ("paid", value("paid")),
+        ("birth_year", Pick::masked("zbirth_date", json!({"year_only": {"cap_age": 89}}))),
+        ("member_key", Pick::masked("zmember_name", json!({"hash": {"domain": "member"}}))),
+        (
+            "address",
+            Pick::Struct { from: vec!["address".into()], fields: parts(vec![("city", here("city")), ("geo", geo)]) },
+        ),
+        (
+            "visits",
+            Pick::List { from: vec!["visits".into()], element: Box::new(of_element(vec![("code", here("code"))])) },
+        ),
+        (
+            "details",
+            Pick::Map { from: vec!["details".into()], value: Box::new(of_element(vec![("grade", here("grade"))])) },
+        ),
+        ("seen", value("seen")),
+        ("zip3", Pick::masked("zip", json!("zip3"))),
+        ("street", Pick::masked("address.zstreet_name", json!("redact"))),
+        ("tags", Pick::masked("tags", json!({"partial": {"first": 1, "last": 1}}))),
+    ];
+    Lens {
+        columns: columns.into_iter().map(|(name, pick)| (name.to_owned(), pick)).collect(),
+        comments: BTreeMap::from([("paid".to_owned(), "In US dollars".to_owned())]),
+        filter: Some("plan_code IN recipient_list('plans') AND paid >= 0".to_owned()),
+    }
+}
+
+/// Claims, the ids counted from `first_id`.
+pub fn claims(first_id: i64, count: usize, seed: u64) -> Vec<Row> {
+    let mut random = StdRng::seed_from_u64(seed);
+    (0..count).map(|at| claim(first_id + i64::try_from(at).unwrap(), &mut random)).collect()
+}
+
+fn claim(id: i64, random: &mut StdRng) -> Row {
+    fn maybe(random: &mut StdRng, value: impl FnOnce(&mut StdRng) -> Value) -> Value {
+        if random.random_bool(0.2) { Value::Null } else { value(random) }
+    }
+    let text = |random: &mut StdRng| maybe(random, |random| Value::Text(word(random)));
+    let number = |random: &mut StdRng| Value::Float(random.random_range(-90.0..90.0));
+    let visit = |random: &mut StdRng| maybe(random, |random| Value::Struct(vec![text(random), text(random)]));
+    vec![
+        Value::Integer(id),
+        text(random),
+        Value::text(PLANS[random.random_range(0..PLANS.len())]),
+        Value::text(["zregionnorth", "zregionsouth"][random.random_range(0..2)]),
+        maybe(random, |random| Value::Float(random.random_range(-100.0..1_000.0))),
+        maybe(random, |random| Value::Date(random.random_range(-20_000..20_000))),
+        maybe(random, |random| {
+            let geo = maybe(random, |random| Value::Struct(vec![number(random), number(random)]));
+            Value::Struct(vec![text(random), text(random), geo])
+        }),
+        maybe(random, |random| {
+            let count = random.random_range(0..4);
+            Value::List((0..count).map(|_| visit(random)).collect())
+        }),
+        maybe(random, |random| {
+            let count = random.random_range(0..3);
+            let entry = |at| (Value::text(["year", "day", "life"][at]), visit(random));
+            Value::Map((0..count).map(entry).collect())
+        }),
+        Value::Integer(random.random_range(1 << 50..1 << 60)),
+        Value::Timestamp(random.random_range(1 << 45..1 << 50)),
+        maybe(random, |random| Value::Text(format!("{:05}", random.random_range(0..100_000)))),
+        maybe(random, |random| Value::List(vec![text(random), text(random)])),
+    ]
+}
+
+/// The claims, in several files and versions, some deleted, registered and shared through the view.
+pub async fn shared_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
+    let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], mapping, 7);
+    table.append(claims(0, 60, 1));
+    table.append(claims(1_000, 30, 2));
+    table.delete(|row| matches!(row[0], Value::Integer(id) if id % 5 == 0));
+    let lens = lens();
+    stage.register().await;
+    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
+    stage.share(&view).await;
+    (table, lens)
+}
+
+/// Who a partner is to the view.
+pub async fn reader(stage: &Stage, partner: &Partner<'_>) -> Reader {
+    let recipient = stage.app.get(&format!("/recipients/{}", partner.name)).await.expect(200);
+    Reader {
+        properties: serde_json::from_value(recipient["properties"].clone()).unwrap(),
+        keys: keys(partner.id, stage.share_id().await),
+        today: stage.app.now().date_naive(),
+    }
+}
+
+/// What a recipient's pseudonyms are made with.
+fn keys(recipient: Uuid, share: Uuid) -> PseudonymKeys {
+    PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, recipient, share)
+}
+
+/// What is wrong with what a partner read just now, where `expected` is due, and with whatever else it ever received.
+pub fn findings(
+    stage: &Stage,
+    table: &Table,
+    partner: &Partner<'_>,
+    expected: &Expected,
+    reads: &[TableRead],
+) -> Vec<Finding> {
+    partner.is_entitled_to(expected);
+    let secrets = Secrets::of(table, [expected]);
+    assert!(secrets.len() > 10, "there is hardly a secret to find");
+    let mut findings: Vec<Finding> = Vec::new();
+    for read in reads {
+        findings.extend(check::read(read, expected, &secrets));
+        findings.extend(check::source_ids(std::slice::from_ref(read), table));
+    }
+    let entitled = partner.entitled();
+    let secrets = Secrets::of(table, &entitled);
+    for answer in partner.newly_received() {
+        findings.extend(secrets.in_answer(&answer));
+    }
+    // The log is not a partner's; that no value stands there holds for whoever reads it.
+    findings.extend(Secrets::of_values(table, []).in_log(&stage.log.newly_logged()));
+    findings
+}
+
+/// Reads the newest version in every way, checks everything, and answers what was read.
+pub async fn read_well(stage: &Stage, table: &Table, lens: &Lens, partner: &Partner<'_>) -> Vec<TableRead> {
+    read_version_well(stage, table, lens, partner, json!({}), table.version()).await
+}
+
+/// Reads what `body` asks for, which is this version of the source, in every way, and checks everything.
+pub async fn read_version_well(
+    stage: &Stage,
+    table: &Table,
+    lens: &Lens,
+    partner: &Partner<'_>,
+    body: Json,
+    version: u64,
+) -> Vec<TableRead> {
+    let expected = lens.shown(&table.at(version), &reader(stage, partner).await);
+    if body == json!({}) {
+        partner.wait_for(version).await;
+    }
+    let reads = partner.read_in_all_ways(body).await;
+    for read in &reads {
+        assert_eq!(read.version, version, "{:?}", read.way);
+    }
+    nothing(&findings(stage, table, partner, &expected, &reads));
+    reads
+}
