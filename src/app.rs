@@ -16,6 +16,7 @@ use crate::{
         listen::{Listener, Listeners},
         middleware::{Limits, Proxies, RequestLayer},
     },
+    identity::Identities,
     lake::{Lake, LakeSettings},
     service::{
         Service,
@@ -95,6 +96,7 @@ impl App {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            identities: Identities::new(&settings.identity)?,
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
             settings: Arc::new(settings.sharing.clone()),

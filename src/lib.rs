@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod identity;
 pub mod lake;
 pub mod service;
 pub mod storage;

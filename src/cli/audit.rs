@@ -367,7 +367,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 40] = [
+const COLUMNS: [(&str, &str); 41] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
@@ -405,6 +405,7 @@ const COLUMNS: [(&str, &str); 40] = [
     ("client_address", "/client_address"),
     ("user_agent", "/user_agent"),
     ("contacts", "/contacts"),
+    ("subject", "/subject"),
     ("change", "/change"),
     ("prev_hash", "/prev_hash"),
     ("hash", "/hash"),

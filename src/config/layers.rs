@@ -119,14 +119,17 @@ pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Pro
 }
 
 fn is_known(path: &[String], defaults: &Table) -> bool {
-    find(defaults, path).is_some() || secret_files::names_file(path) || is_store_option(path)
+    find(defaults, path).is_some() || secret_files::names_file(path) || is_free(path)
 }
 
-/// True for an option of a store of the server's own (the audit export, the copies of views): their names are
-/// object_store's and therefore not in the defaults.
-fn is_store_option(path: &[String]) -> bool {
+/// True where the key's name is not this server's, and therefore not in the defaults: an option of a store of its own (the
+/// audit export, the copies of views), which is object_store's, or a value of the claim that operators' roles come from.
+fn is_free(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    matches!(path[..], ["audit", "export", "options", _] | ["views", "options", _])
+    matches!(
+        path[..],
+        ["audit", "export", "options", _] | ["views", "options", _] | ["identity", "operators", "roles", _]
+    )
 }
 
 /// Says that the last key of `path` is unknown, and which key beside it was probably meant.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod database;
+mod identity;
 pub mod keys;
 mod lake;
 mod layers;
@@ -32,6 +33,7 @@ use crate::domain::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
+    identity::{IdentitySettings, IssuerSettings, LONGEST_IDENTITY_TEXT, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
     operators::OperatorSettings,
@@ -71,6 +73,8 @@ pub struct Settings {
     pub sharing: SharingSettings,
     /// `[operators]`.
     pub operators: OperatorSettings,
+    /// `[identity]`.
+    pub identity: IdentitySettings,
     /// `[[storage]]`, in the order of the file.
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
@@ -111,6 +115,7 @@ impl Settings {
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
+        let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
@@ -119,10 +124,10 @@ impl Settings {
         let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
             return Err(problems);
         };
-        let (Some(operators), Some(audit), Some(lake), Some(views), Some(log)) = (operators, audit, lake, views, log)
-        else {
+        let (Some(operators), Some(identity), Some(audit)) = (operators, identity, audit) else {
             return Err(problems);
         };
+        let (Some(lake), Some(views), Some(log)) = (lake, views, log) else { return Err(problems) };
         let redacted = redact::table(merged);
         let settings = Self {
             server,
@@ -130,6 +135,7 @@ impl Settings {
             secrets,
             sharing,
             operators,
+            identity,
             storage,
             audit,
             lake,
@@ -155,6 +161,7 @@ impl Settings {
         self.secrets.check(problems);
         self.sharing.check(problems);
         self.operators.check(problems);
+        self.identity.check(problems);
         self.audit.check(problems);
         self.lake.check(problems);
         self.views.check(problems);

@@ -98,6 +98,8 @@ pub struct Personal {
     pub user_agent: Option<String>,
     /// Whom a recipient's change names: contacts by role, `before` and `after`.
     pub contacts: Option<Value>,
+    /// Whom an issuer says that the caller is: the `sub` of the JWT that was presented.
+    pub subject: Option<String>,
 }
 
 /// One thing that happened, before it has its place in the chain. Absent fields are left out of the bytes.
@@ -119,7 +121,7 @@ pub struct Event {
     pub recipient: Option<String>,
     /// The recipient's identity.
     pub recipient_id: Option<Uuid>,
-    /// The token that was used or acted upon.
+    /// The token that was used or acted upon; where a JWT was used, the identity that the recipient is bound to.
     pub token_id: Option<Uuid>,
     /// The grant that allowed or was acted upon.
     pub grant_id: Option<Uuid>,

@@ -27,6 +27,32 @@ pub struct Bearer {
     pub frozen: bool,
 }
 
+/// What a bearer is found by when it is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// A token of this server.
+    Token(Uuid),
+    /// An identity that the recipient is bound to, as long as what was presented for it lasts.
+    Identity {
+        /// The identity.
+        id: Uuid,
+        /// When the JWT ends.
+        until: DateTime<Utc>,
+    },
+}
+
+impl Bearer {
+    /// What it is found by. A recipient that is bound to an identity has no tokens of this server.
+    pub fn credential(&self) -> Credential {
+        match (&self.recipient.identity, self.token.expires_at) {
+            (Some(identity), Some(until)) if identity.id == self.token.id => {
+                Credential::Identity { id: identity.id, until }
+            }
+            _ => Credential::Token(self.token.id),
+        }
+    }
+}
+
 /// A share with the recipient's grants on it, past and future ones included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShareAccess {
@@ -72,6 +98,12 @@ pub enum Reason {
     TokenExpired,
     /// The token was handed out by a link, and nobody used it in time.
     TokenUnused,
+    /// A JWT that no issuer signed that is believed here, or not for this server.
+    IdentityInvalid,
+    /// A JWT past its end.
+    IdentityExpired,
+    /// A JWT of an issuer that is believed here, whose identity no recipient is bound to.
+    IdentityUnbound,
     /// Everything is frozen.
     Frozen,
     /// The recipient is suspended.
@@ -133,12 +165,15 @@ pub enum Refusal {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::TokenUnknown,
         Self::TokenPending,
         Self::TokenRevoked,
         Self::TokenExpired,
         Self::TokenUnused,
+        Self::IdentityInvalid,
+        Self::IdentityExpired,
+        Self::IdentityUnbound,
         Self::Frozen,
         Self::RecipientSuspended,
         Self::RecipientOffboarded,
@@ -170,6 +205,9 @@ impl Reason {
             Self::TokenRevoked => "TOKEN_REVOKED",
             Self::TokenExpired => "TOKEN_EXPIRED",
             Self::TokenUnused => "TOKEN_UNUSED",
+            Self::IdentityInvalid => "IDENTITY_INVALID",
+            Self::IdentityExpired => "IDENTITY_EXPIRED",
+            Self::IdentityUnbound => "IDENTITY_UNBOUND",
             Self::Frozen => "FROZEN",
             Self::RecipientSuspended => "RECIPIENT_SUSPENDED",
             Self::RecipientOffboarded => "RECIPIENT_OFFBOARDED",
@@ -197,9 +235,14 @@ impl Reason {
     /// How it shows to the caller.
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::TokenUnknown | Self::TokenPending | Self::TokenRevoked | Self::TokenExpired | Self::TokenUnused => {
-                Refusal::Unauthenticated
-            }
+            Self::TokenUnknown
+            | Self::TokenPending
+            | Self::TokenRevoked
+            | Self::TokenExpired
+            | Self::TokenUnused
+            | Self::IdentityInvalid
+            | Self::IdentityExpired
+            | Self::IdentityUnbound => Refusal::Unauthenticated,
             Self::Frozen
             | Self::RecipientSuspended
             | Self::RecipientOffboarded
@@ -316,6 +359,7 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::{
         grant::{Agreement, Ending},
+        identity::{Holder, Identity},
         limits::RecipientLimits,
         name::{Name, NameKind},
     };
@@ -349,6 +393,7 @@ pub(super) mod tests {
                 properties: BTreeMap::new(),
                 allowed_cidrs: vec![],
                 delivery: None,
+                identity: None,
                 limits: RecipientLimits::default(),
                 description: None,
                 created_at: now() - day,
@@ -447,6 +492,24 @@ pub(super) mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::TokenUnused));
         caller.token.last_used_at = Some(now() - TimeDelta::hours(1));
         assert_eq!(reason(Some(&caller), Some(&share)), None);
+    }
+
+    #[test]
+    fn a_jwt_is_a_token_of_whoever_is_bound_and_is_found_by_that() {
+        let id = Uuid::from_u128(7);
+        let text = |text: &str| text.to_owned();
+        let identity =
+            Identity { id, issuer: text("i"), audience: text("a"), claim: text("sub"), value: text("machine-7") };
+        let recipient = Recipient { identity: Some(identity), ..bearer().recipient };
+        let until = now() + TimeDelta::minutes(1);
+        let holder = Holder { recipient, frozen: false };
+        let caller = holder.clone().bearer(until).unwrap();
+        assert_eq!(caller.credential(), Credential::Identity { id, until });
+        assert_eq!(reason(Some(&caller), Some(&access())), None);
+        assert_eq!(reason(holder.clone().bearer(now()).as_ref(), Some(&access())), Some(Reason::TokenExpired));
+        let unbound = Holder { recipient: Recipient { identity: None, ..holder.recipient }, frozen: false };
+        assert_eq!(unbound.bearer(until), None);
+        assert_eq!(bearer().credential(), Credential::Token(Uuid::from_u128(2)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod delta;
 pub mod disclosure;
 pub mod grant;
+pub mod identity;
 pub mod limits;
 pub mod merkle;
 pub mod name;

@@ -200,6 +200,12 @@ pub enum OperatorReason {
     Disabled,
     /// The bootstrap token, though an admin could do what is asked.
     BootstrapRetired,
+    /// A JWT that the operators' issuer did not sign, or not for this server's operators.
+    IdentityInvalid,
+    /// A JWT that names none of the roles that the settings know.
+    IdentityWithoutRole,
+    /// A JWT whose issuer does not answer, so that nothing can be said of it.
+    IssuerUnavailable,
     /// The operator's role lacks this permission.
     RoleLacks(Permission),
 }
@@ -213,6 +219,9 @@ impl OperatorReason {
             Self::TokenRevoked => "OPERATOR_TOKEN_REVOKED",
             Self::Disabled => "OPERATOR_DISABLED",
             Self::BootstrapRetired => "BOOTSTRAP_RETIRED",
+            Self::IdentityInvalid => "IDENTITY_INVALID",
+            Self::IdentityWithoutRole => "IDENTITY_WITHOUT_ROLE",
+            Self::IssuerUnavailable => "ISSUER_UNAVAILABLE",
             Self::RoleLacks(_) => "ROLE_LACKS_PERMISSION",
         }
     }

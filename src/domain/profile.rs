@@ -3,6 +3,8 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::identity::Identity;
+
 /// A profile of version 1: an address and a bearer token. Holds the token in clear; never logged.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +27,50 @@ impl Profile {
             endpoint: endpoint.to_owned(),
             bearer_token: bearer_token.to_owned(),
             expiration_time: expires_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+        }
+    }
+}
+
+/// Claims whose value is the client's id, by their issuers' custom (RFC 8693, 4.3; OpenID Connect Core, 2, `azp`).
+const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
+
+/// A profile of version 2: connectors get their tokens from an issuer, with a client's id and secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OauthProfile {
+    /// The format's version.
+    #[schema(example = 2)]
+    pub share_credentials_version: u32,
+    /// What connectors tell kinds of profiles by.
+    #[serde(rename = "type")]
+    #[schema(example = "oauth_client_credentials")]
+    pub kind: &'static str,
+    /// Where the protocol is served.
+    pub endpoint: String,
+    /// Where the client gets its tokens.
+    pub token_endpoint: String,
+    /// The client's id; a placeholder where the recipient is bound to a claim that is something else.
+    pub client_id: String,
+    /// A placeholder for the client's secret, which this server never sees.
+    pub client_secret: &'static str,
+    /// The scope that the client asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub scope: Option<String>,
+}
+
+impl OauthProfile {
+    /// The profile of a recipient that is bound to `identity`.
+    pub fn new(endpoint: &str, token_endpoint: String, identity: &Identity, scope: Option<String>) -> Self {
+        let is_client = CLIENT_CLAIMS.contains(&identity.claim.as_str());
+        Self {
+            share_credentials_version: 2,
+            kind: "oauth_client_credentials",
+            endpoint: endpoint.to_owned(),
+            token_endpoint,
+            client_id: if is_client { identity.value.clone() } else { "<client id>".to_owned() },
+            client_secret: "<client secret>",
+            scope,
         }
     }
 }

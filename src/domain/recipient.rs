@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{delivery::Delivery, limits::RecipientLimits, name::Name};
+use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits, name::Name};
 
 /// Where a recipient stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub struct Recipient {
     pub allowed_cidrs: Vec<IpNet>,
     /// `Proxied` where its files must always come through the server.
     pub delivery: Option<Delivery>,
+    /// The identity whose JWTs are its tokens; `None` where it has tokens of this server.
+    pub identity: Option<Identity>,
     /// How much it may ask for.
     pub limits: RecipientLimits,
     /// Free text for operators.

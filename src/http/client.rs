@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap, header};
 use super::middleware::{ClientAddress, RequestId};
 
 /// The longest credential that is looked at, in bytes.
-const MAX_CREDENTIAL: usize = 4096;
+const MAX_CREDENTIAL: usize = 16 * 1024;
 /// How much of a user agent is kept, in characters.
 const KEPT_USER_AGENT: usize = 512;
 

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use crate::{
     config::SharingSettings,
     domain::seal::Sealer,
+    identity::Identities,
     lake::Lake,
     storage::Storages,
     store::{Db, Tx},
@@ -74,6 +75,8 @@ pub struct Service {
     pub meter: Arc<Meter>,
     /// The objects whose recipients are not served their table's newest version.
     pub schema_holds: Arc<SchemaHolds>,
+    /// Issuers of OpenID Connect that are believed.
+    pub identities: Identities,
     /// How operators sign in.
     pub sign_in: Arc<SignIn>,
     /// The settings of sharing.

@@ -8,7 +8,7 @@ use super::{
     Service,
     change::{Change, Described, MapChange, Mode, Put, audited, confirm, differing, members, quoted},
     context::OperatorContext,
-    error::ServiceError,
+    error::{FieldError, ServiceError},
     grants::{Effect, open_grants},
     lookup,
     page::{Page, PageRequest},
@@ -16,14 +16,17 @@ use super::{
     trail,
 };
 use crate::{
+    config::LONGEST_IDENTITY_TEXT,
     domain::{
         audit::{Event, Object},
         delivery::Delivery,
+        identity::Identity,
         limits::RecipientLimits,
         name::{Name, NameKind},
+        profile::OauthProfile,
         recipient::{Recipient, RecipientState},
     },
-    store::GrantFilter,
+    store::{GrantFilter, Tx},
 };
 
 /// What an operator says about a recipient.
@@ -39,11 +42,62 @@ pub struct RecipientChange {
     pub allowed_cidrs: Change<Vec<IpNet>>,
     /// How its files get to it.
     pub delivery: Change<Delivery>,
+    /// The identity that it is bound to instead of having tokens.
+    pub oidc: Change<IdentityChange>,
     /// How much it may ask for.
     pub limits: Change<LimitsChange>,
     /// Free text for operators.
     pub description: Change<String>,
 }
+
+/// What an operator says about the identity that a recipient is bound to.
+#[derive(Clone, Debug, Default)]
+pub struct IdentityChange {
+    /// The issuer.
+    pub issuer: Change<String>,
+    /// What its JWTs are made out to.
+    pub audience: Change<String>,
+    /// The claim that tells the recipient.
+    pub claim: Change<String>,
+    /// What it is or holds.
+    pub value: Change<String>,
+}
+
+impl IdentityChange {
+    /// The identity that this makes of `before`, which stays what it is where nothing differs.
+    fn apply(self, before: Option<Identity>, mode: Mode) -> Result<Identity, ServiceError> {
+        let kept = before.as_ref().filter(|_| mode == Mode::Merge);
+        let mut errors = Vec::new();
+        let mut member = |name: &str, change: Change<String>, kept: Option<&String>| {
+            let mut text = kept.cloned();
+            change.apply(&mut text);
+            let text = text.unwrap_or_default();
+            if !(1..=LONGEST_IDENTITY_TEXT).contains(&text.len()) {
+                let message = format!("is needed, as 1 to {LONGEST_IDENTITY_TEXT} bytes");
+                errors.push(FieldError { field: format!("oidc.{name}"), message });
+            }
+            text
+        };
+        let after = Identity {
+            id: Uuid::now_v7(),
+            issuer: member("issuer", self.issuer, kept.map(|identity| &identity.issuer)),
+            audience: member("audience", self.audience, kept.map(|identity| &identity.audience)),
+            claim: member("claim", self.claim, kept.map(|identity| &identity.claim)),
+            value: member("value", self.value, kept.map(|identity| &identity.value)),
+        };
+        if SHARED_CLAIMS.contains(&after.claim.as_str()) {
+            let message = "says the same in the tokens of many; name one that tells the recipient, such as `sub`";
+            errors.push(FieldError { field: "oidc.claim".into(), message: message.into() });
+        }
+        if !errors.is_empty() {
+            return Err(ServiceError::Invalid(errors));
+        }
+        Ok(before.filter(|before| before.same(&after)).unwrap_or(after))
+    }
+}
+
+/// Claims that are in every token, and tell nobody from others.
+const SHARED_CLAIMS: [&str; 2] = ["iss", "aud"];
 
 /// What an operator says about a recipient's limits.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +129,7 @@ impl Described for Recipient {
             "properties": self.properties,
             "allowed_cidrs": self.allowed_cidrs,
             "delivery": self.delivery,
+            "oidc": self.identity,
             "limits": self.limits,
             "description": self.description,
         }))
@@ -82,18 +137,24 @@ impl Described for Recipient {
 }
 
 impl RecipientChange {
-    fn apply(self, recipient: &mut Recipient, mode: Mode) {
+    fn apply(self, recipient: &mut Recipient, mode: Mode) -> Result<(), ServiceError> {
         self.display_name.apply(&mut recipient.display_name);
         self.contacts.apply_to_map(&mut recipient.contacts, mode);
         self.properties.apply_to_map(&mut recipient.properties, mode);
         self.allowed_cidrs.apply_or(&mut recipient.allowed_cidrs, Vec::new());
         self.delivery.apply(&mut recipient.delivery);
+        match self.oidc {
+            Change::Keep => {}
+            Change::Clear => recipient.identity = None,
+            Change::Set(oidc) => recipient.identity = Some(oidc.apply(recipient.identity.take(), mode)?),
+        }
         match self.limits {
             Change::Keep => {}
             Change::Clear => recipient.limits = RecipientLimits::default(),
             Change::Set(limits) => limits.apply(&mut recipient.limits, mode),
         }
         self.description.apply(&mut recipient.description);
+        Ok(())
     }
 }
 
@@ -138,7 +199,7 @@ impl Service {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_recipient(name.key()).await? {
             let mut after = existing.clone();
-            change.apply(&mut after, Mode::Whole);
+            change.apply(&mut after, Mode::Whole)?;
             confirm("recipient", name.as_str(), &existing, &after)?;
             return Ok(Put::Confirmed(existing));
         }
@@ -151,18 +212,69 @@ impl Service {
             properties: Default::default(),
             allowed_cidrs: Vec::new(),
             delivery: None,
+            identity: None,
             limits: RecipientLimits::default(),
             description: None,
             created_at: ctx.now,
             updated_at: ctx.now,
             revision: 1,
         };
-        change.apply(&mut recipient, Mode::Whole);
+        change.apply(&mut recipient, Mode::Whole)?;
+        self.check_identity(&mut tx, &recipient, ctx).await?;
         tx.insert_recipient(&recipient).await?;
         let event = changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
+    }
+
+    /// Refuses a new binding of `recipient` to an identity that is nobody's here or another's, and one beside tokens: a
+    /// recipient has either, so that ending one ends all.
+    async fn check_identity(
+        &self,
+        tx: &mut Tx,
+        recipient: &Recipient,
+        ctx: &OperatorContext,
+    ) -> Result<(), ServiceError> {
+        let Some(identity) = &recipient.identity else { return Ok(()) };
+        if !self.identities.knows(&identity.issuer, &identity.audience) {
+            let known =
+                self.identities.known().map(|(issuer, audiences)| format!("`{issuer}` for {}", quoted(audiences)));
+            let known: Vec<String> = known.collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message =
+                format!("is no issuer and audience that the settings name (`[[identity.issuer]]`); they name {known}");
+            return Err(ServiceError::invalid("oidc.issuer", message));
+        }
+        let tokens = tx.list_live_tokens(recipient.id, ctx.now).await?;
+        if !tokens.is_empty() {
+            let ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
+            let message = format!(
+                "recipient `{}` holds the tokens {}, and has tokens or an identity, not both; revoke them first",
+                recipient.name,
+                quoted(&ids)
+            );
+            return Err(ServiceError::conflict(message));
+        }
+        if let Some(other) = tx.find_recipient_by_identity(identity).await?
+            && other.id != recipient.id
+        {
+            let message = format!("recipient `{}` is bound to this issuer, audience, claim and value", other.name);
+            return Err(ServiceError::conflict(message));
+        }
+        Ok(())
+    }
+
+    /// The profile of a recipient that is bound to an identity: what its connectors need besides the client's id and
+    /// secret, which its issuer gave it.
+    pub async fn get_profile(&self, name: &str) -> Result<OauthProfile, ServiceError> {
+        let recipient = self.get_recipient(name).await?;
+        let Some(identity) = &recipient.identity else {
+            let message = format!("recipient `{name}` is bound to no issuer; its profile comes with a token");
+            return Err(ServiceError::conflict(message));
+        };
+        let (token_endpoint, scope) = self.identities.client_settings(&identity.issuer, self.clock.now()).await?;
+        Ok(OauthProfile::new(&self.endpoint(), token_endpoint, identity, scope))
     }
 
     /// A recipient.
@@ -191,9 +303,12 @@ impl Service {
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
-        change.apply(&mut after, Mode::Merge);
+        change.apply(&mut after, Mode::Merge)?;
         if differing(&before, &after).is_empty() {
             return Ok(before);
+        }
+        if before.identity != after.identity {
+            self.check_identity(&mut tx, &after, ctx).await?;
         }
         after.updated_at = ctx.now;
         let after = tx.update_recipient(after).await?;
@@ -294,8 +409,12 @@ impl Service {
             let message = format!("recipient `{name}` is offboarded for good; create one under another name");
             return Err(ServiceError::conflict(message));
         }
-        let before = recipient.state;
+        let (before, mut bound) = (recipient.state, None);
         (recipient.state, recipient.updated_at) = (state, ctx.now);
+        if state == RecipientState::Offboarded {
+            // The identity may be somebody else's next.
+            bound = recipient.identity.take();
+        }
         let recipient = tx.update_recipient(recipient).await?;
         if state == RecipientState::Offboarded {
             let grants = open_grants(
@@ -311,7 +430,7 @@ impl Service {
                 self.end_token(&mut tx, ctx, &recipient, &token, Some(reason)).await?;
             }
         }
-        let change = json!({"before": {"state": before}, "after": {"state": state}, "reason": reason});
+        let change = json!({"before": {"state": before, "oidc": bound}, "after": {"state": state}, "reason": reason});
         let event = Event { change: Some(change), ..event(ctx, action, &recipient) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;

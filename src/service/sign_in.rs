@@ -1,4 +1,4 @@
-//! Signing in to the admin API: who presents a token, whether the role has what the route needs, and the same again
+//! Signing in to the admin API: who presents a token or a JWT, whether the role has what the route needs, and the same again
 //! under the audit trail's lock before anything changes.
 //!
 //! Never here: what operators are made of, which is `operators`.
@@ -18,7 +18,7 @@ use super::{
     meter::{self, Noted},
 };
 use crate::{
-    config::OperatorSettings,
+    config::{OperatorSettings, OperatorSignInSettings},
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
         decision::Reason,
@@ -28,11 +28,14 @@ use crate::{
         secret::Secret,
         token::BearerToken,
     },
+    identity::{IdentityError, Refused, Side, Verified},
     store::Tx,
 };
 
 /// The action of events that tell what an operator read.
 const READ: &str = "admin.read";
+/// The longest name of an operator, in characters.
+const LONGEST_NAME: usize = 255;
 /// How much of a path is kept, in characters; more than any name has.
 const LONGEST_PATH: usize = 1_000;
 
@@ -87,6 +90,13 @@ pub enum Credential {
         /// Its identity.
         id: Uuid,
         /// When it ends by itself.
+        expires_at: DateTime<Utc>,
+    },
+    /// A JWT of the operators' issuer.
+    Identity {
+        /// The role that it names.
+        role: Role,
+        /// When it ends.
         expires_at: DateTime<Utc>,
     },
 }
@@ -156,6 +166,10 @@ impl Service {
         let (actor, role) = match ctx.credential {
             Credential::System => return Ok(ctx.actor.clone()),
             Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
+            Credential::Identity { role, expires_at } => {
+                let role = if now < expires_at { Ok(role) } else { Err(OperatorReason::TokenExpired) };
+                (ctx.actor.clone(), role)
+            }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
                 let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.role);
@@ -185,6 +199,22 @@ impl Service {
             let actor = Actor { kind: ActorKind::Operator, name, role, ..Actor::ANONYMOUS };
             return Ok(Presented { actor, admitted });
         }
+        if self.identities.may_be_token(token) {
+            return Ok(match self.identities.verify(token, Side::Operators, now).await {
+                Ok(verified) => self.identified(&verified),
+                Err(error) => {
+                    tracing::warn!(error = %error, "an operator's JWT is refused");
+                    let reason = match error {
+                        IdentityError::Refused(Refused::Expired) => OperatorReason::TokenExpired,
+                        IdentityError::Refused(_) => OperatorReason::IdentityInvalid,
+                        IdentityError::Unavailable { .. } | IdentityError::Client(_) => {
+                            OperatorReason::IssuerUnavailable
+                        }
+                    };
+                    Presented { actor: Actor::ANONYMOUS, admitted: Err(reason) }
+                }
+            });
+        }
         let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
         let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.role);
         Ok(match bearer {
@@ -194,6 +224,28 @@ impl Service {
                 Presented { actor: actor_of(&bearer), admitted: admitted.map(|role| (role, credential)) }
             }
         })
+    }
+
+    /// Who an operator is by a JWT of the operators' issuer. Subjects are the issuer's own; the identity under which one
+    /// is recorded is made of both.
+    fn identified(&self, verified: &Verified) -> Presented {
+        let OperatorSignInSettings { role_claim, name_claim, roles, .. } = self.identities.operators();
+        let Verified { issuer, claims, until, .. } = verified;
+        let Some(subject) = claims.text("sub") else {
+            return Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::IdentityInvalid) };
+        };
+        let named: Vec<Role> = claims.texts(role_claim).filter_map(|value| roles.get(value).copied()).collect();
+        let role = Role::ALL.into_iter().find(|role| named.contains(role));
+        let name = claims.text(name_claim).unwrap_or(subject).chars().filter(|c| !c.is_control()).take(LONGEST_NAME);
+        let actor = Actor {
+            kind: ActorKind::Operator,
+            id: Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer}#{subject}").as_bytes())),
+            name: Some(name.collect()),
+            role,
+            token_id: None,
+        };
+        let admitted = role.map(|role| (role, Credential::Identity { role, expires_at: *until }));
+        Presented { actor, admitted: admitted.ok_or(OperatorReason::IdentityWithoutRole) }
     }
 
     /// Records that somebody without a valid credential asked for something; of a flood the first of each minute, and
@@ -275,6 +327,16 @@ fn refusal(reason: OperatorReason, actor: &Actor) -> ServiceError {
             unauthenticated("send `Authorization: Bearer <operator token>` with a token that is valid")
         }
         OperatorReason::Disabled => unauthenticated("this operator is disabled; ask an admin to enable it"),
+        OperatorReason::IdentityInvalid => {
+            unauthenticated("send a token that the operators' issuer made out to this server's operators")
+        }
+        OperatorReason::IdentityWithoutRole => ServiceError::Forbidden {
+            message: "the token names no role that the settings know (`identity.operators.roles`); ask an admin"
+                .to_owned(),
+        },
+        OperatorReason::IssuerUnavailable => {
+            ServiceError::Unavailable { what: "the identity provider", source: "its keys cannot be had".into() }
+        }
         OperatorReason::BootstrapRetired => unauthenticated(
             "the bootstrap token has retired, because an admin can sign in; use an operator's token, made with \
              `weir operator create` or by an admin",

@@ -328,6 +328,12 @@ impl Service {
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
+        if let Some(identity) = &recipient.identity {
+            return Err(ServiceError::conflict(format!(
+                "recipient `{}` is bound to the issuer `{}`, which gives it its tokens; set its `oidc` to null first",
+                recipient.name, identity.issuer
+            )));
+        }
         let credential = name_key(&token.credential);
         let mut live = tx.list_live_tokens(recipient.id, ctx.now).await?;
         live.retain(|other| name_key(&other.credential) == credential);

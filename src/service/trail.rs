@@ -22,7 +22,7 @@ use super::{clock::Clock, error::ServiceError, quota::Quotas};
 use crate::{
     domain::{
         audit::{Event, Outcome},
-        decision::{Allowed, Bearer, Facts, Reason, ShareAccess, Target, decide},
+        decision::{Allowed, Bearer, Credential, Facts, Reason, ShareAccess, Target, decide},
     },
     store::{Db, StoreError, Tx},
     telemetry::Metrics,
@@ -39,9 +39,9 @@ const USE_NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// What an allowed request stands on; looked at again under the lock before the event is written.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// The token.
-    pub token_id: Uuid,
-    /// Its recipient.
+    /// What shows who asks.
+    pub credential: Credential,
+    /// The recipient whose it is.
     pub recipient_id: Uuid,
     /// The recipient's revision that delivery was chosen by.
     pub recipient_revision: i64,
@@ -231,9 +231,9 @@ fn refuse(event: &mut Event, reason: Reason) {
     (event.files, event.rows, event.bytes, event.url_expires_at) = (None, None, None, None);
 }
 
-/// Tokens and grants as they are under the lock.
+/// Credentials and grants as they are under the lock.
 struct Live {
-    bearers: HashMap<Uuid, Bearer>,
+    bearers: HashMap<Credential, Bearer>,
     /// By recipient and share.
     accesses: HashMap<(Uuid, Uuid), ShareAccess>,
     /// The revisions of those objects that are still shared.
@@ -243,10 +243,9 @@ struct Live {
 impl Live {
     async fn read(tx: &mut Tx, waiting: &[Waiting]) -> Result<Self, StoreError> {
         let standings = || waiting.iter().filter_map(|waiting| waiting.standing.as_ref());
-        let token_ids: HashSet<Uuid> = standings().map(|standing| standing.token_id).collect();
+        let credentials: HashSet<Credential> = standings().map(|standing| standing.credential).collect();
         let pairs: HashSet<(Uuid, Uuid)> =
             standings().filter_map(|standing| Some((standing.recipient_id, standing.share_id?))).collect();
-        let token_ids: Vec<Uuid> = token_ids.into_iter().collect();
         let pairs: Vec<(Uuid, Uuid)> = pairs.into_iter().collect();
         let object_ids: HashSet<Uuid> = standings().filter_map(|standing| Some(standing.object?.0)).collect();
         let mut objects = HashMap::with_capacity(object_ids.len());
@@ -255,7 +254,7 @@ impl Live {
                 objects.insert(id, object.revision);
             }
         }
-        let (bearers, accesses) = (tx.find_bearers(&token_ids).await?, tx.find_share_accesses(&pairs).await?);
+        let (bearers, accesses) = (find_bearers(tx, credentials).await?, tx.find_share_accesses(&pairs).await?);
         Ok(Self { bearers, accesses, objects })
     }
 
@@ -268,10 +267,13 @@ impl Live {
         now: DateTime<Utc>,
     ) -> Result<Option<Uuid>, Reason> {
         self.decide(standing, now)?;
-        let Some(bearer) = self.bearers.get(&standing.token_id) else { return Ok(None) };
+        let Some(bearer) = self.bearers.get(&standing.credential) else { return Ok(None) };
         quotas.spend(bearer, event)?;
         let is_noted = bearer.token.last_used_at.is_some_and(|at| now < at + USE_NOTED_EVERY);
-        Ok((!is_noted).then_some(standing.token_id))
+        Ok(match standing.credential {
+            Credential::Token(id) => (!is_noted).then_some(id),
+            Credential::Identity { .. } => None,
+        })
     }
 
     fn decide(&self, standing: &Standing, now: DateTime<Utc>) -> Result<(), Reason> {
@@ -279,9 +281,31 @@ impl Live {
             None => Target::Own,
             Some(share_id) => Target::Share(self.accesses.get(&(standing.recipient_id, share_id))),
         };
-        let bearer = self.bearers.get(&standing.token_id);
+        let bearer = self.bearers.get(&standing.credential);
         let allowed = decide(Facts { now, address: standing.address, bearer, target })?;
         let same_object = standing.object.is_none_or(|(id, revision)| self.objects.get(&id) == Some(&revision));
         if same_object && standing.fits(&allowed) { Ok(()) } else { Err(Reason::AccessChanged) }
     }
+}
+
+async fn find_bearers(
+    tx: &mut Tx,
+    credentials: HashSet<Credential>,
+) -> Result<HashMap<Credential, Bearer>, StoreError> {
+    let (mut token_ids, mut identity_ids) = (Vec::new(), Vec::new());
+    for credential in &credentials {
+        match credential {
+            Credential::Token(id) => token_ids.push(*id),
+            Credential::Identity { id, .. } => identity_ids.push(*id),
+        }
+    }
+    let (mut tokens, holders) = (tx.find_bearers(&token_ids).await?, tx.find_holders(&identity_ids).await?);
+    let found = credentials.into_iter().filter_map(|credential| {
+        let bearer = match credential {
+            Credential::Token(id) => tokens.remove(&id),
+            Credential::Identity { id, until } => holders.get(&id).cloned().and_then(|holder| holder.bearer(until)),
+        };
+        Some((credential, bearer?))
+    });
+    Ok(found.collect())
 }

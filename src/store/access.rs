@@ -18,9 +18,17 @@ use super::{
 use crate::domain::{
     decision::{Bearer, ShareAccess},
     grant::Grant,
+    identity::Holder,
     share::Share,
     token::TokenHash,
 };
+
+/// Whether everything is frozen, beside what is looked up.
+macro_rules! frozen_column {
+    () => {
+        "EXISTS (SELECT 1 FROM freezes WHERE scope = 'everything' AND lifted_at IS NULL) AS frozen"
+    };
+}
 
 macro_rules! select_bearers {
     () => {
@@ -29,8 +37,9 @@ macro_rules! select_bearers {
             token_columns!(),
             ", ",
             recipient_columns!(),
-            ", EXISTS (SELECT 1 FROM freezes WHERE scope = 'everything' AND lifted_at IS NULL) AS frozen \
-             FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE "
+            ", ",
+            frozen_column!(),
+            " FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE "
         )
     };
 }
@@ -49,6 +58,27 @@ impl TryFrom<BearerRow> for Bearer {
 
     fn try_from(row: BearerRow) -> Result<Self> {
         Ok(Self { token: row.token.into(), recipient: row.recipient.try_into()?, frozen: row.frozen })
+    }
+}
+
+macro_rules! holder_columns {
+    () => {
+        concat!(recipient_columns!(), ", ", frozen_column!())
+    };
+}
+
+#[derive(FromRow)]
+struct HolderRow {
+    #[sqlx(flatten)]
+    recipient: RecipientRow,
+    frozen: bool,
+}
+
+impl TryFrom<HolderRow> for Holder {
+    type Error = StoreError;
+
+    fn try_from(row: HolderRow) -> Result<Self> {
+        Ok(Self { recipient: row.recipient.try_into()?, frozen: row.frozen })
     }
 }
 
@@ -105,6 +135,39 @@ reads! {
         row.map(Bearer::try_from).transpose()
     }
 
+    /// The recipients that are bound to an identity at `issuer` which JWTs made out to `audiences` with these `claims`
+    /// speak for; two at most, since more than one is as good as none.
+    pub async fn list_holders(
+        self, db, issuer: &str, audiences: &[&str], claims: &[(&str, &str)]
+    ) -> Result<Vec<Holder>> {
+        if audiences.is_empty() || claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::new("WITH asked (claim, value) AS (");
+        query.push_values(padded(claims), |mut pair, (claim, value)| {
+            pair.push_bind(claim.to_owned()).push_bind(value.to_owned());
+        });
+        query.push(concat!(
+            ") SELECT ", holder_columns!(), " FROM (SELECT DISTINCT claim, value FROM asked) a \
+             JOIN recipients r ON r.oidc_claim = a.claim AND r.oidc_value = a.value WHERE r.oidc_issuer = "
+        ));
+        query.push_bind(issuer.to_owned()).push(" AND r.oidc_audience IN (");
+        let mut list = query.separated(", ");
+        padded(audiences).into_iter().for_each(|audience| {
+            list.push_bind(audience.to_owned());
+        });
+        query.push(") LIMIT 2");
+        let rows: Vec<HolderRow> = query.build_query_as().fetch_all(db).await?;
+        rows.into_iter().map(Holder::try_from).collect()
+    }
+
+    /// The recipient that is bound to the identity with this id.
+    pub async fn find_holder(self, db, identity_id: Uuid) -> Result<Option<Holder>> {
+        let sql = concat!("SELECT ", holder_columns!(), " FROM recipients r WHERE r.oidc_id = $1");
+        let row: Option<HolderRow> = sqlx::query_as(sql).bind(identity_id).fetch_optional(db).await?;
+        row.map(Holder::try_from).transpose()
+    }
+
     /// The share with this name key, with every grant that the recipient ever had on it; none where it has no such
     /// share.
     pub async fn find_share_access(self, db, recipient_id: Uuid, share_key: &str) -> Result<Option<ShareAccess>> {
@@ -156,6 +219,28 @@ impl Tx {
             }
         }
         Ok(bearers)
+    }
+
+    /// The recipients that are bound to the identities with these ids, by that id; those that are gone are left out.
+    pub async fn find_holders(&mut self, identity_ids: &[Uuid]) -> Result<HashMap<Uuid, Holder>> {
+        let mut holders = HashMap::with_capacity(identity_ids.len());
+        for ids in identity_ids.chunks(LONGEST_LIST) {
+            let rows: Vec<HolderRow> = on_tx!(self, db => {
+                let mut query =
+                    QueryBuilder::new(concat!("SELECT ", holder_columns!(), " FROM recipients r WHERE r.oidc_id IN ("));
+                let mut list = query.separated(", ");
+                padded(ids).into_iter().for_each(|id| {
+                    list.push_bind(id);
+                });
+                query.push(")");
+                query.build_query_as().fetch_all(db).await?
+            });
+            for row in rows {
+                let holder = Holder::try_from(row)?;
+                holders.extend(holder.recipient.identity.as_ref().map(|identity| identity.id).map(|id| (id, holder)));
+            }
+        }
+        Ok(holders)
     }
 
     /// What recipients may do with shares, by recipient id and share id, with every grant that they ever had; pairs

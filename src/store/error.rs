@@ -88,6 +88,9 @@ pub enum Constraint {
     /// A recipient of this name exists.
     #[error("a recipient of this name exists already")]
     RecipientName,
+    /// Another recipient is bound to the identity.
+    #[error("another recipient is bound to this issuer, audience, claim and value")]
+    RecipientIdentity,
     /// The token's hash is another token's.
     #[error("this token exists already")]
     TokenHash,
@@ -118,13 +121,18 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 15] = [
+const UNIQUE: [(&str, &str, Constraint); 16] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
+    (
+        "recipients_identity",
+        "recipients.oidc_issuer, recipients.oidc_audience, recipients.oidc_claim, recipients.oidc_value",
+        Constraint::RecipientIdentity,
+    ),
     ("tokens_hash", "tokens.hash", Constraint::TokenHash),
     ("operators_name", "operators.name_key", Constraint::OperatorName),
     ("operator_tokens_hash", "operator_tokens.hash", Constraint::TokenHash),

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::domain::{
     delivery::Delivery,
+    identity::Identity,
     limits::RecipientLimits,
     name::NameKind,
     recipient::{Recipient, RecipientState},
@@ -23,7 +24,9 @@ macro_rules! recipient_columns {
         "r.id AS recipient_id, r.name AS recipient_name, r.state AS recipient_state, \
          r.display_name AS recipient_display_name, r.contacts AS recipient_contacts, \
          r.properties AS recipient_properties, r.allowed_cidrs AS recipient_allowed_cidrs, \
-         r.delivery AS recipient_delivery, r.limits AS recipient_limits, r.description AS recipient_description, \
+         r.delivery AS recipient_delivery, r.oidc_id AS recipient_oidc_id, r.oidc_issuer AS recipient_oidc_issuer, \
+         r.oidc_audience AS recipient_oidc_audience, r.oidc_claim AS recipient_oidc_claim, \
+         r.oidc_value AS recipient_oidc_value, r.limits AS recipient_limits, r.description AS recipient_description, \
          r.created_at AS recipient_created_at, r.updated_at AS recipient_updated_at, \
          r.revision AS recipient_revision"
     };
@@ -40,6 +43,11 @@ pub(super) struct RecipientRow {
     recipient_properties: Json<BTreeMap<String, serde_json::Value>>,
     recipient_allowed_cidrs: Json<Vec<IpNet>>,
     recipient_delivery: Option<String>,
+    recipient_oidc_id: Option<Uuid>,
+    recipient_oidc_issuer: Option<String>,
+    recipient_oidc_audience: Option<String>,
+    recipient_oidc_claim: Option<String>,
+    recipient_oidc_value: Option<String>,
     recipient_limits: Json<RecipientLimits>,
     recipient_description: Option<String>,
     recipient_created_at: Micros,
@@ -51,6 +59,14 @@ impl TryFrom<RecipientRow> for Recipient {
     type Error = StoreError;
 
     fn try_from(row: RecipientRow) -> Result<Self> {
+        let oidc = (row.recipient_oidc_issuer, row.recipient_oidc_audience, row.recipient_oidc_claim);
+        let identity = match (row.recipient_oidc_id, oidc, row.recipient_oidc_value) {
+            (None, ..) => None,
+            (Some(id), (Some(issuer), Some(audience), Some(claim)), Some(value)) => {
+                Some(Identity { id, issuer, audience, claim, value })
+            }
+            _ => return Err(StoreError::Corrupt("recipients.oidc_id")),
+        };
         Ok(Self {
             id: row.recipient_id,
             name: name(NameKind::Recipient, "recipients.name", &row.recipient_name)?,
@@ -60,6 +76,7 @@ impl TryFrom<RecipientRow> for Recipient {
             properties: row.recipient_properties.0,
             allowed_cidrs: row.recipient_allowed_cidrs.0,
             delivery: delivery("recipients.delivery", row.recipient_delivery.as_deref())?,
+            identity,
             limits: row.recipient_limits.0,
             description: row.recipient_description,
             created_at: row.recipient_created_at.0,
@@ -84,6 +101,18 @@ reads! {
         row.map(Recipient::try_from).transpose()
     }
 
+    /// The recipient that is bound to the same identity.
+    pub async fn find_recipient_by_identity(self, db, identity: &Identity) -> Result<Option<Recipient>> {
+        let sql = concat!(
+            "SELECT ", recipient_columns!(), " FROM recipients r WHERE r.oidc_issuer = $1 AND r.oidc_audience = $2 \
+             AND r.oidc_claim = $3 AND r.oidc_value = $4"
+        );
+        let Identity { issuer, audience, claim, value, .. } = identity;
+        let query = sqlx::query_as(sql).bind(issuer).bind(audience).bind(claim).bind(value);
+        let row: Option<RecipientRow> = query.fetch_optional(db).await?;
+        row.map(Recipient::try_from).transpose()
+    }
+
     /// Recipients in the order of their name keys, from behind the key `after`.
     pub async fn list_recipients(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Recipient>> {
         let sql = concat!(
@@ -100,8 +129,10 @@ impl Tx {
     /// Keeps a new recipient.
     pub async fn insert_recipient(&mut self, recipient: &Recipient) -> Result<()> {
         const SQL: &str = "INSERT INTO recipients (id, name, name_key, state, display_name, contacts, properties, \
-            allowed_cidrs, delivery, limits, description, created_at, updated_at, revision) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+            allowed_cidrs, delivery, oidc_id, oidc_issuer, oidc_audience, oidc_claim, oidc_value, limits, description, \
+            created_at, updated_at, revision) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+        let identity = recipient.identity.as_ref();
         on_tx!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.name.as_str())
@@ -112,6 +143,11 @@ impl Tx {
             .bind(Json(&recipient.properties))
             .bind(Json(&recipient.allowed_cidrs))
             .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(identity.map(|identity| identity.id))
+            .bind(identity.map(|identity| identity.issuer.as_str()))
+            .bind(identity.map(|identity| identity.audience.as_str()))
+            .bind(identity.map(|identity| identity.claim.as_str()))
+            .bind(identity.map(|identity| identity.value.as_str()))
             .bind(Json(&recipient.limits))
             .bind(&recipient.description)
             .bind(Micros::from(recipient.created_at))
@@ -127,8 +163,10 @@ impl Tx {
     /// answers it with the next one.
     pub async fn update_recipient(&mut self, recipient: Recipient) -> Result<Recipient> {
         const SQL: &str = "UPDATE recipients SET name = $3, name_key = $4, state = $5, display_name = $6, \
-            contacts = $7, properties = $8, allowed_cidrs = $9, delivery = $10, limits = $11, description = $12, updated_at = $13, \
+            contacts = $7, properties = $8, allowed_cidrs = $9, delivery = $10, oidc_id = $11, oidc_issuer = $12, \
+            oidc_audience = $13, oidc_claim = $14, oidc_value = $15, limits = $16, description = $17, updated_at = $18, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
+        let identity = recipient.identity.as_ref();
         let changed = on_tx!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.revision)
@@ -140,6 +178,11 @@ impl Tx {
             .bind(Json(&recipient.properties))
             .bind(Json(&recipient.allowed_cidrs))
             .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(identity.map(|identity| identity.id))
+            .bind(identity.map(|identity| identity.issuer.as_str()))
+            .bind(identity.map(|identity| identity.audience.as_str()))
+            .bind(identity.map(|identity| identity.claim.as_str()))
+            .bind(identity.map(|identity| identity.value.as_str()))
             .bind(Json(&recipient.limits))
             .bind(&recipient.description)
             .bind(Micros::from(recipient.updated_at))

@@ -61,11 +61,12 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
 const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
-const HOMES: [(&str, &[&str]); 9] = [
+const HOMES: [(&str, &[&str]); 10] = [
     ("sqlx", &["store"]),
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
     ("datafusion", &["engine"]),
+    ("jsonwebtoken", &["identity"]),
     ("axum", &["http", "app"]),
     ("tower_http", &["http", "app"]),
     ("clap", &["cli"]),

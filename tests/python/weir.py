@@ -77,8 +77,9 @@ class Process:
 class Server(Process):
     """`weir serve` with one recipient, `partner`, who is granted the share `lake`."""
 
-    def __init__(self, directory, storages, database=None, sharing=""):
-        """`storages` are TOML tables as text, `sharing` lines of that section; `database` is a PostgreSQL URL, SQLite where absent."""
+    def __init__(self, directory, storages, database=None, sharing="", more=""):
+        """`storages` are TOML tables as text, `sharing` lines of that section, `more` further sections; `database` is a PostgreSQL
+        URL, SQLite where absent."""
         super().__init__(directory, free_port())
         self.needs_migration = database is not None
         key = directory / "weir.key"
@@ -103,6 +104,7 @@ key_files = ["{key}"]
 root = "file://{directory}/copies"
 """
             + "".join(f"\n[[storage]]\n{storage}\n" for storage in storages)
+            + more
         )
 
     def serve(self):

@@ -95,6 +95,9 @@ pub struct AuditEventView {
     /// The contacts that a recipient's change names, `before` and `after`, until they are erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contacts: Option<Value>,
+    /// The subject of the JWT that was presented, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Value>,
     /// The hash of the event before, in hex.
     pub prev_hash: String,
     /// SHA-256 over a zero byte, the hash before and the event's canonical text, in hex.
@@ -113,6 +116,7 @@ impl AuditEventView {
             client_address: personal.remove("client_address"),
             user_agent: personal.remove("user_agent"),
             contacts: personal.remove("contacts"),
+            subject: personal.remove("subject"),
             prev_hash: hex(&stored.prev_hash),
             hash: hex(&stored.hash),
         })

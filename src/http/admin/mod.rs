@@ -75,7 +75,7 @@ impl Modify for Conventions {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An operator token, or the bootstrap token"))
+            .description(Some("An operator token, a JWT of the operators' issuer, or the bootstrap token"))
             .build();
         document.components.get_or_insert_default().add_security_scheme("operator", SecurityScheme::Http(scheme));
     }
@@ -111,6 +111,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(copies::list_copies))
         .routes(routes!(recipients::list_recipients))
         .routes(routes!(recipients::get_recipient))
+        .routes(routes!(recipients::get_profile))
         .routes(routes!(grants::list_grants))
         .routes(routes!(grants::get_grant));
     let read_tokens = OpenApiRouter::new().routes(routes!(tokens::list_tokens)).routes(routes!(tokens::get_token));

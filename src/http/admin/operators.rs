@@ -151,7 +151,7 @@ pub struct WhoamiView {
 #[utoipa::path(get, path = "/whoami", tag = "operators", responses((status = 200, body = WhoamiView)))]
 pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
     let expires_at = match ctx.credential {
-        Credential::Token { expires_at, .. } => Some(expires_at),
+        Credential::Token { expires_at, .. } | Credential::Identity { expires_at, .. } => Some(expires_at),
         Credential::Bootstrap | Credential::System => None,
     };
     Json(WhoamiView { id: ctx.actor.id, name: ctx.operator_name(), role: ctx.actor.role, expires_at })

@@ -22,14 +22,16 @@ use super::{
 use crate::{
     domain::{
         delivery::Delivery,
+        identity::Identity,
         limits::RecipientLimits,
+        profile::OauthProfile,
         recipient::{Recipient, RecipientState},
     },
     service::{
         change::Change,
         grants::Effect,
         precondition::etag,
-        recipients::{LimitsChange, RecipientChange},
+        recipients::{IdentityChange, LimitsChange, RecipientChange},
     },
 };
 
@@ -57,6 +59,10 @@ pub struct RecipientBody {
     #[serde(default)]
     #[schema(value_type = Option<Delivery>)]
     pub delivery: Change<Delivery>,
+    /// The identity at an issuer of OpenID Connect that it is bound to instead of having tokens.
+    #[serde(default)]
+    #[schema(value_type = Option<OidcBody>)]
+    pub oidc: Change<OidcBody>,
     /// How much it may ask for.
     #[serde(default)]
     #[schema(value_type = Option<LimitsBody>)]
@@ -65,6 +71,61 @@ pub struct RecipientBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub description: Change<Text>,
+}
+
+/// The identity that a recipient is bound to: all four are needed, and together no other recipient's.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OidcBody {
+    /// The issuer, one that the settings name; its tokens' `iss`.
+    #[serde(default)]
+    #[schema(value_type = String, example = "https://login.example.org/realms/partners")]
+    pub issuer: Change<Text>,
+    /// What its tokens are made out to, one of the issuer's audiences in the settings; their `aud`.
+    #[serde(default)]
+    #[schema(value_type = String, example = "weir")]
+    pub audience: Change<Text>,
+    /// The claim that tells the recipient.
+    #[serde(default)]
+    #[schema(value_type = String, example = "azp")]
+    pub claim: Change<Text>,
+    /// What the claim is or, where it is a list, holds.
+    #[serde(default)]
+    #[schema(value_type = String, example = "acme-reader")]
+    pub value: Change<Text>,
+}
+
+impl From<OidcBody> for IdentityChange {
+    fn from(body: OidcBody) -> Self {
+        Self {
+            issuer: body.issuer.map(|text| text.0),
+            audience: body.audience.map(|text| text.0),
+            claim: body.claim.map(|text| text.0),
+            value: body.value.map(|text| text.0),
+        }
+    }
+}
+
+/// The identity that a recipient is bound to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OidcView {
+    /// Its identity; another one after every change. Audit events have it as `token_id`.
+    pub id: Uuid,
+    /// The issuer.
+    pub issuer: String,
+    /// What its tokens are made out to.
+    pub audience: String,
+    /// The claim that tells the recipient.
+    pub claim: String,
+    /// What the claim is or holds.
+    pub value: String,
+}
+
+impl From<Identity> for OidcView {
+    fn from(identity: Identity) -> Self {
+        let Identity { id, issuer, audience, claim, value } = identity;
+        Self { id, issuer, audience, claim, value }
+    }
 }
 
 /// How much a recipient may ask for; what is null or absent is not limited. Beyond a limit requests are answered 429
@@ -125,6 +186,7 @@ impl From<RecipientBody> for RecipientChange {
             properties: body.properties.map(properties),
             allowed_cidrs: body.allowed_cidrs.map(|list| list.0),
             delivery: body.delivery,
+            oidc: body.oidc.map(IdentityChange::from),
             limits: body.limits.map(LimitsChange::from),
             description: body.description.map(|text| text.0),
         }
@@ -161,6 +223,8 @@ pub struct RecipientView {
     pub allowed_cidrs: Vec<IpNet>,
     /// `proxied` where its files must always come through the server.
     pub delivery: Option<Delivery>,
+    /// The identity that it is bound to instead of having tokens.
+    pub oidc: Option<OidcView>,
     /// How much it may ask for.
     pub limits: LimitsView,
     /// Free text for operators.
@@ -216,6 +280,7 @@ impl From<Recipient> for RecipientView {
             properties: recipient.properties,
             allowed_cidrs: recipient.allowed_cidrs,
             delivery: recipient.delivery,
+            oidc: recipient.identity.map(OidcView::from),
             limits: recipient.limits.into(),
             description: recipient.description,
             created_at: recipient.created_at,
@@ -266,6 +331,21 @@ pub async fn list_recipients(
 ) -> Result<Json<PageView<RecipientView>>, Problem> {
     let page = admin.service.list_recipients(&page.into()).await?;
     Ok(Json(PageView::new(page, RecipientView::from)))
+}
+
+/// Answers the profile of a recipient that is bound to an issuer.
+///
+/// The client's secret, and its id where the recipient is bound to another claim, are placeholders to be filled in. 409
+/// where the recipient has tokens: its profile comes with each.
+#[utoipa::path(
+    get, path = "/recipients/{recipient}/profile", tag = "recipients", params(("recipient" = String, Path)),
+    responses((status = 200, body = OauthProfile))
+)]
+pub async fn get_profile(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+) -> Result<Json<OauthProfile>, Problem> {
+    Ok(Json(admin.service.get_profile(&name).await?))
 }
 
 /// Changes a recipient.

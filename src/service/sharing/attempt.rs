@@ -11,7 +11,10 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Caller, TablePath};
+use super::{
+    Caller, TablePath,
+    presented::{ISSUER_UNAVAILABLE, Presented},
+};
 use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome},
@@ -43,6 +46,8 @@ pub(super) struct Attempt<'a> {
     /// The event that will be written, filled in on the way.
     pub(super) event: Event,
     bearer: Option<Bearer>,
+    /// Why there is none, where there is none.
+    unknown: Reason,
     /// The object that is read and its revision, once it is found.
     object: Option<(Uuid, i64)>,
     /// The time that this request is decided at.
@@ -92,8 +97,8 @@ impl Hold {
 
     /// Decides again as things are now, and answers the refusal.
     async fn check(&self, service: &Service) -> Result<(), ServiceError> {
-        let Standing { token_id, recipient_id, address, object, .. } = self.standing;
-        let bearer = service.db.find_bearer_by_id(token_id).await?;
+        let Standing { credential, recipient_id, address, object, .. } = self.standing;
+        let bearer = service.find_again(credential).await?;
         let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
         let same_object = match object {
             None => true,
@@ -120,11 +125,18 @@ impl<'a> Attempt<'a> {
         caller: &'a Caller,
         action: &'static str,
     ) -> Result<Self, ServiceError> {
-        let bearer = match &caller.token {
-            Some(token) => service.db.find_bearer(&token.hash()).await?,
-            None => None,
-        };
-        Ok(Self::of(service, caller, action, bearer))
+        match service.find_presented(caller.token.as_ref(), service.clock.now()).await? {
+            Ok(Presented { bearer, unknown, subject }) => {
+                let mut attempt = Self::of(service, caller, action, bearer);
+                attempt.unknown = unknown;
+                attempt.event.personal.subject = subject;
+                Ok(attempt)
+            }
+            Err(error) => {
+                let mut attempt = Self::of(service, caller, action, None);
+                Err(attempt.refuse_unauthenticated(ISSUER_UNAVAILABLE, error.into()).await)
+            }
+        }
     }
 
     /// Begins the event of `action` by a caller who was already looked up.
@@ -144,7 +156,8 @@ impl<'a> Attempt<'a> {
         event.recipient_id = event.actor.id;
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal = caller.personal();
-        Self { service, caller, event, bearer, object: None, now: service.clock.now() }
+        let unknown = Reason::TokenUnknown;
+        Self { service, caller, event, bearer, unknown, object: None, now: service.clock.now() }
     }
 
     /// Decides on something of the recipient's own.
@@ -219,7 +232,7 @@ impl<'a> Attempt<'a> {
                     self.event.agreement = grant.agreement.map(|agreement| agreement.reference);
                 }
                 let standing = Standing {
-                    token_id: bearer.token.id,
+                    credential: bearer.credential(),
                     recipient_id: bearer.recipient.id,
                     recipient_revision: bearer.recipient.revision,
                     share_id: share.as_ref().map(|share| share.id),
@@ -230,7 +243,7 @@ impl<'a> Attempt<'a> {
                 };
                 Ok(Granted { bearer, share, until, grant_until, standing })
             }
-            (Ok(_), None) => Err(self.refuse(Reason::TokenUnknown, subject).await),
+            (Ok(_) | Err(Reason::TokenUnknown), None) => Err(self.refuse(self.unknown, subject).await),
             (Err(reason), _) => Err(self.refuse(reason, subject).await),
         }
     }
@@ -265,7 +278,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn refuse(&mut self, reason: Reason, subject: Option<&Subject<'_>>) -> ServiceError {
         let error = refusal(reason, subject, self.caller, self.now);
         match reason.refusal() {
-            Refusal::Unauthenticated => self.refuse_unauthenticated(reason, error).await,
+            Refusal::Unauthenticated => self.refuse_unauthenticated(reason.code(), error).await,
             Refusal::Limited => self.refuse_limited(reason, error).await,
             Refusal::NotFound if reason == Reason::FileUnknown => self.refuse_unsealed(reason, error).await,
             Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => self.refuse_with(reason.code(), error).await,
@@ -273,8 +286,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// Of failed authentications the first of a minute are recorded, and the rest summed; a flood is told to slow down.
-    async fn refuse_unauthenticated(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
-        self.deny(reason.code());
+    async fn refuse_unauthenticated(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
+        self.deny(code);
         let hash = self.caller.token.as_ref().map(BearerToken::hash);
         let tolerance = self.service.failure_tolerance();
         let noted = self.service.meter.authentication_failed(
@@ -467,6 +480,16 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         | Reason::TokenExpired
         | Reason::TokenUnused => {
             "the bearer token is missing, unknown, expired or revoked; ask the data provider for a new profile file"
+                .to_owned()
+        }
+        Reason::IdentityInvalid | Reason::IdentityExpired => {
+            "the access token is expired, malformed, or not meant for this server; get a new one from the identity \
+             provider, and check the profile file's token endpoint, client and scope"
+                .to_owned()
+        }
+        Reason::IdentityUnbound => {
+            "the access token belongs to nobody whom the data provider knows; tell the data provider the client that it \
+             was issued to"
                 .to_owned()
         }
         Reason::Frozen => {

@@ -105,7 +105,7 @@ pub(super) struct Signer {
 impl Signer {
     pub(super) fn new(service: &Service, found: &FoundTable, delivery: Delivery, expires_at: DateTime<Utc>) -> Self {
         let sealed = SealedFile {
-            token_id: found.granted.bearer.token.id,
+            credential: found.granted.bearer.credential(),
             object_id: found.object.id,
             expires_at,
             path: String::new(),

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, stream};
 use object_store::path::Path;
 use uuid::Uuid;
@@ -16,7 +16,12 @@ use super::{
     attempt::{Attempt, Granted, Hold, Subject},
 };
 use crate::{
-    domain::{decision::Reason, seal::NotSealed, share::SharedObject, table::Table},
+    domain::{
+        decision::{Credential, Reason},
+        seal::NotSealed,
+        share::SharedObject,
+        table::Table,
+    },
     service::{
         Service,
         error::ServiceError,
@@ -35,11 +40,15 @@ const URL_EXPIRED: &str = "URL_EXPIRED";
 /// The reason code of a sealed URL whose object points elsewhere by now.
 const FILE_MOVED: &str = "FILE_MOVED";
 
+/// How a sealed URL begins that was handed out to a token of this server, or to a JWT.
+const TOKEN: u8 = 0;
+const IDENTITY: u8 = 1;
+
 /// What a sealed file URL says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedFile {
-    /// The token that it was handed out to.
-    pub token_id: Uuid,
+    /// What it was handed out to. Of a JWT no longer than the URL itself.
+    pub credential: Credential,
     /// The object that it was read through.
     pub object_id: Uuid,
     /// When it ends, in whole seconds.
@@ -75,9 +84,25 @@ impl Running {
 }
 
 impl SealedFile {
+    /// What to look up at `now`. A URL ends no later than the JWT that it was handed out to; one that is over is told as
+    /// such.
+    fn credential_at(&self, now: DateTime<Utc>) -> Credential {
+        match self.credential {
+            Credential::Identity { id, until } => {
+                Credential::Identity { id, until: until.max(now + TimeDelta::seconds(1)) }
+            }
+            token => token,
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(40 + self.path.len());
-        for id in [self.token_id, self.object_id] {
+        let mut bytes = Vec::with_capacity(41 + self.path.len());
+        let (kind, id) = match self.credential {
+            Credential::Token(id) => (TOKEN, id),
+            Credential::Identity { id, .. } => (IDENTITY, id),
+        };
+        bytes.push(kind);
+        for id in [id, self.object_id] {
             bytes.extend_from_slice(id.as_bytes());
         }
         bytes.extend_from_slice(&self.expires_at.timestamp().to_be_bytes());
@@ -86,13 +111,19 @@ impl SealedFile {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (token_id, rest) = bytes.split_first_chunk::<16>()?;
+        let (kind, rest) = bytes.split_first()?;
+        let (id, rest) = rest.split_first_chunk::<16>()?;
         let (object_id, rest) = rest.split_first_chunk::<16>()?;
         let (expires_at, path) = rest.split_first_chunk::<8>()?;
+        let (id, until) = (Uuid::from_bytes(*id), DateTime::from_timestamp(i64::from_be_bytes(*expires_at), 0)?);
         Some(Self {
-            token_id: Uuid::from_bytes(*token_id),
+            credential: match *kind {
+                TOKEN => Credential::Token(id),
+                IDENTITY => Credential::Identity { id, until },
+                _ => return None,
+            },
             object_id: Uuid::from_bytes(*object_id),
-            expires_at: DateTime::from_timestamp(i64::from_be_bytes(*expires_at), 0)?,
+            expires_at: until,
             path: String::from_utf8(path.to_vec()).ok()?,
         })
     }
@@ -109,7 +140,7 @@ impl Service {
         let Ok(file) = self.open_seal(sealed) else {
             return Err(Attempt::of(self, caller, FILE_READ, None).refuse(Reason::FileUnknown, None).await);
         };
-        let bearer = self.db.find_bearer_by_id(file.token_id).await?;
+        let bearer = self.find_again(file.credential_at(self.clock.now())).await?;
         let found = self.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
             (Some(bearer), Some((share, ..))) => {
@@ -223,12 +254,15 @@ mod tests {
     #[test]
     fn what_is_sealed_comes_back() {
         let file = SealedFile {
-            token_id: Uuid::from_u128(1),
+            credential: Credential::Token(Uuid::from_u128(1)),
             object_id: Uuid::from_u128(3),
             expires_at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
             path: "claims/plan=HMO/part-0.parquet".into(),
         };
-        assert_eq!(SealedFile::from_bytes(&file.to_bytes()), Some(file));
+        assert_eq!(SealedFile::from_bytes(&file.to_bytes()), Some(file.clone()));
+        let until = file.expires_at;
+        let of_identity = SealedFile { credential: Credential::Identity { id: Uuid::from_u128(1), until }, ..file };
+        assert_eq!(SealedFile::from_bytes(&of_identity.to_bytes()), Some(of_identity));
         assert_eq!(SealedFile::from_bytes(&[0; 30]), None);
     }
 }

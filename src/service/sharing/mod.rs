@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod files;
 mod governed;
 pub mod listing;
+mod presented;
 pub mod query;
 pub mod refusal;
 pub mod stream;

@@ -4,6 +4,7 @@ mod audit;
 mod disclosures;
 mod endpoints;
 mod grants;
+mod identities;
 mod objects;
 mod openapi;
 mod operators;

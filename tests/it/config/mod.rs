@@ -1,5 +1,6 @@
 //! Configuration: layers, problems, secrets and keys.
 
+mod identity;
 mod keys;
 mod layers;
 mod problems;

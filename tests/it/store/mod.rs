@@ -6,6 +6,7 @@ mod audit;
 mod grants;
 mod names;
 mod opening;
+mod operators;
 mod samples;
 mod tokens;
 mod values;

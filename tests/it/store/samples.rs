@@ -95,6 +95,7 @@ pub fn recipient(name: &str) -> Recipient {
         ]),
         allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
         delivery: Some(Delivery::Presigned),
+        identity: None,
         limits: RecipientLimits {
             requests_per_minute: Some(600),
             concurrent_streams: None,
@@ -149,7 +150,7 @@ pub fn event() -> Event {
     let personal = Personal {
         client_address: Some("198.51.100.7".into()),
         user_agent: Some("delta-sharing".into()),
-        contacts: None,
+        ..Personal::default()
     };
     Event { personal, ..Event::new(actor, "table.query") }
 }

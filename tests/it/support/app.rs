@@ -26,6 +26,7 @@ use weir::{
         admin::Admin,
         middleware::{Limits, Proxies, RequestLayer},
     },
+    identity::Identities,
     lake::{Lake, LakeSettings},
     service::{
         Service,
@@ -222,6 +223,7 @@ impl Ground {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
+            identities: Identities::new(&settings.identity).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
             settings: Arc::new(settings.sharing),
@@ -264,9 +266,13 @@ impl TestApp {
 
     /// On every database that can be had, with other settings of sharing.
     pub async fn each_with(change: impl Fn(SharingSettings) -> SharingSettings) -> Vec<Self> {
+        Self::each(|settings| settings.sharing = change(settings.sharing.clone())).await
+    }
+
+    /// On every database that can be had, with other settings.
+    pub async fn each(change: impl Fn(&mut Settings)) -> Vec<Self> {
         let ground = |database| Ground::new(database, &mut Setup::default());
-        let change = |settings: &mut Settings| settings.sharing = change(settings.sharing.clone());
-        TestDatabase::each().await.into_iter().map(|database| ground(database).build(change)).collect()
+        TestDatabase::each().await.into_iter().map(|database| ground(database).build(&change)).collect()
     }
 
     /// The server after a restart: what it kept is there, what it remembered is not.

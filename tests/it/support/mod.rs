@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod azurite;
+pub mod issuer;
 pub mod postgres;
 pub mod process;
 pub mod s3;

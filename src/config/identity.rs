@@ -1,0 +1,164 @@
+//! Issuers of OpenID Connect that are believed, and operators' sign-in by one of them.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Deserialize;
+use url::{Host, Url};
+
+use super::{empty_as_none, problems::Problems};
+use crate::domain::operator::Role;
+
+/// `[identity]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct IdentitySettings {
+    /// The issuers; nobody else is believed.
+    pub issuer: Vec<IssuerSettings>,
+    /// Whether an issuer on this machine may be reached without TLS.
+    pub allow_http_loopback: bool,
+    /// By how much an issuer's clock may differ, in seconds.
+    pub clock_skew_seconds: u64,
+    /// How long an issuer may take to answer, in seconds.
+    pub fetch_timeout_seconds: u64,
+    /// Operators' sign-in.
+    pub operators: OperatorSignInSettings,
+}
+
+/// One `[[identity.issuer]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerSettings {
+    /// Its name, exactly as in its tokens' `iss`, and where its discovery document lies.
+    pub url: String,
+    /// What recipients' tokens of this issuer may be made out to.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// Where its keys are, if not where its discovery document says.
+    #[serde(default, deserialize_with = "empty_as_none")]
+    pub jwks_uri: Option<String>,
+    /// Where its clients get their tokens, if not where its discovery document says; written into profiles.
+    #[serde(default, deserialize_with = "empty_as_none")]
+    pub token_endpoint: Option<String>,
+    /// The scope that its clients ask for; written into profiles.
+    #[serde(default, deserialize_with = "empty_as_none")]
+    pub scope: Option<String>,
+}
+
+/// `[identity.operators]`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OperatorSignInSettings {
+    /// The issuer whose tokens operators sign in with, one of `[[identity.issuer]]`.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub issuer: Option<String>,
+    /// What their tokens are made out to; never an audience of recipients.
+    pub audience: String,
+    /// The claim that holds what they are.
+    pub role_claim: String,
+    /// The claim that holds the name which the audit trail records.
+    pub name_claim: String,
+    /// The role that each of the claim's values means.
+    pub roles: BTreeMap<String, Role>,
+}
+
+/// The longest of the texts that recipients are bound to, in bytes: four of them fit into an entry of a database's index.
+pub const LONGEST_IDENTITY_TEXT: usize = 500;
+
+impl IdentitySettings {
+    /// Finds what is wrong beyond types.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        problems.bound(
+            "identity.clock_skew_seconds",
+            self.clock_skew_seconds,
+            0..=300,
+            "a token's end must mean something",
+        );
+        problems.bound("identity.fetch_timeout_seconds", self.fetch_timeout_seconds, 1..=20, "callers wait for it");
+        for (i, issuer) in self.issuer.iter().enumerate() {
+            let key = |key: &str| format!("identity.issuer[{i}].{key}");
+            self.check_url(key("url"), &issuer.url, problems);
+            if self.issuer[..i].iter().any(|other| other.url == issuer.url) {
+                problems.add(key("url"), format!("`{}` is named twice", issuer.url));
+            }
+            for (name, url) in [("jwks_uri", &issuer.jwks_uri), ("token_endpoint", &issuer.token_endpoint)] {
+                if let Some(url) = url {
+                    self.check_url(key(name), url, problems);
+                }
+            }
+            if let Some(audience) = issuer.audiences.iter().find(|audience| !is_text(audience)) {
+                let message = format!("`{audience}` is no audience; write 1 to {LONGEST_IDENTITY_TEXT} bytes of text");
+                problems.add(key("audiences"), message);
+            }
+            if issuer.audiences.is_empty() && self.operators.issuer.as_ref() != Some(&issuer.url) {
+                problems.add(
+                    key("audiences"),
+                    "is empty, so that the issuer is good for nobody; name what its tokens are made out to",
+                );
+            }
+        }
+        self.check_operators(problems);
+    }
+
+    fn check_operators(&self, problems: &mut Problems) {
+        let OperatorSignInSettings { issuer, audience, role_claim, name_claim, roles } = &self.operators;
+        let Some(issuer) = issuer else {
+            if !audience.is_empty() || !role_claim.is_empty() || !roles.is_empty() {
+                problems.add(
+                    "identity.operators.issuer",
+                    "is empty, though operators' sign-in is described; name one of `[[identity.issuer]]`",
+                );
+            }
+            return;
+        };
+        if !self.issuer.iter().any(|known| known.url == *issuer) {
+            problems.add("identity.operators.issuer", format!("`{issuer}` is no `[[identity.issuer]]`; add it there"));
+        }
+        for (key, text) in [("audience", audience), ("role_claim", role_claim), ("name_claim", name_claim)] {
+            if !is_text(text) {
+                problems.add(format!("identity.operators.{key}"), "is empty or too long; operators' sign-in needs it");
+            }
+        }
+        if roles.is_empty() {
+            problems.add(
+                "identity.operators.roles",
+                "is empty, so that nobody could sign in; write as in `{ \"weir-admins\" = \"admin\" }`",
+            );
+        }
+        if self.issuer.iter().any(|known| known.audiences.contains(audience)) {
+            problems.add(
+                "identity.operators.audience",
+                format!("`{audience}` is an audience of recipients too; a token of theirs must be worthless here, so use another"),
+            );
+        }
+    }
+
+    fn check_url(&self, key: String, text: &str, problems: &mut Problems) {
+        let Ok(url) = Url::parse(text) else {
+            problems.add(key, format!("`{text}` is no URL; write it as in `https://login.example.org`"));
+            return;
+        };
+        let plain = url.scheme() == "http" && self.allow_http_loopback && is_loopback(&url);
+        if url.scheme() != "https" && !plain {
+            problems.add(key, format!("`{text}` is not https; keys that came in the clear prove nothing"));
+        } else if !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some()
+        {
+            problems.add(key, "must be without user, query and fragment");
+        } else if text.len() > LONGEST_IDENTITY_TEXT {
+            problems.add(key, format!("is longer than {LONGEST_IDENTITY_TEXT} bytes"));
+        }
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    (1..=LONGEST_IDENTITY_TEXT).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
+}

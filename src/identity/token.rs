@@ -1,0 +1,171 @@
+//! What a JWT says: its claims, each named once, and its times.
+
+use std::fmt;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::Header;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use super::error::Refused;
+
+/// What tokens that show who calls are called in their header, where it says (RFC 7519, 5.1; RFC 9068, 2.1). Others that
+/// an issuer signs, such as notices of a logout, have names of their own and must not pass for one.
+const TYPES: [&str; 2] = ["jwt", "at+jwt"];
+
+/// A JWT's claims. One that names a claim twice is refused, since who signed it and who reads it may mean different ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claims(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named;
+
+        impl<'de> Visitor<'de> for Named {
+            type Value = Map<String, Value>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut claims = Map::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if claims.contains_key(&name) {
+                        return Err(A::Error::custom("a claim is named twice"));
+                    }
+                    claims.insert(name, map.next_value()?);
+                }
+                Ok(claims)
+            }
+        }
+
+        deserializer.deserialize_map(Named).map(Self)
+    }
+}
+
+impl Claims {
+    /// The claim's value, where it is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// The claim's value, where it is a text, or its values, where it is a list; what is no text is left out.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.get(name).into_iter().flat_map(texts)
+    }
+
+    /// Every claim with every value that it is or holds, as far as they are texts.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|(name, value)| texts(value).map(|text| (name.as_str(), text)))
+    }
+
+    /// The moment that a claim names, in seconds since 1970 (RFC 7519, 2, "NumericDate").
+    fn time(&self, name: &'static str) -> Result<Option<DateTime<Utc>>, Refused> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        // Fractions are allowed, and rounded against the token.
+        let seconds = value.as_i64().or_else(|| value.as_f64().filter(|seconds| seconds.is_finite()).map(|s| s as i64));
+        let time = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        time.map(Some).ok_or(Refused::Claim(name))
+    }
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    let items = match value {
+        Value::Array(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    items.iter().filter_map(Value::as_str)
+}
+
+/// Refuses a header that asks for more than a signature by one of the issuer's keys. Where it says that a key is to be
+/// had (`jku`, `jwk`, `x5u`, `x5c`) is never looked at.
+pub fn check_header(header: &Header) -> Result<(), Refused> {
+    let kind = header.typ.as_deref().map(str::to_ascii_lowercase);
+    let kind = kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
+    if header.crit.is_some() || kind.is_some_and(|kind| !TYPES.contains(&kind)) {
+        return Err(Refused::Header);
+    }
+    Ok(())
+}
+
+/// When the token ends, `skew` included; refused where it has, and where it has not begun.
+pub fn check_times(claims: &Claims, now: DateTime<Utc>, skew: TimeDelta) -> Result<DateTime<Utc>, Refused> {
+    let expires_at = claims.time("exp")?.ok_or(Refused::Claim("exp"))?;
+    let until = expires_at.checked_add_signed(skew).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    if until <= now {
+        return Err(Refused::Expired);
+    }
+    for begins in ["nbf", "iat"] {
+        if claims.time(begins)?.is_some_and(|at| at > now + skew) {
+            return Err(Refused::NotYet);
+        }
+    }
+    Ok(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::Algorithm;
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims(value: Value) -> Claims {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_790_000_000 + seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn a_claim_that_is_named_twice_is_none() {
+        assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "aud": "b", "sub": "a"}"#).is_err());
+        assert!(serde_json::from_str::<Claims>(r#"{"sub": "a", "s\u0075b": "b"}"#).is_err());
+        for body in ["[]", "null", "\"x\"", "1"] {
+            assert!(serde_json::from_str::<Claims>(body).is_err());
+        }
+    }
+
+    #[test]
+    fn claims_are_texts_or_lists_of_texts() {
+        let claims = claims(json!({"sub": "a", "groups": ["x", 1, "y", ["z"]], "n": 5, "o": {"p": "q"}}));
+        assert_eq!(claims.texts("groups").collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!((claims.text("groups"), claims.texts("n").count(), claims.texts("none").count()), (None, 0, 0));
+        let mut pairs: Vec<_> = claims.pairs().collect();
+        pairs.sort_unstable();
+        assert_eq!(pairs, [("groups", "x"), ("groups", "y"), ("sub", "a")]);
+    }
+
+    #[test]
+    fn times_may_differ_by_the_skew_and_no_more() {
+        let check = |value: Value, now| check_times(&claims(value), at(now), TimeDelta::seconds(60));
+        let base = 1_790_000_000;
+        assert_eq!(check(json!({"exp": base}), 59), Ok(at(60)));
+        assert_eq!(check(json!({"exp": base}), 60), Err(Refused::Expired));
+        assert_eq!(check(json!({"exp": 1_790_000_000.9}), 59), Ok(at(60)));
+        for begins in ["nbf", "iat"] {
+            assert_eq!(check(json!({"exp": base + 600, begins: base + 60}), 0), Ok(at(660)));
+            assert_eq!(check(json!({"exp": base + 600, begins: base + 61}), 0), Err(Refused::NotYet));
+            assert_eq!(check(json!({"exp": base + 600, begins: "soon"}), 0), Err(Refused::Claim(begins)));
+        }
+        for missing in [json!({}), json!({"exp": null}), json!({"exp": "1790000600"}), json!({"exp": 1e300})] {
+            assert_eq!(check(missing, 0), Err(Refused::Claim("exp")));
+        }
+    }
+
+    #[test]
+    fn headers_that_ask_for_more_are_refused() {
+        let header = |typ: Option<&str>| Header { typ: typ.map(str::to_owned), ..Header::new(Algorithm::RS256) };
+        for typ in [None, Some("JWT"), Some("at+jwt"), Some("application/at+JWT")] {
+            assert_eq!(check_header(&header(typ)), Ok(()), "{typ:?}");
+        }
+        assert_eq!(check_header(&header(Some("logout+jwt"))), Err(Refused::Header));
+        let critical = Header { crit: Some(vec!["b64".into()]), ..header(None) };
+        assert_eq!(check_header(&critical), Err(Refused::Header));
+    }
+}

@@ -1,0 +1,102 @@
+//! Whose credential a request presents: a token of this server, or a JWT of an issuer that is believed.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    config::LONGEST_IDENTITY_TEXT,
+    domain::{
+        decision::{Bearer, Credential, Reason},
+        token::BearerToken,
+    },
+    identity::{IdentityError, Refused, Side, Verified},
+    service::{Service, error::ServiceError},
+    store::StoreError,
+};
+
+/// How many texts of a JWT's claims are looked for; more do not fit into one that is read.
+const MOST_TEXTS: usize = 2_048;
+/// The longest subject that is kept, in characters.
+const KEPT_SUBJECT: usize = 255;
+/// The reason code of a JWT that nothing can be said of, because its issuer does not answer.
+pub(super) const ISSUER_UNAVAILABLE: &str = "ISSUER_UNAVAILABLE";
+
+/// What a credential comes to.
+#[derive(Debug)]
+pub(super) struct Presented {
+    /// Whose it is, whatever that one may.
+    pub(super) bearer: Option<Bearer>,
+    /// Why it is nobody's, where it is.
+    pub(super) unknown: Reason,
+    /// Whom the issuer says that it is.
+    pub(super) subject: Option<String>,
+}
+
+impl Presented {
+    /// Somebody without a credential, or one for `reason`.
+    pub(super) fn nobody(reason: Reason) -> Self {
+        Self { bearer: None, unknown: reason, subject: None }
+    }
+}
+
+impl Service {
+    /// Finds whom `token` belongs to. The inner error is for those alone who present a JWT: its issuer does not answer.
+    pub(super) async fn find_presented(
+        &self,
+        token: Option<&BearerToken>,
+        now: DateTime<Utc>,
+    ) -> Result<Result<Presented, IdentityError>, StoreError> {
+        let Some(token) = token else { return Ok(Ok(Presented::nobody(Reason::TokenUnknown))) };
+        if !self.identities.may_be_token(token.reveal()) {
+            let bearer = self.db.find_bearer(&token.hash()).await?;
+            return Ok(Ok(Presented { bearer, ..Presented::nobody(Reason::TokenUnknown) }));
+        }
+        match self.identities.verify(token.reveal(), Side::Recipients, now).await {
+            Ok(verified) => self.find_holder_of(&verified).await.map(Ok),
+            Err(IdentityError::Refused(why)) => {
+                tracing::info!(why = %why, "a recipient's JWT is refused");
+                let expired = why == Refused::Expired;
+                Ok(Ok(Presented::nobody(if expired { Reason::IdentityExpired } else { Reason::IdentityInvalid })))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn find_holder_of(&self, verified: &Verified) -> Result<Presented, StoreError> {
+        let audiences: Vec<&str> = verified.audiences.iter().map(String::as_str).collect();
+        // What nobody can be bound to is not looked for.
+        let could_be_bound = |text: &str| text.len() <= LONGEST_IDENTITY_TEXT && !text.contains(char::is_control);
+        let claims = verified.claims.pairs().filter(|(name, value)| could_be_bound(name) && could_be_bound(value));
+        let claims: Vec<(&str, &str)> = claims.take(MOST_TEXTS).collect();
+        let mut holders = self.db.list_holders(&verified.issuer, &audiences, &claims).await?;
+        // A JWT that would be several recipients' is nobody's.
+        let holder = if holders.len() == 1 { holders.pop() } else { None };
+        if holder.is_none() {
+            tracing::info!(issuer = verified.issuer, "a recipient's JWT is refused: no one recipient is bound to it");
+        }
+        let subject = verified.claims.text("sub").map(|subject| subject.chars().take(KEPT_SUBJECT).collect());
+        let bearer = holder.and_then(|holder| holder.bearer(verified.until));
+        Ok(Presented { bearer, unknown: Reason::IdentityUnbound, subject })
+    }
+
+    /// Finds again whom something was handed out to.
+    pub(super) async fn find_again(&self, credential: Credential) -> Result<Option<Bearer>, StoreError> {
+        match credential {
+            Credential::Token(id) => self.db.find_bearer_by_id(id).await,
+            Credential::Identity { id, until } => {
+                let holder = self.db.find_holder(id).await?;
+                Ok(holder.and_then(|holder| holder.bearer(until)))
+            }
+        }
+    }
+}
+
+impl From<IdentityError> for ServiceError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Unavailable { .. } => {
+                Self::Unavailable { what: "the identity provider", source: error.into() }
+            }
+            IdentityError::Refused(_) | IdentityError::Client(_) => Self::internal(error),
+        }
+    }
+}
