@@ -32,7 +32,7 @@ use super::{
     EngineError, partition, types,
     wanted::{Kind, Wanted, held},
 };
-use crate::domain::schema::{ColumnPath, ELEMENT, KEY, Primitive, VALUE};
+use crate::domain::schema::Primitive;
 
 /// What a day has of microseconds.
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -118,40 +118,15 @@ impl Columns {
 }
 
 /// The file's columns as they are, whatever its writer left about arrow.
-fn file_schema(metadata: &Arc<ParquetMetaData>) -> Result<SchemaRef, EngineError> {
+pub(super) fn file_schema(metadata: &Arc<ParquetMetaData>) -> Result<SchemaRef, EngineError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let file = ArrowReaderMetadata::try_new(Arc::clone(metadata), options).map_err(undecodable)?;
     Ok(Arc::clone(file.schema()))
 }
 
 /// What a footer says that the decoder cannot follow. It may quote the footer, which holds statistics.
-fn undecodable(_: parquet::errors::ParquetError) -> EngineError {
+pub(super) fn undecodable(_: parquet::errors::ParquetError) -> EngineError {
     EngineError::corrupt("its columns do not make sense")
-}
-
-/// Every leaf that a file really has, under the names that it has there.
-pub(super) fn leaves(metadata: &Arc<ParquetMetaData>) -> Result<Vec<ColumnPath>, EngineError> {
-    fn collect(data_type: &DataType, path: &mut Vec<String>, leaves: &mut Vec<ColumnPath>) {
-        let mut below = |name: &str, data_type: &DataType| {
-            path.push(name.to_owned());
-            collect(data_type, path, leaves);
-            path.pop();
-        };
-        match data_type {
-            DataType::Struct(fields) => fields.iter().for_each(|field| below(field.name(), field.data_type())),
-            DataType::List(element) => below(ELEMENT, element.data_type()),
-            DataType::Map(entries, _) => {
-                let DataType::Struct(parts) = entries.data_type() else { return };
-                parts.iter().zip([KEY, VALUE]).for_each(|(part, name)| below(name, part.data_type()));
-            }
-            _ => leaves.push(ColumnPath(path.clone())),
-        }
-    }
-    let mut found = Vec::new();
-    for field in file_schema(metadata)?.fields() {
-        collect(field.data_type(), &mut vec![field.name().clone()], &mut found);
-    }
-    Ok(found)
 }
 
 /// Walks through a file's columns, counting leaves.

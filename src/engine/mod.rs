@@ -10,6 +10,7 @@ mod condition;
 mod cut;
 mod error;
 mod file;
+mod footer;
 mod job;
 mod json;
 mod masking;
@@ -35,7 +36,7 @@ use tokio::sync::Semaphore;
 use crate::{
     domain::{
         delta::Metadata,
-        schema::{ColumnPath, Field, Schema},
+        schema::{Field, Schema},
         view::{mask::PseudonymKeys, plan::ViewPlan, row_filter::Condition},
     },
     lake::{DeletionVector, FileRef},
@@ -43,6 +44,7 @@ use crate::{
 };
 
 pub use error::EngineError;
+pub use footer::Footer;
 pub use wanted::ColumnMapping;
 
 use condition::Filter;
@@ -265,17 +267,11 @@ impl Engine {
         .await
     }
 
-    /// Every column that a Parquet file really has, by the names that it has there; parts of columns by the steps of
-    /// [`ColumnPath`].
-    pub async fn footer_columns(
-        &self,
-        location: &TableLocation,
-        path: &Path,
-        size: u64,
-    ) -> Result<Vec<ColumnPath>, EngineError> {
+    /// What a Parquet file tells whoever is handed it as it is.
+    pub async fn footer(&self, location: &TableLocation, path: &Path, size: u64) -> Result<Footer, EngineError> {
         let (location, path) = (location.clone(), path.clone());
         Job::run(Arc::clone(&self.looks), self.memory, move |job| {
-            columns::leaves(&ParquetFile::open(&job, &location, &path, size)?.metadata)
+            Footer::of(&ParquetFile::open(&job, &location, &path, size)?.metadata)
         })
         .await
     }

@@ -88,7 +88,7 @@ const UNREADABLE: &str = "a file of this table cannot be prepared as the data pr
 /// Why one copy was not made.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    /// The source file holds a column that the view does not show.
+    /// The source file holds a column that the view does not show, or notes of its writer.
     #[error("the file holds more than the view shows")]
     HoldsMore,
     /// The file could not be made, or looked into.
@@ -393,13 +393,13 @@ impl Service {
         Ok(MadeCopy { id: copy.id, bytes: made.bytes, rows: made.rows, stats: Some(made.stats) })
     }
 
-    /// Whether a source file's footer holds no column that the view does not show.
+    /// Whether a source file's footer tells of nothing but the columns that the view shows.
     async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
         let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
         let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
-        let columns = self.workshop.engine().footer_columns(&source.location, &path, file.size).await?;
+        let footer = self.workshop.engine().footer(&source.location, &path, file.size).await?;
         let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
-        if columns.iter().any(|column| !shown.contains(column)) {
+        if footer.has_notes || footer.leaves.iter().any(|column| !shown.contains(column)) {
             return Err(Fault::HoldsMore);
         }
         let rows = file.live_rows().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Files spell a table's types in their own ways: older ones, narrower ones, wider ones, and wrong ones.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
@@ -15,8 +15,9 @@ use bytes::Bytes;
 use delta_kernel::actions::deletion_vector_writer::{KernelDeletionVector, StreamingDeletionVectorWriter};
 use object_store::{ObjectStoreExt, path::Path};
 use parquet::{
+    arrow::PARQUET_FIELD_ID_META_KEY,
     data_type::{Int96, Int96Type},
-    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    file::{metadata::KeyValue, properties::WriterProperties, writer::SerializedFileWriter},
     schema::parser::parse_message_type,
 };
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ use weir::{
     lake::{DeletionVector, DeletionVectorRef},
 };
 
-use super::sample::{cells, engine, field, make, read, schema, show, source, source_of, try_make};
+use super::sample::{cells, engine, field, make, parquet, read, schema, show, source, source_of, try_make};
 
 /// What a column of type `data_type` shows of a file's column.
 async fn shown(column: ArrayRef, data_type: &str) -> Result<Vec<Option<String>>, EngineError> {
@@ -278,9 +279,39 @@ async fn columns_are_found_by_id_where_the_table_goes_by_ids() {
 #[tokio::test]
 async fn footers_tell_every_column_that_is_really_there() {
     let source = source_of(&[old_rows()], &schema(&[("s", json!("long"))])).await;
-    let found = engine().footer_columns(&source.location, &source.path, source.size).await.unwrap();
+    let found = engine().footer(&source.location, &source.path, source.size).await.unwrap();
     let path = |names: &[&str]| ColumnPath(names.iter().map(|name| (*name).to_owned()).collect());
-    assert_eq!(found, [path(&["s", "old"]), path(&["l", "element", "old"])]);
+    assert_eq!(found.leaves, [path(&["s", "old"]), path(&["l", "element", "old"])]);
+}
+
+#[tokio::test]
+async fn footers_with_more_than_columns_are_told_from_plain_ones() {
+    let table = schema(&[("c", json!("long"))]);
+    let noted = |key: &str, value: &str| vec![KeyValue::new(key.to_owned(), value.to_owned())];
+    let spark = "org.apache.spark.sql.parquet.row.metadata";
+    let of_spark = |metadata: &str| {
+        format!(r#"{{"type":"struct","fields":[{{"name":"c","type":"long","nullable":true,"metadata":{metadata}}}]}}"#)
+    };
+    let (plain, comment) = (of_spark("{}"), of_spark(r#"{"comment":"cost"}"#));
+    let id = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), "1".to_owned())]);
+    let comments = HashMap::from([("comment".to_owned(), "cost".to_owned())]);
+    let cases = [
+        (HashMap::new(), noted("org.apache.spark.version", "4.0"), false),
+        (id, noted(spark, &plain), false),
+        (HashMap::new(), noted(spark, &comment), true),
+        (HashMap::new(), noted(spark, "{"), true),
+        (HashMap::new(), noted("pandas", "{}"), true),
+        (comments, Vec::new(), true),
+    ];
+    for (of_field, noted, has_notes) in cases {
+        let field = Field::new("c", DataType::Int64, true).with_metadata(of_field);
+        let values = Arc::new(Int64Array::from_iter_values(0..5)) as ArrayRef;
+        let batch = RecordBatch::try_new(Arc::new(ArrowSchema::new(vec![field])), vec![values]).unwrap();
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(noted.clone())).build();
+        let source = source(parquet(&[batch], properties), &table).await;
+        let found = engine().footer(&source.location, &source.path, source.size).await.unwrap();
+        assert_eq!(found.has_notes, has_notes, "{noted:?}");
+    }
 }
 
 /// A file of ten numbers, and a deletion vector that was written for it.

@@ -33,6 +33,7 @@ with_all_copies!(
     lt12_properties_are_values_and_nothing_else,
     lt14_pseudonyms_of_partners_differ,
     lt15_constraints_and_comments_stay_inside,
+    lt15_files_with_notes_of_their_writers_are_not_passed_through,
     lt16_what_was_never_granted_is_not_there,
     lt17_nobody_gets_credentials,
     lt18_versions_that_do_not_fit_are_out_of_reach,
@@ -189,6 +190,7 @@ async fn lt05_deleted_rows_are_gone(stage: Stage) {
 
 async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
     let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+    table.has_notes = false;
     let whole = table.append(two_values(0..20, 1));
     table.delete(|row| matches!(row[0], Value::Integer(id) if id % 2 == 0));
     stage.register().await;
@@ -234,6 +236,7 @@ fn two_values(ids: std::ops::Range<i64>, seed: u64) -> Vec<Row> {
 
 async fn lt06_dropped_columns_are_gone(stage: Stage) {
     let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+    table.has_notes = false;
     table.append(two_values(0..20, 1));
     table.alter(|fields| fields.retain(|field| field.name == "id"));
     stage.register().await;
@@ -248,6 +251,7 @@ async fn lt06_dropped_columns_are_gone(stage: Stage) {
 
 async fn lt06_files_that_hold_more_than_the_table_are_not_passed_through(stage: Stage) {
     let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+    table.has_notes = false;
     table.append(two_values(0..20, 1));
     // As a writer may that does not know that columns are dropped under a mapping alone.
     table.alter(|fields| fields.retain(|field| field.name == "id"));
@@ -351,6 +355,7 @@ async fn lt09_older_versions_are_masked_as_the_newest(stage: Stage) {
 
 async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
     let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+    table.has_notes = false;
     table.append(two_values(0..20, 1));
     // What was secret gets another name, and what may be seen the one that it had.
     table.alter(|fields| {
@@ -491,6 +496,20 @@ async fn lt15_constraints_and_comments_stay_inside(stage: Stage) {
         // The view's own comment, and no other.
         assert!(schema.contains("In US dollars") && schema.matches("\"comment\"").count() == 1, "{schema}");
     }
+}
+
+async fn lt15_files_with_notes_of_their_writers_are_not_passed_through(stage: Stage) {
+    let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+    table.append(two_values(0..20, 1));
+    stage.register().await;
+    let lens = everything(&table);
+    let view = stage.publish(&lens.definition(), None).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({})).await;
+    let reads = read_well(&stage, &table, &lens, &acme).await;
+    assert_eq!(rows_of(&reads).len(), 20);
+    let copies = stage.copies(Some("ready")).await;
+    assert!(copies.iter().all(|copy| copy["kind"] == "file"), "source files were passed through: {copies:?}");
 }
 
 async fn lt16_what_was_never_granted_is_not_there(stage: Stage) {

@@ -43,6 +43,8 @@ pub struct Table {
     configuration: Map<String, Json>,
     random: StdRng,
     next_column_id: u32,
+    /// Whether files carry what writers note in footers.
+    pub has_notes: bool,
     /// The newest state.
     pub state: State,
     /// All of them, by version.
@@ -134,6 +136,7 @@ impl Table {
             configuration: configuration.as_object().unwrap().clone(),
             random,
             next_column_id: 1,
+            has_notes: true,
             state: State {
                 schema: Schema { fields: Vec::new() },
                 partition_columns: partition_columns.iter().map(|name| (*name).to_owned()).collect(),
@@ -384,12 +387,13 @@ impl Table {
             1 => Compression::SNAPPY,
             _ => Compression::ZSTD(ZstdLevel::default()),
         };
+        let notes = self.has_notes.then(|| {
+            let comment = json!({"comment": self.mark()}).to_string();
+            vec![noted("org.apache.spark.sql.parquet.row.metadata", comment), noted("owner", self.mark())]
+        });
         WriterProperties::builder()
             .set_created_by(format!("spark on {}", self.mark()))
-            .set_key_value_metadata(Some(vec![
-                noted("org.apache.spark.sql.parquet.row.metadata", json!({"comment": self.mark()}).to_string()),
-                noted("owner", self.mark()),
-            ]))
+            .set_key_value_metadata(notes)
             .set_compression(codec)
             .set_bloom_filter_enabled(self.random.random_bool(0.3))
             .set_dictionary_enabled(self.random.random_bool(0.7))
