@@ -16,12 +16,12 @@ use super::{
     freezes::freeze_in,
     notary::Notary,
     operators, trail,
-    verification::{AuditError, derive, resume},
+    verification::{AuditError, PAGE, derive, resume},
 };
 use crate::{
     domain::{
         audit::{Actor, Event, Head},
-        chain::Broken,
+        chain::{Broken, Presented},
         checkpoint::{VerifierKey, digest},
         merkle::Frontier,
         name::name_key,
@@ -75,6 +75,7 @@ struct Lost {
     operators: BTreeMap<Uuid, (String, bool)>,
     operator_tokens: BTreeSet<Uuid>,
     others: BTreeMap<String, u64>,
+    events: usize,
 }
 
 impl Lost {
@@ -117,53 +118,74 @@ impl Lost {
 
 impl Service {
     /// Brings the database up to its audit export where it is behind: in one transaction, its lost events are taken over,
-    /// everything is frozen, and what was revoked is revoked again. Nothing else may write meanwhile. `None` where the
-    /// database is not behind, or nothing is exported.
+    /// everything is frozen, and what was revoked is revoked again. Nothing else may write meanwhile. `None` where
+    /// nothing was lost, or nothing is exported.
     pub async fn recover(&self, notary: &Notary) -> Result<Option<Recovery>, RecoveryError> {
         let Some(archive) = notary.archive() else { return Ok(None) };
-        let head = self.db.find_audit_head().await?;
-        let newest = audit_export::newest_behind(archive, head.seq).await.map_err(AuditError::from)?;
+        let exported = self.db.find_exported_through().await?.unwrap_or_default();
+        let newest = audit_export::newest_behind(archive, exported).await.map_err(AuditError::from)?;
         let Some(through) = newest else { return Ok(None) };
+        if let Some(own) = self.db.find_checkpoint(through).await?
+            && audit_export::holds(archive, through, &own.note).await.map_err(AuditError::from)?
+        {
+            // A server was stopped before it could remember that it had exported this one.
+            return Ok(None);
+        }
         let keys = notary.verifiers();
-        let (mut export, mut sealed) = self.begin_walk(archive, &keys, head).await?;
+        let head = self.db.find_audit_head().await?;
+        let (mut export, common) = self.begin_walk(archive, &keys, head).await?;
+        let own = self.list_hashes(common, head).await?;
 
         let mut tx = self.db.begin().await?;
         let mut at = tx.lock_audit_head().await?;
         if at != head {
-            return Err(
-                AuditError::Refused("another server writes to the database; stop every server first".into()).into()
-            );
+            let message = "another server writes to the database; stop every server first";
+            return Err(AuditError::Refused(message.to_owned()).into());
         }
-        let (mut lost, mut is_fork) = (Lost::default(), false);
+        let mut lost = Lost::default();
+        // Checkpoints of its own that the export lacks make another chain of them, too.
+        let mut is_fork = !self.db.list_checkpoints(common, 1).await?.is_empty();
+        let mut sealed = common;
         loop {
             let mut events = Vec::new();
             let segment = export.next_with(|event, body| {
-                if event.seq == head.seq {
-                    is_fork = event.hash != head.hash;
-                }
-                if event.seq > head.seq {
+                let at = usize::try_from(event.seq - common - 1).unwrap_or_default();
+                is_fork |= own.get(at).is_some_and(|own| *own != event.hash);
+                if is_fork || at >= own.len() {
                     lost.take(body);
-                    let stored = StoredEvent {
-                        seq: event.seq,
-                        prev_hash: event.prev_hash,
-                        hash: event.hash,
-                        body: event.body.to_owned(),
-                        personal: None,
-                    };
-                    events.push((stored, derive(body)));
+                    let (body, derived) = (event.body.to_owned(), derive(body));
+                    let Presented { seq, prev_hash, hash, .. } = *event;
+                    events.push((StoredEvent { seq, prev_hash, hash, body, personal: None }, derived));
                 }
             });
             let Some(segment) = segment.await? else { break };
+            lost.events += events.len();
             if !is_fork {
                 take_over(&mut tx, &mut at, &export, &segment, sealed, events).await?;
                 sealed = segment.checkpoint.head.seq;
             }
+        }
+        if lost.events == 0 {
+            tx.commit().await?;
+            return Ok(None);
         }
         let mut recovery = Recovery { after: head.seq, through, is_fork, revoked: 0, lost: lost.others.clone() };
         let ctx = &OperatorContext::system("recovery", self.clock.now());
         self.set_right(&mut tx, ctx, &lost, &mut recovery).await?;
         tx.commit().await?;
         Ok(Some(recovery))
+    }
+
+    /// The hashes of the database's events behind `after`.
+    async fn list_hashes(&self, after: i64, head: Head) -> Result<Vec<[u8; 32]>, StoreError> {
+        let (mut hashes, mut at) = (Vec::new(), after);
+        while at < head.seq {
+            let page = self.db.list_chain(at, PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            at = last.seq;
+            hashes.extend(page.iter().map(|(event, _)| event.hash));
+        }
+        Ok(hashes)
     }
 
     /// A walk through the export from the newest checkpoint that it has in common with the database, and that
