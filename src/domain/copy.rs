@@ -205,11 +205,33 @@ impl UnitKey {
     }
 
     /// The key that the ids of one recipient's files of one table are made with.
-    pub fn file_key(&self, table_id: Uuid) -> [u8; 32] {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return [0; 32] };
+    pub fn file_key(&self, table_id: Uuid) -> FileKey {
+        let mut mac = keyed(&self.0);
         mac.update(b"weir/file-id/v1");
         mac.update(table_id.as_bytes());
-        mac.finalize().into_bytes().into()
+        FileKey(keyed(&mac.finalize().into_bytes()))
+    }
+}
+
+/// HMAC-SHA-256, which takes keys of every length.
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()))
+}
+
+/// The key that the ids of one recipient's files of one table are made with. Cannot be printed.
+#[derive(Clone)]
+pub struct FileKey(Hmac<Sha256>);
+
+impl FileKey {
+    /// The id of the file that others know as `name`, in hex.
+    pub fn id(&self, name: &str) -> String {
+        hex(&self.0.clone().chain_update(name.as_bytes()).finalize().into_bytes())
+    }
+}
+
+impl std::fmt::Debug for FileKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FileKey(***)")
     }
 }
 

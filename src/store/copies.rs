@@ -60,6 +60,8 @@ pub struct Serving {
     pub delta_id: String,
     /// The version.
     pub table_version: i64,
+    /// What is remembered of the set's copies holds only as long as this is the same.
+    pub epoch: Uuid,
 }
 
 /// Who reads a set of copies.
@@ -191,6 +193,24 @@ reads! {
         copies(rows)
     }
 
+    /// Those of a set's copies that are of `units`, and may be read, are being made, or could not be.
+    pub async fn list_copies_of_units(self, db, set: CopySet, units: &[UnitId]) -> Result<Vec<Copy>> {
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::new(concat!(select_copies!(), "WHERE view_id = "));
+        query.push_bind(set.view_id).push(" AND view_version = ").push_bind(set.view_version);
+        query.push(" AND rules = ").push_bind(set.rules.0.to_vec());
+        query.push(" AND state IN ('making', 'ready', 'failed') AND unit IN (");
+        let mut list = query.separated(", ");
+        for unit in padded(units) {
+            list.push_bind(unit.0.to_vec());
+        }
+        query.push(")");
+        let rows: Vec<CopyRow> = query.build_query_as().fetch_all(db).await?;
+        copies(rows)
+    }
+
     /// The copies of a set that may be read, are being made, or could not be.
     pub async fn list_copies_of(self, db, set: CopySet) -> Result<Vec<Copy>> {
         let sql = concat!(
@@ -273,15 +293,15 @@ reads! {
 
     /// The version that is served to a set's readers.
     pub async fn find_serving(self, db, set: CopySet) -> Result<Option<Serving>> {
-        let sql = "SELECT delta_id, table_version FROM servings \
+        let sql = "SELECT delta_id, table_version, epoch FROM servings \
                    WHERE view_id = $1 AND view_version = $2 AND rules = $3";
-        let row: Option<(String, i64)> = sqlx::query_as(sql)
+        let row: Option<(String, i64, Uuid)> = sqlx::query_as(sql)
             .bind(set.view_id)
             .bind(set.view_version)
             .bind(&set.rules.0[..])
             .fetch_optional(db)
             .await?;
-        Ok(row.map(|(delta_id, table_version)| Serving { delta_id, table_version }))
+        Ok(row.map(|(delta_id, table_version, epoch)| Serving { delta_id, table_version, epoch }))
     }
 
     /// Who read the copies of a version of a view, and when each last asked.
@@ -482,22 +502,32 @@ impl Tx {
         Ok(())
     }
 
-    /// From now on this version is served to a set's readers.
-    pub async fn advance_serving(&mut self, set: CopySet, serving: &Serving, now: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "INSERT INTO servings (view_id, view_version, rules, delta_id, table_version, advanced_at) \
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (view_id, view_version, rules) DO UPDATE SET \
-            delta_id = excluded.delta_id, table_version = excluded.table_version, advanced_at = excluded.advanced_at \
-            WHERE servings.delta_id <> excluded.delta_id OR servings.table_version < excluded.table_version";
-        on_tx!(self, db => sqlx::query(SQL)
+    /// From now on a version is served to a set's readers, unless a newer one is; answers the serving's epoch, which
+    /// nobody ends before this transaction does.
+    pub async fn advance_serving(
+        &mut self,
+        set: CopySet,
+        delta_id: &str,
+        table_version: i64,
+        now: DateTime<Utc>,
+    ) -> Result<Uuid> {
+        const SQL: &str = "INSERT INTO servings \
+            (view_id, view_version, rules, delta_id, table_version, advanced_at, epoch) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (view_id, view_version, rules) DO UPDATE SET \
+            delta_id = excluded.delta_id, \
+            table_version = CASE WHEN servings.delta_id = excluded.delta_id \
+                AND servings.table_version > excluded.table_version \
+                THEN servings.table_version ELSE excluded.table_version END, \
+            advanced_at = excluded.advanced_at RETURNING epoch";
+        Ok(on_tx!(self, db => sqlx::query_scalar(SQL)
             .bind(set.view_id)
             .bind(set.view_version)
             .bind(&set.rules.0[..])
-            .bind(&serving.delta_id)
-            .bind(serving.table_version)
+            .bind(delta_id)
+            .bind(table_version)
             .bind(Micros::from(now))
-            .execute(db)
-            .await?
-            .rows_affected());
-        Ok(())
+            .bind(Uuid::new_v4())
+            .fetch_one(db)
+            .await?))
     }
 }

@@ -25,7 +25,7 @@ use super::{Service, error::ServiceError};
 use crate::{
     config::ViewSettings,
     domain::{
-        copy::{Entitlement, UnitKey},
+        copy::{Entitlement, FileKey, UnitKey},
         recipient::Recipient,
         seal::RootKey,
         share::SharedView,
@@ -73,6 +73,8 @@ struct Shop {
     holder: Uuid,
     published: Cache<(Uuid, i64), Arc<PublishedView>>,
     served: Cache<served::Key, Arc<Served>>,
+    /// What each set's readers were served last, as long as that is remembered.
+    latest: Mutex<HashMap<CopySet, Weak<Served>>>,
     jobs: Mutex<HashMap<served::Key, Arc<Job>>>,
     recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
@@ -111,6 +113,7 @@ impl Workshop {
             holder: Uuid::new_v4(),
             published: Cache::new(KEPT_VERSIONS),
             served: Cache::builder().max_capacity(parts.cache_bytes / 1024).weigher(weight).build(),
+            latest: Mutex::default(),
             jobs: Mutex::default(),
             recipients: Mutex::default(),
             noted: Cache::builder().max_capacity(100_000).time_to_live(ASKING_NOTED_EVERY).build(),
@@ -135,7 +138,7 @@ impl Workshop {
     }
 
     /// The key that the ids of a table's files are made with, for the one recipient that knows it by this id.
-    pub(super) fn file_key(&self, table_id: Uuid) -> [u8; 32] {
+    pub(super) fn file_key(&self, table_id: Uuid) -> FileKey {
         self.0.unit_key.file_key(table_id)
     }
 
@@ -157,6 +160,21 @@ impl Workshop {
     /// Whether a table's location and the place of copies lie in each other.
     pub fn meets(&self, location: &str) -> bool {
         self.0.root.as_ref().is_some_and(|root| root.meets(location))
+    }
+
+    /// What a set's readers were served last, where it is remembered.
+    fn latest(&self, set: CopySet) -> Option<Arc<Served>> {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).get(&set)?.upgrade()
+    }
+
+    fn remember(&self, set: CopySet, served: &Arc<Served>) {
+        let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.retain(|_, served| served.strong_count() > 0);
+        latest.insert(set, Arc::downgrade(served));
+    }
+
+    fn forget(&self, set: CopySet) {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&set);
     }
 
     fn jobs(&self) -> MutexGuard<'_, HashMap<served::Key, Arc<Job>>> {

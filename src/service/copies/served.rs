@@ -1,7 +1,7 @@
 //! A governed table put together from copies: one version of the source, as readers with equal entitlements see it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -25,11 +25,14 @@ use crate::{
     lake::{FileRef, PartitionPairs, Snapshot},
     service::{Service, error::ServiceError},
     storage::TableLocation,
-    store::{CopySet, Serving},
+    store::CopySet,
 };
 
 /// For how much longer than a URL lives copies are kept each time they are handed out: one write in so long.
 const KEPT_LONGER: TimeDelta = TimeDelta::hours(1);
+
+/// From how many unknown copies on all of a set's are read rather than each by itself.
+const MANY: usize = 256;
 
 /// What a served table is known by: whose it is, and the mark of the source's version.
 pub(super) type Key = (CopySet, String);
@@ -58,8 +61,17 @@ pub(in crate::service) struct Served {
     /// Where its files are.
     pub(in crate::service) location: TableLocation,
     known: HashMap<UnitId, KnownCopy>,
+    /// The epoch of the serving under which they are known.
+    epoch: Uuid,
     /// Until when its copies are kept.
     kept_until: Mutex<DateTime<Utc>>,
+}
+
+/// How a table's copies are held.
+struct Held {
+    epoch: Uuid,
+    /// Until when they are kept.
+    until: DateTime<Utc>,
 }
 
 /// What a table needs to know of a copy.
@@ -169,24 +181,23 @@ impl Service {
         Ok(Needs { kind, all, is_certain })
     }
 
-    /// Whether source files may be handed out themselves, as far as log and view tell: every column is shown as it is,
-    /// whole files are shown or not, and no row of them is deleted (what their footers hold is looked at later).
-    pub(super) fn may_pass_through(&self, view: &Entitled, source: &Snapshot, needs: &Needs) -> bool {
+    /// The copies that `view` over `source` needs where source files may be handed out themselves, as far as log and view
+    /// tell: every column is shown as it is, whole files are shown or not, and no row of them is deleted (what their
+    /// footers hold is looked at later).
+    pub(super) fn needs_through(&self, view: &Entitled, source: &Snapshot) -> Result<Option<Needs>, ServiceError> {
         let plan = &view.published.plan;
         let metadata = source.metadata();
-        let Ok(schema) = Schema::parse(&metadata.schema_string) else { return false };
+        let Ok(schema) = Schema::parse(&metadata.schema_string) else { return Ok(None) };
         let shows_files = match &view.rules.condition {
             None => true,
             Some(condition) => condition.on_partitions_only(&metadata.partition_columns),
         };
-        shows_files
-            && needs.is_certain
-            && !metadata.maps_columns()
-            && plan.is_identity_over(&schema, &metadata.partition_columns)
-            && needs
-                .all
-                .iter()
-                .all(|need| source.files().get(need.index).is_some_and(|file| file.deletion_vector.is_none()))
+        if !shows_files || metadata.maps_columns() || !plan.is_identity_over(&schema, &metadata.partition_columns) {
+            return Ok(None);
+        }
+        let needs = self.needs(view, source, CopyKind::Source)?;
+        let is_whole = |need: &Need| source.files().get(need.index).is_some_and(|file| file.deletion_vector.is_none());
+        Ok((needs.is_certain && needs.all.iter().all(is_whole)).then_some(needs))
     }
 
     /// Where `view` over `source` stands; what is there is kept for as long as URLs to it may live.
@@ -194,37 +205,76 @@ impl Service {
         let (key, source) = (from.key(view), &from.snapshot);
         if let Some(served) = self.workshop.0.served.get(&key).await {
             // The set may have been ended since, or a copy found missing, whatever they were kept for.
-            if self.db.find_serving(view.set).await?.is_some() && self.keep(&served).await? {
+            let serving = self.db.find_serving(view.set).await?;
+            if serving.is_some_and(|serving| serving.epoch == served.epoch) && self.keep(&served).await? {
                 return Ok(Standing::Ready(served));
             }
             self.workshop.0.served.invalidate(&key).await;
         }
-        let mut rows: HashMap<UnitId, Copy> =
-            self.db.list_copies_of(view.set).await?.into_iter().map(|copy| (copy.unit, copy)).collect();
-        let through = self.needs(view, source, CopyKind::Source)?;
-        let is_refused = |need: &Need| rows.get(&need.unit).is_some_and(|copy| copy.state == CopyState::Failed);
-        let needs = if self.may_pass_through(view, source, &through) && !through.all.iter().any(is_refused) {
-            through
-        } else {
-            self.needs(view, source, CopyKind::File)?
+        let before = self.workshop.latest(view.set);
+        let through = self.needs_through(view, source)?;
+        let (needs, mut rows) = match through {
+            Some(through) => {
+                let rows = self.look_up(view, &through, before.as_deref()).await?;
+                if rows.values().any(|copy| copy.state == CopyState::Failed) {
+                    let needs = self.needs(view, source, CopyKind::File)?;
+                    let rows = self.look_up(view, &needs, before.as_deref()).await?;
+                    (needs, rows)
+                } else {
+                    (through, rows)
+                }
+            }
+            None => {
+                let needs = self.needs(view, source, CopyKind::File)?;
+                let rows = self.look_up(view, &needs, before.as_deref()).await?;
+                (needs, rows)
+            }
         };
         let total = needs.all.len();
-        let is_ready = |need: &Need| rows.get(&need.unit).is_some_and(|copy| copy.state == CopyState::Ready);
+        let remembered = |unit: &UnitId| before.as_ref().and_then(|before| before.known.get(unit));
+        let is_ready = |need: &Need| match rows.get(&need.unit) {
+            Some(copy) => copy.state == CopyState::Ready,
+            None => remembered(&need.unit).is_some(),
+        };
         let missing: Vec<Need> = needs.all.iter().filter(|need| !is_ready(need)).cloned().collect();
         if !missing.is_empty() {
             let missing = missing.into_iter().map(|need| (need.clone(), rows.remove(&need.unit))).collect();
             return Ok(Standing::Lacking { kind: needs.kind, total, missing });
         }
-        let known = needs.all.iter().filter_map(|need| Some((need.unit, rows.remove(&need.unit)?.into()))).collect();
-        let served = Arc::new(self.assemble(view, from, &needs, known)?);
-        if !self.keep(&served).await? {
+        let fresh: Vec<Uuid> = rows.values().map(|copy| copy.id).collect();
+        let copy = |unit: UnitId| match rows.remove(&unit) {
+            Some(copy) => Some((unit, copy.into())),
+            None => Some((unit, remembered(&unit)?.clone())),
+        };
+        let known: HashMap<UnitId, KnownCopy> = needs.all.iter().map(|need| need.unit).filter_map(copy).collect();
+        let Some(held) = self.hold_and_advance(view, source, &known, before.as_deref(), &fresh).await? else {
             // Some were deleted between the two looks.
+            self.workshop.forget(view.set);
             let missing = needs.all.into_iter().map(|need| (need, None)).collect();
             return Ok(Standing::Lacking { kind: needs.kind, total, missing });
-        }
+        };
+        let served = Arc::new(self.assemble(view, from, &needs, known, held)?);
+        self.workshop.remember(view.set, &served);
         self.workshop.0.served.insert(key, Arc::clone(&served)).await;
-        self.advance(view, source).await?;
         Ok(Standing::Ready(served))
+    }
+
+    /// What the register says of the copies that are needed, but for those that the readers were served `before`.
+    async fn look_up(
+        &self,
+        view: &Entitled,
+        needs: &Needs,
+        before: Option<&Served>,
+    ) -> Result<HashMap<UnitId, Copy>, ServiceError> {
+        let is_remembered = |unit: &UnitId| before.is_some_and(|before| before.known.contains_key(unit));
+        let unknown: Vec<UnitId> = needs.all.iter().map(|need| need.unit).filter(|unit| !is_remembered(unit)).collect();
+        let copies = if unknown.len() > MANY {
+            self.db.list_copies_of(view.set).await?
+        } else {
+            self.db.list_copies_of_units(view.set, &unknown).await?
+        };
+        let unknown: HashSet<UnitId> = unknown.into_iter().collect();
+        Ok(copies.into_iter().filter(|copy| unknown.contains(&copy.unit)).map(|copy| (copy.unit, copy)).collect())
     }
 
     /// Keeps the copies of a served table until its URLs are dead; false where some are gone.
@@ -245,23 +295,36 @@ impl Service {
         Ok(true)
     }
 
-    /// From now on this version is what the readers get until a newer one is ready.
-    async fn advance(&self, view: &Entitled, source: &Snapshot) -> Result<(), ServiceError> {
-        let serving = Serving {
-            delta_id: source.metadata().id.clone(),
-            table_version: i64::try_from(source.version()).map_err(ServiceError::internal)?,
+    /// Keeps the `known` copies until their URLs are dead, and has this version served from now on; `None` where some are
+    /// gone. Those that are not `fresh` were served `before`, and are kept for as long as that is.
+    async fn hold_and_advance(
+        &self,
+        view: &Entitled,
+        source: &Snapshot,
+        known: &HashMap<UnitId, KnownCopy>,
+        before: Option<&Served>,
+        fresh: &[Uuid],
+    ) -> Result<Option<Held>, ServiceError> {
+        let now = self.clock.now();
+        let needed = now + self.longest_url();
+        let all: Vec<Uuid>;
+        let (ids, until) = match before.map(Served::kept_until) {
+            Some(until) if until > needed => (fresh, until),
+            _ => {
+                all = known.values().map(|copy| copy.id).collect();
+                (&all[..], needed + KEPT_LONGER)
+            }
         };
-        if self
-            .db
-            .find_serving(view.set)
-            .await?
-            .is_some_and(|known| known.delta_id == serving.delta_id && known.table_version >= serving.table_version)
-        {
-            return Ok(());
-        }
+        let version = i64::try_from(source.version()).map_err(ServiceError::internal)?;
         let mut tx = self.db.begin().await?;
-        tx.advance_serving(view.set, &serving, self.clock.now()).await?;
-        Ok(tx.commit().await?)
+        // First, because whoever ends a set takes its serving first, too.
+        let epoch = tx.advance_serving(view.set, &source.metadata().id, version, now).await?;
+        let kept = tx.need_copies(ids, until).await?;
+        if before.is_some_and(|before| before.epoch != epoch) || usize::try_from(kept) != Ok(ids.len()) {
+            return Ok(None);
+        }
+        tx.commit().await?;
+        Ok(Some(Held { epoch, until }))
     }
 
     /// Where the file at `path` lies, if it is a copy, or a source file handed out as one, that this recipient may read
@@ -302,6 +365,7 @@ impl Service {
         from: &Source,
         needs: &Needs,
         known: HashMap<UnitId, KnownCopy>,
+        held: Held,
     ) -> Result<Served, ServiceError> {
         let (published, source) = (&view.published, &from.snapshot);
         let (version, committed_at) = (source.version(), source.committed_at());
@@ -331,7 +395,8 @@ impl Service {
             CopyKind::Source => from.location.clone(),
             CopyKind::File => self.workshop.root()?.location().clone(),
         };
-        Ok(Served { snapshot: Arc::new(snapshot), location, known, kept_until: Mutex::new(DateTime::<Utc>::MIN_UTC) })
+        let Held { epoch, until } = held;
+        Ok(Served { snapshot: Arc::new(snapshot), location, known, epoch, kept_until: Mutex::new(until) })
     }
 }
 

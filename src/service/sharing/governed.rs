@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Alias, FileKey, Stamp, query::AsOf, table::FoundTable};
+use super::{Alias, Stamp, query::AsOf, table::FoundTable};
 use crate::{
     lake::Snapshot,
     service::{
@@ -60,7 +60,7 @@ impl Service {
     /// How the recipient knows the table and its files.
     pub(super) fn alias(&self, view: &Entitled) -> Alias {
         let table_id = view.table_id();
-        Alias { table_id: table_id.to_string(), file_key: FileKey(self.workshop.file_key(table_id)) }
+        Alias { table_id: table_id.to_string(), file_key: self.workshop.file_key(table_id) }
     }
 }
 

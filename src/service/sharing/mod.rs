@@ -22,6 +22,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     domain::{
         audit::Personal,
+        copy::FileKey,
         delta::{Metadata, Protocol},
         negotiation::Format,
         share::SharedObject,
@@ -86,22 +87,12 @@ pub struct TableHead {
 
 /// What a governed table and its files are called for one recipient, so that partners cannot compare what they were
 /// given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Alias {
     /// The table's id.
     pub table_id: String,
     /// The key that files' ids are made with.
     pub file_key: FileKey,
-}
-
-/// A key that files' ids are made with. Cannot be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct FileKey(pub [u8; 32]);
-
-impl std::fmt::Debug for FileKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FileKey(***)")
-    }
 }
 
 /// What a table is at one version, with its files or without.

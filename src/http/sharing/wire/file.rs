@@ -1,15 +1,18 @@
 //! The lines of files: a snapshot's, and what commits added, removed and recorded as changes (Delta Sharing protocol,
 //! 2.2, 2.3, 2.5 to 2.8).
 
-use hmac::{Hmac, Mac};
 use md5::Md5;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    domain::{copy::stable_part, negotiation::Format, seal::hex},
+    domain::{
+        copy::{FileKey, stable_part},
+        negotiation::Format,
+        seal::hex,
+    },
     lake::{ActionKind, DeletionVectorRef, FileRef},
-    service::sharing::{FileKey, delivery::SignedVector},
+    service::sharing::delivery::SignedVector,
 };
 
 /// Which digest of a file's path is its id (`fileidhash`, Delta Sharing protocol, 2.5).
@@ -33,8 +36,8 @@ impl Said<'_> {
     /// unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
     /// the reference server need the same ones. A governed file's has the same length, and tells nobody else anything.
     fn id(&self, path: &str) -> String {
-        if let Some(FileKey(key)) = self.key {
-            let mut id = keyed_id(key, stable_part(path));
+        if let Some(key) = self.key {
+            let mut id = key.id(stable_part(path));
             if self.hash == IdHash::Parquet {
                 id.truncate(MD5_CHARACTERS);
             }
@@ -57,15 +60,6 @@ impl Said<'_> {
 
 /// The characters of an MD5 in hex.
 const MD5_CHARACTERS: usize = 32;
-
-/// HMAC-SHA256 in hex.
-fn keyed_id(key: &[u8; 32], name: &str) -> String {
-    match <Hmac<Sha256> as Mac>::new_from_slice(key) {
-        Ok(mac) => hex(&mac.chain_update(name.as_bytes()).finalize().into_bytes()),
-        // HMAC takes keys of every length.
-        Err(_) => String::new(),
-    }
-}
 
 /// A file under the key that says what it is.
 #[derive(Serialize)]
