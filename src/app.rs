@@ -102,6 +102,7 @@ impl App {
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
             settings: Arc::new(settings.sharing.clone()),
+            usage: settings.usage.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').into(),
             clock,
             metrics,

@@ -25,6 +25,7 @@ use crate::{
     },
     domain::{
         checkpoint::{SigningKey, VerifierKey},
+        csv,
         seal::hex,
     },
     service::{
@@ -114,7 +115,7 @@ pub(super) struct Detach {
     with_personal: bool,
 }
 
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(date) = text.parse::<NaiveDate>() {
         return date.and_hms_opt(0, 0, 0).map(|at| at.and_utc()).ok_or_else(|| "is no date".to_owned());
     }
@@ -411,15 +412,15 @@ const COLUMNS: [(&str, &str); 41] = [
     ("hash", "/hash"),
 ];
 
-/// A cell. Clients choose their `User-Agent`: what a spreadsheet would take for a formula becomes text.
+/// A cell.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => return String::new(),
-        Some(Value::String(text)) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
         Some(Value::String(text)) => text.clone(),
+        Some(number @ Value::Number(_)) => return number.to_string(),
         Some(other) => other.to_string(),
     };
-    if text.contains([',', '"', '\r', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    csv::text(&text)
 }
 
 #[cfg(test)]
@@ -427,10 +428,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_quoted_and_hold_no_formula() {
+    fn cells_hold_no_formula() {
         for (value, written) in [
             (serde_json::json!("plain"), "plain"),
-            (serde_json::json!("a,\"b\""), "\"a,\"\"b\"\"\""),
             (serde_json::json!("=cmd|' /C calc'!A0"), "'=cmd|' /C calc'!A0"),
             (serde_json::json!(-7), "-7"),
             (serde_json::json!(null), ""),

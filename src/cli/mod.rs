@@ -12,6 +12,7 @@ mod health;
 mod migrate;
 mod operator;
 mod serve;
+mod usage;
 mod view;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -43,6 +44,8 @@ enum Command {
     /// Verifies, exports, seals the audit trail
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Says who read how much: the audit trail in sums
+    Usage(usage::Arguments),
     /// Compares and previews governed views
     #[command(subcommand)]
     View(view::Command),
@@ -114,6 +117,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(arguments) => block_on(serve::run(arguments)),
         Command::Migrate(file) => block_on(migrate::run(file)),
         Command::Audit(command) => block_on(audit::run(command)),
+        Command::Usage(arguments) => block_on(usage::run(arguments)),
         Command::View(command) => block_on(view::run(command)),
         Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),

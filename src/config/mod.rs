@@ -19,6 +19,7 @@ mod secrets;
 mod server;
 mod sharing;
 pub mod storage;
+mod usage;
 mod views;
 
 use std::{
@@ -42,6 +43,7 @@ pub use self::{
     server::{Network, ServerSettings, TlsFiles},
     sharing::SharingSettings,
     storage::StorageSettings,
+    usage::UsageSettings,
     views::ViewSettings,
 };
 
@@ -79,6 +81,8 @@ pub struct Settings {
     pub storage: Vec<StorageSettings>,
     /// `[audit]`.
     pub audit: AuditSettings,
+    /// `[usage]`.
+    pub usage: UsageSettings,
     /// `[lake]`.
     pub lake: LakeSettings,
     /// `[views]`.
@@ -118,6 +122,7 @@ impl Settings {
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
+        let usage = layers::section(&merged, &defaults, "usage", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
         let views = layers::section(&merged, &defaults, "views", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
@@ -127,7 +132,9 @@ impl Settings {
         let (Some(operators), Some(identity), Some(audit)) = (operators, identity, audit) else {
             return Err(problems);
         };
-        let (Some(lake), Some(views), Some(log)) = (lake, views, log) else { return Err(problems) };
+        let (Some(usage), Some(lake), Some(views), Some(log)) = (usage, lake, views, log) else {
+            return Err(problems);
+        };
         let redacted = redact::table(merged);
         let settings = Self {
             server,
@@ -138,6 +145,7 @@ impl Settings {
             identity,
             storage,
             audit,
+            usage,
             lake,
             views,
             log,
@@ -163,6 +171,7 @@ impl Settings {
         self.operators.check(problems);
         self.identity.check(problems);
         self.audit.check(problems);
+        self.usage.check(problems);
         self.lake.check(problems);
         self.views.check(problems);
         self.log.check(problems);

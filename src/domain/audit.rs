@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use hmac::{Hmac, Mac};
 use rand::Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -45,7 +45,7 @@ impl Actor {
 }
 
 /// The kinds of actors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     /// Somebody who presented no valid credential.

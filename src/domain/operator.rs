@@ -55,7 +55,7 @@ pub enum Permission {
     ReadSharing,
     /// Seeing recipients' tokens, without the tokens themselves.
     ReadTokens,
-    /// Seeing the audit trail.
+    /// Seeing the audit trail, and what it comes to.
     ReadAudit,
     /// Seeing operators and their tokens, without the tokens themselves.
     ReadOperators,

@@ -212,7 +212,7 @@ impl Service {
         reason: Reason,
         now: DateTime<Utc>,
     ) -> ServiceError {
-        self.metrics.decided(Outcome::Deny.as_str(), reason.code());
+        self.metrics.decided(&event.action, Outcome::Deny.as_str(), reason.code());
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let noted = self.meter.activation_failed(caller.address, &event, self.activation_tolerance(), now);

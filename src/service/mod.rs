@@ -33,13 +33,14 @@ pub mod sign_in;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
+pub mod usage;
 pub mod verification;
 pub mod views;
 
 use std::sync::Arc;
 
 use crate::{
-    config::SharingSettings,
+    config::{SharingSettings, UsageSettings},
     domain::seal::Sealer,
     identity::Identities,
     lake::Lake,
@@ -82,6 +83,8 @@ pub struct Service {
     pub sign_in: Arc<SignIn>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
+    /// The settings of usage.
+    pub usage: UsageSettings,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
     /// Tells the time.

@@ -21,6 +21,7 @@ use crate::{
         chain::{Broken, Walk},
         checkpoint::{Checkpoint, NoSigningKey, SigningKey, VerifierKey, digest, origin},
         seal::RootKey,
+        usage::hour,
     },
     storage::Archive,
     store::{Constraint, Db, StoreError, StoredCheckpoint, StoredEvent, Tx},
@@ -93,6 +94,9 @@ impl Notary {
     /// Erases the personal parts that are old enough, unless another replica does; answers how many.
     pub async fn erase_due(&self) -> Result<u64, AuditError> {
         let Some(before) = self.erased_before() else { return Ok(0) };
+        if self.db.find_usage_erasable(digests_before(before)).await? && self.take_lease().await? {
+            self.erase_digests(before).await?;
+        }
         if self.db.find_erasable(before).await? && self.take_lease().await? { self.erase(before).await } else { Ok(0) }
     }
 
@@ -227,6 +231,18 @@ impl Notary {
         self.clock.now().checked_sub_signed(TimeDelta::try_days(days)?)
     }
 
+    /// Erases the digests of addresses that are of this age: they tell of an address whether it was there.
+    async fn erase_digests(&self, before: DateTime<Utc>) -> Result<(), AuditError> {
+        loop {
+            let mut tx = self.db.begin().await?;
+            let erased = tx.delete_usage_addresses(digests_before(before)).await?;
+            tx.commit().await?;
+            if erased == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     async fn erase(&self, before: DateTime<Utc>) -> Result<u64, AuditError> {
         let mut erased = 0;
         loop {
@@ -348,6 +364,11 @@ enum Due {
 fn system_event(action: &'static str, change: serde_json::Value) -> Event {
     let actor = Actor::system("notary");
     Event { change: Some(change), ..Event::new(actor, action) }
+}
+
+/// The hour before which digests are erased: one goes with the first address that it may stand for.
+fn digests_before(erased_before: DateTime<Utc>) -> i64 {
+    hour(erased_before).saturating_add(1)
 }
 
 /// The moment at which a month ends, in UTC.

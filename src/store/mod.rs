@@ -20,6 +20,7 @@ mod keys;
 mod lock;
 mod objects;
 mod operators;
+mod quota;
 mod recipients;
 mod schema;
 mod shares;
@@ -39,6 +40,7 @@ pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};
 pub use idempotency::IdempotencyRecord;
 pub use lock::ServerLock;
+pub use usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums};
 pub use views::{StoredVersion, StoredView};
 
 /// A database, through its pooled connections. Cloning shares the pools.

@@ -39,6 +39,12 @@ struct DecisionLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OperationLabels {
+    operation: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DeliveryLabels {
     delivery: &'static str,
 }
@@ -57,6 +63,8 @@ pub struct Metrics {
     request_seconds: Histograms<RouteLabels>,
     in_flight: Gauge,
     decisions: Family<DecisionLabels, Counter>,
+    data_requests: Family<OperationLabels, Counter>,
+    usage_waiting_events: Gauge,
     files_issued: Family<DeliveryLabels, Counter>,
     bytes_issued: Family<DeliveryLabels, Counter>,
     bytes_proxied: Counter,
@@ -98,6 +106,8 @@ impl Metrics {
             request_seconds: Family::new_with_constructor(seconds),
             in_flight: Gauge::default(),
             decisions: Family::default(),
+            data_requests: Family::default(),
+            usage_waiting_events: Gauge::default(),
             files_issued: Family::default(),
             bytes_issued: Family::default(),
             bytes_proxied: Counter::default(),
@@ -133,6 +143,9 @@ impl Metrics {
         r.register_with_unit("http_request_duration", help, Unit::Seconds, self.request_seconds.clone());
         r.register("http_requests_in_flight", "Requests being served, streams included", self.in_flight.clone());
         r.register("decisions", "Decisions on data requests", self.decisions.clone());
+        r.register("data_requests", "Data requests by operation", self.data_requests.clone());
+        let help = "Audit events that are not in the usage sums yet";
+        r.register("usage_waiting_events", help, self.usage_waiting_events.clone());
         r.register("files_issued", "Files whose URLs were handed out", self.files_issued.clone());
         let help = "Size of the files whose URLs were handed out";
         r.register_with_unit("issued", help, Unit::Bytes, self.bytes_issued.clone());
@@ -177,9 +190,16 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { method, route, status }).inc();
     }
 
-    /// A data request was decided: `outcome` is `allow` or `deny`, `reason` one of the domain's reason codes.
-    pub fn decided(&self, outcome: &'static str, reason: &'static str) {
+    /// A data request was decided: `operation` is an action of the audit trail, `outcome` is `allow` or `deny`, `reason`
+    /// one of the domain's reason codes.
+    pub fn decided(&self, operation: &str, outcome: &'static str, reason: &'static str) {
+        self.data_requests.get_or_create(&OperationLabels { operation: operation.to_owned(), outcome }).inc();
         self.decisions.get_or_create(&DecisionLabels { outcome, reason }).inc();
+    }
+
+    /// So many events of the audit trail are not counted yet.
+    pub fn usage_waits_for(&self, events: i64) {
+        self.usage_waiting_events.set(events);
     }
 
     /// URLs of `files` files with `bytes` bytes in all were handed out; `delivery` is `presigned` or `proxied`.
@@ -281,7 +301,8 @@ mod tests {
     fn what_happened_is_on_the_page() {
         let metrics = Metrics::new(["lake"]);
         metrics.request_answered("GET", Some("/delta-sharing/shares"), 200, Duration::from_millis(3));
-        metrics.decided("deny", "token_expired");
+        metrics.decided("table.query", "deny", "token_expired");
+        metrics.usage_waits_for(4);
         metrics.files_issued("presigned", 2, 4096);
         metrics.bytes_proxied(7);
         metrics.snapshot_hit();
@@ -296,6 +317,8 @@ mod tests {
             r#"weir_http_requests_total{method="GET",route="/delta-sharing/shares",status="200"} 1"#,
             r#"weir_http_request_duration_seconds_count{method="GET",route="/delta-sharing/shares"} 1"#,
             r#"weir_decisions_total{outcome="deny",reason="token_expired"} 1"#,
+            r#"weir_data_requests_total{operation="table.query",outcome="deny"} 1"#,
+            "weir_usage_waiting_events 4",
             r#"weir_files_issued_total{delivery="presigned"} 2"#,
             r#"weir_issued_bytes_total{delivery="presigned"} 4096"#,
             "weir_proxied_bytes_total 7",

@@ -23,6 +23,8 @@ const WATCHING: Duration = Duration::from_secs(60);
 const KEEPING: Duration = Duration::from_secs(10);
 /// How often the register of copies is compared with their store.
 const COMPARING: Duration = Duration::from_secs(86_400);
+/// How often new events are counted; what usage says is no older than this.
+const COUNTING: Duration = Duration::from_secs(2);
 /// How often it is looked whether something personal is old enough to be erased.
 const ERASING: Duration = Duration::from_secs(600);
 
@@ -43,13 +45,14 @@ impl Worker {
     pub fn start(service: Service, notary: Notary) -> Self {
         let stop = CancellationToken::new();
         let (sealing, erasing, tidying) = (notary.clone(), notary.clone(), service.clone());
-        let watching = service.clone();
+        let (watching, counting) = (service.clone(), service.clone());
         let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
         let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
         let tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
             tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
+            tokio::spawn(repeat("usage", COUNTING, stop.clone(), async move || counting.count_usage().await)),
             tokio::spawn(repeat("schemas", WATCHING, stop.clone(), async move || watching.watch_schemas().await)),
             tokio::spawn(repeat("copies", KEEPING, stop.clone(), async move || keeping.keep_copies().await)),
             tokio::spawn(repeat("refresh", refresh, stop.clone(), async move || refreshing.refresh_copies().await)),
@@ -79,6 +82,7 @@ impl Worker {
 /// What falls due with time and that no request needs: summed audit events, and tokens that nobody used.
 async fn tidy(service: &Service) -> Result<(), ServiceError> {
     service.record_summaries(false);
+    service.erase_usage_hours().await?;
     let revoked = service.revoke_unused_tokens().await?;
     if revoked > 0 {
         tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Admin, extract::AdminQuery, page::PageView, problem::Problem, text::Text};
+use super::{Admin, accepts, extract::AdminQuery, page::PageView, problem::Problem, text::Text};
 use crate::{
     domain::{audit::Outcome, seal::hex},
     service::{audit::AuditQuery, error::ServiceError, page::PageRequest},
@@ -158,7 +158,7 @@ pub async fn list_audit_events(
     };
     let page = admin.service.list_audit_events(&filter, &page).await?;
     let items = page.items.iter().map(AuditEventView::new).collect::<Result<Vec<_>, _>>()?;
-    if !accepts_ndjson(&headers) {
+    if !accepts(&headers, NDJSON) {
         return Ok(Json(PageView { items, next_page_token: page.next_page_token }).into_response());
     }
     let mut lines = String::new();
@@ -167,10 +167,4 @@ pub async fn list_audit_events(
         lines.push('\n');
     }
     Ok(([(header::CONTENT_TYPE, NDJSON)], lines).into_response())
-}
-
-fn accepts_ndjson(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let media_types = accepted.flat_map(|value| value.split(','));
-    media_types.map(|value| value.split(';').next().unwrap_or_default().trim()).any(|name| name == NDJSON)
 }

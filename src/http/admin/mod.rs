@@ -20,9 +20,16 @@ mod shares;
 mod tables;
 mod text;
 mod tokens;
+mod usage;
 mod views;
 
-use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware, response::Response};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderMap, StatusCode, header},
+    middleware,
+    response::Response,
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -115,7 +122,10 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(grants::list_grants))
         .routes(routes!(grants::get_grant));
     let read_tokens = OpenApiRouter::new().routes(routes!(tokens::list_tokens)).routes(routes!(tokens::get_token));
-    let read_audit = OpenApiRouter::new().routes(routes!(audit::list_audit_events));
+    let read_audit = OpenApiRouter::new()
+        .routes(routes!(audit::list_audit_events))
+        .routes(routes!(usage::list_usage))
+        .routes(routes!(usage::check_usage));
     let read_operators = OpenApiRouter::new()
         .routes(routes!(operators::list_operators))
         .routes(routes!(operators::get_operator))
@@ -196,6 +206,13 @@ fn complete(document: &mut openapi::OpenApi) {
             operation.responses.responses.insert("default".into(), RefOr::T(response.clone()));
         }
     }
+}
+
+/// Whether a caller asks for this media type.
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let media_types = accepted.flat_map(|value| value.split(','));
+    media_types.map(|value| value.split(';').next().unwrap_or_default().trim()).any(|name| name == media_type)
 }
 
 async fn unknown_route() -> Problem {

@@ -331,7 +331,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn deny(&mut self, code: &'static str) {
-        self.service.metrics.decided(Outcome::Deny.as_str(), code);
+        self.service.metrics.decided(&self.event.action, Outcome::Deny.as_str(), code);
         self.event.decision = Outcome::Deny;
         self.event.reason = Some(code.into());
         (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
@@ -374,7 +374,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn allow(self, granted: &Granted) -> Result<Event, ServiceError> {
         let outcome = self.service.trail.record_allowed(self.event.clone(), self.standing(granted)).await?;
         let code = outcome.err().map_or("", Reason::code);
-        self.service.metrics.decided(if outcome.is_ok() { "allow" } else { "deny" }, code);
+        self.service.metrics.decided(&self.event.action, if outcome.is_ok() { "allow" } else { "deny" }, code);
         match outcome {
             Ok(()) => Ok(self.event),
             Err(reason) => {

@@ -62,6 +62,7 @@ async fn every_listing_refuses_unknown_parameters_and_strange_pages(app: TestApp
         "/recipients/recipient/tokens",
         "/grants",
         "/audit",
+        "/usage",
         "/views",
         "/copies",
         "/operators",

@@ -14,3 +14,4 @@ mod shares;
 mod tables;
 mod tokens;
 mod unauthorized;
+mod usage;

@@ -227,6 +227,7 @@ impl Ground {
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
             settings: Arc::new(settings.sharing),
+            usage: settings.usage,
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,
