@@ -10,6 +10,7 @@ mod conformance;
 mod demo;
 mod health;
 mod migrate;
+mod notify;
 mod operator;
 mod serve;
 mod view;
@@ -46,6 +47,9 @@ enum Command {
     /// Compares and previews governed views
     #[command(subcommand)]
     View(view::Command),
+    /// Tries whether signals arrive
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Makes operators
     #[command(subcommand)]
     Operator(operator::Command),
@@ -115,6 +119,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(file) => block_on(migrate::run(file)),
         Command::Audit(command) => block_on(audit::run(command)),
         Command::View(command) => block_on(view::run(command)),
+        Command::Notify(command) => block_on(notify::run(command)),
         Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),

@@ -30,6 +30,8 @@ pub mod seal;
 pub mod secret;
 pub mod shape;
 pub mod share;
+pub mod signal;
 pub mod table;
 pub mod token;
 pub mod view;
+pub mod webhook;

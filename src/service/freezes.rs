@@ -5,12 +5,25 @@ use uuid::Uuid;
 
 use super::{Service, context::OperatorContext, error::ServiceError, grants::Effect, trail};
 use crate::{
-    domain::audit::{Event, Object},
+    domain::{
+        audit::{Event, Object, timestamp},
+        signal::{Signal, SignalKind},
+    },
     store::Freeze,
 };
 
 fn object(id: Uuid) -> Object {
     Object { kind: "freeze".into(), id: Some(id), name: None }
+}
+
+/// Tells that a freeze was made or lifted.
+fn signal(kind: SignalKind, id: Uuid, reason: &str, ctx: &OperatorContext) -> Signal {
+    Signal {
+        kind,
+        subject: id.to_string(),
+        mark: String::new(),
+        data: json!({"freeze_id": id, "reason": reason, "by": ctx.operator_name(), "at": timestamp(ctx.now)}),
+    }
 }
 
 impl Service {
@@ -39,6 +52,8 @@ impl Service {
         tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
         let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
         trail::append(&mut tx, event, ctx.now).await?;
+        let signal = signal(SignalKind::FreezeCreate, freeze.id, reason, ctx);
+        self.signals.tell(&mut tx, &signal, ctx.now).await?;
         tx.commit().await?;
         Ok(freeze)
     }
@@ -52,6 +67,8 @@ impl Service {
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
         let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.lift", object(freeze.id)) };
         trail::append(&mut tx, event, ctx.now).await?;
+        let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
+        self.signals.tell(&mut tx, &signal, ctx.now).await?;
         tx.commit().await?;
         Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
     }

@@ -18,6 +18,7 @@ mod grants;
 mod idempotency;
 mod keys;
 mod lock;
+mod notifications;
 mod objects;
 mod operators;
 mod recipients;
@@ -39,6 +40,8 @@ pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};
 pub use idempotency::IdempotencyRecord;
 pub use lock::ServerLock;
+pub use notifications::{Notification, NotificationState};
+pub use tokens::EndingToken;
 pub use views::{StoredVersion, StoredView};
 
 /// A database, through its pooled connections. Cloning shares the pools.

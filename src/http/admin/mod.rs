@@ -10,6 +10,7 @@ mod docs;
 mod extract;
 mod freezes;
 mod grants;
+mod notifications;
 mod objects;
 mod operators;
 mod page;
@@ -115,7 +116,9 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(grants::list_grants))
         .routes(routes!(grants::get_grant));
     let read_tokens = OpenApiRouter::new().routes(routes!(tokens::list_tokens)).routes(routes!(tokens::get_token));
-    let read_audit = OpenApiRouter::new().routes(routes!(audit::list_audit_events));
+    let read_audit = OpenApiRouter::new()
+        .routes(routes!(audit::list_audit_events))
+        .routes(routes!(notifications::list_notifications));
     let read_operators = OpenApiRouter::new()
         .routes(routes!(operators::list_operators))
         .routes(routes!(operators::get_operator))
@@ -142,7 +145,8 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(recipients::offboard_recipient))
         .routes(routes!(tokens::issue_token))
         .routes(routes!(tokens::rotate_token))
-        .routes(routes!(grants::create_grant));
+        .routes(routes!(grants::create_grant))
+        .routes(routes!(notifications::retry_notification));
     let lift_freeze = OpenApiRouter::new().routes(routes!(freezes::unfreeze));
     let manage_operators = OpenApiRouter::new()
         .routes(routes!(operators::put_operator, operators::update_operator, operators::delete_operator))
