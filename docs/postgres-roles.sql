@@ -24,5 +24,8 @@ REVOKE UPDATE ON view_versions FROM weir_server;
 -- A checkpoint is made once; only that it was exported is remembered later.
 REVOKE UPDATE, DELETE ON audit_checkpoints FROM weir_server;
 GRANT UPDATE (exported_at) ON audit_checkpoints TO weir_server;
+-- Of a message only how far it is changes, never what it says.
+REVOKE UPDATE ON notifications FROM weir_server;
+GRANT UPDATE (state, attempts, queued_at, next_attempt_at, ended_at, failure) ON notifications TO weir_server;
 -- Months are detached by the owner alone (`weir audit detach`), as are migrations.
 REVOKE INSERT, UPDATE, DELETE ON audit_detachments, _sqlx_migrations FROM weir_server;

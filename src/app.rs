@@ -28,6 +28,7 @@ use crate::{
         recovery::{Recovery, RecoveryError},
         schema_holds::SchemaHolds,
         sign_in::SignIn,
+        signals::Signals,
         trail::Trail,
         verification::AuditError,
     },
@@ -88,9 +89,10 @@ impl App {
         })
         .counted_by(Arc::clone(&metrics));
         let workshop = open_workshop(settings, &db, &keys, key_version).await?;
+        let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
         let service = Service {
             workshop,
-            trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics)),
+            trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
             db,
             lake,
             storages: Arc::new(storages),
@@ -101,6 +103,7 @@ impl App {
             identities: Identities::new(&settings.identity)?,
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
+            signals,
             settings: Arc::new(settings.sharing.clone()),
             usage: settings.usage.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').into(),

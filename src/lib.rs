@@ -12,6 +12,7 @@ pub mod engine;
 pub mod http;
 pub mod identity;
 pub mod lake;
+pub mod notify;
 pub mod service;
 pub mod storage;
 pub mod store;

@@ -10,6 +10,7 @@ mod conformance;
 mod demo;
 mod health;
 mod migrate;
+mod notify;
 mod operator;
 mod serve;
 mod usage;
@@ -49,6 +50,9 @@ enum Command {
     /// Compares and previews governed views
     #[command(subcommand)]
     View(view::Command),
+    /// Tries whether signals arrive
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Makes operators
     #[command(subcommand)]
     Operator(operator::Command),
@@ -119,6 +123,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(command) => block_on(audit::run(command)),
         Command::Usage(arguments) => block_on(usage::run(arguments)),
         Command::View(command) => block_on(view::run(command)),
+        Command::Notify(command) => block_on(notify::run(command)),
         Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),

@@ -1,11 +1,11 @@
 //! Issuers of OpenID Connect that are believed, and operators' sign-in by one of them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 
-use super::{empty_as_none, problems::Problems};
+use super::{empty_as_none, is_loopback, problems::Problems};
 use crate::domain::operator::Role;
 
 /// `[identity]`.
@@ -152,13 +152,4 @@ impl IdentitySettings {
 
 fn is_text(text: &str) -> bool {
     (1..=LONGEST_IDENTITY_TEXT).contains(&text.len()) && !text.chars().any(char::is_control)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-        None => false,
-    }
 }

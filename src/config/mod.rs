@@ -11,6 +11,7 @@ pub mod keys;
 mod lake;
 mod layers;
 mod log;
+mod notify;
 mod operators;
 mod problems;
 mod redact;
@@ -28,6 +29,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer};
+use url::{Host, Url};
 
 use crate::domain::secret::Secret;
 
@@ -37,6 +39,7 @@ pub use self::{
     identity::{IdentitySettings, IssuerSettings, LONGEST_IDENTITY_TEXT, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
+    notify::{NotifySettings, WebhookSettings},
     operators::OperatorSettings,
     problems::{Problem, Problems},
     secrets::SecretSettings,
@@ -87,6 +90,8 @@ pub struct Settings {
     pub lake: LakeSettings,
     /// `[views]`.
     pub views: ViewSettings,
+    /// `[notify]`.
+    pub notify: NotifySettings,
     /// `[log]`.
     pub log: LogSettings,
     /// `WEIR_BOOTSTRAP_TOKEN` or the content of the file in `WEIR_BOOTSTRAP_TOKEN_FILE`.
@@ -125,6 +130,7 @@ impl Settings {
         let usage = layers::section(&merged, &defaults, "usage", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
         let views = layers::section(&merged, &defaults, "views", &mut problems);
+        let notify = layers::section(&merged, &defaults, "notify", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
         let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
             return Err(problems);
@@ -132,10 +138,10 @@ impl Settings {
         let (Some(operators), Some(identity), Some(audit)) = (operators, identity, audit) else {
             return Err(problems);
         };
-        let (Some(usage), Some(lake), Some(views), Some(log)) = (usage, lake, views, log) else {
+        let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return Err(problems);
         };
-        let redacted = redact::table(merged);
+        let redacted = redact::settings(merged);
         let settings = Self {
             server,
             database,
@@ -148,6 +154,7 @@ impl Settings {
             usage,
             lake,
             views,
+            notify,
             log,
             bootstrap_token,
             warnings,
@@ -174,6 +181,7 @@ impl Settings {
         self.usage.check(problems);
         self.lake.check(problems);
         self.views.check(problems);
+        self.notify.check(problems);
         self.log.check(problems);
         storage::check(&self.storage, problems);
         self.check_roots(file, problems);
@@ -222,4 +230,14 @@ where
 {
     let text = String::deserialize(deserializer)?;
     Ok(if text.is_empty() { None } else { Some(T::from(text)) })
+}
+
+/// Whether a URL's host is this machine, by its name or its address.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }

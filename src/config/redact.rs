@@ -6,8 +6,25 @@ use url::Url;
 use super::secret_files::is_secret_key;
 use crate::domain::secret::REDACTED;
 
+/// The whole configuration with secrets replaced by `***`.
+pub(super) fn settings(mut all: Table) -> Table {
+    let webhooks = all.get_mut("notify").and_then(|notify| notify.get_mut("webhook")).and_then(Value::as_array_mut);
+    for webhook in webhooks.into_iter().flatten() {
+        if let Some(Value::String(url)) = webhook.get_mut("url") {
+            *url = host_alone(url);
+        }
+    }
+    table(all)
+}
+
+/// A receiver's URL without its path and query, which may be what lets one in.
+fn host_alone(text: &str) -> String {
+    Url::parse(text)
+        .map_or_else(|_| REDACTED.to_owned(), |url| format!("{}/{REDACTED}", url.origin().ascii_serialization()))
+}
+
 /// The same table with secrets replaced by `***`.
-pub(super) fn table(mut table: Table) -> Table {
+fn table(mut table: Table) -> Table {
     for (key, value) in table.iter_mut() {
         *value = redacted(key, std::mem::replace(value, Value::Boolean(false)));
     }

@@ -10,6 +10,9 @@ use crate::domain::secret::Secret;
 /// The secrets among the fixed keys, as section and key.
 const SECRETS: [(&str, &str); 2] = [("database", "url"), ("database", "migrate_url")];
 
+/// The secrets of one `[[notify.webhook]]`.
+const WEBHOOK_SECRETS: [&str; 3] = ["url", "secret", "previous_secret"];
+
 /// How the names of those storage options end whose values are credentials. Endings, because `object_store` knows most
 /// options under several names. Its own options for files (`aws_web_identity_token_file`, …) must not match.
 const SECRET_OPTIONS: [&str; 11] = [
@@ -32,7 +35,8 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// True for a storage option, or the path of a key, whose value is a credential.
 pub(super) fn is_secret_key(path: &str) -> bool {
     let key = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
-    matches!(key.as_str(), "token" | "aws_token") || SECRET_OPTIONS.iter().any(|ending| key.ends_with(ending))
+    matches!(key.as_str(), "token" | "aws_token" | "secret" | "previous_secret")
+        || SECRET_OPTIONS.iter().any(|ending| key.ends_with(ending))
 }
 
 /// True for the path of a `<key>_file` that stands for one of the fixed secrets.
@@ -54,6 +58,14 @@ pub(super) fn resolve(layer: &mut Table, problems: &mut Problems, warnings: &mut
     }
     if let Some(Value::Table(options)) = layer.get_mut("views").and_then(|views| views.get_mut("options")) {
         take_options(options, "views.options", problems, warnings);
+    }
+    let webhooks = layer.get_mut("notify").and_then(|notify| notify.get_mut("webhook")).and_then(Value::as_array_mut);
+    for (i, webhook) in webhooks.into_iter().flatten().enumerate() {
+        for key in WEBHOOK_SECRETS {
+            if let Value::Table(webhook) = webhook {
+                take(webhook, &format!("notify.webhook[{i}]"), key, problems, warnings);
+            }
+        }
     }
     let storages = layer.get_mut("storage").and_then(Value::as_array_mut).into_iter().flatten();
     for (i, storage) in storages.enumerate() {

@@ -5,12 +5,25 @@ use uuid::Uuid;
 
 use super::{Service, context::OperatorContext, error::ServiceError, grants::Effect, trail};
 use crate::{
-    domain::audit::{Event, Object},
-    store::{Freeze, StoreError, Tx},
+    domain::{
+        audit::{Event, Object, timestamp},
+        signal::{Signal, SignalKind},
+    },
+    store::{Freeze, Tx},
 };
 
 fn object(id: Uuid) -> Object {
     Object { kind: "freeze".into(), id: Some(id), name: None }
+}
+
+/// Tells that a freeze was made or lifted.
+fn signal(kind: SignalKind, id: Uuid, reason: &str, ctx: &OperatorContext) -> Signal {
+    Signal {
+        kind,
+        subject: id.to_string(),
+        mark: String::new(),
+        data: json!({"freeze_id": id, "reason": reason, "by": ctx.operator_name(), "at": timestamp(ctx.now)}),
+    }
 }
 
 impl Service {
@@ -25,8 +38,34 @@ impl Service {
 
     async fn begin_freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let freeze = freeze_in(&mut tx, ctx, reason).await?;
+        let freeze = self.freeze_in(&mut tx, ctx, reason).await?;
         tx.commit().await?;
+        Ok(freeze)
+    }
+
+    /// Freezes everything in a transaction that holds the chain's lock; answers the freeze that is on where there is one.
+    pub(super) async fn freeze_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        reason: &str,
+    ) -> Result<Freeze, ServiceError> {
+        if let Some(freeze) = tx.find_freeze().await? {
+            return Ok(freeze);
+        }
+        let freeze = Freeze {
+            id: Uuid::now_v7(),
+            reason: reason.to_owned(),
+            frozen_by: ctx.operator_name(),
+            frozen_at: ctx.now,
+            lifted_by: None,
+            lifted_at: None,
+        };
+        tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
+        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
+        trail::append(tx, event, ctx.now).await?;
+        let signal = signal(SignalKind::FreezeCreate, freeze.id, reason, ctx);
+        self.signals.tell(tx, &signal, ctx.now).await?;
         Ok(freeze)
     }
 
@@ -39,26 +78,9 @@ impl Service {
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
         let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.lift", object(freeze.id)) };
         trail::append(&mut tx, event, ctx.now).await?;
+        let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
+        self.signals.tell(&mut tx, &signal, ctx.now).await?;
         tx.commit().await?;
         Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
     }
-}
-
-/// Freezes everything in a transaction that holds the chain's lock; answers the freeze that is on where there is one.
-pub(super) async fn freeze_in(tx: &mut Tx, ctx: &OperatorContext, reason: &str) -> Result<Freeze, StoreError> {
-    if let Some(freeze) = tx.find_freeze().await? {
-        return Ok(freeze);
-    }
-    let freeze = Freeze {
-        id: Uuid::now_v7(),
-        reason: reason.to_owned(),
-        frozen_by: ctx.operator_name(),
-        frozen_at: ctx.now,
-        lifted_by: None,
-        lifted_at: None,
-    };
-    tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
-    let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
-    trail::append(tx, event, ctx.now).await?;
-    Ok(freeze)
 }

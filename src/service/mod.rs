@@ -18,6 +18,7 @@ pub mod idempotency;
 mod lookup;
 pub mod meter;
 pub mod notary;
+pub mod notifications;
 pub mod objects;
 pub mod operators;
 pub mod page;
@@ -30,6 +31,7 @@ pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
 pub mod sign_in;
+pub mod signals;
 pub mod tables;
 pub mod tokens;
 pub mod trail;
@@ -51,7 +53,7 @@ use crate::{
 
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
-    meter::Meter, schema_holds::SchemaHolds, sign_in::SignIn, trail::Trail,
+    meter::Meter, schema_holds::SchemaHolds, sign_in::SignIn, signals::Signals, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -81,6 +83,8 @@ pub struct Service {
     pub identities: Identities,
     /// How operators sign in.
     pub sign_in: Arc<SignIn>,
+    /// Who wants to be told what.
+    pub signals: Arc<Signals>,
     /// The settings of sharing.
     pub settings: Arc<SharingSettings>,
     /// The settings of usage.

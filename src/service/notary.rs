@@ -91,11 +91,17 @@ impl Notary {
         Ok(())
     }
 
-    /// Erases the personal parts that are old enough, unless another replica does; answers how many.
+    /// Erases the personal parts that are old enough, unless another replica does; answers how many. The networks of
+    /// recipients go at the same age.
     pub async fn erase_due(&self) -> Result<u64, AuditError> {
         let Some(before) = self.erased_before() else { return Ok(0) };
         if self.db.find_usage_erasable(digests_before(before)).await? && self.take_lease().await? {
             self.erase_digests(before).await?;
+        }
+        if self.db.has_old_network(before).await? {
+            let mut tx = self.db.begin().await?;
+            tx.delete_old_networks(before).await?;
+            tx.commit().await?;
         }
         if self.db.find_erasable(before).await? && self.take_lease().await? { self.erase(before).await } else { Ok(0) }
     }

@@ -13,7 +13,6 @@ use super::{
     audit_export::{self, ExportWalk, Segment},
     context::OperatorContext,
     error::ServiceError,
-    freezes::freeze_in,
     notary::Notary,
     operators, trail,
     verification::{AuditError, PAGE, derive, resume},
@@ -235,7 +234,7 @@ impl Service {
         let event = Event { change: Some(what), ..Event::new(Actor::system("recovery"), "audit.recover") };
         trail::append(tx, event, ctx.now).await?;
         let reason = "the database was behind its audit export; see what was lost before unfreezing";
-        freeze_in(tx, ctx, reason).await?;
+        self.freeze_in(tx, ctx, reason).await?;
         for id in &lost.grants {
             let named = tx.find_grant(*id).await?;
             if let Some(named) = named.filter(|named| named.grant.ending.is_none()) {

@@ -10,14 +10,18 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Service, copies::PublishedView, error::ServiceError};
 use crate::{
     domain::{
         delta::Metadata,
+        seal::hex,
         shape::{AcceptedShape, Shape},
-        share::{OnSchemaChange, SharedObject},
+        share::{OnSchemaChange, Share, SharedObject},
+        signal::{Signal, SignalKind},
         table::Table,
     },
     lake::{LakeError, Snapshot},
@@ -27,6 +31,8 @@ use crate::{
 /// How many objects are read from the database together, and looked at at the same time.
 const PAGE: u32 = 100;
 const TOGETHER: usize = 8;
+/// How many changes of a schema a signal lists.
+const TOLD_CHANGES: usize = 20;
 
 /// What is held back from an object's recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,12 +234,17 @@ impl Service {
             let Some((_, last, _)) = page.last() else { break };
             after = last.id;
             listed.extend(page.iter().map(|(_, object, _)| object.id));
-            let look = async |(_, object, table)| {
-                if let Err(error) = self.look_at(&object, &table).await {
+            let look = async |(_, object, table): &(Share, SharedObject, Table)| {
+                if let Err(error) = self.look_at(object, table).await {
                     tracing::debug!(object.id = %object.id, %error, "a table's schema could not be looked at");
                 }
             };
-            stream::iter(page).for_each_concurrent(TOGETHER, look).await;
+            stream::iter(&page).for_each_concurrent(TOGETHER, look).await;
+            let held = page.iter().filter_map(|(share, object, table)| {
+                let hold = self.schema_holds.of(object)?.hold?;
+                Some(signal(share, object, table, &hold))
+            });
+            self.tell_once(held.collect(), self.clock.now()).await?;
         }
         self.metrics.objects_on_hold_are(self.schema_holds.keep_only(&listed));
         Ok(())
@@ -247,6 +258,22 @@ impl Service {
         }
         let latest = self.lake.latest(&location).await?;
         self.served(object, &location, &latest).await.map(drop)
+    }
+}
+
+/// Tells what is held back from the recipients of `object`.
+fn signal(share: &Share, object: &SharedObject, table: &Table, hold: &SchemaHold) -> Signal {
+    let mut change = Sha256::new().chain_update(hold.serving_version.unwrap_or(u64::MAX).to_be_bytes());
+    hold.changes.iter().for_each(|line| change.update(format!("{line}\n")));
+    Signal {
+        kind: SignalKind::SchemaHold,
+        subject: object.id.to_string(),
+        mark: hex(&change.finalize()[..16]),
+        data: json!({
+            "share": share.name.as_str(), "object": format!("{}.{}", object.schema, object.name),
+            "object_id": object.id, "table": table.name.as_str(), "serving_version": hold.serving_version,
+            "newest_version": hold.newest_version, "changes": &hold.changes[..hold.changes.len().min(TOLD_CHANGES)],
+        }),
     }
 }
 

@@ -18,7 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{clock::Clock, error::ServiceError, quota::Quotas};
+use super::{
+    clock::Clock,
+    error::ServiceError,
+    quota::Quotas,
+    signals::{Sighting, Signals},
+};
 use crate::{
     domain::{
         audit::{Event, Outcome},
@@ -99,11 +104,11 @@ struct Outage(String);
 
 impl Trail {
     /// Starts the one writer of this process.
-    pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>, signals: Arc<Signals>) -> Self {
         #[cfg(feature = "benchmark-without-audit")]
         tracing::error!("this build writes no audit trail: it is for benchmarks alone and must never serve anybody");
         let (queue, entries) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(db, clock, metrics, entries));
+        tokio::spawn(write_all(db, clock, metrics, signals, entries));
         Self { queue, later: TaskTracker::new() }
     }
 
@@ -153,13 +158,19 @@ pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(),
     Ok(())
 }
 
-async fn write_all(db: Db, clock: Clock, metrics: Arc<Metrics>, mut entries: mpsc::Receiver<Entry>) {
+async fn write_all(
+    db: Db,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    signals: Arc<Signals>,
+    mut entries: mpsc::Receiver<Entry>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     while entries.recv_many(&mut batch, BATCH).await > 0 {
         let started = Instant::now();
         let (mut events, waiting): (Vec<Event>, Vec<Waiting>) =
             batch.drain(..).map(|entry| (entry.event, entry.waiting)).unzip();
-        let outcome = write_batch(&db, &clock, &mut events, &waiting).await;
+        let outcome = write_batch(&db, &clock, &signals, &mut events, &waiting).await;
         metrics.audit_committed(events.len(), started.elapsed());
         match outcome {
             Ok(decisions) => {
@@ -184,6 +195,7 @@ async fn write_all(db: Db, clock: Clock, metrics: Arc<Metrics>, mut entries: mps
 async fn write_batch(
     db: &Db,
     _clock: &Clock,
+    _signals: &Signals,
     events: &mut [Event],
     _waiting: &[Waiting],
 ) -> Result<Vec<Result<(), Reason>>, StoreError> {
@@ -197,6 +209,7 @@ async fn write_batch(
 async fn write_batch(
     db: &Db,
     clock: &Clock,
+    signals: &Signals,
     events: &mut [Event],
     waiting: &[Waiting],
 ) -> Result<Vec<Result<(), Reason>>, StoreError> {
@@ -205,12 +218,19 @@ async fn write_batch(
     let live = Live::read(&mut tx, waiting).await?;
     let now = clock.now();
     let mut quotas = Quotas::read(&mut tx, live.bearers.values(), now).await?;
-    let mut used = HashSet::new();
+    let (mut used, mut sightings) = (HashSet::new(), Vec::new());
     let mut decisions = Vec::with_capacity(waiting.len());
     for (event, waiting) in events.iter_mut().zip(waiting) {
         let decision = match &waiting.standing {
             None => Ok(()),
-            Some(standing) => live.allow(standing, event, &mut quotas, now).map(|token| used.extend(token)),
+            Some(standing) => live.allow(standing, event, &mut quotas, now).map(|token| {
+                used.extend(token);
+                sightings.push(Sighting {
+                    recipient_id: standing.recipient_id,
+                    recipient: event.recipient.clone().unwrap_or_default(),
+                    address: standing.address,
+                });
+            }),
         };
         if let Err(reason) = decision {
             refuse(event, reason);
@@ -220,7 +240,9 @@ async fn write_batch(
     tx.append_audit(&mut head, events, now).await?;
     quotas.write(&mut tx).await?;
     tx.update_tokens_used(&used.into_iter().collect::<Vec<_>>(), now).await?;
+    let noted = signals.note_networks(&mut tx, &sightings, now).await?;
     tx.commit().await?;
+    signals.remember_networks(noted, now);
     Ok(decisions)
 }
 

@@ -123,6 +123,34 @@ macro_rules! select_named_grants {
     };
 }
 
+/// The body of both questions for grants that end soon; `$end` is the end that is meant.
+macro_rules! ending {
+    ($db:ident, $end:literal, $now:ident, $until:ident, $after:ident, $limit:ident) => {{
+        let sql = concat!(
+            select_named_grants!(),
+            $end,
+            " > $1 AND ",
+            $end,
+            " <= $2 AND g.valid_until > $1 AND e.grant_id IS NULL AND s.id IS NOT NULL AND r.state <> 'offboarded' \
+             AND g.id > $3 AND NOT EXISTS (SELECT 1 FROM grants n LEFT JOIN grant_endings m ON m.grant_id = n.id \
+             WHERE n.recipient_id = g.recipient_id AND n.share_id = g.share_id AND m.grant_id IS NULL \
+             AND n.valid_until > ",
+            $end,
+            " AND (n.agreement_valid_until IS NULL OR n.agreement_valid_until > ",
+            $end,
+            ")) ORDER BY g.id LIMIT $4"
+        );
+        let rows: Vec<NamedGrantRow> = sqlx::query_as(sql)
+            .bind(Micros::from($now))
+            .bind(Micros::from($until))
+            .bind($after)
+            .bind(i64::from($limit))
+            .fetch_all($db)
+            .await?;
+        rows.into_iter().map(NamedGrant::try_from).collect()
+    }};
+}
+
 reads! {
     /// The grant with this id.
     pub async fn find_grant(self, db, id: Uuid) -> Result<Option<NamedGrant>> {
@@ -157,6 +185,22 @@ reads! {
         query.push(" ORDER BY g.created_at, g.id LIMIT ").push_bind(i64::from(limit));
         let rows: Vec<NamedGrantRow> = query.build_query_as().fetch_all(db).await?;
         rows.into_iter().map(NamedGrant::try_from).collect()
+    }
+
+    /// Grants that end after `now` and not after `until`, and that no other grant of the recipient on the share outlives;
+    /// by id, from behind `after`.
+    pub async fn list_ending_grants(
+        self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
+    ) -> Result<Vec<NamedGrant>> {
+        ending!(db, "g.valid_until", now, until, after, limit)
+    }
+
+    /// Grants whose agreement ends after `now` and not after `until`, and that no other grant of the recipient on the
+    /// share outlives; by id, from behind `after`.
+    pub async fn list_grants_of_ending_agreements(
+        self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
+    ) -> Result<Vec<NamedGrant>> {
+        ending!(db, "g.agreement_valid_until", now, until, after, limit)
     }
 
     /// Every grant that a recipient ever had on a share, by the beginning of their windows. Whoever adds one holds the

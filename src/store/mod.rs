@@ -18,6 +18,7 @@ mod grants;
 mod idempotency;
 mod keys;
 mod lock;
+mod notifications;
 mod objects;
 mod operators;
 mod quota;
@@ -40,6 +41,8 @@ pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};
 pub use idempotency::IdempotencyRecord;
 pub use lock::ServerLock;
+pub use notifications::{Notification, NotificationState};
+pub use tokens::EndingToken;
 pub use usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums};
 pub use views::{StoredVersion, StoredView};
 

@@ -55,7 +55,46 @@ impl From<TokenRow> for Token {
     }
 }
 
+/// A token that ends soon, and whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndingToken {
+    /// The token.
+    pub token: Token,
+    /// The recipient's name.
+    pub recipient: String,
+}
+
+#[derive(FromRow)]
+struct EndingTokenRow {
+    #[sqlx(flatten)]
+    token: TokenRow,
+    recipient_name: String,
+}
+
 reads! {
+    /// Tokens of active recipients that are in use and end after `now` and not after `until`, and that no other token of
+    /// their credential outlives; by id, from behind `after`.
+    pub async fn list_ending_tokens(
+        self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
+    ) -> Result<Vec<EndingToken>> {
+        let sql = concat!(
+            "SELECT ", token_columns!(), ", r.name AS recipient_name FROM tokens k \
+             JOIN recipients r ON r.id = k.recipient_id AND r.state = 'active' \
+             WHERE k.expires_at > $1 AND k.expires_at <= $2 AND k.revoked_at IS NULL AND k.activated_at IS NOT NULL \
+             AND k.id > $3 AND NOT EXISTS (SELECT 1 FROM tokens n WHERE n.recipient_id = k.recipient_id \
+             AND n.credential = k.credential AND n.expires_at > k.expires_at AND n.revoked_at IS NULL) \
+             ORDER BY k.id LIMIT $4"
+        );
+        let rows: Vec<EndingTokenRow> = sqlx::query_as(sql)
+            .bind(Micros::from(now))
+            .bind(Micros::from(until))
+            .bind(after)
+            .bind(i64::from(limit))
+            .fetch_all(db)
+            .await?;
+        Ok(rows.into_iter().map(|row| EndingToken { token: row.token.into(), recipient: row.recipient_name }).collect())
+    }
+
     /// The token with this id.
     pub async fn find_token(self, db, id: Uuid) -> Result<Option<Token>> {
         let sql = concat!("SELECT ", token_columns!(), " FROM tokens k WHERE k.id = $1");

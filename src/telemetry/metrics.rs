@@ -1,6 +1,6 @@
 //! Every metric, declared once. A value of [`Metrics`] is handed down; there is no global registry.
 //!
-//! Labels are route templates, fixed words and the names of configured storages, so that their number is bounded: a
+//! Labels are route templates, fixed words and the names of configured storages and webhooks, so that their number is bounded: a
 //! share, a table or a recipient is never one.
 
 use std::{sync::Arc, time::Duration};
@@ -50,6 +50,12 @@ struct DeliveryLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct NotificationLabels {
+    webhook: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StorageLabels {
     storage: String,
 }
@@ -83,6 +89,7 @@ pub struct Metrics {
     copies_failed: Counter,
     copies_orphaned: Gauge,
     copies_missing: Gauge,
+    notification_attempts: Family<NotificationLabels, Counter>,
 }
 
 /// A request that is being served; dropping it, for whatever reason, ends it.
@@ -126,6 +133,7 @@ impl Metrics {
             copies_failed: Counter::default(),
             copies_orphaned: Gauge::default(),
             copies_missing: Gauge::default(),
+            notification_attempts: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -173,6 +181,8 @@ impl Metrics {
         r.register("copies_orphaned", help, self.copies_orphaned.clone());
         let help = "Copies of the register whose object is gone";
         r.register("copies_missing", help, self.copies_missing.clone());
+        let help = "Messages sent to webhooks, by what came of it";
+        r.register("notification_attempts", help, self.notification_attempts.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -271,6 +281,12 @@ impl Metrics {
     pub fn copies_disagree(&self, orphaned: usize, missing: usize) {
         self.copies_orphaned.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
         self.copies_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    /// A message was sent to a webhook of the settings: `delivered`, `failed` and tried again, or `dead`.
+    pub fn notification_attempted(&self, webhook: &str, outcome: &'static str) {
+        let labels = NotificationLabels { webhook: webhook.to_owned(), outcome };
+        self.notification_attempts.get_or_create(&labels).inc();
     }
 
     /// The page that Prometheus reads, in the OpenMetrics text format

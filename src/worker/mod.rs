@@ -28,6 +28,13 @@ const COUNTING: Duration = Duration::from_secs(2);
 /// How often it is looked whether something personal is old enough to be erased.
 const ERASING: Duration = Duration::from_secs(600);
 
+/// How often it is looked for ends that come near.
+const ENDINGS: Duration = Duration::from_secs(300);
+/// How often it is looked for bursts of refusals and late checkpoints.
+const ALERTING: Duration = Duration::from_secs(30);
+/// How often it is looked for messages that are due.
+const SENDING: Duration = Duration::from_secs(1);
+
 /// How long a stopping server waits for its last checkpoint and its export; whoever comes next makes up for it.
 const LAST_SEAL: Duration = Duration::from_secs(5);
 
@@ -48,7 +55,8 @@ impl Worker {
         let (watching, counting) = (service.clone(), service.clone());
         let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
         let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
-        let tasks = vec![
+        let (ending, alerting) = (service.clone(), service.clone());
+        let mut tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
             tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
@@ -57,7 +65,15 @@ impl Worker {
             tokio::spawn(repeat("copies", KEEPING, stop.clone(), async move || keeping.keep_copies().await)),
             tokio::spawn(repeat("refresh", refresh, stop.clone(), async move || refreshing.refresh_copies().await)),
             tokio::spawn(repeat("reconcile", COMPARING, stop.clone(), async move || compare(&comparing).await)),
+            tokio::spawn(repeat("endings", ENDINGS, stop.clone(), async move || ending.tell_endings().await)),
+            tokio::spawn(repeat("alerts", ALERTING, stop.clone(), async move || alert(&alerting).await)),
         ];
+        // One for each webhook, so that none waits for another.
+        for webhook in service.signals.webhooks() {
+            let (sending, webhook) = (service.clone(), webhook.to_owned());
+            let send = async move || sending.deliver_due(&webhook).await;
+            tasks.push(tokio::spawn(repeat("notifications", SENDING, stop.clone(), send)));
+        }
         Self { service, notary, stop, tasks }
     }
 
@@ -79,15 +95,22 @@ impl Worker {
     }
 }
 
-/// What falls due with time and that no request needs: summed audit events, and tokens that nobody used.
+/// What falls due with time and that no request needs: summed audit events, tokens that nobody used, old notifications.
 async fn tidy(service: &Service) -> Result<(), ServiceError> {
     service.record_summaries(false);
     service.erase_usage_hours().await?;
+    service.tidy_notifications().await?;
     let revoked = service.revoke_unused_tokens().await?;
     if revoked > 0 {
         tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");
     }
     Ok(())
+}
+
+/// Tells what goes wrong on its own.
+async fn alert(service: &Service) -> Result<(), ServiceError> {
+    service.tell_denials().await?;
+    service.tell_late_checkpoint().await
 }
 
 /// Compares the register of copies with their store, where there is one.

@@ -11,6 +11,7 @@ mod conformance;
 mod engine;
 mod lake;
 mod listen;
+mod notify;
 mod replicas;
 mod sharing;
 mod skipping;

@@ -10,6 +10,7 @@ mod docs;
 mod extract;
 mod freezes;
 mod grants;
+mod notifications;
 mod objects;
 mod operators;
 mod page;
@@ -125,7 +126,8 @@ fn operations() -> OpenApiRouter<Admin> {
     let read_audit = OpenApiRouter::new()
         .routes(routes!(audit::list_audit_events))
         .routes(routes!(usage::list_usage))
-        .routes(routes!(usage::check_usage));
+        .routes(routes!(usage::check_usage))
+        .routes(routes!(notifications::list_notifications));
     let read_operators = OpenApiRouter::new()
         .routes(routes!(operators::list_operators))
         .routes(routes!(operators::get_operator))
@@ -152,7 +154,8 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(recipients::offboard_recipient))
         .routes(routes!(tokens::issue_token))
         .routes(routes!(tokens::rotate_token))
-        .routes(routes!(grants::create_grant));
+        .routes(routes!(grants::create_grant))
+        .routes(routes!(notifications::retry_notification));
     let lift_freeze = OpenApiRouter::new().routes(routes!(freezes::unfreeze));
     let manage_operators = OpenApiRouter::new()
         .routes(routes!(operators::put_operator, operators::update_operator, operators::delete_operator))

@@ -45,6 +45,7 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
         "DELETE FROM audit_head",
         "UPDATE audit_checkpoints SET note = ''",
         "DELETE FROM audit_checkpoints",
+        "UPDATE notifications SET body = '{}'",
         "INSERT INTO audit_detachments VALUES (30, now())",
     ] {
         let refused = sqlx::query(sql).execute(pool).await.unwrap_err();

@@ -3,6 +3,7 @@
 mod identity;
 mod keys;
 mod layers;
+mod notify;
 mod problems;
 mod secrets;
 

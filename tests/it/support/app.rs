@@ -36,6 +36,7 @@ use weir::{
         meter::Meter,
         schema_holds::SchemaHolds,
         sign_in::SignIn,
+        signals::Signals,
         trail::Trail,
     },
     storage::{CopyRoot, Storages},
@@ -213,9 +214,10 @@ impl Ground {
             settings: settings.views,
             cache_bytes: 64 << 20,
         });
+        let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let service = Service {
             workshop,
-            trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics)),
+            trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
             db: (**self.database).clone(),
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),
@@ -226,6 +228,7 @@ impl Ground {
             identities: Identities::new(&settings.identity).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
+            signals,
             settings: Arc::new(settings.sharing),
             usage: settings.usage,
             public_url: PUBLIC_URL.into(),
@@ -298,9 +301,13 @@ impl TestApp {
 
     /// On a database, behind a proxy on this machine whose word about addresses counts.
     pub fn behind_proxy(database: TestDatabase) -> Self {
-        let app = Self::set_up(database, Setup::default());
+        Self::set_up(database, Setup::default()).trusting_proxy()
+    }
+
+    /// The same behind a proxy on this machine whose word about addresses counts.
+    pub fn trusting_proxy(self) -> Self {
         let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
-        Self { router: router(&app.service, proxies), ..app }
+        Self { router: router(&self.service, proxies), ..self }
     }
 
     /// On `database`, as `setup` says.
@@ -311,6 +318,11 @@ impl TestApp {
     /// Another server on the same database, lake, copies and clock.
     pub fn replica(&self, views: Option<fn(&mut ViewSettings)>) -> Self {
         self.ground.clone().build(change_views(views))
+    }
+
+    /// Another server on the same database, lake, copies and clock, with other settings.
+    pub fn replica_set(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.ground.clone().build(change)
     }
 
     /// The time that the server believes it is.

@@ -5,6 +5,7 @@ pub mod azurite;
 pub mod issuer;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 pub mod s3;
 pub mod tables;
 pub mod watched_store;
