@@ -5,12 +5,16 @@
 
 mod api;
 mod audit;
+mod call;
 mod config;
 mod conformance;
 mod demo;
 mod health;
 mod migrate;
+mod nouns;
+mod operation;
 mod operator;
+mod print;
 mod serve;
 mod view;
 
@@ -40,15 +44,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Applies pending database migrations
     Migrate(ConfigFile),
-    /// Verifies, exports, seals the audit trail
-    #[command(subcommand)]
-    Audit(audit::Command),
-    /// Compares and previews governed views
-    #[command(subcommand)]
-    View(view::Command),
-    /// Makes operators
-    #[command(subcommand)]
-    Operator(operator::Command),
+    #[command(flatten)]
+    Nouns(nouns::Command),
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -57,7 +54,8 @@ enum Command {
     /// Asks a running server whether it is alive; for container health checks
     Health(health::Arguments),
     /// Prints a completion script for a shell
-    Completion {
+    #[command(alias = "completion", after_help = "Example:\n  weir completions bash > /etc/bash_completion.d/weir")]
+    Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
@@ -94,13 +92,14 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error:#}");
-            if matches!(error.downcast_ref(), Some(AuditError::Refused(_))) {
-                ExitCode::from(REFUSED)
-            } else {
-                ExitCode::FAILURE
-            }
+            if is_refused(&error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AuditError::Refused(_)))
+        || error.downcast_ref().is_some_and(api::Refusal::is_policy)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -113,13 +112,13 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Serve(arguments) => block_on(serve::run(arguments)),
         Command::Migrate(file) => block_on(migrate::run(file)),
-        Command::Audit(command) => block_on(audit::run(command)),
-        Command::View(command) => block_on(view::run(command)),
-        Command::Operator(command) => block_on(operator::run(command)),
+        Command::Nouns(nouns::Command::Call(call)) => block_on(call.run()),
+        Command::Nouns(nouns::Command::Audit(command)) => block_on(audit::run(command)),
+        Command::Nouns(nouns::Command::Operator(command)) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),
-        Command::Completion { shell } => {
+        Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
             Ok(())
         }
@@ -129,4 +128,14 @@ fn run(command: Command) -> anyhow::Result<()> {
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("the async runtime cannot be started")?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_tree_of_commands_is_sound() {
+        Arguments::command().debug_assert();
+    }
 }
