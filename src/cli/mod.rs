@@ -9,6 +9,7 @@ mod call;
 mod config;
 mod conformance;
 mod demo;
+mod doctor;
 mod health;
 mod migrate;
 mod nouns;
@@ -24,7 +25,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
-    config::{Settings, Sources},
+    config::{Problems, Settings, Sources},
     service::verification::AuditError,
 };
 
@@ -51,6 +52,8 @@ enum Command {
     Config(config::Command),
     /// Checks any Delta Sharing server as a recipient sees it
     Conformance(conformance::Arguments),
+    /// Examines everything that a server stands on, and says what to do about each fault
+    Doctor(doctor::Arguments),
     /// Asks a running server whether it is alive; for container health checks
     Health(health::Arguments),
     /// Prints a completion script for a shell
@@ -71,11 +74,15 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn load(&self) -> anyhow::Result<Settings> {
+        Ok(self.read()?)
+    }
+
+    fn read(&self) -> Result<Settings, Problems> {
         // Only what concerns Weir is looked at; a variable that is no Unicode is none of it.
         let ours =
             std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         let env = ours.filter(|(key, _)| key.starts_with("WEIR_")).collect();
-        Ok(Settings::load(Sources { file: self.config.clone(), env })?)
+        Settings::load(Sources { file: self.config.clone(), env })
     }
 }
 
@@ -117,6 +124,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Nouns(nouns::Command::Operator(command)) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
+        Command::Doctor(arguments) => block_on(doctor::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());

@@ -1,5 +1,6 @@
 //! The command line as people use it: processes against a server, a database, a lake.
 
+mod doctor;
 mod nouns;
 
 use std::{
