@@ -48,6 +48,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// Whether there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code == "not_found"
+    }
+
     /// Whether a rule forbids it, rather than that something is wrong with it.
     pub(super) fn is_policy(&self) -> bool {
         matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED")
@@ -101,6 +106,11 @@ impl Request {
     pub(super) fn new(method: Method, path: &[&str]) -> Self {
         let path = path.iter().map(|segment| (*segment).to_owned()).collect();
         Self { method, path, query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    /// The same with a body.
+    pub(super) fn with_body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
     }
 
     /// The same with a query parameter.

@@ -11,6 +11,7 @@ mod conformance;
 mod demo;
 mod doctor;
 mod health;
+mod import;
 mod migrate;
 mod nouns;
 mod operation;
@@ -50,6 +51,12 @@ enum Command {
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Takes over the shares of a Delta Sharing reference server
+    ///
+    /// Shares, schemas and tables keep their names, and files the ids that running streams know them by. Nothing is made
+    /// unless everything can be; running it again makes what is new. Nobody is granted anything unless --recipient says
+    /// so.
+    Import(import::Arguments),
     /// Checks any Delta Sharing server as a recipient sees it
     Conformance(conformance::Arguments),
     /// Examines everything that a server stands on, and says what to do about each fault
@@ -123,6 +130,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Nouns(nouns::Command::Audit(command)) => block_on(audit::run(command)),
         Command::Nouns(nouns::Command::Operator(command)) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
+        Command::Import(arguments) => block_on(import::run(arguments)),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Doctor(arguments) => block_on(doctor::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),
