@@ -66,7 +66,9 @@ impl Verb {
             // A parameter may have the name.
             .disable_version_flag(true);
         if let Some(description) = operation.description {
-            command = command.long_about(format!("{about}\n\n{description}"));
+            // Broken where the terminal ends, not where the source did.
+            let paragraphs: Vec<String> = description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
+            command = command.long_about(format!("{about}\n\n{}", paragraphs.join("\n\n")));
         }
         for parameter in self.parameters(&operation) {
             command = command.arg(self.argument(parameter));

@@ -183,7 +183,7 @@ pub(super) async fn views(settings: &Settings) -> Finding {
             let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
             Fault::of(told.join(", "), remedy)
         })?;
-        let path = root.path(&format!("doctor/{}", Uuid::new_v4()));
+        let path = root.path(&format!("doctor-{}", Uuid::new_v4()));
         let unwritable = |what: &'static str| {
             move |error: object_store::Error| {
                 let error = StorageError::from(error);
