@@ -25,9 +25,11 @@ use crate::{
         first_reads::FirstReads,
         meter::Meter,
         notary::Notary,
+        recovery::{Recovery, RecoveryError},
         schema_holds::SchemaHolds,
         sign_in::SignIn,
         trail::Trail,
+        verification::AuditError,
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
@@ -105,6 +107,7 @@ impl App {
             metrics,
         };
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service)))?;
+        recover(&service, &notary).await?;
         let grace = Duration::from_secs(settings.server.shutdown_grace_seconds);
         Ok(Self { service, listeners, notary, grace, _lock: lock })
     }
@@ -123,6 +126,38 @@ impl App {
         self.service.db.close().await;
         Ok(outcome?)
     }
+}
+
+/// Brings a database that was restored from a backup up to its audit export, frozen.
+async fn recover(service: &Service, notary: &Notary) -> anyhow::Result<()> {
+    let recovery = match service.recover(notary).await {
+        Ok(None) => return Ok(()),
+        Ok(Some(recovery)) => recovery,
+        Err(RecoveryError::Audit(AuditError::Storage(error))) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                error,
+                "the audit export cannot be read, so that nobody knows whether the database is behind it"
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("the database and its audit export do not fit together"),
+    };
+    let Recovery { after, through, is_fork, revoked, lost } = recovery;
+    let next = if is_fork {
+        "its trail went on by itself: name another audit.export.url"
+    } else {
+        "the trail was taken over from the export"
+    };
+    tracing::error!(
+        after,
+        through,
+        revoked,
+        ?lost,
+        "the database is behind its audit export; everything is frozen, and what was revoked since is revoked again; \
+         {next}; see what else was lost, and unfreeze (docs/operations.md)"
+    );
+    Ok(())
 }
 
 /// Opens the place of copies, where one is configured, and what makes them.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::verification::AuditError;
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         audit::Head,
         chain::{Broken, Presented, Walk},
         checkpoint::{Checkpoint, VerifierKey, digest, origin},
+        merkle::Frontier,
         seal::{hex, unhex},
     },
     storage::{Archive, StorageError},
@@ -79,6 +80,11 @@ pub(super) async fn newest_behind(archive: &Archive, seq: i64) -> Result<Option<
     Ok(seqs(&names).max())
 }
 
+/// Whether an export holds the checkpoint `seq` as `note` has it.
+pub(super) async fn holds(archive: &Archive, seq: i64, note: &str) -> Result<bool, StorageError> {
+    Ok(archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?.is_some_and(|held| held == note.as_bytes()))
+}
+
 fn events_name(seq: i64) -> String {
     format!("{seq:020}.ndjson")
 }
@@ -106,6 +112,8 @@ pub struct Segment {
     pub first: i64,
     /// Their hashes.
     pub hashes: Vec<[u8; 32]>,
+    /// The checkpoint's signed text.
+    pub note: String,
 }
 
 /// A walk through an export, from checkpoint to checkpoint.
@@ -149,6 +157,20 @@ impl ExportWalk {
         Ok(walk)
     }
 
+    /// A walk that goes on where `walk` is, at the end of the checkpoint whose text hashes to `previous`.
+    pub(super) async fn behind(
+        archive: &Archive,
+        keys: &[VerifierKey],
+        walk: Walk,
+        origin: String,
+        previous: [u8; 32],
+    ) -> Result<Self, AuditError> {
+        let mut export = Self::from_start(archive, keys).await?;
+        export.ahead.retain(|ahead| *ahead > walk.head().seq);
+        (export.walk, export.origin, export.previous) = (walk, Some(origin), Some(previous));
+        Ok(export)
+    }
+
     /// Where the export is, for messages.
     pub fn url(&self) -> &str {
         self.archive.url()
@@ -164,8 +186,22 @@ impl ExportWalk {
         self.walk.head()
     }
 
+    /// The Merkle tree of every event so far, where the walk knows what came before its start.
+    pub(super) fn tree(&self) -> Option<&Frontier> {
+        self.walk.tree()
+    }
+
     /// The next checkpoint with its events; `None` behind the last.
     pub async fn next(&mut self) -> Result<Option<Segment>, AuditError> {
+        self.next_with(|_, _| ()).await
+    }
+
+    /// [`Self::next`], showing each event with what its text says. What is shown is bound to the event before; that it
+    /// is what was signed is known when the segment is answered.
+    pub(super) async fn next_with(
+        &mut self,
+        mut each: impl FnMut(&Presented<'_>, &Value) + Send,
+    ) -> Result<Option<Segment>, AuditError> {
         let Some(seq) = self.ahead.pop_front() else { return Ok(None) };
         let note = self.read_note(seq).await?;
         let checkpoint = open(&note, &self.keys, seq)?;
@@ -190,13 +226,14 @@ impl ExportWalk {
                 return Err(garbled().into());
             };
             let event = Presented { seq: line.seq, prev_hash, hash, body: line.event.get(), personal: None };
-            self.walk.step(event)?;
+            let body = self.walk.step(event)?;
+            each(&event, &body);
             hashes.push(hash);
         }
         let origin = self.origin.get_or_insert_with(|| origin(hashes.first().unwrap_or(&[0; 32])));
         agree(&checkpoint, &self.walk, origin, first)?;
         self.previous = Some(digest(&note));
-        Ok(Some(Segment { checkpoint, first, hashes }))
+        Ok(Some(Segment { checkpoint, first, hashes, note }))
     }
 
     async fn read_note(&self, seq: i64) -> Result<String, AuditError> {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Service, context::OperatorContext, error::ServiceError, grants::Effect, trail};
 use crate::{
     domain::audit::{Event, Object},
-    store::Freeze,
+    store::{Freeze, StoreError, Tx},
 };
 
 fn object(id: Uuid) -> Object {
@@ -25,20 +25,7 @@ impl Service {
 
     async fn begin_freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        if let Some(freeze) = tx.find_freeze().await? {
-            return Ok(freeze);
-        }
-        let freeze = Freeze {
-            id: Uuid::now_v7(),
-            reason: reason.to_owned(),
-            frozen_by: ctx.operator_name(),
-            frozen_at: ctx.now,
-            lifted_by: None,
-            lifted_at: None,
-        };
-        tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
-        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
-        trail::append(&mut tx, event, ctx.now).await?;
+        let freeze = freeze_in(&mut tx, ctx, reason).await?;
         tx.commit().await?;
         Ok(freeze)
     }
@@ -55,4 +42,23 @@ impl Service {
         tx.commit().await?;
         Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
     }
+}
+
+/// Freezes everything in a transaction that holds the chain's lock; answers the freeze that is on where there is one.
+pub(super) async fn freeze_in(tx: &mut Tx, ctx: &OperatorContext, reason: &str) -> Result<Freeze, StoreError> {
+    if let Some(freeze) = tx.find_freeze().await? {
+        return Ok(freeze);
+    }
+    let freeze = Freeze {
+        id: Uuid::now_v7(),
+        reason: reason.to_owned(),
+        frozen_by: ctx.operator_name(),
+        frozen_at: ctx.now,
+        lifted_by: None,
+        lifted_at: None,
+    };
+    tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
+    let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
+    trail::append(tx, event, ctx.now).await?;
+    Ok(freeze)
 }

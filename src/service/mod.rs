@@ -25,6 +25,7 @@ pub mod precondition;
 mod quota;
 mod raw_disclosures;
 pub mod recipients;
+pub mod recovery;
 pub mod schema_holds;
 pub mod shares;
 pub mod sharing;

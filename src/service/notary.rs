@@ -72,6 +72,11 @@ impl Notary {
         self.keys.iter().map(|key| key.verifier().clone()).collect()
     }
 
+    /// What the trail is exported to, where it is.
+    pub(super) fn archive(&self) -> Option<&Archive> {
+        self.archive.as_ref()
+    }
+
     /// Makes and exports the checkpoints that are due, unless another replica does.
     pub async fn seal_due(&self) -> Result<(), AuditError> {
         let last = self.db.find_last_checkpoint().await?;

@@ -75,7 +75,7 @@ fn token_not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
+pub(super) fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
     let name = Some(operator.name.to_string());
     ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
 }

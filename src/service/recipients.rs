@@ -400,7 +400,7 @@ impl Service {
         action: &'static str,
     ) -> Result<Recipient, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let mut recipient =
+        let recipient =
             tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
         if recipient.state == state {
             return Ok(recipient);
@@ -409,6 +409,21 @@ impl Service {
             let message = format!("recipient `{name}` is offboarded for good; create one under another name");
             return Err(ServiceError::conflict(message));
         }
+        let recipient = self.move_recipient_in(&mut tx, ctx, recipient, reason, state, action).await?;
+        tx.commit().await?;
+        Ok(recipient)
+    }
+
+    /// Moves `recipient` to `state` in a transaction that holds the chain's lock.
+    pub(super) async fn move_recipient_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        mut recipient: Recipient,
+        reason: &str,
+        state: RecipientState,
+        action: &'static str,
+    ) -> Result<Recipient, ServiceError> {
         let (before, mut bound) = (recipient.state, None);
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         if state == RecipientState::Offboarded {
@@ -417,23 +432,19 @@ impl Service {
         }
         let recipient = tx.update_recipient(recipient).await?;
         if state == RecipientState::Offboarded {
-            let grants = open_grants(
-                &mut tx,
-                GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() },
-                ctx.now,
-            )
-            .await?;
+            let grants =
+                open_grants(tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
+                    .await?;
             for named in grants {
-                self.end_grant(&mut tx, ctx, &named, Some(reason)).await?;
+                self.end_grant(tx, ctx, &named, Some(reason)).await?;
             }
             for token in tx.list_live_tokens(recipient.id, ctx.now).await? {
-                self.end_token(&mut tx, ctx, &recipient, &token, Some(reason)).await?;
+                self.end_token(tx, ctx, &recipient, &token, Some(reason)).await?;
             }
         }
         let change = json!({"before": {"state": before, "oidc": bound}, "after": {"state": state}, "reason": reason});
         let event = Event { change: Some(change), ..event(ctx, action, &recipient) };
-        trail::append(&mut tx, event, ctx.now).await?;
-        tx.commit().await?;
+        trail::append(tx, event, ctx.now).await?;
         Ok(recipient)
     }
 }

@@ -284,7 +284,7 @@ impl Comparison {
 }
 
 /// What the columns beside an event's text must say; `None` where the text lacks what every event has.
-fn derive(body: &Value) -> Option<Derived> {
+pub(super) fn derive(body: &Value) -> Option<Derived> {
     let text = |name: &str| body[name].as_str();
     let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
     let time =

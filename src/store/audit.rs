@@ -5,7 +5,9 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx,
+    checkpoints::Derived,
+    on_tx, reads,
     value::{Micros, digest, micros, padded, time},
 };
 use crate::domain::{
@@ -227,6 +229,67 @@ reads! {
     }
 }
 
+/// An event as its row has it: its text, and the columns that it is searched and counted by.
+struct Row<'a> {
+    seq: i64,
+    prev_hash: &'a [u8; 32],
+    hash: &'a [u8; 32],
+    body: &'a str,
+    at: DateTime<Utc>,
+    action: &'a str,
+    decision: &'a str,
+    recipient_id: Option<Uuid>,
+    share_id: Option<Uuid>,
+    table_id: Option<Uuid>,
+    token_id: Option<Uuid>,
+    grant_id: Option<Uuid>,
+    presigned_files: Option<i64>,
+    presigned_until: Option<DateTime<Utc>>,
+}
+
+impl<'a> From<(&'a Event, &'a Link)> for Row<'a> {
+    fn from((event, link): (&'a Event, &'a Link)) -> Self {
+        let presigned = event.delivery == Some(Delivery::Presigned.as_str());
+        Self {
+            seq: link.seq,
+            prev_hash: &link.prev_hash,
+            hash: &link.hash,
+            body: &link.body,
+            at: link.at,
+            action: event.action.as_ref(),
+            decision: event.decision.as_str(),
+            recipient_id: event.recipient_id,
+            share_id: event.share_id,
+            table_id: event.table_id,
+            token_id: event.token_id,
+            grant_id: event.grant_id,
+            presigned_files: event.files.filter(|_| presigned).map(i64::try_from).and_then(Result::ok),
+            presigned_until: event.url_expires_at.filter(|_| presigned),
+        }
+    }
+}
+
+impl<'a> From<&'a (StoredEvent, Derived)> for Row<'a> {
+    fn from((event, derived): &'a (StoredEvent, Derived)) -> Self {
+        Self {
+            seq: event.seq,
+            prev_hash: &event.prev_hash,
+            hash: &event.hash,
+            body: &event.body,
+            at: derived.at,
+            action: &derived.action,
+            decision: &derived.decision,
+            recipient_id: derived.recipient_id,
+            share_id: derived.share_id,
+            table_id: derived.table_id,
+            token_id: derived.token_id,
+            grant_id: derived.grant_id,
+            presigned_files: derived.presigned_files,
+            presigned_until: derived.presigned_until,
+        }
+    }
+}
+
 impl Tx {
     /// Locks the chain's head until the transaction ends. From here on nobody else appends, revokes or grants: whoever
     /// does takes this lock first, and reads what it decides on after.
@@ -242,9 +305,9 @@ impl Tx {
     pub async fn append_audit(&mut self, head: &mut Head, events: &[Event], at: DateTime<Utc>) -> Result<Vec<Link>> {
         let before = *head;
         let links: Vec<Link> = events.iter().map(|event| head.append(event, at)).collect();
-        let entries: Vec<(&Event, &Link)> = events.iter().zip(&links).collect();
-        for entries in power_of_two_chunks(&entries) {
-            self.insert_events(entries).await?;
+        let rows: Vec<Row<'_>> = events.iter().zip(&links).map(Row::from).collect();
+        for rows in power_of_two_chunks(&rows) {
+            self.insert_events(rows).await?;
         }
         let personal: Vec<(&Link, &str)> =
             links.iter().filter_map(|link| Some((link, link.personal.as_deref()?))).collect();
@@ -255,28 +318,42 @@ impl Tx {
         Ok(links)
     }
 
-    async fn insert_events(&mut self, entries: &[(&Event, &Link)]) -> Result<()> {
+    /// Takes over events that stood behind `head`, which [`Tx::lock_audit_head`] answered in this transaction, as they
+    /// were written; their personal parts are lost.
+    pub async fn take_over_audit(&mut self, head: &mut Head, events: &[(StoredEvent, Derived)]) -> Result<()> {
+        let before = *head;
+        let rows: Vec<Row<'_>> = events.iter().map(Row::from).collect();
+        for rows in power_of_two_chunks(&rows) {
+            self.insert_events(rows).await?;
+        }
+        if let Some((last, _)) = events.last() {
+            *head = Head { seq: last.seq, hash: last.hash };
+        }
+        self.move_audit_head(before, *head).await
+    }
+
+    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<()> {
         on_tx!(self, db => {
             let mut query = QueryBuilder::new(
                 "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, share_id, \
                  table_id, token_id, grant_id, presigned_files, presigned_until) ",
             );
-            query.push_values(entries, |mut row, (event, link)| {
-                let presigned = event.delivery == Some(Delivery::Presigned.as_str());
-                row.push_bind(link.seq)
-                    .push_bind(&link.prev_hash[..])
-                    .push_bind(&link.hash[..])
-                    .push_bind(link.body.as_str())
-                    .push_bind(Micros::from(link.at))
-                    .push_bind(event.action.as_ref())
-                    .push_bind(event.decision.as_str())
-                    .push_bind(event.recipient_id)
-                    .push_bind(event.share_id)
-                    .push_bind(event.table_id)
-                    .push_bind(event.token_id)
-                    .push_bind(event.grant_id)
-                    .push_bind(event.files.filter(|_| presigned).map(i64::try_from).and_then(Result::ok))
-                    .push_bind(micros(event.url_expires_at.filter(|_| presigned)));
+            query.push_values(rows, |mut values, row| {
+                values
+                    .push_bind(row.seq)
+                    .push_bind(&row.prev_hash[..])
+                    .push_bind(&row.hash[..])
+                    .push_bind(row.body)
+                    .push_bind(Micros::from(row.at))
+                    .push_bind(row.action)
+                    .push_bind(row.decision)
+                    .push_bind(row.recipient_id)
+                    .push_bind(row.share_id)
+                    .push_bind(row.table_id)
+                    .push_bind(row.token_id)
+                    .push_bind(row.grant_id)
+                    .push_bind(row.presigned_files)
+                    .push_bind(micros(row.presigned_until));
             });
             query.build().execute(db).await?.rows_affected()
         });
