@@ -262,7 +262,7 @@ async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<
 }
 
 /// The files that no table may reach.
-fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
+pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf> {
     let tls = settings.server.tls().map(|tls| tls.key_file);
     let database = settings.database.sqlite_file();
     let export = settings.audit.export.target().and_then(|target| target.local_root());

@@ -1,69 +1,247 @@
-//! The admin API from the shell: where it is, who asks, and its problems as one line.
+//! The admin API from the shell: where it is, who asks, and its problems as lines for people.
 
-use std::time::Duration;
+use std::{io::Read, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use reqwest::{Method, Url};
+use reqwest::{Method, RequestBuilder, Url, redirect};
 use serde_json::Value;
+
+/// How long one answer may take; a server that opens a table's log takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The largest answer that is read, in bytes; a page of a thousand items is far below.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The largest file that holds a token, in bytes; a JWT is a few KiB.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// Which server, and as whom.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
 pub(super) struct Server {
     /// The server's address
     #[arg(long, env = "WEIR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     url: Url,
-    /// An operator's token
-    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    token: String,
+    /// A file that holds an operator's token; without it WEIR_TOKEN has the token, or WEIR_TOKEN_FILE names the file
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// An operator's token; others on this machine can see it here, and not in a file or in WEIR_TOKEN
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
 }
 
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// For people
-    Text,
+    #[value(alias = "text")]
+    Table,
     /// As the API answers it
     Json,
 }
 
-impl Server {
-    /// Calls `path` under `/api/v1`, given by its segments, and answers the JSON.
-    pub(super) async fn call(
-        &self,
-        method: Method,
-        path: &[&str],
-        query: &[(&str, String)],
-        body: Option<&Value>,
-    ) -> anyhow::Result<Value> {
-        let mut url = self.url.clone();
-        match url.path_segments_mut() {
-            Ok(mut segments) => segments.pop_if_empty().extend(["api", "v1"]).extend(path),
-            Err(()) => bail!("`{}` is no address of a server; use http:// or https://", self.url),
-        };
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
-        let mut request = client.request(method, url).bearer_auth(&self.token).query(query);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let sent = request.send().await;
-        let answer = sent.with_context(|| format!("{} does not answer; check --url and that it runs", self.url))?;
-        let status = answer.status();
-        let text = answer.text().await.context("the answer broke off; try again")?;
-        if status.is_success() {
-            return serde_json::from_str(&text).context("the answer is not what this weir knows; use the server's own");
-        }
-        bail!("{}", problem(&text).unwrap_or_else(|| format!("the server answers {status}; see its log")))
+/// What the API refused, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Refusal {
+    code: String,
+    text: String,
+}
+
+impl Refusal {
+    /// Whether there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code == "not_found"
+    }
+
+    /// Whether a rule forbids it, rather than that something is wrong with it.
+    pub(super) fn is_policy(&self) -> bool {
+        matches!(self.code.as_str(), "forbidden" | "RAW_DISCLOSURE_UNACKNOWLEDGED")
     }
 }
 
-/// What a problem says (RFC 9457), field by field.
-fn problem(text: &str) -> Option<String> {
-    let problem: Value = serde_json::from_str(text).ok()?;
-    let detail = problem.get("detail").or(problem.get("title"))?.as_str()?;
+impl Server {
+    /// A client of the server, with the token read.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        // A redirect would take the token elsewhere.
+        let http = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
+        Ok(Client { url: self.url.clone(), token: self.token()?, http })
+    }
+
+    fn token(&self) -> anyhow::Result<String> {
+        let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.trim().is_empty());
+        let file = match (&self.token, &self.token_file) {
+            (Some(token), _) => return Ok(token.clone()),
+            (None, Some(file)) => file.clone(),
+            (None, None) => match (variable("WEIR_TOKEN"), variable("WEIR_TOKEN_FILE")) {
+                (Some(token), _) => return Ok(token.trim().to_owned()),
+                (None, Some(file)) => file.into(),
+                (None, None) => bail!("no operator token; name its file with --token-file or WEIR_TOKEN_FILE"),
+            },
+        };
+        let shown = file.display();
+        let opened = std::fs::File::open(&file).with_context(|| format!("the token file `{shown}` cannot be read"))?;
+        let mut token = String::new();
+        let read = opened.take(MAX_TOKEN_BYTES).read_to_string(&mut token);
+        read.with_context(|| format!("the token file `{shown}` cannot be read"))?;
+        match token.trim() {
+            "" => bail!("the token file `{shown}` is empty; write an operator's token into it"),
+            token => Ok(token.to_owned()),
+        }
+    }
+}
+
+/// A request of the admin API.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// Below `/api/v1`, segment by segment.
+    pub(super) path: Vec<String>,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Option<Value>,
+}
+
+impl Request {
+    /// A request with nothing but a path.
+    pub(super) fn new(method: Method, path: &[&str]) -> Self {
+        let path = path.iter().map(|segment| (*segment).to_owned()).collect();
+        Self { method, path, query: Vec::new(), headers: Vec::new(), body: None }
+    }
+
+    /// The same with a body.
+    pub(super) fn with_body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    /// The same with a query parameter.
+    pub(super) fn with_query(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.query.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// Calls one server as one operator.
+pub(super) struct Client {
+    url: Url,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// Answers the JSON of what succeeded, null where there is none, and whether something new came of it (201).
+    ///
+    /// # Errors
+    /// [`Refusal`] where the server answers a problem.
+    pub(super) async fn call(&self, request: &Request) -> anyhow::Result<(Value, bool)> {
+        let mut url = self.url.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().extend(["api", "v1"]).extend(&request.path),
+            Err(()) => bail!("`{}` is no address of a server; use http:// or https://", self.url),
+        };
+        let builder = self.http.request(request.method.clone(), url).bearer_auth(&self.token).query(&request.query);
+        let builder = request.headers.iter().fold(builder, |builder, (name, value)| builder.header(name, value));
+        let builder = match &request.body {
+            Some(body) => builder.json(body),
+            None => builder,
+        };
+        let (status, text) = self.send(builder).await?;
+        if status.is_success() {
+            let unknown = "the answer is not what this weir knows; use the server's own";
+            let value = if text.is_empty() { Value::Null } else { serde_json::from_slice(&text).context(unknown)? };
+            return Ok((value, status == reqwest::StatusCode::CREATED));
+        }
+        match refusal(&text) {
+            Some(refusal) => Err(refusal.into()),
+            None => bail!("{} answers {status}; check --url, and the server's log", self.url),
+        }
+    }
+
+    async fn send(&self, builder: RequestBuilder) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
+        let silent = || format!("{} does not answer; check --url and that it runs", self.url);
+        // The error names the URL once more.
+        let mut answer = builder.send().await.map_err(reqwest::Error::without_url).with_context(silent)?;
+        let mut text = Vec::new();
+        while let Some(chunk) = answer.chunk().await.context("the answer broke off; try again")? {
+            if text.len() + chunk.len() > MAX_ANSWER_BYTES {
+                bail!("the answer is too large; ask for less, with a filter or --limit");
+            }
+            text.extend_from_slice(&chunk);
+        }
+        Ok((answer.status(), text))
+    }
+
+    /// Every item of a listing, at most `limit`, and what asks for the rest where there is more.
+    pub(super) async fn list(
+        &self,
+        request: &Request,
+        limit: Option<usize>,
+    ) -> anyhow::Result<(Vec<Value>, Option<String>)> {
+        let mut items: Vec<Value> = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let wanted = limit.map_or(MAX_PAGE, |limit| limit.saturating_sub(items.len()).clamp(1, MAX_PAGE));
+            let mut page = request.clone().with_query("max_results", wanted.to_string());
+            page.query.extend(next.take().map(|token| ("page_token".to_owned(), token)));
+            let (mut answer, _) = self.call(&page).await?;
+            if let Some(Value::Array(found)) = answer.get_mut("items").map(Value::take) {
+                items.extend(found);
+            }
+            next = answer.get("next_page_token").and_then(Value::as_str).map(str::to_owned);
+            if next.is_none() || limit.is_some_and(|limit| items.len() >= limit) {
+                return Ok((items, next));
+            }
+        }
+    }
+}
+
+/// The most items of a page that the API answers.
+const MAX_PAGE: usize = 1_000;
+
+/// What a problem says (RFC 9457): one line, and one more for each field.
+fn refusal(text: &[u8]) -> Option<Refusal> {
+    let problem: Value = serde_json::from_slice(text).ok()?;
+    let member = |name: &str| problem.get(name).and_then(Value::as_str);
+    let code = member("code")?;
     let errors = problem.get("errors").and_then(Value::as_array).into_iter().flatten();
-    let fields = errors
-        .filter_map(|error| Some(format!("{}: {}", error.get("field")?.as_str()?, error.get("message")?.as_str()?)));
-    let fields: Vec<String> = fields.collect();
-    Some(if fields.is_empty() { detail.to_owned() } else { format!("{detail}: {}", fields.join("; ")) })
+    let fields: Vec<String> = errors
+        .filter_map(|error| Some(format!("\n  {}: {}", error.get("field")?.as_str()?, error.get("message")?.as_str()?)))
+        .collect();
+    let said = match (code, fields.is_empty()) {
+        // Its detail is the fields once more.
+        ("invalid_input", false) => member("title")?.to_owned() + ":",
+        ("unauthenticated", _) => format!("{}; see --token-file", member("detail")?),
+        _ => member("detail")?.to_owned(),
+    };
+    // What the API calls PATCH is `update` here.
+    let text = format!("{said}{}", fields.concat()).replace("change it with PATCH", "change it with `update`");
+    Some(Refusal { code: code.to_owned(), text: super::print::clean(&text, true) })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(problem: &Value) -> Refusal {
+        refusal(problem.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn every_field_of_a_problem_has_its_line() {
+        let problem = json!({"code": "invalid_input", "title": "The input cannot be accepted", "detail": "a: x; b: y",
+            "errors": [{"field": "a", "message": "x"}, {"field": "b", "message": "y"}]});
+        assert_eq!(said(&problem).to_string(), "The input cannot be accepted:\n  a: x\n  b: y");
+        let problem = json!({"code": "conflict", "title": "Conflict", "detail": "differs",
+            "errors": [{"field": "owner", "message": "has another value; change it with PATCH"}]});
+        assert_eq!(said(&problem).to_string(), "differs\n  owner: has another value; change it with `update`");
+        assert!(refusal(b"<html>").is_none());
+    }
+
+    #[test]
+    fn only_what_rules_forbid_is_refused_by_policy() {
+        let is_policy = |code: &str| said(&json!({"code": code, "title": "t", "detail": "d"})).is_policy();
+        assert!(is_policy("forbidden") && is_policy("RAW_DISCLOSURE_UNACKNOWLEDGED"));
+        assert!(!is_policy("conflict") && !is_policy("invalid_input") && !is_policy("unauthenticated"));
+    }
 }

@@ -11,12 +11,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::ConfigFile;
+use super::{ConfigFile, operation::moment};
 use crate::{
     app::{open_archive, unopened},
     config::{
@@ -113,14 +113,6 @@ pub(super) struct Detach {
     /// Lets addresses and user agents go that were to be kept longer; no export holds them
     #[arg(long)]
     with_personal: bool,
-}
-
-pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return date.and_hms_opt(0, 0, 0).map(|at| at.and_utc()).ok_or_else(|| "is no date".to_owned());
-    }
-    let moment = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc());
-    moment.map_err(|_| "write it as 2026-09-01 or 2026-09-01T00:00:00Z".to_owned())
 }
 
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {

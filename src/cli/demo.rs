@@ -100,7 +100,7 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
         let location = format!("file://{}", table.folder.display());
         let description = Change::Set(table.description.to_owned());
         let change = TableChange { location: Change::Set(location), description, ..TableChange::default() };
-        service.put_table(&ctx, &registered, change).await?;
+        service.put_table(&ctx, &registered, change, false).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
         let change = ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
         service.put_object(&ctx, path, change).await?;

@@ -5,13 +5,19 @@
 
 mod api;
 mod audit;
+mod call;
 mod config;
 mod conformance;
 mod demo;
+mod doctor;
 mod health;
+mod import;
 mod migrate;
 mod notify;
+mod nouns;
+mod operation;
 mod operator;
+mod print;
 mod serve;
 mod usage;
 mod view;
@@ -22,7 +28,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
-    config::{Settings, Sources},
+    config::{Problems, Settings, Sources},
     service::verification::AuditError,
 };
 
@@ -42,29 +48,31 @@ enum Command {
     Serve(serve::Arguments),
     /// Applies pending database migrations
     Migrate(ConfigFile),
-    /// Verifies, exports, seals the audit trail
-    #[command(subcommand)]
-    Audit(audit::Command),
+    #[command(flatten)]
+    Nouns(nouns::Command),
     /// Says who read how much: the audit trail in sums
-    Usage(usage::Arguments),
-    /// Compares and previews governed views
-    #[command(subcommand)]
-    View(view::Command),
+    Usage(Box<usage::Arguments>),
     /// Tries whether signals arrive
     #[command(subcommand)]
     Notify(notify::Command),
-    /// Makes operators
-    #[command(subcommand)]
-    Operator(operator::Command),
     /// Checks or prints the configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Takes over the shares of a Delta Sharing reference server
+    ///
+    /// Shares, schemas and tables keep their names, and files the ids that running streams know them by. Nothing is made
+    /// unless everything can be; running it again makes what is new. Nobody is granted anything unless --recipient says
+    /// so.
+    Import(import::Arguments),
     /// Checks any Delta Sharing server as a recipient sees it
     Conformance(conformance::Arguments),
+    /// Examines everything that a server stands on, and says what to do about each fault
+    Doctor(doctor::Arguments),
     /// Asks a running server whether it is alive; for container health checks
     Health(health::Arguments),
     /// Prints a completion script for a shell
-    Completion {
+    #[command(alias = "completion", after_help = "Example:\n  weir completions bash > /etc/bash_completion.d/weir")]
+    Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
@@ -80,11 +88,15 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn load(&self) -> anyhow::Result<Settings> {
+        Ok(self.read()?)
+    }
+
+    fn read(&self) -> Result<Settings, Problems> {
         // Only what concerns Weir is looked at; a variable that is no Unicode is none of it.
         let ours =
             std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         let env = ours.filter(|(key, _)| key.starts_with("WEIR_")).collect();
-        Ok(Settings::load(Sources { file: self.config.clone(), env })?)
+        Settings::load(Sources { file: self.config.clone(), env })
     }
 }
 
@@ -101,13 +113,14 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weir: {error:#}");
-            if matches!(error.downcast_ref(), Some(AuditError::Refused(_))) {
-                ExitCode::from(REFUSED)
-            } else {
-                ExitCode::FAILURE
-            }
+            if is_refused(&error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AuditError::Refused(_)))
+        || error.downcast_ref().is_some_and(api::Refusal::is_policy)
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
@@ -120,15 +133,17 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Serve(arguments) => block_on(serve::run(arguments)),
         Command::Migrate(file) => block_on(migrate::run(file)),
-        Command::Audit(command) => block_on(audit::run(command)),
-        Command::Usage(arguments) => block_on(usage::run(arguments)),
-        Command::View(command) => block_on(view::run(command)),
+        Command::Nouns(nouns::Command::Call(call)) => block_on(call.run()),
+        Command::Nouns(nouns::Command::Audit(command)) => block_on(audit::run(command)),
+        Command::Nouns(nouns::Command::Operator(command)) => block_on(operator::run(command)),
+        Command::Usage(arguments) => block_on(usage::run(*arguments)),
         Command::Notify(command) => block_on(notify::run(command)),
-        Command::Operator(command) => block_on(operator::run(command)),
         Command::Config(command) => config::run(command),
+        Command::Import(arguments) => block_on(import::run(arguments)),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
+        Command::Doctor(arguments) => block_on(doctor::run(arguments)),
         Command::Health(arguments) => block_on(health::run(arguments)),
-        Command::Completion { shell } => {
+        Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
             Ok(())
         }
@@ -138,4 +153,14 @@ fn run(command: Command) -> anyhow::Result<()> {
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("the async runtime cannot be started")?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_tree_of_commands_is_sound() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::ConfigFile;
+use super::{ConfigFile, operation::seconds};
 use crate::{
     config::{DatabaseKind, Settings},
     domain::operator::Role,
@@ -12,7 +12,8 @@ use crate::{
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Makes an operator, and prints its token, once; works beside a running server
+    /// Makes an operator straight in the database, and prints its token, once; works beside a running server
+    #[command(after_help = "Example:\n  weir operator create ann --role admin --expires 30d")]
     Create(Create),
 }
 
@@ -33,20 +34,6 @@ pub(super) struct Create {
 fn role(text: &str) -> Result<Role, String> {
     let named = Role::parse(&text.replace('-', "_"));
     named.ok_or_else(|| format!("is no role; use {}", Role::ALL.map(Role::as_str).join(", ")))
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "write it as a number of s, m, h or d, as in 30d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let factor = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
-    number.checked_mul(factor).ok_or_else(wrong)
 }
 
 pub(super) async fn run(command: Command) -> anyhow::Result<()> {
@@ -80,17 +67,6 @@ async fn connect(settings: &Settings) -> anyhow::Result<Db> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_a_number_and_a_unit() {
-        for (text, read) in [("30d", 2_592_000), ("12h", 43_200), ("5m", 300), ("90s", 90)] {
-            assert_eq!(seconds(text), Ok(read));
-        }
-        for text in ["", "d", "30", "-1d", "1.5h", "30 d", "30w", "99999999999999999999d", "9999999999999999999d", "3ö"]
-        {
-            assert!(seconds(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn roles_are_read_with_either_kind_of_dash() {

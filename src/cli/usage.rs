@@ -8,11 +8,12 @@ use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{api::Server, audit::moment};
+use super::{
+    api::{Request, Server},
+    operation::moment,
+    print,
+};
 use crate::domain::csv;
-
-/// How many sums are asked for at a time.
-const PAGE: &str = "1000";
 
 /// The columns of a listing, and where their values stand.
 const COLUMNS: [(&str, &str); 21] = [
@@ -121,33 +122,20 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn list(arguments: List) -> anyhow::Result<()> {
     let List { server, group_by, recipient, share, table, since, until, output } = arguments;
-    let mut query = vec![("group_by", group_by), ("max_results", PAGE.to_owned())];
-    query.extend(recipient.map(|recipient| ("recipient", recipient)));
-    query.extend(share.map(|share| ("share", share)));
-    query.extend(table.map(|table| ("table", table)));
-    query.extend(since.map(|at| ("since", at.to_rfc3339())));
-    query.extend(until.map(|at| ("until", at.to_rfc3339())));
-    let mut items: Vec<Value> = Vec::new();
-    let through = loop {
-        let mut page = server.call(Method::GET, &["usage"], &query, None).await?;
-        if let Value::Array(more) = page["items"].take() {
-            items.extend(more);
-        }
-        query.retain(|(name, _)| *name != "page_token");
-        match page["next_page_token"].as_str() {
-            Some(token) => query.push(("page_token", token.to_owned())),
-            None => break page["through_seq"].take(),
-        }
-    };
+    let (since, until) = (since.map(|at| at.to_rfc3339()), until.map(|at| at.to_rfc3339()));
+    let mut request = Request::new(Method::GET, &["usage"]).with_query("group_by", group_by);
+    for (name, value) in
+        [("recipient", recipient), ("share", share), ("table", table), ("since", since), ("until", until)]
+    {
+        request.query.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    let (items, _) = server.client()?.list(&request, None).await?;
     let mut out = std::io::stdout().lock();
     // What was not grouped by stands in no item; in an empty listing there is nothing to leave out.
-    let columns: Vec<(&str, &str)> =
-        COLUMNS.into_iter().filter(|(_, at)| items.first().is_none_or(|item| item.pointer(at).is_some())).collect();
+    let is_there = |(_, at): &(&str, &str)| items.first().is_none_or(|item| item.pointer(at).is_some());
+    let columns: Vec<(&str, &str)> = COLUMNS.into_iter().filter(is_there).collect();
     match output {
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut out, &json!({"items": items, "through_seq": through}))?;
-            writeln!(out)?;
-        }
+        Format::Json => print::json(&mut out, &json!({"items": items}))?,
         Format::Csv => {
             let mut lines = String::new();
             csv::line(&mut lines, &columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>());
@@ -162,53 +150,24 @@ async fn list(arguments: List) -> anyhow::Result<()> {
             out.write_all(lines.as_bytes())?;
         }
         Format::Table => {
-            let shown: Vec<(&str, &str)> = columns.into_iter().filter(|(name, _)| !name.ends_with("_id")).collect();
-            let mut rows = vec![shown.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()];
-            rows.extend(items.iter().map(|item| shown.iter().map(|(_, at)| shown_value(item.pointer(at))).collect()));
-            print_table(&mut out, &rows)?;
+            let dotted = columns.iter().filter(|(name, _)| !name.ends_with("_id"));
+            let dotted: Vec<String> = dotted.map(|(_, at)| at[1..].replace('/', ".")).collect();
+            print::table(&mut out, &dotted.iter().map(String::as_str).collect::<Vec<_>>(), &items)?;
         }
-    }
-    Ok(())
-}
-
-/// A value for people; what is not known is a dash.
-fn shown_value(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        // Names may hold whatever a terminal would obey.
-        Some(Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
-        Some(other) => other.to_string(),
-    }
-}
-
-/// Prints rows in columns as wide as their widest cell; numbers stand to the right.
-fn print_table(out: &mut impl Write, rows: &[Vec<String>]) -> std::io::Result<()> {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let is_number =
-        |column: usize| rows.iter().skip(1).all(|row| row[column].chars().all(|c| c.is_ascii_digit() || c == '-'));
-    let right: Vec<bool> = (0..columns).map(is_number).collect();
-    for row in rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let width = widths[column];
-            if right[column] { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
 }
 
 async fn verify(arguments: Verify) -> anyhow::Result<()> {
     let Verify { server, since, until, json } = arguments;
-    let mut query = Vec::new();
-    query.extend(since.map(|at| ("since", at.to_rfc3339())));
-    query.extend(until.map(|at| ("until", at.to_rfc3339())));
-    let check = server.call(Method::GET, &["usage", "check"], &query, None).await?;
+    let mut request = Request::new(Method::GET, &["usage", "check"]);
+    for (name, moment) in [("since", since), ("until", until)] {
+        request.query.extend(moment.map(|at| (name.to_owned(), at.to_rfc3339())));
+    }
+    let (check, _) = server.client()?.call(&request).await?;
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &check)?;
-        writeln!(out)?;
+        print::json(&mut out, &check)?;
     }
     let days = check["days"].as_array().map(Vec::as_slice).unwrap_or_default();
     let wrong: Vec<&Value> = days.iter().filter(|day| day["agrees"] != true).collect();
@@ -228,21 +187,4 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
         writeln!(out, "usage and audit trail say the same: {events} events in {} days", days.len())?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["table", "files"], ["claims.claims", "7"], ["x", "-"]];
-        let rows: Vec<Vec<String>> =
-            rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect();
-        let mut out = Vec::new();
-        print_table(&mut out, &rows).unwrap();
-        let printed = String::from_utf8(out).unwrap();
-        assert_eq!(printed, "table          files\nclaims.claims      7\nx                  -\n");
-        assert_eq!(shown_value(Some(&json!("a\u{1b}[2Jb"))), "a[2Jb");
-    }
 }

@@ -213,6 +213,11 @@ fn configured(server: Server<SocketAddr>) -> Server<SocketAddr> {
 }
 
 /// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
+/// Whether a certificate and its key can be read and used together.
+pub fn check_tls(files: &TlsFiles) -> Result<(), ListenError> {
+    server_config(files).map(|_| ())
+}
+
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();

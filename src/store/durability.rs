@@ -1,4 +1,4 @@
-//! Whether the database keeps what it says it has committed.
+//! Whether the database takes what is committed, and keeps it.
 
 use sqlx::FromRow;
 
@@ -26,5 +26,18 @@ impl Db {
             (settings.synchronous_commit, "synchronous_commit is off: a crash can lose audit events; turn it on"),
         ];
         Ok(faults.into_iter().filter(|(setting, _)| setting == "off").map(|(_, fault)| fault).collect())
+    }
+
+    /// What keeps the server from writing: one sentence each, empty when nothing does. SQLite is a file, whose
+    /// permissions say it.
+    pub async fn find_writing_faults(&self) -> Result<Vec<&'static str>> {
+        let Self::Postgres(pool) = self else { return Ok(Vec::new()) };
+        const SQL: &str = "SELECT pg_is_in_recovery(), has_table_privilege('audit_events', 'INSERT')";
+        let (is_standby, may_add): (bool, bool) = sqlx::query_as(SQL).fetch_one(pool).await?;
+        let faults = [
+            (is_standby, "it is a standby, which takes no changes; name the primary in database.url"),
+            (!may_add, "its role may not write; run docs/postgres-roles.sql as the role of database.migrate_url"),
+        ];
+        Ok(faults.into_iter().filter(|(is_so, _)| *is_so).map(|(_, fault)| fault).collect())
     }
 }

@@ -10,6 +10,13 @@ reads! {
         let sql = "SELECT fingerprint FROM key_fingerprints ORDER BY first_seen_at, fingerprint";
         Ok(sqlx::query_scalar(sql).fetch_all(db).await?)
     }
+
+    /// When a root key was first the active one of a server; `None` where it never was.
+    pub async fn find_key_first_seen(self, db, fingerprint: &str) -> Result<Option<DateTime<Utc>>> {
+        let sql = "SELECT first_seen_at FROM key_fingerprints WHERE fingerprint = $1";
+        let at: Option<Micros> = sqlx::query_scalar(sql).bind(fingerprint).fetch_optional(db).await?;
+        Ok(at.map(|at| at.0))
+    }
 }
 
 impl Tx {

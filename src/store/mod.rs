@@ -9,6 +9,7 @@ mod access;
 mod activations;
 mod audit;
 mod checkpoints;
+mod clock;
 mod connect;
 mod copies;
 mod durability;

@@ -91,16 +91,26 @@ impl Modify for Conventions {
 
 /// The routes under `/api`, and the document that describes them.
 pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
-    let (api, described) = OpenApiRouter::new().nest("/v1", operations()).split_for_parts();
-    let mut document = Document::openapi().nest("/api", described);
+    let (api, mut document) = described();
     let permissions = Permissions::of(&mut document);
     let api = api
         .fallback(unknown_route)
         .layer(middleware::from_fn_with_state((admin.clone(), permissions), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
-    complete(&mut document);
     let routes = Router::new().nest("/api", api).merge(docs::router(&document));
     (routes.layer(middleware::from_fn(problem::render)).with_state(admin), document)
+}
+
+/// The document alone, for those who speak to a server.
+pub fn document() -> openapi::OpenApi {
+    described().1
+}
+
+fn described() -> (Router<Admin>, openapi::OpenApi) {
+    let (api, described) = OpenApiRouter::new().nest("/v1", operations()).split_for_parts();
+    let mut document = Document::openapi().nest("/api", described);
+    complete(&mut document);
+    (api, document)
 }
 
 /// Every operation, below the permission that it needs.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
@@ -43,6 +43,17 @@ pub struct TableBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub owner: Change<Text>,
+}
+
+/// How a table is registered.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PutTableQuery {
+    /// Whether everything is done but the registering: the answer is 200 with what would be registered.
+    #[serde(default)]
+    #[param(required = false)]
+    pub dry_run: bool,
 }
 
 impl From<TableBody> for TableChange {
@@ -157,17 +168,21 @@ impl From<OpenedTable> for TableView {
 /// Its log is opened once and what it says is answered. A location without a Delta log, or outside every configured
 /// storage, is 422.
 #[utoipa::path(
-    put, path = "/tables/{name}", tag = "tables", params(("name" = String, Path, description = "A dotted name")),
-    request_body = TableBody,
-    responses((status = 201, description = "Registered", body = TableView), (status = 200, description = "As described", body = TableView))
+    put, path = "/tables/{name}", tag = "tables",
+    params(("name" = String, Path, description = "A dotted name"), PutTableQuery), request_body = TableBody,
+    responses(
+        (status = 201, description = "Registered", body = TableView),
+        (status = 200, description = "As described", body = TableView)
+    )
 )]
 pub async fn put_table(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
+    AdminQuery(query): AdminQuery<PutTableQuery>,
     AdminJson(body): AdminJson<TableBody>,
 ) -> Result<Resource<TableView>, Problem> {
-    let put = admin.service.put_table(&ctx, &name, body.into()).await?;
+    let put = admin.service.put_table(&ctx, &name, body.into(), query.dry_run).await?;
     Ok(Resource::put(put.map(TableView::from)))
 }
 

@@ -10,6 +10,7 @@ use crate::support::{
 
 on_both_databases!(
     a_table_is_registered_with_what_its_log_says,
+    a_dry_run_looks_at_everything_and_registers_nothing,
     putting_again_confirms_and_putting_otherwise_is_a_conflict,
     a_table_is_changed_by_merge_patch,
     an_etag_guards_a_change,
@@ -43,6 +44,21 @@ async fn a_table_is_registered_with_what_its_log_says(app: TestApp) {
     assert_eq!(event["object"]["id"], table["id"]);
     assert_eq!(event["user_agent"], "weir-tests");
     assert!(event["client_address"].is_string() && event["request_id"].is_string());
+}
+
+async fn a_dry_run_looks_at_everything_and_registers_nothing(app: TestApp) {
+    let body = json!({"location": app.plain_log("claims"), "owner": "jo"});
+    let tried = app.put("/tables/claims.claims?dry_run=true", body.clone()).await.expect(200);
+    assert_eq!((&tried["delta"]["version"], &tried["owner"]), (&json!(0), &json!("jo")));
+    assert_eq!(app.get("/tables").await.expect(200)["items"], json!([]));
+    assert!(app.events("table.create").await.is_empty());
+    let nowhere = json!({"location": app.location("nowhere")});
+    app.put("/tables/t?dry_run=true", nowhere).await.problem(422, "invalid_input");
+    app.put("/tables/claims.claims?dry_run=false", body.clone()).await.expect(201);
+    app.put("/tables/claims.claims?dry_run=true", body).await.expect(200);
+    let other = json!({"location": app.plain_log("other")});
+    app.put("/tables/claims.claims?dry_run=true", other).await.problem(409, "conflict");
+    app.put("/tables/t?dry_run=perhaps", json!({})).await.problem(400, "invalid_parameter");
 }
 
 async fn putting_again_confirms_and_putting_otherwise_is_a_conflict(app: TestApp) {

@@ -1,0 +1,361 @@
+//! One call of the admin API as a command: its arguments, the request they make, and how its answer is shown.
+
+use std::{
+    fs::File,
+    io::{BufRead, IsTerminal, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, FromArgMatches,
+    builder::{PossibleValuesParser, TypedValueParser},
+    error::ErrorKind,
+    value_parser,
+};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::{
+    api::{Output, Request, Server},
+    nouns::Verb,
+    operation::{Kind, Operation, Parameter, Place},
+    print,
+};
+
+/// The largest body that is read from a file, in bytes; the API reads no larger one.
+const MAX_BODY_BYTES: u64 = 256 << 10;
+/// Parameters of listings that the command line takes care of.
+const PAGING: [&str; 2] = ["max_results", "page_token"];
+
+/// A call that was asked for.
+#[derive(Debug)]
+pub(super) struct Call {
+    verb: &'static Verb,
+    /// What it is about, for people: `table claims.claims`.
+    subject: String,
+    server: Server,
+    output: Output,
+    request: Request,
+    /// Members of the body that were said on the command line, by their names.
+    members: Vec<(Vec<String>, Value)>,
+    file: Option<PathBuf>,
+    /// Where the profile goes.
+    profile: Option<PathBuf>,
+    is_listing: bool,
+    limit: Option<usize>,
+    is_confirmed: bool,
+}
+
+impl Verb {
+    /// What it does, in a line.
+    pub(super) fn about(&self) -> &'static str {
+        Operation::find(self.operation).map_or("", |operation| operation.summary.trim_end_matches('.'))
+    }
+
+    /// Its arguments, with their help.
+    pub(super) fn command(&self, command: clap::Command) -> clap::Command {
+        let Some(operation) = Operation::find(self.operation) else { return command };
+        let about = operation.summary.trim_end_matches('.');
+        // Its arguments bring a heading and a text of their own, which are not the command's.
+        let mut command = Server::augment_args(command)
+            .next_help_heading(None::<&str>)
+            .about(about)
+            .after_help(format!("Example:\n  {}", self.example))
+            // A parameter may have the name.
+            .disable_version_flag(true);
+        if let Some(description) = operation.description {
+            // Broken where the terminal ends, not where the source did.
+            let paragraphs: Vec<String> = description.split("\n\n").map(|text| text.replace('\n', " ")).collect();
+            command = command.long_about(format!("{about}\n\n{}", paragraphs.join("\n\n")));
+        }
+        for parameter in self.parameters(&operation) {
+            command = command.arg(self.argument(parameter));
+        }
+        if operation.has_body {
+            let unset = Arg::new("unset").long("unset").value_name("MEMBER").action(ArgAction::Append);
+            command = command.arg(
+                Arg::new("file")
+                    .long("file")
+                    .short('f')
+                    .value_name("FILE")
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The body as JSON, from a file or - for standard input; flags go over it"),
+            );
+            if operation.method == Method::PATCH {
+                command =
+                    command.arg(unset.help("Takes a value back, as in description or contacts.sales; repeatable"));
+            }
+        }
+        if operation.is_listing() {
+            let limit =
+                Arg::new("limit").long("limit").value_name("NUMBER").value_parser(value_parser!(u32).range(1..));
+            let default = self.limit.map_or("all".to_owned(), |limit| limit.to_string());
+            command = command.arg(limit.help(format!("At most so many items [default: {default}]")));
+        }
+        if let Some(place) = self.profile {
+            let implied = if place.is_empty() { "" } else { "; implies --reveal" };
+            command = command.arg(
+                Arg::new("profile").long("profile").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+                    format!("Saves the profile in a new file that only you can read, and does not show it{implied}"),
+                ),
+            );
+        }
+        if self.confirm.is_some() {
+            let yes = Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue);
+            command = command.arg(yes.help("Does not ask, as it does on a terminal"));
+        }
+        let output = Arg::new("output").long("output").short('o').value_parser(value_parser!(Output));
+        command.arg(output.default_value("table").value_name("OUTPUT").help("How the answer is printed"))
+    }
+
+    fn parameters<'a>(&self, operation: &'a Operation) -> impl Iterator<Item = &'a Parameter> {
+        let is_listing = operation.is_listing();
+        operation.parameters.iter().filter(move |parameter| {
+            !(is_listing && parameter.place == Place::Query && PAGING.contains(&parameter.names[0]))
+        })
+    }
+
+    fn argument(&self, parameter: &Parameter) -> Arg {
+        let argument = Arg::new(parameter.id()).help(parameter.about.clone());
+        let (flag, kind) = (parameter.flag(), parameter.kind.clone());
+        if parameter.place == Place::Path || self.positional.contains(&flag.as_str()) {
+            let argument = argument.value_name(flag.to_uppercase()).required(true);
+            return argument.value_parser(move |text: &str| kind.parse(text)).allow_negative_numbers(true);
+        }
+        let argument = argument.long(flag).value_name(kind.placeholder());
+        let argument = match (parameter.is_required, parameter.place) {
+            (true, Place::Body) => argument.required_unless_present("file"),
+            (is_required, _) => argument.required(is_required),
+        };
+        match kind {
+            Kind::Choice(choices) => argument.value_parser(PossibleValuesParser::new(choices).map(Value::from)),
+            Kind::List(item) => {
+                let argument = argument.action(ArgAction::Append).value_delimiter(',');
+                match *item {
+                    Kind::Choice(choices) => argument.value_parser(PossibleValuesParser::new(choices).map(Value::from)),
+                    item => argument.value_parser(move |text: &str| item.parse(text)),
+                }
+            }
+            Kind::Map { .. } => {
+                let argument = argument.action(ArgAction::Append);
+                argument
+                    .value_parser(move |text: &str| kind.parse_member(text).map(|(name, value)| json!([name, value])))
+            }
+            Kind::Boolean => {
+                let argument = argument.num_args(0..=1).require_equals(true).default_missing_value("true");
+                argument.value_parser(move |text: &str| kind.parse(text))
+            }
+            kind => argument.value_parser(move |text: &str| kind.parse(text)).allow_hyphen_values(true),
+        }
+    }
+}
+
+impl Call {
+    /// What `matches` ask for.
+    pub(super) fn read(noun: &str, verb: &'static Verb, matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let unknown = || clap::Error::raw(ErrorKind::InvalidSubcommand, "the API has no such operation\n");
+        let operation = Operation::find(verb.operation).ok_or_else(unknown)?;
+        let mut request = Request::new(operation.method.clone(), &[]);
+        let (mut members, mut names) = (Vec::new(), Vec::new());
+        for parameter in verb.parameters(&operation) {
+            let Some(values) = matches.get_many::<Value>(&parameter.id()) else { continue };
+            let values: Vec<Value> = values.cloned().collect();
+            let (first, name) = (values.first().cloned().unwrap_or_default(), parameter.names[0]);
+            match parameter.place {
+                Place::Path => names.push((name, plain(&first))),
+                Place::Query => request.query.push((name.to_owned(), plain(&first))),
+                Place::Header => request.headers.push((name.to_owned(), plain(&first))),
+                Place::Body => {
+                    let names = parameter.names.iter().map(|name| (*name).to_owned());
+                    match parameter.kind {
+                        Kind::List(_) => members.push((names.collect(), Value::Array(values))),
+                        Kind::Map { .. } => members.extend(
+                            values
+                                .into_iter()
+                                .map(|mut pair| (names.clone().chain([plain(&pair[0])]).collect(), pair[1].take())),
+                        ),
+                        _ => members.push((names.collect(), first)),
+                    }
+                }
+            }
+        }
+        request.path = operation.path.split('/').map(|segment| filled(segment, &names)).collect();
+        if operation.method == Method::PATCH {
+            let unset = matches.get_many::<String>("unset").into_iter().flatten();
+            members.extend(unset.map(|name| (name.split('.').map(str::to_owned).collect(), Value::Null)));
+        }
+        if operation.has_body {
+            request.body = Some(json!({}));
+        }
+        let is_listing = operation.is_listing();
+        let given = |id: &str, is_there: bool| is_there.then(|| matches.get_one::<PathBuf>(id).cloned()).flatten();
+        let profile = given("profile", verb.profile.is_some());
+        if profile.is_some() && verb.profile.is_some_and(|place| !place.is_empty()) {
+            members.push((vec!["reveal".to_owned()], true.into()));
+        }
+        let subject: Vec<&str> = std::iter::once(noun).chain(names.iter().map(|(_, name)| name.as_str())).collect();
+        Ok(Self {
+            verb,
+            subject: subject.join(" "),
+            server: Server::from_arg_matches(matches)?,
+            output: matches.get_one("output").copied().unwrap_or(Output::Table),
+            request,
+            members,
+            file: given("file", operation.has_body),
+            profile,
+            is_listing,
+            limit: match is_listing {
+                true => matches.get_one::<u32>("limit").map(|limit| *limit as usize).or(verb.limit),
+                false => None,
+            },
+            is_confirmed: verb.confirm.is_none() || matches.get_flag("yes"),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn operation(&self) -> &'static str {
+        self.verb.operation
+    }
+
+    /// Makes the call and prints its answer.
+    pub(super) async fn run(mut self) -> anyhow::Result<()> {
+        self.complete_body()?;
+        let client = self.server.client()?;
+        if !self.is_confirmed && !self.confirm()? {
+            bail!("nothing was done");
+        }
+        if self.is_listing {
+            let (items, next) = client.list(&self.request, self.limit).await?;
+            return self.print_list(items, next);
+        }
+        // Made first: a profile that cannot be saved would be lost.
+        let saved = self.profile.as_deref().map(create_private).transpose()?;
+        let answer = match (client.call(&self.request).await, &self.profile) {
+            (Ok((answer, _)), _) => answer,
+            (Err(error), profile) => {
+                profile.as_ref().map(std::fs::remove_file);
+                return Err(error);
+            }
+        };
+        match saved {
+            Some(file) => self.print(save_profile(answer, self.verb.profile.unwrap_or_default(), file)?),
+            None => self.print(answer),
+        }
+    }
+
+    /// The body: the file's members, and over them those that were said.
+    fn complete_body(&mut self) -> anyhow::Result<()> {
+        if let Some(path) = &self.file {
+            self.request.body = Some(read_body(path)?);
+        }
+        let Some(body) = &mut self.request.body else { return Ok(()) };
+        for (names, value) in self.members.drain(..) {
+            let mut place = &mut *body;
+            for name in names {
+                if !place.is_object() {
+                    *place = Value::Object(Map::new());
+                }
+                place = &mut place[name];
+            }
+            *place = value;
+        }
+        Ok(())
+    }
+
+    /// Asks whoever sits at the terminal; where nobody does, whoever wrote the script has decided.
+    fn confirm(&self) -> anyhow::Result<bool> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+            return Ok(true);
+        }
+        let Self { verb, subject, .. } = self;
+        eprint!("{} {subject}: {}. Go on? [y/N] ", verb.name, verb.confirm.unwrap_or_default());
+        let mut answer = String::new();
+        stdin.lock().take(16).read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    fn print_list(&self, items: Vec<Value>, next: Option<String>) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match self.output {
+            Output::Json => {
+                let mut page = json!({"items": items});
+                if let Some(next) = next {
+                    page["next_page_token"] = next.into();
+                }
+                print::json(&mut out, &page)?;
+            }
+            Output::Table => {
+                print::table(&mut out, self.verb.columns, &items)?;
+                if next.is_some() {
+                    eprintln!("weir: there are more; --limit sets how many are shown");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, answer: Value) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match (self.output, answer, self.verb.show) {
+            (_, Value::Null, _) => writeln!(out, "done")?,
+            (Output::Json, answer, _) => print::json(&mut out, &answer)?,
+            (Output::Table, answer, Some(show)) => show(&mut out, &answer)?,
+            (Output::Table, answer, None) => print::fields(&mut out, &answer)?,
+        }
+        Ok(())
+    }
+}
+
+/// A path's segment with its name in place.
+fn filled(segment: &str, names: &[(&str, String)]) -> String {
+    let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    let value = name.and_then(|name| names.iter().find(|(known, _)| *known == name));
+    value.map_or_else(|| segment.to_owned(), |(_, value)| value.clone())
+}
+
+/// A value as it stands in a path, a query or a header.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn read_body(path: &Path) -> anyhow::Result<Value> {
+    let mut text = Vec::new();
+    let shown = path.display();
+    let unreadable = || format!("`{shown}` cannot be read");
+    let reader: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin().lock()),
+        _ => Box::new(File::open(path).with_context(unreadable)?),
+    };
+    reader.take(MAX_BODY_BYTES + 1).read_to_end(&mut text).with_context(unreadable)?;
+    if text.len() as u64 > MAX_BODY_BYTES {
+        bail!("`{shown}` is larger than {MAX_BODY_BYTES} bytes; the API reads no more");
+    }
+    match serde_json::from_slice(&text) {
+        Ok(body @ Value::Object(_)) => Ok(body),
+        Ok(_) => bail!("`{shown}` is no JSON object; write {{…}}"),
+        Err(error) => bail!("`{shown}` is no JSON: {error}"),
+    }
+}
+
+fn create_private(path: &Path) -> anyhow::Result<File> {
+    let created = File::options().write(true).create_new(true).mode(0o600).open(path);
+    created.with_context(|| format!("`{}` cannot be made; name a file that does not exist yet", path.display()))
+}
+
+/// Writes the profile at `place` of the answer into `file`, and answers the rest.
+fn save_profile(mut answer: Value, place: &str, mut file: File) -> anyhow::Result<Value> {
+    let profile = answer.pointer_mut(place).map(Value::take).unwrap_or_default();
+    let mut text = serde_json::to_vec_pretty(&profile)?;
+    text.push(b'\n');
+    file.write_all(&text)
+        .and_then(|()| file.sync_all())
+        .context("the profile could not be written; rotate the token")?;
+    if let Value::Object(members) = &mut answer {
+        members.remove("token");
+        members.remove("profile");
+    }
+    Ok(answer)
+}

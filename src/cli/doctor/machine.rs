@@ -1,0 +1,240 @@
+//! The machine: files of secrets and who may read them, keys, clocks, disks, addresses and TLS.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use chrono::TimeDelta;
+use url::Url;
+
+use super::{Examined, Fault, Finding, MAX_SKEW, PATIENCE, Status, is_sqlite, patiently, spelled};
+use crate::{
+    config::{
+        Settings,
+        keys::{KeyError, read_keys},
+    },
+    domain::seal::RootKey,
+    http::listen::check_tls,
+};
+
+/// What was found of the root keys.
+pub(super) struct Keys {
+    pub(super) findings: Vec<Finding>,
+    /// Of those that can be used, the active one first.
+    pub(super) fingerprints: Vec<String>,
+}
+
+/// What the settings say, and who may read the files that they come from.
+pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Finding> {
+    let told = file.map_or("the defaults and the environment".to_owned(), |file| format!("`{}`", file.display()));
+    let mut findings = vec![Finding::new("configuration", Status::Ok, format!("{told} can be used"))];
+    const CHECK: &str = "secret files";
+    // Orchestrators mount secrets for all inside of a container, so that these are no failures.
+    let warnings = settings.warnings.iter().map(|text| Fault::of(text, "see docs/configuration.md"));
+    findings.extend(warnings.map(|fault| Finding::warning(CHECK, fault)));
+    let tls = settings.server.tls().map(|files| files.key_file);
+    let database = settings.database.sqlite_file().filter(|file| file.exists());
+    let exposed = tls.into_iter().chain(database).filter_map(|file| exposed(&file));
+    findings.extend(exposed.map(|fault| Finding::of(CHECK, Err(fault))));
+    if findings.len() == 1 {
+        findings.push(Finding::new(CHECK, Status::Ok, "only this user can read the files of secrets"));
+    }
+    findings
+}
+
+/// Whether others may read a file.
+fn exposed(file: &Path) -> Option<Fault> {
+    let metadata = std::fs::metadata(file).ok()?;
+    // Secrets mounted into a container belong to root and are readable by the container's group.
+    let open_to_others = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    let mode = metadata.mode() & 0o777;
+    let shown = file.display();
+    let detail = format!("`{shown}` is open to other users (mode {mode:o})");
+    (mode & open_to_others != 0).then(|| Fault::new(detail, format!("run `chmod 600 {shown}`")))
+}
+
+/// Whether the root keys can be used.
+pub(super) fn keys(settings: &Settings) -> Keys {
+    const CHECK: &str = "keys";
+    match read_keys(&settings.secrets) {
+        Ok(keys) => {
+            let fingerprints: Vec<String> = keys.iter().map(RootKey::fingerprint).collect();
+            let detail = format!(
+                "{} can be used; the active one is {}",
+                keys.len(),
+                fingerprints.first().map_or("none", |active| active)
+            );
+            Keys { findings: vec![Finding::new(CHECK, Status::Ok, detail)], fingerprints }
+        }
+        Err(KeyError::Missing { path }) if is_sqlite(settings) && !database_exists(settings) => {
+            let detail = format!("`{}` does not exist yet; the first start makes it", path.display());
+            Keys { findings: vec![Finding::new(CHECK, Status::Skipped, detail)], fingerprints: Vec::new() }
+        }
+        Err(KeyError::Missing { path }) => {
+            let detail = format!("`{}` does not exist", path.display());
+            let remedy = "restore the key file from where it is kept; what it sealed cannot be opened without it";
+            Keys { findings: vec![Finding::of(CHECK, Err(Fault::new(detail, remedy)))], fingerprints: Vec::new() }
+        }
+        Err(error) => {
+            let fault = Fault::of(error, "let the user that the server runs as read the key file, and nobody else");
+            Keys { findings: vec![Finding::of(CHECK, Err(fault))], fingerprints: Vec::new() }
+        }
+    }
+}
+
+fn database_exists(settings: &Settings) -> bool {
+    settings.database.sqlite_file().is_some_and(|file| file.exists())
+}
+
+/// Whether this clock agrees with those that were read.
+pub(super) fn clocks(clocks: Vec<Option<(String, TimeDelta)>>) -> Finding {
+    const CHECK: &str = "clock";
+    let clocks: Vec<(String, TimeDelta)> = clocks.into_iter().flatten().collect();
+    let Some((name, worst)) = clocks.iter().max_by_key(|(_, skew)| skew.abs()) else {
+        return Finding::new(CHECK, Status::Skipped, "nothing that the server stands on has a clock of its own");
+    };
+    if worst.abs() > MAX_SKEW {
+        let way = if *worst > TimeDelta::zero() { "behind" } else { "ahead of" };
+        let detail = format!("this machine is {} {way} {name}", spelled(*worst));
+        let remedy = "have both machines keep the time with NTP; signatures and ends of access depend on it";
+        return Finding::of(CHECK, Err(Fault::new(detail, remedy)));
+    }
+    let names: Vec<&str> = clocks.iter().map(|(name, _)| name.as_str()).collect();
+    Finding::new(CHECK, Status::Ok, format!("within {} of {}", spelled(MAX_SKEW), names.join(", ")))
+}
+
+/// Whether there is room where the server writes on this machine.
+pub(super) fn disks(settings: &Settings, min_free: u64) -> Vec<Finding> {
+    let views = settings.views.target().and_then(|target| target.local_root());
+    let export = settings.audit.export.target().and_then(|target| target.local_root());
+    let places = [
+        ("database", settings.database.sqlite_file().map(|file| std::path::absolute(&file).unwrap_or(file))),
+        ("views", views),
+        ("export", export),
+    ];
+    let findings = places
+        .into_iter()
+        .filter_map(|(what, place)| Some(Finding::of(&format!("disk {what}"), room(&place?, min_free))));
+    findings.collect()
+}
+
+fn room(place: &Path, min_free: u64) -> Examined {
+    let there: PathBuf = place.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/")).to_owned();
+    let shown = there.display();
+    let found = rustix::fs::statvfs(&there).map_err(|error| {
+        Fault::new(format!("`{shown}` cannot be looked at: {error}"), "check that its disk is mounted")
+    })?;
+    let (free, of) = (found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize));
+    let detail = format!("{} MiB of {} MiB are free at `{shown}`", free >> 20, of >> 20);
+    if free < min_free {
+        return Err(Fault::new(detail, "make room or move it; without any, every request is answered 503"));
+    }
+    Ok(detail)
+}
+
+/// Whether the server can listen where it should, or already does, and what recipients are told can be right.
+pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
+    let server = &settings.server;
+    let mut findings = Vec::new();
+    if let Some(files) = server.tls() {
+        let examined = check_tls(&files).map(|()| "certificate and key can be read and belong together".to_owned());
+        findings.push(Finding::of("tls", examined.map_err(|error| Fault::of(error, "mend server.tls"))));
+    }
+    let scheme = if server.tls().is_some() { "https" } else { "http" };
+    for (key, address) in [("listen", Some(server.listen)), ("admin_listen", server.admin_listen)] {
+        let Some(address) = address else { continue };
+        findings.push(Finding::of(&format!("server.{key}"), listens(scheme, address).await));
+    }
+    findings.push(Finding::of("server.public_url", public_url(&server.public_url)));
+    findings
+}
+
+async fn listens(scheme: &str, address: SocketAddr) -> Examined {
+    let error = match TcpListener::bind(address) {
+        Ok(_) => return Ok(format!("{address} is free; no server runs there")),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::AddrInUse => {}
+        ErrorKind::PermissionDenied => {
+            let detail = format!("{address} needs rights that this user does not have");
+            return Err(Fault::new(
+                detail,
+                "choose a port above 1023, and let a proxy or a port mapping have the other",
+            ));
+        }
+        _ => {
+            let detail = format!("{address} cannot be had: {error}");
+            return Err(Fault::new(detail, "name an address of this machine, or 0.0.0.0 for all of them"));
+        }
+    }
+    let other = Fault::new(
+        format!("{address} is taken by something that is no ready weir"),
+        "stop what has the port, or choose another; if it is a weir, its log says why it is not ready",
+    );
+    let examined = patiently("see whether the server there hangs, and its log", async {
+        // Nothing is sent that a stranger there should not have.
+        let client = reqwest::Client::builder().timeout(PATIENCE).tls_danger_accept_invalid_certs(true).build();
+        let url = format!("{scheme}://{}/readyz", SocketAddr::new(reachable(address.ip()), address.port()));
+        let answer = match client {
+            Ok(client) => client.get(url).send().await,
+            Err(error) => Err(error),
+        };
+        Ok(answer.is_ok_and(|answer| answer.status().is_success()).to_string())
+    });
+    match examined.await?.as_str() {
+        "true" => Ok(format!("a server runs at {address} and is ready")),
+        _ => Err(other),
+    }
+}
+
+/// An address that reaches a listener on `ip`.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+fn public_url(text: &str) -> Examined {
+    let url = Url::parse(text).map_err(|error| Fault::new(error.to_string(), "write https://share.example.org"))?;
+    let is_loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "http" && !is_loopback {
+        let detail = format!("`{text}` would have recipients send their tokens in the clear");
+        return Err(Fault::new(detail, "write the https address that recipients use into server.public_url"));
+    }
+    Ok(if is_loopback { format!("{text}, for recipients on this machine alone") } else { text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_named_with_its_direction() {
+        let named = |name: &str, seconds| Some((name.to_owned(), TimeDelta::seconds(seconds)));
+        let finding = clocks(vec![named("the database", 2), named("storage lake", 3_600)]);
+        assert_eq!(finding.status, Status::Failed);
+        assert_eq!(finding.detail, "this machine is 60 minutes behind storage lake");
+        assert!(clocks(vec![named("the database", -40)]).detail.contains("40 seconds ahead of the database"));
+        assert_eq!(clocks(vec![named("the database", -30), None]).status, Status::Ok);
+        assert_eq!(clocks(vec![None]).status, Status::Skipped);
+    }
+
+    #[test]
+    fn recipients_are_told_an_address_that_keeps_their_tokens() {
+        for good in ["https://share.example.org", "http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:80"] {
+            assert!(public_url(good).is_ok(), "{good}");
+        }
+        assert!(public_url("http://share.example.org").is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! `weir doctor`: examines what a server stands on, from where it stands, and says what to do about each fault.
+//!
+//! One file per thing that is examined. Every examination ends within [`PATIENCE`], changes nothing but a probe that it
+//! takes back, and says no secret.
+
+mod database;
+mod machine;
+mod storages;
+
+use std::{future::Future, io::Write, path::PathBuf, time::Duration};
+
+use anyhow::bail;
+use chrono::TimeDelta;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{ConfigFile, api::Output, print};
+use crate::config::Settings;
+
+/// How long one examination may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// By how much clocks may differ. Windows of grants and lives of URLs are judged by this server's, and signatures by the
+/// object store's.
+const MAX_SKEW: TimeDelta = TimeDelta::seconds(30);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  weir doctor --config /etc/weir/weir.toml")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// How many MiB must be free where the database, the copies and the export lie, as far as they are on this machine
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    min_free_mib: u64,
+    /// How it is printed
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// What came of one examination.
+#[derive(Clone, Debug, Serialize)]
+struct Finding {
+    /// What was examined; the same from run to run.
+    check: String,
+    status: Status,
+    /// What was found.
+    detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Ok,
+    /// To be looked at; nothing fails of it today.
+    Warning,
+    Failed,
+    /// Could not be examined, or there is nothing to examine.
+    Skipped,
+}
+
+/// What examinations end with early.
+type Examined = Result<String, Fault>;
+
+/// What is wrong, and what to do about it.
+#[derive(Debug)]
+struct Fault {
+    detail: String,
+    remedy: String,
+}
+
+impl Fault {
+    fn new(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { detail: detail.into(), remedy: remedy.into() }
+    }
+
+    /// An error whose text says what is wrong and, behind a semicolon, what to do.
+    fn of(error: impl std::fmt::Display, remedy: &str) -> Self {
+        let text = error.to_string();
+        match text.split_once("; ") {
+            Some((detail, remedy)) => Self::new(detail, remedy),
+            None => Self::new(text, remedy),
+        }
+    }
+}
+
+impl Finding {
+    fn new(check: &str, status: Status, detail: impl Into<String>) -> Self {
+        Self { check: check.to_owned(), status, detail: detail.into(), remedy: None }
+    }
+
+    fn of(check: &str, examined: Examined) -> Self {
+        match examined {
+            Ok(detail) => Self::new(check, Status::Ok, detail),
+            Err(Fault { detail, remedy }) => Self { remedy: Some(remedy), ..Self::new(check, Status::Failed, detail) },
+        }
+    }
+
+    fn warning(check: &str, Fault { detail, remedy }: Fault) -> Self {
+        Self { remedy: Some(remedy), ..Self::new(check, Status::Warning, detail) }
+    }
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let findings = examine(&arguments).await;
+    let mut out = std::io::stdout().lock();
+    match arguments.output {
+        Output::Json => print::json(&mut out, &json!({"checks": findings}))?,
+        Output::Table => print_findings(&mut out, &findings)?,
+    }
+    match findings.iter().filter(|finding| finding.status == Status::Failed).count() {
+        0 => Ok(()),
+        failed => bail!("{failed} of {} checks failed; do what each says, and run `weir doctor` again", findings.len()),
+    }
+}
+
+fn print_findings(out: &mut dyn Write, findings: &[Finding]) -> std::io::Result<()> {
+    let width = findings.iter().map(|finding| finding.check.chars().count()).max().unwrap_or_default();
+    for Finding { check, status, detail, remedy } in findings {
+        let word = match status {
+            Status::Ok => "ok",
+            Status::Warning => "warn",
+            Status::Failed => "FAIL",
+            Status::Skipped => "skip",
+        };
+        writeln!(out, "{word:<4}  {check:<width$}  {}", print::clean(detail, false))?;
+        if let Some(remedy) = remedy {
+            writeln!(out, "      {:<width$}  -> {}", "", print::clean(remedy, false))?;
+        }
+    }
+    Ok(())
+}
+
+async fn examine(arguments: &Arguments) -> Vec<Finding> {
+    let settings = match arguments.file.read() {
+        Ok(settings) => settings,
+        Err(problems) => {
+            let faults = problems.iter().map(|problem| {
+                let fault = Fault::of(problem, "see docs/configuration.md");
+                Finding::of("configuration", Err(fault))
+            });
+            return faults.collect();
+        }
+    };
+    let file = arguments.file.config.clone().or_else(|| std::env::var_os("WEIR_CONFIG").map(PathBuf::from));
+    let mut findings = machine::configuration(&settings, file.as_deref());
+    let keys = machine::keys(&settings);
+    findings.extend(keys.findings);
+    let (of_database, db) = database::open(&settings).await;
+    findings.push(of_database);
+    let of_keys = database::keys(db.as_ref(), &keys.fingerprints);
+    let (clock, of_keys) = tokio::join!(database::skew(db.as_ref()), of_keys);
+    findings.extend(of_keys);
+    let (of_storages, mut clocks) = storages::examine(&settings, file, db.as_ref()).await;
+    clocks.insert(0, clock);
+    findings.push(machine::clocks(clocks));
+    findings.extend(of_storages);
+    let (views, export, checkpoints) = tokio::join!(
+        storages::views(&settings),
+        storages::export(&settings),
+        database::checkpoints(&settings, db.as_ref())
+    );
+    findings.extend([views, export, checkpoints]);
+    findings.extend(machine::disks(&settings, arguments.min_free_mib << 20));
+    findings.extend(machine::addresses(&settings).await);
+    if let Some(db) = db {
+        db.close().await;
+    }
+    findings
+}
+
+/// Ends an examination that takes too long.
+async fn patiently(remedy: &str, examined: impl Future<Output = Examined>) -> Examined {
+    let silent = || Fault::new(format!("no answer within {} seconds", PATIENCE.as_secs()), remedy);
+    tokio::time::timeout(PATIENCE, examined).await.unwrap_or_else(|_| Err(silent()))
+}
+
+/// A length of time in the unit that people would choose.
+fn spelled(time: TimeDelta) -> String {
+    let seconds = time.num_seconds().abs();
+    match seconds {
+        0..120 => format!("{seconds} seconds"),
+        120..7_200 => format!("{} minutes", seconds / 60),
+        7_200..172_800 => format!("{} hours", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// Whether the settings name a database on this machine.
+fn is_sqlite(settings: &Settings) -> bool {
+    settings.database.sqlite_file().is_some()
+}

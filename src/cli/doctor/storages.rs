@@ -1,0 +1,223 @@
+//! What lies elsewhere: every storage listed, signed for and read; the place of copies written; the export reached.
+
+use std::{error::Error, io, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, future::join_all};
+use object_store::{ObjectStoreExt, path::Path};
+use reqwest::{StatusCode, header};
+use uuid::Uuid;
+
+use super::{Fault, Finding, PATIENCE, Status, patiently};
+use crate::{
+    app::{guarded, open_archive},
+    config::{Settings, StorageSettings},
+    domain::delivery::Delivery,
+    storage::{CopyRoot, StorageError, Storages, TableLocation},
+    store::Db,
+};
+
+/// How many tables are looked through for one in each storage.
+const TABLES: u32 = 1_000;
+/// The life of a URL that is read at once.
+const URL_LIFE: TimeDelta = TimeDelta::seconds(300);
+
+/// By how much a clock is ahead of this one, with the name of what has it.
+type Skew = Option<(String, TimeDelta)>;
+
+/// Examines every storage; answers the clocks of those that tell the time, too.
+pub(super) async fn examine(
+    settings: &Settings,
+    config_file: Option<PathBuf>,
+    db: Option<&Db>,
+) -> (Vec<Finding>, Vec<Skew>) {
+    if settings.storage.is_empty() {
+        let fault = Fault::new("none is configured", "add a [[storage]] whose url is where tables are");
+        return (vec![Finding::warning("storage", fault)], Vec::new());
+    }
+    let guarded = guarded(settings, config_file);
+    let tables = registered(db).await;
+    let examined = settings.storage.iter().map(|storage| examine_one(storage, &guarded, &tables));
+    join_all(examined).await.into_iter().unzip()
+}
+
+/// Locations of registered tables, as many as are worth a look.
+async fn registered(db: Option<&Db>) -> Vec<String> {
+    let Some(db) = db else { return Vec::new() };
+    let listed = tokio::time::timeout(PATIENCE, db.list_tables(None, TABLES)).await;
+    listed.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(|table| table.location).collect()
+}
+
+async fn examine_one(settings: &StorageSettings, guarded: &[PathBuf], tables: &[String]) -> (Finding, Skew) {
+    let mut skew = None;
+    let examined = patiently("check the network, and the storage's endpoint and region in its options", async {
+        let storages = Storages::open(std::slice::from_ref(settings), guarded).map_err(|errors| {
+            let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Fault::of(told.join(", "), "mend the storage's url and options")
+        })?;
+        let root = storages.locate(&settings.url).map_err(|error| Fault::of(error, "mend the storage's url"))?;
+        let table = tables
+            .iter()
+            .find_map(|location| storages.locate(location).ok().filter(|table| table.storage_name() == settings.name));
+        let log = table.map(|table| table.path().clone().join("_delta_log"));
+        let found = first(&root, log.as_ref().unwrap_or(root.path())).await;
+        let signs = root.can_sign() && root.delivery() == Delivery::Presigned;
+        // Also of a storage that refuses to list: it may do so because of the time.
+        let path = found.as_ref().ok().cloned().flatten().unwrap_or_else(|| root.path().clone().join("weir-doctor"));
+        let fetched = if root.can_sign() { Some(fetch(&root, &path, &mut skew).await) } else { None };
+        let Some(path) = found? else {
+            return match log {
+                Some(log) => {
+                    let detail = format!("`{log}`, the log of a registered table, is empty");
+                    Err(Fault::new(detail, "check that the table is still there; `weir table delete` forgets it"))
+                }
+                None => Ok("it can be listed and holds nothing to read yet".to_owned()),
+            };
+        };
+        let what = if log.is_some() { "a table's log" } else { "an object" };
+        match fetched.filter(|_| signs) {
+            Some(fetched) => {
+                fetched?;
+                Ok(format!("listed, and {what} read by a signed URL"))
+            }
+            None => {
+                read(&root, &path).await?;
+                Ok(format!("listed, and {what} read through this server"))
+            }
+        }
+    });
+    let finding = Finding::of(&format!("storage {}", settings.name), examined.await);
+    (finding, skew.map(|skew| (format!("storage {}", settings.name), skew)))
+}
+
+/// The first object under `prefix`.
+async fn first(root: &TableLocation, prefix: &Path) -> Result<Option<Path>, Fault> {
+    let mut listing = root.store().list(Some(prefix));
+    match listing.try_next().await {
+        Ok(found) => Ok(found.map(|meta| meta.location)),
+        Err(error) => {
+            // Listings fail in one way for every reason; a single object says whether access is refused.
+            let asked = root.store().head(&prefix.clone().join("any")).await.map_err(StorageError::from);
+            let refused = asked.err().filter(|error| matches!(error, StorageError::Denied { .. }));
+            Err(fault(refused.unwrap_or_else(|| error.into())))
+        }
+    }
+}
+
+/// Reads the first byte of an object through this server.
+async fn read(root: &TableLocation, path: &Path) -> Result<(), Fault> {
+    let object = root.open(path).await.map_err(fault)?;
+    let mut bytes = object.read(0..1).await.map_err(fault)?;
+    match bytes.next().await {
+        Some(Err(error)) => Err(fault(error)),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+/// Reads the first byte of an object as a recipient would, and the store's clock with it.
+async fn fetch(root: &TableLocation, path: &Path, skew: &mut Option<TimeDelta>) -> Result<(), Fault> {
+    let now = Utc::now();
+    let urls = root.sign(std::slice::from_ref(path), now + URL_LIFE, now).await.map_err(fault)?;
+    let unreachable = |error: reqwest::Error| {
+        let detail = format!("a signed URL cannot be fetched: {}", error.without_url());
+        Fault::new(detail, "recipients must reach the store's endpoint, too; check it, or use delivery = \"proxied\"")
+    };
+    let client = reqwest::Client::builder().timeout(PATIENCE).build().map_err(unreachable)?;
+    let before = Utc::now();
+    let request = client.get(urls.first().map_or("", String::as_str)).header(header::RANGE, "bytes=0-0");
+    let answer = request.send().await.map_err(unreachable)?;
+    let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc());
+    *skew = date.map(|date| date - (before + (Utc::now() - before) / 2));
+    match answer.status() {
+        // An empty object has no first byte.
+        status if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE => Ok(()),
+        status => Err(Fault::new(
+            format!("the store answers a signed URL with {status}"),
+            "let the credential in the storage's options read objects, and check its region",
+        )),
+    }
+}
+
+/// What a storage's error means to whoever runs it. Stores' own words may hold what they were sent, and stay out.
+fn fault(error: StorageError) -> Fault {
+    let cause = cause_of(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    match error {
+        StorageError::Denied { .. } => Fault::new(
+            "it refuses access",
+            "let the credential in the storage's options list and read there, or give a directory's permissions",
+        ),
+        StorageError::NotFound { .. } => {
+            Fault::new("what is looked for is not there", "check the bucket or folder in the storage's url")
+        }
+        StorageError::Unavailable { .. } => Fault::new(
+            format!("it does not answer usefully{cause}"),
+            "check the network, that the bucket exists, and the endpoint and region in the storage's options",
+        ),
+        error => Fault::of(error, "mend the storage's url and options"),
+    }
+}
+
+/// The operating system's words, where it was that which failed.
+fn cause_of(error: &StorageError) -> Option<String> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>().filter(|error| error.raw_os_error().is_some()) {
+            return Some(error.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Writes, reads and deletes where copies live.
+pub(super) async fn views(settings: &Settings) -> Finding {
+    const CHECK: &str = "views";
+    let Some(target) = settings.views.target() else {
+        return Finding::new(CHECK, Status::Skipped, "views.root is not set: no view can be published");
+    };
+    let remedy = "let the credential in views.options, or the server's user, write, read and delete below views.root";
+    let examined = patiently(remedy, async {
+        let root = CopyRoot::open(&target).map_err(|errors| {
+            let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Fault::of(told.join(", "), remedy)
+        })?;
+        let path = root.path(&format!("doctor-{}", Uuid::new_v4()));
+        let unwritable = |what: &'static str| {
+            move |error: object_store::Error| {
+                let error = StorageError::from(error);
+                let cause = cause_of(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                Fault::new(format!("a probe cannot be {what}{cause}"), remedy)
+            }
+        };
+        let writer = Arc::clone(root.writer());
+        writer.put(&path, Bytes::from_static(b"weir").into()).await.map_err(unwritable("written"))?;
+        let read = read(root.location(), &path).await;
+        writer.delete(&path).await.map_err(unwritable("deleted"))?;
+        read?;
+        Ok("a probe was written, read and deleted".to_owned())
+    });
+    Finding::of(CHECK, examined.await)
+}
+
+/// Reads where the trail is exported to. Nothing is written: what is exported is never taken back.
+pub(super) async fn export(settings: &Settings) -> Finding {
+    const CHECK: &str = "export";
+    if settings.audit.export.url.is_none() {
+        let detail = "audit.export.url is not set: whoever owns the database could cut the trail unseen";
+        let remedy = "export to a bucket or folder of other keepers; see docs/audit.md";
+        return Finding::warning(CHECK, Fault::new(detail, remedy));
+    }
+    let remedy = "let the credential in audit.export.options list, read and add below audit.export.url";
+    let examined = patiently(remedy, async {
+        let archive = open_archive(settings).map_err(|error| Fault::of(format!("{error:#}"), remedy))?;
+        let Some(archive) = archive else { return Ok("nothing is exported".to_owned()) };
+        let keys = archive.list("keys").await.map_err(|error| Fault { remedy: remedy.to_owned(), ..fault(error) })?;
+        Ok(match keys.len() {
+            0 => "it can be listed and holds no checkpoint yet".to_owned(),
+            n => format!("it can be listed and holds {n} public keys"),
+        })
+    });
+    Finding::of(CHECK, examined.await)
+}

@@ -1,0 +1,283 @@
+//! What a reference server's configuration says: its shares, and what of the rest has to be looked at.
+//!
+//! The file's format is the reference server's `ServerConfig`, version 1; members that it does not know it ignores.
+
+use std::collections::HashMap;
+
+use super::yaml::{Content, Mistake, Node};
+use crate::domain::name::{Name, NameKind};
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Reference {
+    pub(super) shares: Vec<Share>,
+    /// What is not taken over, and where the same is said to a Weir.
+    pub(super) notes: Vec<Mistake>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Share {
+    pub(super) line: usize,
+    pub(super) name: String,
+    pub(super) tables: Vec<SharedTable>,
+}
+
+/// A table of a share.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct SharedTable {
+    pub(super) line: usize,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) location: String,
+    /// The oldest version that is shared; `None` where only the newest one is.
+    pub(super) history_from: Option<i64>,
+}
+
+/// Settings of the reference server, and Weir's for the same.
+const SETTINGS: [(&str, &str); 7] = [
+    ("host", "server.listen has the address"),
+    ("port", "server.listen has the port"),
+    ("endpoint", "sharing.prefix has the path; recipients' profiles name it"),
+    ("ssl", "server.tls has certificate and key"),
+    ("preSignedUrlTimeoutSeconds", "sharing.url_ttl_seconds has the life of signed URLs"),
+    ("requestTimeoutSeconds", "server.request_timeout_seconds has the time of a request"),
+    (
+        "authorization",
+        "its token is not taken over, and is worth nothing here; `weir token issue` makes each recipient one of its own",
+    ),
+];
+/// What has no counterpart because it is so anyway.
+const MOOT: [&str; 9] = [
+    "temporaryCredentialValiditySeconds",
+    "deltaTableCacheSize",
+    "stalenessAcceptable",
+    "evaluatePredicateHints",
+    "evaluateJsonPredicateHints",
+    "evaluateJsonPredicateHintsV2",
+    "queryTablePageSizeLimit",
+    "queryTablePageTokenTtlMs",
+    "refreshTokenTtlMs",
+];
+
+/// Reads `root`, and answers either all of it or everything that is wrong with it.
+pub(super) fn read(root: &Node) -> Result<Reference, Vec<Mistake>> {
+    let mut reader = Reader::default();
+    let mut reference = reader.reference(root);
+    reference.notes = std::mem::take(&mut reader.notes);
+    reader.mistakes.sort_by_key(|mistake| mistake.line);
+    if reader.mistakes.is_empty() { Ok(reference) } else { Err(reader.mistakes) }
+}
+
+#[derive(Default)]
+struct Reader {
+    mistakes: Vec<Mistake>,
+    notes: Vec<Mistake>,
+    ids: Option<(usize, usize)>,
+}
+
+/// The members of one object.
+struct Members<'a> {
+    line: usize,
+    members: &'a [(String, usize, Node)],
+}
+
+impl<'a> Members<'a> {
+    fn get(&self, name: &str) -> Option<&'a Node> {
+        let member = self.members.iter().find(|(known, _, node)| known == name && node.value != Content::Null);
+        member.map(|(_, _, node)| node)
+    }
+}
+
+impl Reader {
+    fn reference(&mut self, root: &Node) -> Reference {
+        let Some(members) = self.members(root, "the configuration") else { return Reference::default() };
+        match members.get("version").map(|node| (node.line, &node.value)) {
+            Some((_, Content::Scalar(version))) if version == "1" => {}
+            Some((line, _)) => self.wrong(line, "`version` must be 1, the only one there is"),
+            None => self.wrong(members.line, "`version` is missing; write `version: 1`"),
+        }
+        let mut shares = Vec::new();
+        let mut seen = HashMap::new();
+        for node in self.items(&members, "shares") {
+            let Some(of_share) = self.members(node, "a share") else { continue };
+            let Some(name) = self.name(&of_share, NameKind::Share, &mut seen, "") else { continue };
+            let tables = self.schemas(&of_share);
+            shares.push(Share { line: of_share.line, name, tables });
+        }
+        if shares.is_empty() && self.mistakes.is_empty() {
+            self.wrong(members.line, "there is no share; is this a Delta Sharing server's configuration?");
+        }
+        for (name, line, _) in members.members {
+            let weirs = SETTINGS.iter().find(|(setting, _)| setting == name).map(|(_, weirs)| *weirs);
+            match (weirs, name.as_str()) {
+                (_, "version" | "shares") => {}
+                (Some(weirs), _) => self.note(*line, format!("`{name}` is not taken over: {weirs}")),
+                (None, name) if MOOT.contains(&name) => {
+                    self.note(*line, format!("`{name}` is not needed"));
+                }
+                (None, _) => self.note(*line, format!("`{name}` is unknown, and ignored as the reference server does")),
+            }
+        }
+        if let Some((line, n)) = self.ids {
+            let told = "listings show an id of this server's own; ids of files and of the Delta table stay as they are";
+            self.note(line, format!("`id` of {n} tables is not taken over: {told}"));
+        }
+        Reference { shares, notes: Vec::new() }
+    }
+
+    fn schemas(&mut self, share: &Members<'_>) -> Vec<SharedTable> {
+        let (mut tables, mut seen, mut seen_tables) = (Vec::new(), HashMap::new(), HashMap::new());
+        for node in self.items(share, "schemas") {
+            let Some(of_schema) = self.members(node, "a schema") else { continue };
+            let Some(schema) = self.name(&of_schema, NameKind::Schema, &mut seen, "") else { continue };
+            for node in self.items(&of_schema, "tables") {
+                let Some(members) = self.members(node, "a table") else { continue };
+                let name = self.name(&members, NameKind::Table, &mut seen_tables, &schema);
+                let location = self.text(&members, "location");
+                let history = self.boolean(&members, "historyShared") | self.boolean(&members, "cdfEnabled");
+                let start = self.number(&members, "startVersion");
+                if members.get("id").is_some() {
+                    self.ids.get_or_insert((members.line, 0)).1 += 1;
+                }
+                const KNOWN: [&str; 6] = ["name", "location", "id", "historyShared", "cdfEnabled", "startVersion"];
+                for (name, line, _) in members.members.iter().filter(|(name, _, _)| !KNOWN.contains(&name.as_str())) {
+                    self.note(
+                        *line,
+                        format!("`{name}` of a table is unknown, and ignored as the reference server does"),
+                    );
+                }
+                if let (Some(name), Some(location)) = (name, location) {
+                    let history_from = history.then_some(start.unwrap_or(0));
+                    let (line, schema) = (members.line, schema.clone());
+                    tables.push(SharedTable { line, schema, name, location, history_from });
+                }
+            }
+        }
+        tables
+    }
+
+    fn wrong(&mut self, line: usize, message: impl Into<String>) {
+        self.mistakes.push(Mistake::new(line, message));
+    }
+
+    fn note(&mut self, line: usize, message: impl Into<String>) {
+        self.notes.push(Mistake::new(line, message));
+    }
+
+    fn members<'a>(&mut self, node: &'a Node, what: &str) -> Option<Members<'a>> {
+        match &node.value {
+            Content::Map(members) => Some(Members { line: node.line, members }),
+            _ => {
+                self.wrong(node.line, format!("{what} must have members, as in `name: …`"));
+                None
+            }
+        }
+    }
+
+    /// The items of a list; none where it is not there.
+    fn items<'a>(&mut self, members: &Members<'a>, name: &str) -> &'a [Node] {
+        match members.get(name).map(|node| (node.line, &node.value)) {
+            Some((_, Content::List(items))) => items,
+            Some((line, _)) => {
+                self.wrong(line, format!("`{name}` must be a list, as in `- name: …`"));
+                &[]
+            }
+            None => &[],
+        }
+    }
+
+    fn text(&mut self, members: &Members<'_>, name: &str) -> Option<String> {
+        match members.get(name).map(|node| (node.line, &node.value)) {
+            Some((_, Content::Scalar(text))) if !text.is_empty() => Some(text.clone()),
+            Some((line, _)) => {
+                self.wrong(line, format!("`{name}` must be a text"));
+                None
+            }
+            None => {
+                self.wrong(members.line, format!("`{name}` is missing"));
+                None
+            }
+        }
+    }
+
+    /// A name that is allowed, and that nothing else beside it has; `within` sets those apart that may be alike.
+    fn name(
+        &mut self,
+        members: &Members<'_>,
+        kind: NameKind,
+        seen: &mut HashMap<(String, String), usize>,
+        within: &str,
+    ) -> Option<String> {
+        let text = self.text(members, "name")?;
+        match Name::parse(kind, &text) {
+            Ok(name) => match seen.insert((within.to_owned(), name.key().to_owned()), members.line) {
+                None => Some(text),
+                Some(first) => {
+                    let message = format!("the {} `{text}` is there already, in line {first}", kind.noun());
+                    self.wrong(members.line, message);
+                    None
+                }
+            },
+            Err(error) => {
+                self.wrong(members.get("name").map_or(members.line, |node| node.line), error.to_string());
+                None
+            }
+        }
+    }
+
+    fn boolean(&mut self, members: &Members<'_>, name: &str) -> bool {
+        match members.get(name).map(|node| (node.line, &node.value)) {
+            Some((_, Content::Scalar(text))) if text.eq_ignore_ascii_case("true") => true,
+            Some((_, Content::Scalar(text))) if text.eq_ignore_ascii_case("false") => false,
+            Some((line, _)) => {
+                self.wrong(line, format!("`{name}` must be true or false"));
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn number(&mut self, members: &Members<'_>, name: &str) -> Option<i64> {
+        let node = members.get(name)?;
+        let number = match &node.value {
+            Content::Scalar(text) => text.parse::<i64>().ok().filter(|number| *number >= 0),
+            _ => None,
+        };
+        if number.is_none() {
+            self.wrong(node.line, format!("`{name}` must be a whole number, 0 or more"));
+        }
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::yaml::parse, *};
+
+    fn lines(text: &str) -> Vec<usize> {
+        read(&parse(text).unwrap()).unwrap_err().into_iter().map(|mistake| mistake.line).collect()
+    }
+
+    #[test]
+    fn shares_schemas_and_tables_are_read_with_their_flags() {
+        let text = "version: 1\nshares:\n- name: s\n  schemas:\n  - name: c\n    tables:\n    - name: t\n      \
+                    location: s3a://lake/t\n      historyShared: true\n      startVersion: 3\n      id: x\n    - name: u\n      \
+                    location: s3a://lake/u\nauthorization:\n  bearerToken: hush\nport: 80\nfoo: 1\n";
+        let read = read(&parse(text).unwrap()).unwrap();
+        let tables = &read.shares[0].tables;
+        assert_eq!((tables[0].history_from, tables[1].history_from), (Some(3), None));
+        assert_eq!((tables[0].line, tables[1].line, tables[1].schema.as_str()), (7, 12, "c"));
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [14, 16, 17, 7]);
+        assert!(!format!("{read:?}").contains("hush"));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_with_its_line() {
+        assert_eq!(lines("shares:\n- name: a b\n- name: s\n- name: S\n- schemas: 1\n"), [1, 2, 4, 5]);
+        let text = "version: 2\nshares:\n- name: s\n  schemas:\n  - name: c\n    tables:\n    - name: t\n    - location: x\n      \
+                    historyShared: perhaps\n      startVersion: -1\n  - c\n";
+        assert_eq!(lines(text), [1, 7, 8, 9, 10, 11]);
+        assert_eq!(lines("- a\n"), [1]);
+        assert_eq!(lines("version: 1\n"), [1]);
+    }
+}

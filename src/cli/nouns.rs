@@ -1,0 +1,485 @@
+//! The commands of the admin API, noun by noun: which operation each is, its example, and what a listing shows.
+//!
+//! Everything else (arguments, flags, their help) comes from the operation itself; see [`super::operation`].
+
+use std::io::{self, Write};
+
+use clap::{ArgMatches, FromArgMatches, Subcommand, error::ErrorKind};
+use serde_json::Value;
+
+use super::{audit, call::Call, operator, view};
+
+/// A command for every operation, and what else their nouns have.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// An operation of the admin API.
+    Call(Box<Call>),
+    /// The trail itself.
+    Audit(audit::Command),
+    /// Operators without a server.
+    Operator(operator::Command),
+}
+
+/// Something that operators manage.
+struct Noun {
+    name: &'static str,
+    about: &'static str,
+    verbs: &'static [Verb],
+    /// Commands that are no operations.
+    beside: Option<fn(clap::Command) -> clap::Command>,
+}
+
+/// A command that is an operation.
+#[derive(Debug)]
+pub(super) struct Verb {
+    pub(super) name: &'static str,
+    /// The operation's id.
+    pub(super) operation: &'static str,
+    pub(super) example: &'static str,
+    /// What is asked before it, on a terminal.
+    pub(super) confirm: Option<&'static str>,
+    /// What a listing shows.
+    pub(super) columns: &'static [&'static str],
+    /// How many items of a listing are asked for where nothing is said; all of them where `None`.
+    pub(super) limit: Option<usize>,
+    /// Parameters that are given by their place, after those of the path.
+    pub(super) positional: &'static [&'static str],
+    /// Where the answer has a profile that can be saved.
+    pub(super) profile: Option<&'static str>,
+    /// How an answer is shown to people, where not member by member.
+    pub(super) show: Option<Show>,
+}
+
+type Show = fn(&mut dyn Write, &Value) -> io::Result<()>;
+
+const fn verb(name: &'static str, operation: &'static str, example: &'static str) -> Verb {
+    Verb {
+        name,
+        operation,
+        example,
+        confirm: None,
+        columns: &[],
+        limit: None,
+        positional: &[],
+        profile: None,
+        show: None,
+    }
+}
+
+impl Verb {
+    const fn confirmed(self, confirm: &'static str) -> Self {
+        Self { confirm: Some(confirm), ..self }
+    }
+
+    const fn columns(self, columns: &'static [&'static str]) -> Self {
+        Self { columns, ..self }
+    }
+}
+
+const NOUNS: &[Noun] = &[
+    Noun {
+        name: "table",
+        about: "Registers tables",
+        verbs: &[
+            verb("put", "put_table", "weir table put claims.claims --location s3://lake/warehouse/claims"),
+            verb("get", "get_table", "weir table get claims.claims"),
+            verb("list", "list_tables", "weir table list").columns(&["name", "location", "owner", "updated_at"]),
+            verb("update", "update_table", "weir table update claims.claims --owner data-team --unset description"),
+            verb("delete", "delete_table", "weir table delete claims.claims").confirmed("its registration goes"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "share",
+        about: "Manages shares",
+        verbs: &[
+            verb("put", "put_share", "weir share put insurer --display-name 'Insurer data'"),
+            verb("get", "get_share", "weir share get insurer"),
+            verb("list", "list_shares", "weir share list").columns(&["name", "display_name", "updated_at"]),
+            verb("update", "update_share", "weir share update insurer --description 'Refreshed nightly'"),
+            verb("delete", "delete_share", "weir share delete insurer").confirmed("its name is gone for recipients"),
+            verb("revoke", "revoke_share_from_recipient", "weir share revoke insurer acme --reason 'contract ended'")
+                .confirmed("the recipient's access ends at once"),
+            verb("revoke-all", "revoke_share", "weir share revoke-all insurer --reason 'withdrawn'")
+                .confirmed("every recipient's access ends at once"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "object",
+        about: "Puts tables and views into shares",
+        verbs: &[
+            verb("put", "put_object", "weir object put insurer claims claims --source-table claims.claims --history"),
+            verb("get", "get_object", "weir object get insurer claims claims"),
+            verb("list", "list_objects", "weir object list insurer").columns(&[
+                "schema",
+                "name",
+                "source",
+                "history",
+                "cdf",
+                "delivery",
+                "on_schema_change",
+            ]),
+            verb("update", "update_object", "weir object update insurer claims claims --history=false"),
+            verb("delete", "delete_object", "weir object delete insurer claims claims")
+                .confirmed("recipients no longer see it"),
+            verb(
+                "accept-schema",
+                "accept_schema",
+                "weir object accept-schema insurer claims claims --reason 'agreed with acme'",
+            )
+            .confirmed("recipients see the new schema"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "view",
+        about: "Drafts, compares, previews and publishes governed views",
+        verbs: &[
+            verb("put", "put_view", "weir view put claims.claims_fraud --file view.json"),
+            verb("get", "get_view", "weir view get claims.claims_fraud"),
+            verb("list", "list_views", "weir view list").columns(&["name", "source", "draft", "updated_at"]),
+            verb("update", "update_view", "weir view update claims.claims_fraud --row-filter \"plan = 'gold'\""),
+            verb("delete", "delete_view", "weir view delete claims.claims_fraud")
+                .confirmed("its versions and their copies go"),
+            verb("publish", "publish_view", "weir view publish claims.claims_fraud")
+                .confirmed("what is published is never changed"),
+            Verb {
+                show: Some(view::show_preview),
+                ..verb("preview", "preview_view", "weir view preview claims.claims_fraud --recipient acme --limit 5")
+            },
+            Verb {
+                positional: &["from", "to"],
+                show: Some(view::show_diff),
+                ..verb("diff", "diff_view", "weir view diff claims.claims_fraud 1 2 --recipient acme")
+            },
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "recipient",
+        about: "Manages recipients",
+        verbs: &[
+            verb(
+                "put",
+                "put_recipient",
+                "weir recipient put acme --display-name 'Acme Re' --contacts security=soc@acme.example",
+            ),
+            verb("get", "get_recipient", "weir recipient get acme"),
+            verb("list", "list_recipients", "weir recipient list").columns(&[
+                "name",
+                "state",
+                "display_name",
+                "delivery",
+                "updated_at",
+            ]),
+            verb(
+                "update",
+                "update_recipient",
+                "weir recipient update acme --properties 'plans=[\"gold\"]' --unset contacts.sales",
+            ),
+            verb("delete", "delete_recipient", "weir recipient delete acme").confirmed("only its past stays on record"),
+            verb("suspend", "suspend_recipient", "weir recipient suspend acme --reason 'incident 4711'")
+                .confirmed("it is refused everything at once"),
+            verb("resume", "resume_recipient", "weir recipient resume acme --reason 'incident 4711 closed'")
+                .confirmed("it may read again what it is granted"),
+            verb("offboard", "offboard_recipient", "weir recipient offboard acme --reason 'contract ended'")
+                .confirmed("it ends for good, with its grants and tokens"),
+            Verb {
+                profile: Some(""),
+                ..verb("profile", "get_profile", "weir recipient profile acme --profile acme.share")
+            },
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "token",
+        about: "Issues, rotates and ends recipients' tokens",
+        verbs: &[
+            Verb {
+                profile: Some("/profile"),
+                ..verb("issue", "issue_token", "weir token issue acme --expires-in 90d --profile acme.share")
+            },
+            verb("get", "get_token", "weir token get acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"),
+            verb("list", "list_tokens", "weir token list acme").columns(&[
+                "id",
+                "credential",
+                "state",
+                "expires_at",
+                "last_used_at",
+            ]),
+            Verb {
+                profile: Some("/profile"),
+                ..verb(
+                    "rotate",
+                    "rotate_token",
+                    "weir token rotate acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --existing-token-expire-in 7d",
+                )
+            },
+            verb(
+                "revoke",
+                "revoke_token",
+                "weir token revoke acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'leaked'",
+            )
+            .confirmed("it ends at once"),
+            verb("cancel", "cancel_activation", "weir token cancel acme 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22")
+                .confirmed("the link hands out nothing any more"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "grant",
+        about: "Grants shares to recipients, and ends that",
+        verbs: &[
+            verb(
+                "create",
+                "create_grant",
+                "weir grant create --share insurer --recipient acme --purpose fraud_analytics --valid-until 2027-06-30",
+            ),
+            verb("get", "get_grant", "weir grant get 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"),
+            verb("list", "list_grants", "weir grant list --recipient acme --at 2026-11-01").columns(&[
+                "id",
+                "share",
+                "recipient",
+                "state",
+                "valid_from",
+                "valid_until",
+                "purpose",
+            ]),
+            verb(
+                "revoke",
+                "revoke_grant",
+                "weir grant revoke 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'contract ended'",
+            )
+            .confirmed("access ends at once"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "operator",
+        about: "Manages operators and their tokens",
+        verbs: &[
+            verb("put", "put_operator", "weir operator put ann --role share_owner"),
+            verb("get", "get_operator", "weir operator get ann"),
+            verb("list", "list_operators", "weir operator list").columns(&[
+                "name",
+                "role",
+                "disabled_at",
+                "updated_at",
+            ]),
+            verb("update", "update_operator", "weir operator update ann --role auditor"),
+            verb("delete", "delete_operator", "weir operator delete ann").confirmed("its tokens end"),
+            verb("disable", "disable_operator", "weir operator disable ann --reason 'on leave'")
+                .confirmed("it is refused everything at once"),
+            verb("enable", "enable_operator", "weir operator enable ann --reason 'back'"),
+            verb("issue-token", "issue_operator_token", "weir operator issue-token ann --expires-in 30d"),
+            verb("list-tokens", "list_operator_tokens", "weir operator list-tokens ann").columns(&[
+                "id",
+                "state",
+                "created_at",
+                "expires_at",
+            ]),
+            verb(
+                "revoke-token",
+                "revoke_operator_token",
+                "weir operator revoke-token ann 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'lost laptop'",
+            )
+            .confirmed("it ends at once"),
+        ],
+        beside: Some(operator::Command::augment_subcommands),
+    },
+    Noun {
+        name: "copy",
+        about: "Lists what the server wrote for views, and compares it with its store",
+        verbs: &[
+            verb("list", "list_copies", "weir copy list --state failed").columns(&[
+                "id",
+                "view",
+                "source",
+                "state",
+                "bytes",
+                "rows",
+                "recipients",
+                "failure",
+            ]),
+            verb("reconcile", "reconcile_copies", "weir copy reconcile"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "notification",
+        about: "Lists what webhooks were told, and tells again what could not be delivered",
+        verbs: &[
+            Verb { limit: Some(100), ..verb("list", "list_notifications", "weir notification list --state dead") }
+                .columns(&["id", "webhook", "type", "state", "attempts", "created_at", "failure"]),
+            verb("retry", "retry_notification", "weir notification retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"),
+        ],
+        beside: None,
+    },
+    Noun {
+        name: "audit",
+        about: "Lists, verifies, exports and seals the audit trail",
+        verbs: &[Verb {
+            limit: Some(100),
+            ..verb("list", "list_audit_events", "weir audit list --recipient acme --decision deny --since 2026-11-01")
+                .columns(&["seq", "at", "actor.name", "action", "decision", "reason", "recipient", "share", "table"])
+        }],
+        beside: Some(audit::Command::augment_subcommands),
+    },
+];
+
+/// Operations that stand by themselves.
+const ALONE: &[Verb] = &[
+    verb("whoami", "whoami", "weir whoami"),
+    verb("freeze", "freeze", "weir freeze --reason 'incident 4711'").confirmed("every recipient is refused at once"),
+    verb("unfreeze", "unfreeze", "weir unfreeze --reason 'incident 4711 closed'")
+        .confirmed("recipients may read again what they are granted"),
+];
+
+fn named<'a>(verbs: &'a [Verb], name: &str) -> Option<&'a Verb> {
+    verbs.iter().find(|verb| verb.name == name)
+}
+
+fn noun(name: &str) -> Option<&'static Noun> {
+    NOUNS.iter().find(|noun| noun.name == name)
+}
+
+/// The commands of a noun. Only built for the one that is asked for: the API's document is read for them.
+fn build_noun(command: clap::Command) -> clap::Command {
+    let Some(noun) = noun(command.get_name()) else { return command };
+    let command = command.subcommands(noun.verbs.iter().map(|verb| verb.command(clap::Command::new(verb.name))));
+    noun.beside.map_or(command.clone(), |beside| beside(command))
+}
+
+fn build_alone(command: clap::Command) -> clap::Command {
+    named(ALONE, command.get_name()).map_or(command.clone(), |verb| verb.command(command))
+}
+
+impl Subcommand for Command {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        let nouns = NOUNS.iter().map(|noun| {
+            let command = clap::Command::new(noun.name).about(noun.about);
+            command.subcommand_required(true).arg_required_else_help(true).defer(build_noun)
+        });
+        let alone = ALONE.iter().map(|verb| clap::Command::new(verb.name).about(verb.about()).defer(build_alone));
+        command.subcommands(nouns).subcommands(alone)
+    }
+
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        noun(name).is_some() || named(ALONE, name).is_some()
+    }
+}
+
+impl FromArgMatches for Command {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let missing = || clap::Error::new(ErrorKind::MissingSubcommand);
+        let (name, arguments) = matches.subcommand().ok_or_else(missing)?;
+        if let Some(verb) = named(ALONE, name) {
+            return Ok(Self::Call(Box::new(Call::read(name, verb, arguments)?)));
+        }
+        let noun = noun(name).ok_or_else(missing)?;
+        let (verb, of_verb) = arguments.subcommand().ok_or_else(missing)?;
+        match (named(noun.verbs, verb), noun.name) {
+            (Some(verb), _) => Ok(Self::Call(Box::new(Call::read(noun.name, verb, of_verb)?))),
+            (None, "audit") => audit::Command::from_arg_matches(arguments).map(Self::Audit),
+            (None, _) => operator::Command::from_arg_matches(arguments).map(Self::Operator),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser;
+
+    use super::{super::operation::Operation, *};
+
+    #[derive(Parser)]
+    #[command(name = "weir")]
+    struct Arguments {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn verbs() -> impl Iterator<Item = &'static Verb> {
+        NOUNS.iter().flat_map(|noun| noun.verbs).chain(ALONE)
+    }
+
+    /// Operations whose commands are files of their own.
+    const ELSEWHERE: &[&str] = &["list_usage", "check_usage"];
+
+    #[test]
+    fn every_operation_of_the_api_is_one_command() {
+        let commands: Vec<&str> = verbs().map(|verb| verb.operation).chain(ELSEWHERE.iter().copied()).collect();
+        let unique: BTreeSet<&str> = commands.iter().copied().collect();
+        assert_eq!(unique.len(), commands.len());
+        assert_eq!(unique, Operation::ids().into_iter().collect());
+    }
+
+    #[test]
+    fn every_command_says_what_its_operation_does_and_what_every_argument_is() {
+        let mut all = <Arguments as clap::CommandFactory>::command();
+        all.build();
+        for noun in NOUNS {
+            let built = all.find_subcommand(noun.name).unwrap();
+            for verb in noun.verbs {
+                let command = built.find_subcommand(verb.name).unwrap();
+                let about = command.get_about().unwrap().to_string();
+                assert_eq!(about, verb.about(), "{} {}", noun.name, verb.name);
+                for argument in command.get_arguments() {
+                    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                    assert!(help.len() > 4, "{} {} {}: {help}", noun.name, verb.name, argument.get_id());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_command_that_is_understood() {
+        for verb in verbs() {
+            let words = shell_words(verb.example);
+            let with_token = words.iter().map(String::as_str).chain(["--token", "t"]);
+            let parsed = Arguments::try_parse_from(with_token).unwrap_or_else(|error| panic!("{error}"));
+            let Command::Call(call) = parsed.command else { panic!("{} is no call", verb.example) };
+            assert_eq!(call.operation(), verb.operation, "{}", verb.example);
+        }
+    }
+
+    /// Splits as a shell does, as far as the examples need it.
+    fn shell_words(text: &str) -> Vec<String> {
+        let (mut words, mut quote, mut is_open) = (vec![String::new()], None, false);
+        for c in text.chars() {
+            match (quote, c) {
+                (Some(mark), c) if c == mark => quote = None,
+                (None, '\'' | '"') => (quote, is_open) = (Some(c), true),
+                (None, ' ') => {
+                    words.push(String::new());
+                    is_open = false;
+                }
+                (_, c) => {
+                    words.last_mut().unwrap().push(c);
+                    is_open = true;
+                }
+            }
+        }
+        assert!(quote.is_none() && is_open, "{text}");
+        words
+    }
+
+    #[test]
+    fn listings_show_members_that_their_items_have() {
+        for verb in verbs().filter(|verb| Operation::find(verb.operation).unwrap().is_listing()) {
+            assert!(!verb.columns.is_empty(), "{}", verb.operation);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Answers on the terminal: tables and fields for people, JSON for programs.
+//!
+//! What others wrote (a comment, a user agent) never reaches the terminal as a control sequence.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+/// `value` as JSON over several lines.
+pub(super) fn json(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// One line for each of `items`, under a heading; `columns` are members, dotted where nested.
+pub(super) fn table(out: &mut dyn Write, columns: &[&str], items: &[Value]) -> io::Result<()> {
+    let heading = columns.iter().map(|column| column.to_uppercase().replace(['_', '.'], " ")).collect();
+    let cells = |item: &Value| columns.iter().map(|column| cell(find(item, column))).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(heading).chain(items.iter().map(cells)).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    for line in &lines {
+        let padded: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(out, "{}", padded.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// One line for each member of `value`, nested ones dotted.
+pub(super) fn fields(out: &mut dyn Write, value: &Value) -> io::Result<()> {
+    let mut lines = Vec::new();
+    flatten("", value, &mut lines);
+    let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    for (name, text) in &lines {
+        writeln!(out, "{name:<width$}  {text}")?;
+    }
+    Ok(())
+}
+
+fn flatten(name: &str, value: &Value, lines: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(members) if !members.is_empty() || name.is_empty() => {
+            for (member, value) in members {
+                let member = clean(member, false);
+                let name = if name.is_empty() { member } else { format!("{name}.{member}") };
+                flatten(&name, value, lines);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                lines.push((format!("{name}[{index}]"), clean(&item.to_string(), false)));
+            }
+        }
+        other => lines.push((name.to_owned(), cell(other))),
+    }
+}
+
+fn find<'a>(item: &'a Value, column: &str) -> &'a Value {
+    column.split('.').fold(item, |value, member| value.get(member).unwrap_or(&Value::Null))
+}
+
+/// A value in one line.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => clean(text, false),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(members) if members.is_empty() => "-".to_owned(),
+        Value::Object(members) if members.len() == 1 => members.values().map(cell).collect(),
+        other => clean(&other.to_string(), false),
+    }
+}
+
+/// `text` without control characters, which are shown escaped; with line breaks where they are `kept`.
+pub(super) fn clean(text: &str, kept: bool) -> String {
+    let shown = |c: char| match c {
+        '\n' if kept => c.to_string(),
+        // Marks that turn the direction of what follows make a line read as another.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn printed(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let items = [json!({"name": "a", "source": {"table": "t.t"}}), json!({"name": "längst", "source": null})];
+        let text = printed(|out| table(out, &["name", "source"], &items));
+        assert_eq!(text, "NAME    SOURCE\na       t.t\nlängst  -\n");
+    }
+
+    #[test]
+    fn fields_are_dotted_where_nested_and_lists_of_objects_have_a_line_each() {
+        let value = json!({"name": "a", "delta": {"version": 1, "columns": [{"name": "x"}], "keys": ["p", "q"]}});
+        let text = printed(|out| fields(out, &value));
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines, ["delta.columns[0] {\"name\":\"x\"}", "delta.keys p, q", "delta.version 1", "name a"]);
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        let items = [json!({"name": "\u{1b}[2Jx\n\u{202e}y"})];
+        let text = printed(|out| table(out, &["name"], &items));
+        assert_eq!(text, "NAME\n\\u{1b}[2Jx\\n\\u{202e}y\n");
+    }
+}

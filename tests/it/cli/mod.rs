@@ -1,0 +1,87 @@
+//! The command line as people use it: processes against a server, a database, a lake.
+
+mod doctor;
+mod import;
+mod nouns;
+
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    postgres::TestDatabase,
+    process::{Installation, OPERATOR_TOKEN, Weir},
+};
+
+/// Somebody at a shell: a server's address, and an operator's token in a file.
+pub struct Shell {
+    pub url: String,
+    pub token_file: PathBuf,
+}
+
+impl Shell {
+    /// With `token` in a file of `folder`.
+    pub fn new(url: &str, folder: &Path, token: &str) -> Self {
+        let token_file = folder.join(format!("{}.token", uuid::Uuid::new_v4()));
+        let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&token_file);
+        std::io::Write::write_all(&mut file.unwrap(), format!("{token}\n").as_bytes()).unwrap();
+        Self { url: url.to_owned(), token_file }
+    }
+
+    /// Runs `weir` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).env_clear().env("WEIR_URL", &self.url).env("WEIR_TOKEN_FILE", &self.token_file);
+        command.output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and answers its output.
+    #[track_caller]
+    pub fn run_well(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    /// The same with JSON as its output.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.run_well(&[arguments, &["--output", "json"]].concat())).unwrap()
+    }
+
+    /// Runs a command that must fail with an exit code, and answers what it says.
+    #[track_caller]
+    pub fn run_badly(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{arguments:?}");
+        text
+    }
+}
+
+/// Runs `test` on a server on SQLite, and on one on PostgreSQL where it can be had.
+async fn on_each_database(test: impl AsyncFn(&Installation, &Weir, &Shell)) {
+    on_each_database_set("", test).await;
+}
+
+/// The same with further settings, after the lines of `[database]`.
+async fn on_each_database_set(settings: &str, test: impl AsyncFn(&Installation, &Weir, &Shell)) {
+    let folder = TempDir::new().unwrap();
+    let sqlite = format!("sqlite://{}", folder.path().join("weir.db").display());
+    let database = TestDatabase::postgres().await;
+    let urls = [Some(sqlite.as_str()), database.as_ref().map(TestDatabase::url)];
+    for url in urls.into_iter().flatten() {
+        let installation = Installation::on(url, settings);
+        let weir = installation.start().await;
+        let shell = Shell::new(&weir.url, installation.folder.path(), OPERATOR_TOKEN);
+        test(&installation, &weir, &shell).await;
+    }
+}
