@@ -1,7 +1,6 @@
 //! A backup is taken, something is revoked, and the backup restored: beside the database, which goes on.
 
 use std::{
-    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -43,11 +42,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         bail!("nobody can say what a restored database has forgotten without audit.export.url; set it, and try again");
     }
     let scratch = Scratch::new(arguments.scratch.as_deref())?;
+    canary::prepare(&client).await?;
     let place = match settings.database.kind() {
         Some(DatabaseKind::Postgres) => Place::Postgres(Postgres::create(&settings)?),
         Some(DatabaseKind::Sqlite) | None => Place::Sqlite,
     };
-    canary::prepare(&client).await?;
     let output = arguments.common.output;
     conclude(DrillKind::Restore, &client, output, async |findings| {
         rehearse(&client, &settings, &place, &scratch, findings).await
@@ -142,6 +141,7 @@ struct Postgres {
     /// Kept off command lines, which others can see.
     password: Option<String>,
     name: String,
+    is_made: bool,
 }
 
 impl Postgres {
@@ -158,27 +158,25 @@ impl Postgres {
             program(name)?;
         }
         let name = format!("weir_drill_{}", Uuid::new_v4().simple());
-        let postgres = Self { source, password, name };
-        let maintenance = format!("--maintenance-db={}", postgres.source);
-        let made =
-            postgres.run("createdb", &[maintenance.as_ref(), "--template=template0".as_ref(), postgres.name.as_ref()]);
+        let mut postgres = Self { source, password, name, is_made: false };
+        let maintenance = format!("--maintenance-db={}", libpq(&postgres.source));
+        let made = postgres.run("createdb", &["--template=template0", &maintenance, &postgres.name]);
         made.context(
             "a scratch database cannot be made; give the role of database.migrate_url (or database.url) CREATEDB, or \
              restore by hand as docs/operations.md says",
         )?;
+        postgres.is_made = true;
         Ok(postgres)
     }
 
     fn dump(&self, file: &Path) -> anyhow::Result<()> {
         let file = format!("--file={}", file.display());
-        self.run("pg_dump", &["--format=custom".as_ref(), file.as_ref(), self.source.as_str().as_ref()])
+        self.run("pg_dump", &["--format=custom", &file, libpq(&self.source).as_str()])
     }
 
     fn restore(&self, file: &Path) -> anyhow::Result<()> {
-        let target = format!("--dbname={}", self.target());
-        let flags = ["--no-owner", "--no-privileges", "--exit-on-error", target.as_str()];
-        let arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).chain([file.as_os_str()]).collect();
-        self.run("pg_restore", &arguments)
+        let (target, file) = (format!("--dbname={}", libpq(&self.target())), file.display().to_string());
+        self.run("pg_restore", &["--no-owner", "--no-privileges", "--exit-on-error", &target, &file])
     }
 
     fn target(&self) -> Url {
@@ -195,7 +193,7 @@ impl Postgres {
         }
     }
 
-    fn run(&self, name: &str, arguments: &[&OsStr]) -> anyhow::Result<()> {
+    fn run(&self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(program(name)?);
         command.args(arguments).envs(self.password.as_ref().map(|password| ("PGPASSWORD", password)));
         let output = command.output().with_context(|| format!("`{name}` cannot be run"))?;
@@ -209,12 +207,31 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let maintenance = format!("--maintenance-db={}", self.source);
-        let arguments = ["--if-exists", "--force", maintenance.as_str(), self.name.as_str()].map(OsStr::new);
-        if let Err(error) = self.run("dropdb", &arguments) {
+        if !self.is_made {
+            return;
+        }
+        let maintenance = format!("--maintenance-db={}", libpq(&self.source));
+        if let Err(error) = self.run("dropdb", &["--if-exists", "--force", &maintenance, &self.name]) {
             eprintln!("weir: the database `{}` cannot be dropped: {error:#}; drop it, it is a copy", self.name);
         }
     }
+}
+
+/// A URL as PostgreSQL's own programs read it: they know fewer parameters than the server's driver, and one spelling.
+fn libpq(url: &Url) -> Url {
+    let known = url.query_pairs().filter_map(|(name, value)| match name.as_ref() {
+        "statement-cache-capacity" => None,
+        name if name.starts_with("options[") => None,
+        "ssl-ca" => Some(("sslrootcert".to_owned(), value.into_owned())),
+        name => Some((name.replace('-', ""), value.into_owned())),
+    });
+    let known: Vec<(String, String)> = known.collect();
+    let mut url = url.clone();
+    url.set_query(None);
+    if !known.is_empty() {
+        url.query_pairs_mut().extend_pairs(known);
+    }
+    url
 }
 
 /// A program of PostgreSQL, of the newest version where several are installed.
@@ -231,4 +248,23 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
                  docs/operations.md says"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_postgresql_are_told_what_they_know() {
+        for (url, told) in [
+            ("postgres://weir@db/weir", "postgres://weir@db/weir"),
+            (
+                "postgres://weir@db/weir?ssl-mode=verify-full&ssl-ca=%2Fca.pem&statement-cache-capacity=100",
+                "postgres://weir@db/weir?sslmode=verify-full&sslrootcert=%2Fca.pem",
+            ),
+            ("postgres://weir@db/weir?options[a]=b", "postgres://weir@db/weir"),
+        ] {
+            assert_eq!(libpq(&Url::parse(url).unwrap()).as_str(), told);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use uuid::Uuid;
 
 /// A new folder that only this user can read; removed when dropped.
@@ -17,6 +17,12 @@ impl Scratch {
     pub(super) fn new(place: Option<&Path>) -> anyhow::Result<Self> {
         let place = place.map_or_else(std::env::temp_dir, Path::to_owned);
         let place = place.canonicalize().with_context(|| format!("`{}` is no folder", place.display()))?;
+        if place.to_str().is_none_or(|place| place.contains(['%', '?', '#'])) {
+            bail!(
+                "the path of `{}` holds characters that do not fit in a URL; name another with --scratch",
+                place.display()
+            );
+        }
         let path = place.join(format!("weir-drill-{}", Uuid::new_v4()));
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("`{}` cannot be made; name another place with --scratch", path.display()))?;
