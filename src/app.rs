@@ -66,50 +66,7 @@ impl App {
     /// Builds the server: keys, database, storages, lake, trail, listeners. `config_file` is kept out of storages'
     /// reach, with the keys and the database.
     pub async fn build(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Self> {
-        let clock = Clock::system();
-        let kind = settings.database.kind().context("database.url is neither sqlite:// nor postgres://")?;
-        let keys = load_keys(&settings.secrets, kind)?;
-        let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
-        let lock = db.lock_server()?;
-        let key_version = check_keys(&db, &keys, &clock).await?;
-        for fault in db.find_durability_faults().await? {
-            tracing::error!("the database may lose what it has confirmed: {fault}");
-        }
-
-        let guarded = guarded(settings, config_file);
-        let storages =
-            Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
-        check_export_apart(settings, &storages)?;
-        let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
-        let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
-        let lake = Lake::new(LakeSettings {
-            cache_bytes: settings.lake.cache_bytes,
-            max_commit_bytes: settings.lake.max_commit_bytes,
-            ..LakeSettings::default()
-        })
-        .counted_by(Arc::clone(&metrics));
-        let workshop = open_workshop(settings, &db, &keys, key_version).await?;
-        let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
-        let service = Service {
-            workshop,
-            trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
-            db,
-            lake,
-            storages: Arc::new(storages),
-            pages: Sealer::new(&keys, Purpose::PageToken),
-            files: Sealer::new(&keys, Purpose::FileUrl),
-            first_reads: Arc::new(FirstReads::default()),
-            meter: Arc::new(Meter::default()),
-            identities: Identities::new(&settings.identity)?,
-            schema_holds: Arc::new(SchemaHolds::default()),
-            sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
-            signals,
-            settings: Arc::new(settings.sharing.clone()),
-            usage: settings.usage.clone(),
-            public_url: settings.server.public_url.trim_end_matches('/').into(),
-            clock,
-            metrics,
-        };
+        let (service, notary, lock) = stand(settings, config_file, migrate).await?;
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service)))?;
         recover(&service, &notary).await?;
         let grace = Duration::from_secs(settings.server.shutdown_grace_seconds);
@@ -130,6 +87,66 @@ impl App {
         self.service.db.close().await;
         Ok(outcome?)
     }
+}
+
+/// Builds everything but the sockets.
+async fn stand(
+    settings: &Settings,
+    config_file: Option<PathBuf>,
+    migrate: Migrate,
+) -> anyhow::Result<(Service, Notary, ServerLock)> {
+    let clock = Clock::system();
+    let kind = settings.database.kind().context("database.url is neither sqlite:// nor postgres://")?;
+    let keys = load_keys(&settings.secrets, kind)?;
+    let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
+    let lock = db.lock_server()?;
+    let key_version = check_keys(&db, &keys, &clock).await?;
+    for fault in db.find_durability_faults().await? {
+        tracing::error!("the database may lose what it has confirmed: {fault}");
+    }
+
+    let guarded = guarded(settings, config_file);
+    let storages = Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
+    check_export_apart(settings, &storages)?;
+    let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
+    let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
+    let lake = Lake::new(LakeSettings {
+        cache_bytes: settings.lake.cache_bytes,
+        max_commit_bytes: settings.lake.max_commit_bytes,
+        ..LakeSettings::default()
+    })
+    .counted_by(Arc::clone(&metrics));
+    let workshop = open_workshop(settings, &db, &keys, key_version).await?;
+    let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
+    let service = Service {
+        workshop,
+        trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
+        db,
+        lake,
+        storages: Arc::new(storages),
+        pages: Sealer::new(&keys, Purpose::PageToken),
+        files: Sealer::new(&keys, Purpose::FileUrl),
+        first_reads: Arc::new(FirstReads::default()),
+        meter: Arc::new(Meter::default()),
+        identities: Identities::new(&settings.identity)?,
+        schema_holds: Arc::new(SchemaHolds::default()),
+        sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
+        signals,
+        settings: Arc::new(settings.sharing.clone()),
+        usage: settings.usage.clone(),
+        public_url: settings.server.public_url.trim_end_matches('/').into(),
+        clock,
+        metrics,
+    };
+    Ok((service, notary, lock))
+}
+
+/// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers
+/// what the start would have found.
+pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
+    let (service, notary, _lock) = stand(settings, None, Migrate::IfEmbedded).await?;
+    let recovery = service.recover(&notary).await.context("the copy and the audit export do not fit together")?;
+    Ok((service, recovery))
 }
 
 /// Brings a database that was restored from a backup up to its audit export, frozen.

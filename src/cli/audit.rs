@@ -144,7 +144,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 /// A notary on a connection that may change what the server's own may not.
-async fn notary(settings: &Settings) -> anyhow::Result<(Notary, Db)> {
+pub(super) async fn notary(settings: &Settings) -> anyhow::Result<(Notary, Db)> {
     let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
     let db = Db::connect(url.expose(), 1).await?;
     db.check_schema().await?;
@@ -153,7 +153,7 @@ async fn notary(settings: &Settings) -> anyhow::Result<(Notary, Db)> {
     Ok((notary, db))
 }
 
-fn own_keys(settings: &Settings) -> anyhow::Result<Vec<VerifierKey>> {
+pub(super) fn own_keys(settings: &Settings) -> anyhow::Result<Vec<VerifierKey>> {
     let mut keys = Vec::new();
     for root in read_keys(&settings.secrets)? {
         keys.push(SigningKey::derive(&root)?.verifier().clone());
@@ -231,7 +231,7 @@ fn said(verified: &Verified, archive: Option<&Archive>) -> String {
 }
 
 /// The keys whose signatures are believed.
-async fn believed(
+pub(super) async fn believed(
     given: &[String],
     settings: &Settings,
     archive: Option<&Archive>,
@@ -259,7 +259,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
 }
 
 /// Opens an export that is named by its folder or its URL, without making anything.
-fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Archive> {
+pub(super) fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Archive> {
     let url = if place.contains("://") {
         place.to_owned()
     } else {

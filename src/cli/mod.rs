@@ -10,6 +10,7 @@ mod config;
 mod conformance;
 mod demo;
 mod doctor;
+mod drill;
 mod health;
 mod import;
 mod migrate;
@@ -68,6 +69,9 @@ enum Command {
     Conformance(conformance::Arguments),
     /// Examines everything that a server stands on, and says what to do about each fault
     Doctor(doctor::Arguments),
+    /// Rehearses what must work on a bad day, with a canary, and records what it measured
+    #[command(subcommand)]
+    Drill(drill::Command),
     /// Asks a running server whether it is alive; for container health checks
     Health(health::Arguments),
     /// Prints a completion script for a shell
@@ -142,6 +146,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Import(arguments) => block_on(import::run(arguments)),
         Command::Conformance(arguments) => block_on(conformance::run(arguments)),
         Command::Doctor(arguments) => block_on(doctor::run(arguments)),
+        Command::Drill(command) => block_on(drill::run(command)),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());

@@ -416,7 +416,7 @@ mod tests {
     }
 
     /// Operations whose commands are files of their own.
-    const ELSEWHERE: &[&str] = &["list_usage", "check_usage"];
+    const ELSEWHERE: &[&str] = &["list_usage", "check_usage", "record_drill"];
 
     #[test]
     fn every_operation_of_the_api_is_one_command() {

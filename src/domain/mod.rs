@@ -14,6 +14,7 @@ pub mod decision;
 pub mod delivery;
 pub mod delta;
 pub mod disclosure;
+pub mod drill;
 pub mod grant;
 pub mod identity;
 pub mod limits;

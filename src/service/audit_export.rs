@@ -103,6 +103,55 @@ pub async fn read_keys(archive: &Archive) -> Result<Vec<VerifierKey>, StorageErr
     Ok(keys)
 }
 
+/// A file of an export, as it is.
+#[derive(Clone, Debug)]
+pub struct ExportFile {
+    /// The folder that it lies in.
+    pub folder: &'static str,
+    /// Its name there.
+    pub name: String,
+    /// What it says.
+    pub content: Bytes,
+}
+
+/// The newest part of an export: enough to verify it by itself.
+#[derive(Debug)]
+pub struct Newest {
+    /// The checkpoint before, on whose word it is verified; `None` where the part is the whole.
+    pub base: Option<i64>,
+    /// The public keys, and the checkpoint before.
+    pub ground: Vec<ExportFile>,
+    /// Each of the last checkpoints with its events, the oldest first.
+    pub segments: Vec<[ExportFile; 2]>,
+}
+
+/// Reads the last `most` checkpoints of an export with their events, unverified.
+pub async fn read_newest(archive: &Archive, most: usize) -> Result<Newest, AuditError> {
+    let seqs = list(archive).await?;
+    let first = seqs.len().saturating_sub(most);
+    let base = first.checked_sub(1).and_then(|at| seqs.get(at)).copied();
+    let mut ground = Vec::new();
+    for name in archive.list(KEYS).await? {
+        ground.push(read_file(archive, KEYS, name).await?);
+    }
+    if let Some(seq) = base {
+        ground.push(read_file(archive, CHECKPOINTS, checkpoint_name(seq)).await?);
+    }
+    let mut segments = Vec::new();
+    for seq in seqs.into_iter().skip(first) {
+        let checkpoint = read_file(archive, CHECKPOINTS, checkpoint_name(seq)).await?;
+        segments.push([checkpoint, read_file(archive, EVENTS, events_name(seq)).await?]);
+    }
+    Ok(Newest { base, ground, segments })
+}
+
+async fn read_file(archive: &Archive, folder: &'static str, name: String) -> Result<ExportFile, AuditError> {
+    let lacking =
+        || AuditError::Refused(format!("`{}` lacks `{folder}/{name}`; see `weir audit verify`", archive.url()));
+    let content = archive.read(folder, &name).await?.ok_or_else(lacking)?;
+    Ok(ExportFile { folder, name, content })
+}
+
 /// The events between two checkpoints, verified.
 #[derive(Debug)]
 pub struct Segment {

@@ -10,6 +10,7 @@ pub mod change;
 pub mod clock;
 pub mod context;
 pub mod copies;
+pub mod drills;
 pub mod error;
 pub mod first_reads;
 pub mod freezes;

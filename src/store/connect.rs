@@ -81,7 +81,7 @@ async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
 
 /// Makes the file before SQLite does, so that nobody else could ever read it; SQLite gives its companions the same
 /// mode.
-fn create_private(path: &Path) -> Result<()> {
+pub(super) fn create_private(path: &Path) -> Result<()> {
     match File::options().create_new(true).write(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

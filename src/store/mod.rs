@@ -8,6 +8,7 @@
 mod access;
 mod activations;
 mod audit;
+mod backup;
 mod checkpoints;
 mod clock;
 mod connect;

@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod copies;
 mod docs;
+mod drills;
 mod extract;
 mod freezes;
 mod grants;
@@ -165,7 +166,8 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(tokens::issue_token))
         .routes(routes!(tokens::rotate_token))
         .routes(routes!(grants::create_grant))
-        .routes(routes!(notifications::retry_notification));
+        .routes(routes!(notifications::retry_notification))
+        .routes(routes!(drills::record_drill));
     let lift_freeze = OpenApiRouter::new().routes(routes!(freezes::unfreeze));
     let manage_operators = OpenApiRouter::new()
         .routes(routes!(operators::put_operator, operators::update_operator, operators::delete_operator))

@@ -2,6 +2,7 @@
 
 mod audit;
 mod disclosures;
+mod drills;
 mod endpoints;
 mod grants;
 mod identities;

@@ -1,6 +1,7 @@
 //! The command line as people use it: processes against a server, a database, a lake.
 
 mod doctor;
+mod drill;
 mod import;
 mod nouns;
 

@@ -1,0 +1,300 @@
+//! The canary: a recipient of its own in a share of its own, which reads as any client does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use reqwest::{Method, StatusCode, Url, redirect};
+use serde_json::{Value, json};
+
+use super::super::api::{Client, Refusal, Request};
+use crate::domain::secret::Secret;
+
+/// The share and the recipient that are the drills' alone.
+pub(super) const SHARE: &str = "weir_drill";
+pub(super) const RECIPIENT: &str = "weir-drill";
+
+/// How long its tokens and grants live, should nobody be able to end them.
+const LIFE_SECONDS: u64 = 600;
+/// How long one read may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take until what was just granted is allowed.
+const SETTLING: Duration = Duration::from_secs(10);
+/// The pause between two reads of one replica.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How many refusals in a row are one: behind one address there may be several replicas.
+const CONFIRMED: u32 = 3;
+
+/// A token of the canary.
+pub(super) struct Token {
+    pub(super) id: String,
+    pub(super) secret: Secret,
+    expires_at: String,
+    /// Where its profile has it read.
+    endpoint: String,
+}
+
+/// Makes the share and the recipient where they are not there yet, and ends what an earlier drill may have left.
+pub(super) async fn prepare(client: &Client) -> anyhow::Result<()> {
+    for (kind, name, description) in [
+        ("shares", SHARE, "Reserved for `weir drill`, which grants it to its canary"),
+        ("recipients", RECIPIENT, "The canary of `weir drill`"),
+    ] {
+        match client.call(&Request::new(Method::GET, &[kind, name])).await {
+            Ok(_) => {}
+            Err(error) if error.downcast_ref().is_some_and(Refusal::is_not_found) => {
+                let made = Request::new(Method::PUT, &[kind, name]).with_body(json!({"description": description}));
+                client.call(&made).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    end(client).await
+}
+
+/// Ends every grant and token of the canary. One that cannot be ended keeps none of the others.
+pub(super) async fn end(client: &Client) -> anyhow::Result<()> {
+    let grants = Request::new(Method::POST, &["shares", SHARE, "recipients", RECIPIENT, "revoke"]);
+    let grants = found(client.call(&grants.with_body(json!({"reason": "the drill is over"}))).await);
+    let tokens = client.list(&Request::new(Method::GET, &["recipients", RECIPIENT, "tokens"]), None).await;
+    let mut outcome = grants.map(|_| ());
+    for token in found(tokens)?.map(|(tokens, _)| tokens).unwrap_or_default() {
+        if let (Some("active" | "pending"), Some(id)) = (token["state"].as_str(), token["id"].as_str()) {
+            outcome = outcome.and(revoke_token(client, id).await.map(|_| ()));
+        }
+    }
+    outcome
+}
+
+/// Where there is no canary, there is nothing to end.
+fn found<T>(answer: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.downcast_ref().is_some_and(Refusal::is_not_found) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Issues a token.
+pub(super) async fn issue(client: &Client) -> anyhow::Result<Token> {
+    let body = json!({"expires_in_seconds": LIFE_SECONDS, "reveal": true});
+    let request = Request::new(Method::POST, &["recipients", RECIPIENT, "tokens"]).with_body(body);
+    Token::read(&client.call(&request).await?.0)
+}
+
+/// Issues a token in the place of another, which goes on for so many seconds.
+pub(super) async fn rotate(client: &Client, id: &str, overlap: Duration) -> anyhow::Result<Token> {
+    let body = json!({"existing_token_expire_in_seconds": overlap.as_secs(), "reveal": true});
+    let request = Request::new(Method::POST, &["recipients", RECIPIENT, "tokens", id, "rotate"]).with_body(body);
+    Token::read(&client.call(&request).await?.0)
+}
+
+pub(super) async fn revoke_token(client: &Client, id: &str) -> anyhow::Result<Value> {
+    let request = Request::new(Method::POST, &["recipients", RECIPIENT, "tokens", id, "revoke"]);
+    Ok(client.call(&request.with_body(json!({"reason": "a drill"}))).await?.0)
+}
+
+/// Grants the share for as long as `token` lives, by the server's own clock; answers the grant's id.
+pub(super) async fn grant(client: &Client, token: &Token) -> anyhow::Result<String> {
+    let body = json!({"share": SHARE, "recipient": RECIPIENT, "valid_until": token.expires_at, "purpose": "drill"});
+    let (grant, _) = client.call(&Request::new(Method::POST, &["grants"]).with_body(body)).await?;
+    text(&grant, "/id")
+}
+
+pub(super) async fn revoke_grant(client: &Client, id: &str) -> anyhow::Result<Value> {
+    let request = Request::new(Method::POST, &["grants", id, "revoke"]);
+    Ok(client.call(&request.with_body(json!({"reason": "a drill"}))).await?.0)
+}
+
+impl Token {
+    fn read(issued: &Value) -> anyhow::Result<Self> {
+        Ok(Self {
+            id: text(issued, "/id")?,
+            secret: Secret::new(text(issued, "/token")?),
+            expires_at: text(issued, "/expires_at")?,
+            endpoint: text(issued, "/profile/endpoint")?,
+        })
+    }
+}
+
+fn text(answer: &Value, at: &str) -> anyhow::Result<String> {
+    let unknown = "the answer is not what this weir knows; use the server's own";
+    answer.pointer(at).and_then(Value::as_str).map(str::to_owned).context(unknown)
+}
+
+/// What the canary reads at each replica.
+pub(super) struct Reads {
+    pub(super) replicas: Vec<Replica>,
+    /// What the audit trail calls it.
+    pub(super) action: &'static str,
+}
+
+/// One place where the canary reads.
+pub(super) struct Replica {
+    /// As it was named.
+    name: String,
+    http: reqwest::Client,
+    method: Method,
+    url: Url,
+}
+
+/// What a replica answers.
+enum Answer {
+    Allowed,
+    Denied,
+    /// Neither.
+    Other(String),
+}
+
+impl Reads {
+    /// Of the first table in the reserved share; of the share itself where it holds none, as at first. `named` are the
+    /// replicas' addresses; where there are none, it is read where the token's profile says.
+    pub(super) async fn of(client: &Client, token: &Token, named: &[Url]) -> anyhow::Result<Self> {
+        let objects = Request::new(Method::GET, &["shares", SHARE, "objects"]);
+        let (objects, _) = client.list(&objects, Some(1)).await?;
+        let table = objects.first().and_then(|object| Some((object["schema"].as_str()?, object["name"].as_str()?)));
+        let endpoint = Url::parse(&token.endpoint).context("the server's public_url is no URL")?;
+        let named = if named.is_empty() { std::slice::from_ref(&endpoint) } else { named };
+        let replicas = named.iter().map(|url| Replica::at(url, &endpoint, table)).collect::<Result<_, _>>()?;
+        Ok(Self { replicas, action: if table.is_some() { "table.query" } else { "share.get" } })
+    }
+}
+
+impl Replica {
+    fn at(named: &Url, endpoint: &Url, table: Option<(&str, &str)>) -> anyhow::Result<Self> {
+        let mut url = named.clone();
+        if url.path() == "/" {
+            url.set_path(endpoint.path());
+        }
+        let Ok(mut segments) = url.path_segments_mut() else {
+            bail!("`{named}` is no address of a server; use http:// or https://");
+        };
+        segments.pop_if_empty().extend(["shares", SHARE]);
+        if let Some((schema, table)) = table {
+            segments.extend(["schemas", schema, "tables", table, "query"]);
+        }
+        drop(segments);
+        let method = if table.is_some() { Method::POST } else { Method::GET };
+        // Each has its own connections; a redirect would take the token elsewhere.
+        let http = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
+        Ok(Self { name: named.to_string(), http, method, url })
+    }
+
+    async fn read(&self, token: &Token) -> Answer {
+        let request = self.http.request(self.method.clone(), self.url.clone()).bearer_auth(token.secret.expose());
+        let request = if self.method == Method::POST { request.json(&json!({"limitHint": 1})) } else { request };
+        let read = async {
+            let mut answer = request.send().await?;
+            while answer.chunk().await?.is_some() {}
+            Ok(answer.status())
+        };
+        match read.await {
+            Ok(StatusCode::OK) => Answer::Allowed,
+            Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => Answer::Denied,
+            Ok(status) => Answer::Other(format!("answers {status}")),
+            Err(error) => {
+                let error: reqwest::Error = error;
+                Answer::Other(format!("does not answer ({})", error.without_url()))
+            }
+        }
+    }
+
+    /// Reads until it is allowed; answers how long after `since` that was.
+    pub(super) async fn until_allowed(&self, token: &Token, since: Instant) -> anyhow::Result<Duration> {
+        loop {
+            let said = match self.read(token).await {
+                Answer::Allowed => return Ok(since.elapsed()),
+                Answer::Denied => "refuses the canary".to_owned(),
+                Answer::Other(said) => said,
+            };
+            if since.elapsed() > SETTLING {
+                bail!(
+                    "{} {said}, {} ms after it should allow it; is everything frozen?",
+                    self.name,
+                    SETTLING.as_millis()
+                );
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Reads until it is refused, and goes on being; answers how long after `since` that was. Not longer than `within`.
+    pub(super) async fn until_denied(
+        &self,
+        token: &Token,
+        since: Instant,
+        within: Duration,
+    ) -> Result<Duration, String> {
+        let mut denied: Option<(Duration, u32)> = None;
+        loop {
+            let said = match self.read(token).await {
+                Answer::Denied => {
+                    let (at, times) = denied.map_or((since.elapsed(), 1), |(at, times)| (at, times + 1));
+                    if at <= within && times >= CONFIRMED {
+                        return Ok(at);
+                    }
+                    denied = Some((at, times));
+                    (at > within).then(|| format!("refuses the canary after {} ms", at.as_millis()))
+                }
+                Answer::Allowed => {
+                    denied = None;
+                    Some("goes on allowing the canary".to_owned())
+                }
+                Answer::Other(said) => {
+                    denied = None;
+                    Some(said)
+                }
+            };
+            if let Some(said) = said.filter(|_| since.elapsed() > within) {
+                return Err(format!("{} {said}, though it had {} ms", self.name, within.as_millis()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Reads with both tokens from their rotation on, until the old one is refused.
+    pub(super) async fn watch_rotation(
+        &self,
+        (old, new): (&Token, &Token),
+        since: Instant,
+        longest: Duration,
+    ) -> Result<Watched, String> {
+        let (mut new_allowed, mut both_allowed) = (None, None);
+        loop {
+            let at = since.elapsed();
+            match self.read(new).await {
+                Answer::Allowed => new_allowed = new_allowed.or_else(|| Some(since.elapsed())),
+                Answer::Denied if new_allowed.is_some() => {
+                    return Err(format!("{} allowed the new token, and then refused it", self.name));
+                }
+                Answer::Denied | Answer::Other(_) => {}
+            }
+            match self.read(old).await {
+                Answer::Allowed if new_allowed.is_some() => both_allowed = Some(at),
+                Answer::Denied => {
+                    let old_denied = since.elapsed();
+                    return Ok(Watched { new_allowed, both_allowed, old_denied });
+                }
+                Answer::Allowed | Answer::Other(_) => {}
+            }
+            if since.elapsed() > longest {
+                return Err(format!("{} goes on allowing the old token after {} ms", self.name, longest.as_millis()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The replica as it was named.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// What a replica did with two tokens, from their rotation on.
+pub(super) struct Watched {
+    /// When the new one was allowed first.
+    pub(super) new_allowed: Option<Duration>,
+    /// When both were seen to be, last.
+    pub(super) both_allowed: Option<Duration>,
+    /// When the old one was refused first.
+    pub(super) old_denied: Duration,
+}

@@ -1,0 +1,104 @@
+//! A grant and a token are revoked, and every replica refuses: how long after, and never again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures::future::{join_all, try_join_all};
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+use super::{
+    super::api::{Client, Request},
+    Common, Findings,
+    canary::{self, RECIPIENT, Reads, Token},
+    conclude,
+};
+use crate::domain::drill::DrillKind;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
+    /// canary reads where its profile says
+    #[arg(long = "replica", value_name = "URL")]
+    replicas: Vec<Url>,
+    /// How long a replica may go on allowing, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    within_ms: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let client = arguments.common.server.client()?;
+    canary::prepare(&client).await?;
+    let output = arguments.common.output;
+    conclude(DrillKind::Revocation, &client, output, async |found| rehearse(&client, &arguments, found).await).await
+}
+
+async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Findings) -> anyhow::Result<()> {
+    let within = Duration::from_millis(arguments.within_ms);
+    let token = canary::issue(client).await?;
+    let reads = Reads::of(client, &token, &arguments.replicas).await?;
+    let grant = canary::grant(client, &token).await?;
+    allowed(&reads, &token, findings, "allowed").await?;
+    let revoked = canary::revoke_grant(client, &grant);
+    denied(client, &reads, &token, findings, ("grant", within), revoked).await?;
+
+    canary::grant(client, &token).await?;
+    allowed(&reads, &token, findings, "allowed_again").await?;
+    let revoked = canary::revoke_token(client, &token.id);
+    denied(client, &reads, &token, findings, ("token", within), revoked).await
+}
+
+async fn allowed(reads: &Reads, token: &Token, findings: &mut Findings, name: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let times = try_join_all(reads.replicas.iter().map(|replica| replica.until_allowed(token, began))).await?;
+    findings.measure_each(name, &times);
+    Ok(())
+}
+
+/// Revokes while the canary reads everywhere, and sees that it is refused in time, and that no event allows it behind
+/// the revocation's.
+async fn denied(
+    client: &Client,
+    reads: &Reads,
+    token: &Token,
+    findings: &mut Findings,
+    (what, within): (&str, Duration),
+    revoke: impl Future<Output = anyhow::Result<Value>>,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let reading = join_all(reads.replicas.iter().map(|replica| replica.until_denied(token, began, within)));
+    let revoke = async { revoke.await.map(|_| began.elapsed()) };
+    let (revoked, refused) = tokio::join!(revoke, reading);
+    findings.measure(format!("{what}_revoked"), revoked?);
+    let mut times = Vec::new();
+    for refused in refused {
+        match refused {
+            Ok(time) => times.push(time),
+            Err(fault) => findings.fault(format!("after the {what} was revoked: {fault}")),
+        }
+    }
+    if times.len() == reads.replicas.len() {
+        findings.measure_each(&format!("{what}_denied"), &times);
+    }
+    let revocation = newest(client, &format!("{what}.revoke"), None).await?;
+    let revocation = revocation.with_context(|| format!("the audit trail has no {what}.revoke of the canary"))?;
+    if let Some(seq) = newest(client, reads.action, Some(revocation)).await? {
+        findings.fault(format!("event {seq} allows the canary behind event {revocation}, which revoked its {what}"));
+    }
+    Ok(())
+}
+
+/// The canary's newest event of an action that was allowed, behind another event.
+async fn newest(client: &Client, action: &str, behind: Option<i64>) -> anyhow::Result<Option<i64>> {
+    let mut request = Request::new(Method::GET, &["audit"])
+        .with_query("recipient", RECIPIENT)
+        .with_query("action", action)
+        .with_query("decision", "allow");
+    if let Some(seq) = behind {
+        request = request.with_query("order", "asc").with_query("after_seq", seq.to_string());
+    }
+    let (events, _) = client.list(&request, Some(1)).await?;
+    Ok(events.first().and_then(|event| event["seq"].as_i64()))
+}

@@ -1,0 +1,79 @@
+//! A token is rotated: both live for a while, then the old one is refused, and the new one goes on.
+
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, try_join_all};
+use reqwest::Url;
+
+use super::{
+    super::api::Client,
+    Common, Findings,
+    canary::{self, Reads, Watched},
+    conclude,
+};
+use crate::domain::drill::DrillKind;
+
+/// For how long both tokens live.
+const OVERLAP: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Arguments {
+    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
+    /// canary reads where its profile says
+    #[arg(long = "replica", value_name = "URL")]
+    replicas: Vec<Url>,
+    /// By how much the old token's end may differ from what was asked for, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    within_ms: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let client = arguments.common.server.client()?;
+    canary::prepare(&client).await?;
+    let output = arguments.common.output;
+    conclude(DrillKind::Rotation, &client, output, async |found| rehearse(&client, &arguments, found).await).await
+}
+
+async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Findings) -> anyhow::Result<()> {
+    let within = Duration::from_millis(arguments.within_ms);
+    let old = canary::issue(client).await?;
+    let Reads { replicas, .. } = Reads::of(client, &old, &arguments.replicas).await?;
+    canary::grant(client, &old).await?;
+    let began = Instant::now();
+    let times = try_join_all(replicas.iter().map(|replica| replica.until_allowed(&old, began))).await?;
+    findings.measure_each("allowed", &times);
+
+    let began = Instant::now();
+    let new = canary::rotate(client, &old.id, OVERLAP).await?;
+    let rotated = began.elapsed();
+    findings.measure("rotated", rotated);
+    let longest = rotated + OVERLAP + within;
+    let watched = join_all(replicas.iter().map(|replica| replica.watch_rotation((&old, &new), began, longest))).await;
+    let (mut news, mut boths, mut olds) = (Vec::new(), Vec::new(), Vec::new());
+    for (replica, watched) in replicas.iter().zip(watched) {
+        let name = replica.name();
+        match watched {
+            Err(fault) => findings.fault(fault),
+            Ok(Watched { old_denied, .. }) if old_denied + within < OVERLAP => {
+                findings.fault(format!("{name} refused the old token after {} ms already", old_denied.as_millis()));
+            }
+            Ok(Watched { new_allowed: Some(new), both_allowed: Some(both), old_denied }) => {
+                news.push(new);
+                boths.push(both);
+                olds.push(old_denied);
+            }
+            Ok(_) => findings.fault(format!("{name} never allowed both tokens at once")),
+        }
+    }
+    if olds.len() == replicas.len() {
+        findings.measure_each("new_allowed", &news);
+        findings.measure("both_allowed_until", boths.into_iter().min().unwrap_or_default());
+        findings.measure_each("old_denied", &olds);
+    }
+    let began = Instant::now();
+    let times = try_join_all(replicas.iter().map(|replica| replica.until_allowed(&new, began))).await?;
+    findings.measure_each("new_goes_on", &times);
+    Ok(())
+}
