@@ -2,7 +2,7 @@
 //!
 //! Never here: a rule of the product.
 
-use std::{collections::BTreeSet, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 
@@ -23,6 +23,7 @@ use crate::{
         clock::Clock,
         copies::{Workshop, WorkshopParts},
         first_reads::FirstReads,
+        keys::{activate_key, pseudonym_key},
         meter::Meter,
         notary::Notary,
         recovery::{Recovery, RecoveryError},
@@ -100,7 +101,7 @@ async fn stand(
     let keys = load_keys(&settings.secrets, kind)?;
     let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
     let lock = db.lock_server()?;
-    let key_version = check_keys(&db, &keys, &clock).await?;
+    let known_keys = activate_key(&db, &clock, &keys).await?;
     for fault in db.find_durability_faults().await? {
         tracing::error!("the database may lose what it has confirmed: {fault}");
     }
@@ -116,7 +117,7 @@ async fn stand(
         ..LakeSettings::default()
     })
     .counted_by(Arc::clone(&metrics));
-    let workshop = open_workshop(settings, &db, &keys, key_version).await?;
+    let workshop = open_workshop(settings, &db, &keys, &known_keys).await?;
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
     let service = Service {
         workshop,
@@ -182,10 +183,10 @@ async fn recover(service: &Service, notary: &Notary) -> anyhow::Result<()> {
 }
 
 /// Opens the place of copies, where one is configured, and what makes them.
-async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], key_version: u32) -> anyhow::Result<Workshop> {
+async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], known: &[String]) -> anyhow::Result<Workshop> {
     let target = settings.views.target();
     let root = target.map(|target| CopyRoot::open(&target).map_err(|problems| unopened("place of copies", &problems)));
-    let root_key = keys.first().cloned().context("secrets.key_files names no key")?;
+    let (root_key, key_version) = pseudonym_key(keys, known, settings.views.pseudonym_key.as_deref())?;
     let workshop = Workshop::new(WorkshopParts {
         root: root.transpose()?,
         engine: Engine::new(EngineSettings {
@@ -251,31 +252,6 @@ pub async fn migrate_database(settings: &Settings) -> anyhow::Result<()> {
     owner.migrate().await?;
     owner.close().await;
     Ok(())
-}
-
-/// Refuses a replica whose keys cannot open what others sealed.
-/// Answers the number of the active key among all that there ever were.
-async fn check_keys(db: &Db, keys: &[RootKey], clock: &Clock) -> anyhow::Result<u32> {
-    let own: BTreeSet<String> = keys.iter().map(RootKey::fingerprint).collect();
-    let known = db.list_key_fingerprints().await?;
-    if !known.is_empty() && !known.iter().any(|fingerprint| own.contains(fingerprint)) {
-        bail!(
-            "none of secrets.key_files is a key that this database's servers use (fingerprints {}); give this server \
-             the same key file",
-            known.join(", ")
-        );
-    }
-    let Some(active) = keys.first().map(RootKey::fingerprint) else {
-        bail!("secrets.key_files names no key; name at least one file of 32 random bytes");
-    };
-    if !known.contains(&active) {
-        let mut tx = db.begin().await?;
-        tx.remember_key_fingerprint(&active, clock.now()).await?;
-        tx.commit().await?;
-    }
-    let all = db.list_key_fingerprints().await?;
-    let number = all.iter().position(|fingerprint| *fingerprint == active).map_or(1, |index| index + 1);
-    Ok(u32::try_from(number)?)
 }
 
 /// The files that no table may reach.

@@ -13,6 +13,7 @@ mod doctor;
 mod drill;
 mod health;
 mod import;
+mod keys;
 mod migrate;
 mod notify;
 mod nouns;
@@ -53,6 +54,9 @@ enum Command {
     Nouns(nouns::Command),
     /// Says who read how much: the audit trail in sums
     Usage(Box<usage::Arguments>),
+    /// Lists root keys, and makes new ones
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Tries whether signals arrive
     #[command(subcommand)]
     Notify(notify::Command),
@@ -141,6 +145,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Nouns(nouns::Command::Audit(command)) => block_on(audit::run(command)),
         Command::Nouns(nouns::Command::Operator(command)) => block_on(operator::run(command)),
         Command::Usage(arguments) => block_on(usage::run(*arguments)),
+        Command::Keys(command) => block_on(keys::run(command)),
         Command::Notify(command) => block_on(notify::run(command)),
         Command::Config(command) => config::run(command),
         Command::Import(arguments) => block_on(import::run(arguments)),

@@ -103,12 +103,17 @@ fn read(path: &Path) -> Result<RootKey, KeyError> {
 }
 
 fn make_if_missing(path: &Path) -> Result<(), KeyError> {
+    match make_key(path) {
+        Err(KeyError::Write { source, .. }) if source.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// Makes a root key in a file that is not there yet, for its owner alone.
+pub fn make_key(path: &Path) -> Result<RootKey, KeyError> {
     let unwritable = |source| KeyError::Write { path: path.to_owned(), source };
-    let mut file = match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file,
-        Err(source) if source.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        Err(source) => return Err(unwritable(source)),
-    };
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(unwritable)?;
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     let written = SysRng
         .try_fill_bytes(key.as_mut())
@@ -119,5 +124,6 @@ fn make_if_missing(path: &Path) -> Result<(), KeyError> {
         // Half a key would be refused at every later start.
         let _ = std::fs::remove_file(path);
         unwritable(source)
-    })
+    })?;
+    Ok(RootKey::new(key))
 }

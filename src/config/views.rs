@@ -22,6 +22,9 @@ pub struct ViewSettings {
     pub options: BTreeMap<String, String>,
     /// How copies get to recipients, unless a recipient or an object asks for more care.
     pub delivery: Delivery,
+    /// The fingerprint of the root key that pseudonyms are made with; the active one's where nothing is said.
+    #[serde(deserialize_with = "empty_as_none")]
+    pub pseudonym_key: Option<String>,
     /// How long a copy that nobody reads is kept, in seconds.
     pub idle_seconds: u64,
     /// The age at which a copy is made anew, in seconds.
@@ -76,6 +79,10 @@ impl ViewSettings {
         problems.bound("views.concurrent_files_per_recipient", self.concurrent_files_per_recipient, 1..=256, reason);
         let reason = "a batch of rows and what is written of it must fit";
         problems.bound("views.file_memory_bytes", self.file_memory_bytes, 16 * MIB..=64 << 30, reason);
+        let is_fingerprint = |text: &String| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if self.pseudonym_key.as_ref().is_some_and(|text| !is_fingerprint(text)) {
+            problems.add("views.pseudonym_key", "is no fingerprint of a root key; `weir keys list` has them");
+        }
         if let Some(url) = &self.root {
             // The value is not repeated where it may hold credentials.
             match Url::parse(url) {

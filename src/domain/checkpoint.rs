@@ -37,6 +37,9 @@ pub struct Checkpoint {
     pub previous: Option<[u8; 32]>,
     /// When it was made.
     pub at: DateTime<Utc>,
+    /// The key that signs from here on, where that is another than before. Such a checkpoint is signed by both, so that
+    /// whoever believes the old one may go on with the new.
+    pub next_key: Option<VerifierKey>,
 }
 
 /// Why a text is no checkpoint that can be believed.
@@ -69,8 +72,9 @@ impl Checkpoint {
     /// The text that is signed; ends with a newline.
     pub fn text(&self) -> String {
         let encode = |hash: &[u8; 32]| BASE64_STANDARD.encode(hash);
+        let next_key = self.next_key.as_ref().map(|key| format!("key {key}\n")).unwrap_or_default();
         format!(
-            "{}\n{}\n{}\nhead {}\nprevious {}\ntime {}\n",
+            "{}\n{}\n{}\nhead {}\nprevious {}\ntime {}\n{next_key}",
             self.origin,
             self.head.seq,
             encode(&self.root),
@@ -80,15 +84,20 @@ impl Checkpoint {
         )
     }
 
-    /// Reads a signed note, if one of `keys` signed it.
+    /// Reads a signed note, if one of `keys` signed it, and so did the key that it names as the next.
     pub fn open(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let text = signed_part(note).ok_or(CheckpointError::Malformed)?;
         let signatures = note.get(text.len() + 1..).unwrap_or_default();
-        let signed = signatures.lines().any(|line| keys.iter().any(|key| key.signed(text, line)));
-        if !signed {
+        let is_signed =
+            |keys: &[VerifierKey]| signatures.lines().any(|line| keys.iter().any(|key| key.signed(text, line)));
+        if !is_signed(keys) {
             return Err(CheckpointError::Unsigned);
         }
-        Self::parse(text).ok_or(CheckpointError::Malformed)
+        let checkpoint = Self::parse(text).ok_or(CheckpointError::Malformed)?;
+        if checkpoint.next_key.as_ref().is_some_and(|key| !is_signed(std::slice::from_ref(key))) {
+            return Err(CheckpointError::Unsigned);
+        }
+        Ok(checkpoint)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -102,7 +111,11 @@ impl Checkpoint {
             digest => Some(hash(digest)?),
         };
         let at = DateTime::parse_from_rfc3339(lines.next()?.strip_prefix("time ")?).ok()?.to_utc();
-        Some(Self { origin, head, root, previous, at })
+        let next_key = match lines.next() {
+            Some(line) => Some(VerifierKey::parse(line.strip_prefix("key ")?)?),
+            None => None,
+        };
+        Some(Self { origin, head, root, previous, at, next_key })
     }
 }
 
@@ -140,9 +153,19 @@ impl SigningKey {
     /// The signed note of `checkpoint`.
     pub fn sign(&self, checkpoint: &Checkpoint) -> String {
         let text = checkpoint.text();
+        format!("{text}\n{}", self.signature(&text))
+    }
+
+    /// `note` with a signature by this key, too.
+    pub fn cosign(&self, note: &str) -> String {
+        format!("{note}{}", self.signature(signed_part(note).unwrap_or(note)))
+    }
+
+    /// The line that is this key's signature of `text`.
+    fn signature(&self, text: &str) -> String {
         let mut signature = self.verifier.id().to_vec();
         signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!("{text}\n{SIGNATURE_MARK}{} {}\n", self.verifier.name, BASE64_STANDARD.encode(signature))
+        format!("{SIGNATURE_MARK}{} {}\n", self.verifier.name, BASE64_STANDARD.encode(signature))
     }
 }
 
@@ -220,7 +243,29 @@ mod tests {
             root: [2; 32],
             previous: Some([3; 32]),
             at: DateTime::from_timestamp(1_790_000_000, 123_456_000).unwrap(),
+            next_key: None,
         }
+    }
+
+    #[test]
+    fn a_key_is_handed_on_by_a_checkpoint_that_both_signed() {
+        let (old, new) = (key(1), key(2));
+        let handed_on = Checkpoint { next_key: Some(new.verifier().clone()), ..checkpoint() };
+        let note = old.cosign(&new.sign(&handed_on));
+        for key in [&old, &new] {
+            assert_eq!(Checkpoint::open(&note, std::slice::from_ref(key.verifier())), Ok(handed_on.clone()));
+        }
+        assert_eq!(digest(&note), digest(&new.sign(&handed_on)), "signatures are no part of what is chained");
+        let known = [old.verifier().clone()];
+        // Neither a key that did not sign, nor one that only says so of itself.
+        assert_eq!(Checkpoint::open(&old.sign(&handed_on), &known), Err(CheckpointError::Unsigned));
+        assert_eq!(Checkpoint::open(&new.sign(&handed_on), &known), Err(CheckpointError::Unsigned));
+        let garbled = note.replace("\nkey weir-audit-", "\nkez weir-audit-");
+        assert_eq!(Checkpoint::open(&garbled, &known), Err(CheckpointError::Unsigned));
+        let junk = Checkpoint { origin: "x".into(), ..checkpoint() };
+        let junk = format!("{}more\n", junk.text());
+        let junk = format!("{junk}\n{}", old.signature(&junk));
+        assert_eq!(Checkpoint::open(&junk, &known), Err(CheckpointError::Malformed));
     }
 
     #[test]

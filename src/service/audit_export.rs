@@ -199,6 +199,7 @@ impl ExportWalk {
         let seq = seq.or(walk.ahead.back().copied()).unwrap_or_default();
         let note = walk.read_note(seq).await?;
         let checkpoint = open(&note, keys, seq)?;
+        follow(&mut walk.keys, &checkpoint);
         walk.ahead.retain(|ahead| *ahead > seq);
         walk.walk = Walk::behind(checkpoint.head, None);
         walk.origin = Some(checkpoint.origin);
@@ -282,6 +283,7 @@ impl ExportWalk {
         let origin = self.origin.get_or_insert_with(|| origin(hashes.first().unwrap_or(&[0; 32])));
         agree(&checkpoint, &self.walk, origin, first)?;
         self.previous = Some(digest(&note));
+        follow(&mut self.keys, &checkpoint);
         Ok(Some(Segment { checkpoint, first, hashes, note }))
     }
 
@@ -314,6 +316,11 @@ pub(super) fn open(note: &str, keys: &[VerifierKey], seq: i64) -> Result<Checkpo
         return Err(Broken::at(seq, format!("its checkpoint covers {} events", checkpoint.head.seq)));
     }
     Ok(checkpoint)
+}
+
+/// Goes on to believe the key that a believed checkpoint hands on to.
+pub(super) fn follow(keys: &mut Vec<VerifierKey>, checkpoint: &Checkpoint) {
+    keys.extend(checkpoint.next_key.clone().filter(|key| !keys.contains(key)));
 }
 
 /// Whether a walk that has just reached a checkpoint's end found what it states. `first` is the first event behind the

@@ -16,6 +16,7 @@ pub mod first_reads;
 pub mod freezes;
 pub mod grants;
 pub mod idempotency;
+pub mod keys;
 mod lookup;
 pub mod meter;
 pub mod notary;

@@ -137,18 +137,26 @@ impl Notary {
         let (Some(tree), Some(origin), Some(key)) = (walk.tree(), origin_known, self.keys.first()) else {
             return Err(AuditError::Refused("there is no key to sign with; name one in secrets.key_files".to_owned()));
         };
+        let before = last.as_ref().and_then(|last| self.signer_of(&last.note));
+        let before = before.filter(|before| before.verifier() != key.verifier());
         let checkpoint = Checkpoint {
             origin,
             head: walk.head(),
             root: tree.root(),
             previous: last.as_ref().map(|last| digest(&last.note)),
             at: now,
+            next_key: before.map(|_| key.verifier().clone()),
+        };
+        let note = key.sign(&checkpoint);
+        let note = match before {
+            Some(before) => before.cosign(&note),
+            None => note,
         };
         let stored = StoredCheckpoint {
             seq: target,
             previous_seq: sealed,
             frontier: tree.to_bytes(),
-            note: key.sign(&checkpoint),
+            note,
             created_at: now,
             exported_at: None,
         };
@@ -160,6 +168,11 @@ impl Notary {
             Err(error) => return Err(error.into()),
         }
         Ok(true)
+    }
+
+    /// The key that signed `note`; the active one, if it is among several that did.
+    fn signer_of(&self, note: &str) -> Option<&SigningKey> {
+        self.keys.iter().find(|key| Checkpoint::open(note, std::slice::from_ref(key.verifier())).is_ok())
     }
 
     /// The event that the checkpoint behind `last` covers; `None` where none is due.
@@ -222,10 +235,9 @@ impl Notary {
         let mut lines = Vec::new();
         self.read(&mut walk, checkpoint.seq, |event| audit_export::write_line(&mut lines, event)).await?;
         audit_export::agree(&signed, &walk, &signed.origin, checkpoint.previous_seq + 1)?;
-        let verifiers = self.verifiers();
-        let key = verifiers.iter().find(|key| Checkpoint::open(&checkpoint.note, std::slice::from_ref(*key)).is_ok());
+        let key = self.signer_of(&checkpoint.note);
         let key = key.ok_or_else(|| Broken::at(checkpoint.seq, "its checkpoint is signed by no key of this server"))?;
-        audit_export::add(archive, key, checkpoint.seq, &checkpoint.note, lines).await?;
+        audit_export::add(archive, key.verifier(), checkpoint.seq, &checkpoint.note, lines).await?;
         let mut tx = self.db.begin().await?;
         tx.update_checkpoint_exported(checkpoint.seq, self.clock.now()).await?;
         Ok(tx.commit().await?)

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::audit_export::{ExportWalk, Segment, agree, open};
+use super::audit_export::{ExportWalk, Segment, agree, follow, open};
 use crate::{
     domain::{
         audit::Head,
@@ -137,7 +137,8 @@ pub(super) fn presented(event: &StoredEvent) -> Presented<'_> {
 
 struct Verifier<'a> {
     db: &'a Db,
-    keys: &'a [VerifierKey],
+    /// Those that were given, and those that they handed on to.
+    keys: Vec<VerifierKey>,
     walk: Walk,
     origin: Option<String>,
     previous: Option<[u8; 32]>,
@@ -151,7 +152,7 @@ struct Verifier<'a> {
 impl<'a> Verifier<'a> {
     async fn begin(
         db: &'a Db,
-        keys: &'a [VerifierKey],
+        keys: &[VerifierKey],
         since: Since,
         newest: Option<&StoredCheckpoint>,
         export: Option<Comparison>,
@@ -161,13 +162,16 @@ impl<'a> Verifier<'a> {
             Since::NewestCheckpoint => newest.map(|checkpoint| checkpoint.seq),
             Since::Checkpoint(seq) => Some(seq),
         };
+        let mut keys = keys.to_vec();
         let (walk, origin, previous) = match start {
             None => (Walk::from_start(), None, None),
             Some(seq) => {
                 let checkpoint = db.find_checkpoint(seq).await?;
                 let checkpoint = checkpoint
                     .ok_or_else(|| AuditError::Refused(format!("there is no checkpoint {seq}; name another one")))?;
-                let (walk, origin) = resume(&checkpoint, keys)?;
+                let (walk, origin) = resume(&checkpoint, &keys)?;
+                let signed = open(&checkpoint.note, &keys, seq)?;
+                follow(&mut keys, &signed);
                 (walk, Some(origin), Some(digest(&checkpoint.note)))
             }
         };
@@ -244,7 +248,7 @@ impl<'a> Verifier<'a> {
         }
         let Some(stored) = self.ahead.front().filter(|stored| stored.seq <= seq) else { return Ok(()) };
         let first = stored.previous_seq + 1;
-        let checkpoint = open(&stored.note, self.keys, stored.seq)?;
+        let checkpoint = open(&stored.note, &self.keys, stored.seq)?;
         let origin = self.origin.as_deref().unwrap_or_default();
         agree(&checkpoint, &self.walk, origin, first)?;
         if checkpoint.previous != self.previous {
@@ -254,6 +258,7 @@ impl<'a> Verifier<'a> {
             return Err(Broken::at(first, format!("the tree kept with checkpoint {seq} is not the chain's")).into());
         }
         self.previous = Some(digest(&stored.note));
+        follow(&mut self.keys, &checkpoint);
         self.passed += 1;
         self.ahead.pop_front();
         Ok(())

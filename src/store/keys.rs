@@ -20,12 +20,13 @@ reads! {
 }
 
 impl Tx {
-    /// Remembers an active root key's fingerprint; one that is known keeps the time when it was first seen.
-    pub async fn remember_key_fingerprint(&mut self, fingerprint: &str, seen_at: DateTime<Utc>) -> Result<()> {
+    /// Remembers an active root key's fingerprint; false for one that is known, which keeps the time when it was first
+    /// seen.
+    pub async fn remember_key_fingerprint(&mut self, fingerprint: &str, seen_at: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "INSERT INTO key_fingerprints (fingerprint, first_seen_at) VALUES ($1, $2) \
             ON CONFLICT (fingerprint) DO NOTHING";
         let at = Micros::from(seen_at);
-        on_tx!(self, db => sqlx::query(SQL).bind(fingerprint).bind(at).execute(db).await?.rows_affected());
-        Ok(())
+        let added = on_tx!(self, db => sqlx::query(SQL).bind(fingerprint).bind(at).execute(db).await?.rows_affected());
+        Ok(added == 1)
     }
 }

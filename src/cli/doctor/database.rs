@@ -84,6 +84,10 @@ pub(super) async fn keys(db: Option<&Db>, fingerprints: &[String]) -> Option<Fin
                 format!("none of secrets.key_files is a key that this database's servers use ({})", known.join(", "));
             return Err(Fault::new(detail, "give this server the key file that the others have"));
         }
+        if let Some(newest) = known.last().filter(|newest| !fingerprints.contains(newest)) {
+            let detail = format!("this database's servers have gone on to the key {newest}, which is not here");
+            return Err(Fault::new(detail, "give this server the key file that the others have"));
+        }
         since = db.find_key_first_seen(active).await.map_err(fault)?;
         Ok(match since {
             Some(since) => format!("{active} has been active for {}", spelled(Utc::now() - since)),
@@ -94,7 +98,7 @@ pub(super) async fn keys(db: Option<&Db>, fingerprints: &[String]) -> Option<Fin
     let is_old = since.is_some_and(|since| Utc::now() - since > OLD_KEY);
     Some(match finding.status {
         Status::Ok if is_old => {
-            let remedy = "put a new key in front of it in secrets.key_files, and keep the old one behind it";
+            let remedy = "make a new one with `weir keys rotate`, and do what it says";
             Finding::warning(CHECK, Fault::new(finding.detail, remedy))
         }
         _ => finding,

@@ -87,7 +87,7 @@ pub struct WorkshopParts {
     pub root: Option<CopyRoot>,
     /// Makes files.
     pub engine: Engine,
-    /// The active root key.
+    /// The root key that pseudonyms and units are derived from.
     pub root_key: RootKey,
     /// Its number among all keys that this installation ever had, from 1; pseudonyms name it.
     pub key_version: u32,

@@ -5,5 +5,6 @@ mod detachment;
 mod export;
 mod object_store;
 mod roles;
+mod rotation;
 mod tampering;
 mod trail;

@@ -26,12 +26,16 @@ use zeroize::Zeroizing;
 /// How many events each checkpoint of a [`Trail`] covers.
 pub const SEALED_AT_ONCE: i64 = 10;
 
+/// The root key of every [`Trail`], each of its bytes.
+pub const KEY: u8 = 5;
+
 /// A trail under test.
 pub struct Trail {
     pub db: Db,
     pub notary: Notary,
     pub archive: Archive,
     pub folder: TempDir,
+    settings: AuditSettings,
     now: Arc<Mutex<DateTime<Utc>>>,
 }
 
@@ -53,7 +57,6 @@ impl Trail {
 
     fn exported_to(db: &Db, folder: TempDir, export: ExportSettings) -> Self {
         let now = Arc::new(Mutex::new("2026-08-31T23:00:00Z".parse().unwrap()));
-        let told = Arc::clone(&now);
         let archive = Archive::open(&export.target().unwrap()).unwrap();
         let settings = AuditSettings {
             checkpoint_seconds: 300,
@@ -61,10 +64,13 @@ impl Trail {
             personal_retention_days: 395,
             export,
         };
-        let clock = Clock::new(move || *told.lock().unwrap());
-        let keys = [RootKey::new(Zeroizing::new([5; 32]))];
-        let notary = Notary::new(db.clone(), clock, &keys, Some(archive.clone()), settings).unwrap();
-        Self { db: db.clone(), notary, archive, folder, now }
+        let notary = notary(db, &now, &[KEY], &archive, &settings);
+        Self { db: db.clone(), notary, archive, folder, settings, now }
+    }
+
+    /// Another notary of the same trail, with these root keys.
+    pub fn notary_with(&self, keys: &[u8]) -> Notary {
+        notary(&self.db, &self.now, keys, &self.archive, &self.settings)
     }
 
     /// A trail of 30 events, sealed and exported.
@@ -123,6 +129,19 @@ impl Trail {
     pub async fn verify_export(&self) -> Result<Verified, AuditError> {
         verify_export(ExportWalk::from_start(&self.archive, &self.notary.verifiers()).await?, &mut |_| {}).await
     }
+}
+
+fn notary(
+    db: &Db,
+    now: &Arc<Mutex<DateTime<Utc>>>,
+    keys: &[u8],
+    archive: &Archive,
+    settings: &AuditSettings,
+) -> Notary {
+    let told = Arc::clone(now);
+    let clock = Clock::new(move || *told.lock().unwrap());
+    let keys: Vec<RootKey> = keys.iter().map(|byte| RootKey::new(Zeroizing::new([*byte; 32]))).collect();
+    Notary::new(db.clone(), clock, &keys, Some(archive.clone()), settings.clone()).unwrap()
 }
 
 /// The first bad sequence number that verifying found.

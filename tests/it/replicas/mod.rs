@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod interleavings;
 mod processes;
+mod rotation;
 mod streams;
 mod tightening;
 

@@ -30,6 +30,7 @@ pub struct Installation {
     database_url: String,
     settings: String,
     export: String,
+    keys: Vec<String>,
 }
 
 impl Installation {
@@ -55,7 +56,7 @@ impl Installation {
             fs::write(folder.path().join(format!("lake/claims/part-{file}.parquet")), [0; 100]).unwrap();
         }
         let export = format!("url = \"file://{}/export\"\n", folder.path().display());
-        Self { folder, database_url, settings: settings.to_owned(), export }
+        Self { folder, database_url, settings: settings.to_owned(), export, keys: vec!["weir.key".to_owned()] }
     }
 
     /// The same with its trail exported to an object store.
@@ -63,6 +64,16 @@ impl Installation {
         let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
         let export = format!("url = \"{url}\"\noptions = {{ {} }}\n", options.join(", "));
         Self { export, ..self }
+    }
+
+    /// Has what starts from now on use these root keys, files of the folder.
+    pub fn use_keys(&mut self, names: &[&str]) {
+        self.keys = names.iter().map(|name| (*name).to_owned()).collect();
+    }
+
+    /// Adds lines to the configuration of what starts from now on.
+    pub fn configure(&mut self, lines: &str) {
+        self.settings = format!("{}\n{lines}", self.settings);
     }
 
     /// The folder that the trail is exported to.
@@ -78,11 +89,13 @@ impl Installation {
     fn write_config(&self, port: u16) -> PathBuf {
         let folder = self.folder.path().display();
         let Self { database_url, settings, export, .. } = self;
+        let keys: Vec<String> = self.keys.iter().map(|name| format!("\"{folder}/{name}\"")).collect();
+        let keys = keys.join(", ");
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
              shutdown_grace_seconds = 5\n\
              [database]\nurl = \"{database_url}\"\n{settings}\n\
-             [secrets]\nkey_files = [\"{folder}/weir.key\"]\n\
+             [secrets]\nkey_files = [{keys}]\n\
              [audit]\ncheckpoint_seconds = 1\ncheckpoint_events = 500\n\
              [audit.export]\n{export}\
              [[storage]]\nname = \"lake\"\nurl = \"file://{folder}/lake\"\n"

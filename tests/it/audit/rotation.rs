@@ -1,0 +1,113 @@
+//! The root key is exchanged while the trail grows: who believes the old key is led to the new one, and nobody else is.
+
+use std::slice;
+
+use weir::{
+    domain::checkpoint::{Checkpoint, SigningKey, VerifierKey},
+    service::{
+        audit_export::ExportWalk,
+        notary::Notary,
+        verification::{AuditError, Since, Verified, verify_database, verify_export},
+    },
+    store::Db,
+};
+
+use super::trail::{KEY, Trail, first_bad};
+use crate::support::postgres::TestDatabase;
+
+/// The key that comes next.
+const NEXT: u8 = 6;
+
+/// Verifies the database against the export, believing these keys alone.
+async fn compare(trail: &Trail, keys: &[VerifierKey], since: Option<i64>) -> Result<Verified, AuditError> {
+    let (since, export) = match since {
+        None => (Since::Beginning, ExportWalk::from_start(&trail.archive, keys).await?),
+        Some(seq) => (Since::Checkpoint(seq), ExportWalk::since(&trail.archive, keys, Some(seq)).await?),
+    };
+    verify_database(&trail.db, keys, since, Some(export), &mut |_| {}).await
+}
+
+fn key_of(notary: &Notary) -> VerifierKey {
+    notary.verifiers().remove(0)
+}
+
+async fn note(trail: &Trail, seq: i64) -> String {
+    trail.db.find_checkpoint(seq).await.unwrap().unwrap().note
+}
+
+fn signatures(note: &str) -> usize {
+    note.lines().filter(|line| line.starts_with("\u{2014} ")).count()
+}
+
+#[tokio::test]
+async fn whoever_believes_the_old_key_follows_the_trail_to_the_new_one() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        let next = trail.notary_with(&[NEXT, KEY]);
+        let (old, new) = (key_of(&trail.notary), key_of(&next));
+        for _ in 0..2 {
+            trail.append(7).await;
+            next.seal().await.unwrap();
+        }
+        let (handed_on, after) = (note(&trail, 37).await, note(&trail, 44).await);
+        assert_eq!((signatures(&handed_on), signatures(&after)), (2, 1));
+        let stated = Checkpoint::open(&handed_on, slice::from_ref(&old)).unwrap();
+        assert_eq!(stated.next_key, Some(new.clone()));
+        assert_eq!(Checkpoint::open(&after, slice::from_ref(&new)).unwrap().next_key, None);
+        assert!(Checkpoint::open(&after, slice::from_ref(&old)).is_err());
+
+        // The old key is enough for all of it, here and in the export.
+        let verified = compare(&trail, slice::from_ref(&old), None).await.unwrap();
+        assert_eq!((verified.head.seq, verified.checkpoints, verified.compared), (44, 5, 44));
+        let walk = ExportWalk::from_start(&trail.archive, slice::from_ref(&old)).await.unwrap();
+        assert_eq!(verify_export(walk, &mut |_| {}).await.unwrap().head.seq, 44);
+        assert_eq!(compare(&trail, slice::from_ref(&old), Some(30)).await.unwrap().checkpoints, 2);
+        assert_eq!(compare(&trail, slice::from_ref(&old), Some(37)).await.unwrap().checkpoints, 1);
+        // The new one is, from where it took over.
+        assert_eq!(compare(&trail, slice::from_ref(&new), Some(37)).await.unwrap().checkpoints, 1);
+        assert_eq!(first_bad(compare(&trail, slice::from_ref(&new), None).await), 10);
+        let mut names = trail.archive.list("keys").await.unwrap();
+        names.sort();
+        let mut keys = [format!("{}.txt", old.name()), format!("{}.txt", new.name())];
+        keys.sort();
+        assert_eq!(names, keys);
+    }
+}
+
+#[tokio::test]
+async fn servers_that_differ_in_their_active_key_make_one_trail_all_the_same() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        // One has the new key in front already, the other still behind.
+        let (first, second) = (trail.notary_with(&[NEXT, KEY]), trail.notary_with(&[KEY, NEXT]));
+        for notary in [&first, &second, &first, &second, &second, &first] {
+            trail.append(3).await;
+            notary.seal().await.unwrap();
+        }
+        let verified = compare(&trail, &[key_of(&trail.notary)], None).await.unwrap();
+        assert_eq!((verified.head.seq, verified.compared), (48, 48));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_old_one_did_not_hand_on_to_is_not_followed() {
+    for db in TestDatabase::each().await {
+        let trail = Trail::sealed(&db).await;
+        let stranger = trail.notary_with(&[NEXT]);
+        trail.append(7).await;
+        assert_eq!(first_bad(stranger.seal().await.map(|()| unreachable!("it seals nothing"))), 30);
+        trail.notary.seal().await.unwrap();
+        // Somebody with the database rewrites the last checkpoint, and hands it on to a key of their own.
+        let root = weir::domain::seal::RootKey::new(zeroize::Zeroizing::new([NEXT; 32]));
+        let forger = SigningKey::derive(&root).unwrap();
+        let genuine = note(&trail, 37).await;
+        let stated = Checkpoint::open(&genuine, &trail.notary.verifiers()).unwrap();
+        let forged = forger.sign(&Checkpoint { next_key: Some(forger.verifier().clone()), ..stated });
+        let sql = sqlx::AssertSqlSafe(format!("UPDATE audit_checkpoints SET note = '{forged}' WHERE seq = 37"));
+        match &*db {
+            Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
+            Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+        }
+        assert_eq!(first_bad(trail.verify(Since::Beginning).await), 37);
+    }
+}
