@@ -31,8 +31,12 @@ lint:      ## formatting and clippy, warnings refused
 bench:     ## the benchmarks
 	cargo bench
 
+sbom:      ## the bill of materials, CycloneDX 1.5, as weir.cdx.json (takes cargo-cyclonedx, installed if absent)
+	command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx --version 0.5.9
+	cargo cyclonedx --format json --spec-version 1.5 --override-filename weir.cdx
+
 clean:     ## remove build output and what the tests installed
 	cargo clean
 	rm -rf $(WEIR_TEST_CACHE)
 
-.PHONY: help demo test setup rust-tests mutants client-tests lint bench clean
+.PHONY: help demo test setup rust-tests mutants client-tests lint bench sbom clean

@@ -335,12 +335,20 @@ impl Service {
         self.tell_once(found, now).await
     }
 
-    /// Tells that the trail is not sealed, or not exported, as it should be.
-    pub async fn tell_late_checkpoint(&self) -> Result<(), ServiceError> {
+    /// Measures how long the trail waits to be sealed and exported, and tells where that is too long.
+    pub async fn watch_checkpoints(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let sealed = self.db.find_last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
+        let unsealed = self.db.list_chain(sealed, 1).await?.into_iter().next().map(|(_, waiting)| waiting.at);
+        let unexported = match self.signals.exported_within {
+            Some(_) => self.db.list_unexported_checkpoints(1).await?.into_iter().next(),
+            None => None,
+        };
+        let age = |since: Option<DateTime<Utc>>| since.map_or(TimeDelta::zero(), |since| now - since);
+        self.metrics.audit_waits(age(unsealed), age(unexported.as_ref().map(|waiting| waiting.created_at)));
         if !self.signals.want(SignalKind::CheckpointLate) {
             return Ok(());
         }
-        let now = self.clock.now();
         let late = |what: &'static str, through: i64, since: DateTime<Utc>| Signal {
             kind: SignalKind::CheckpointLate,
             subject: what.to_owned(),
@@ -348,14 +356,10 @@ impl Service {
             data: json!({"what": what, "through_seq": through, "waiting_since": timestamp(since)}),
         };
         let mut found = Vec::new();
-        let sealed = self.db.find_last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
-        if let Some((_, waiting)) = self.db.list_chain(sealed, 1).await?.first()
-            && now - waiting.at > self.signals.sealed_within
-        {
-            found.push(late("unsealed", sealed, waiting.at));
+        if let Some(since) = unsealed.filter(|since| now - *since > self.signals.sealed_within) {
+            found.push(late("unsealed", sealed, since));
         }
-        if let Some(within) = self.signals.exported_within
-            && let Some(waiting) = self.db.list_unexported_checkpoints(1).await?.first()
+        if let (Some(within), Some(waiting)) = (self.signals.exported_within, unexported)
             && now - waiting.created_at > within
         {
             found.push(late("unexported", waiting.previous_seq, waiting.created_at));

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -80,6 +81,8 @@ pub struct Metrics {
     snapshot_cache_bytes: Gauge,
     audit_batch_events: Histogram,
     audit_commit_seconds: Histogram,
+    audit_unsealed_seconds: Gauge,
+    audit_unexported_seconds: Gauge,
     storage_errors: Family<StorageLabels, Counter>,
     objects_on_hold: Gauge,
     copies_made: Counter,
@@ -124,6 +127,8 @@ impl Metrics {
             snapshot_cache_bytes: Gauge::default(),
             audit_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             audit_commit_seconds: seconds(),
+            audit_unsealed_seconds: Gauge::default(),
+            audit_unexported_seconds: Gauge::default(),
             storage_errors: Family::default(),
             objects_on_hold: Gauge::default(),
             copies_made: Counter::default(),
@@ -167,6 +172,10 @@ impl Metrics {
         r.register("audit_batch_events", "Audit events that shared a commit", self.audit_batch_events.clone());
         let help = "Time to commit a batch of audit events";
         r.register_with_unit("audit_commit", help, Unit::Seconds, self.audit_commit_seconds.clone());
+        let help = "How long the oldest audit event has waited for a checkpoint";
+        r.register("audit_unsealed_seconds", help, self.audit_unsealed_seconds.clone());
+        let help = "How long the oldest checkpoint has waited for its export";
+        r.register("audit_unexported_seconds", help, self.audit_unexported_seconds.clone());
         r.register("storage_errors", "Failed calls to a storage", self.storage_errors.clone());
         let help = "Objects whose table has a schema that nobody accepted";
         r.register("objects_on_hold", help, self.objects_on_hold.clone());
@@ -258,6 +267,12 @@ impl Metrics {
     /// So many objects are served a version before their table's newest, because of its schema.
     pub fn objects_on_hold_are(&self, count: usize) {
         self.objects_on_hold.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How long the oldest event waits for a checkpoint, and the oldest checkpoint for its export; 0 where none does.
+    pub fn audit_waits(&self, unsealed: TimeDelta, unexported: TimeDelta) {
+        self.audit_unsealed_seconds.set(unsealed.num_seconds().max(0));
+        self.audit_unexported_seconds.set(unexported.num_seconds().max(0));
     }
 
     /// This server wrote `files` copies with `bytes` bytes in all.

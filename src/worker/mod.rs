@@ -110,7 +110,7 @@ async fn tidy(service: &Service) -> Result<(), ServiceError> {
 /// Tells what goes wrong on its own.
 async fn alert(service: &Service) -> Result<(), ServiceError> {
     service.tell_denials().await?;
-    service.tell_late_checkpoint().await
+    service.watch_checkpoints().await
 }
 
 /// Compares the register of copies with their store, where there is one.

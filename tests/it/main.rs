@@ -9,6 +9,7 @@ mod audit;
 mod cli;
 mod config;
 mod conformance;
+mod deploy;
 mod engine;
 mod lake;
 mod listen;

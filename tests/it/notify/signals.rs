@@ -299,8 +299,8 @@ async fn a_late_checkpoint_is_told_once() {
         let notary = notary(&app, audit_settings());
         app.put("/recipients/acme", json!({})).await.expect(201);
         let look = async || {
-            app.service.tell_late_checkpoint().await.unwrap();
-            app.service.tell_late_checkpoint().await.unwrap();
+            app.service.watch_checkpoints().await.unwrap();
+            app.service.watch_checkpoints().await.unwrap();
             deliver(&app).await;
             receiver.told("checkpoint.late")
         };
