@@ -17,9 +17,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Shell, on_each_database};
-use crate::support::{
-    postgres::TestDatabase,
-    process::{Installation, OPERATOR_TOKEN, Weir, until},
+use crate::{
+    replicas::cluster::Cluster,
+    support::{
+        postgres::TestDatabase,
+        process::{Installation, OPERATOR_TOKEN, Weir, until},
+    },
 };
 
 /// Longer than any loaded machine takes; what is measured is looked at by itself.
@@ -254,6 +257,22 @@ async fn a_copy_of_another_database_fails_the_restore_drill() {
         has_no_access(weir).await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_drill_needs_the_right_to_make_a_database_and_says_so() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let weir = installation.start().await;
+    let shell = Shell::new(&weir.url, installation.folder.path(), OPERATOR_TOKEN);
+    let refused = drill(&installation, &weir, &shell, &["restore"]);
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("CREATEDB") && text.contains("permission denied") && text.lines().count() == 1, "{text}");
+    assert!(recorded(&weir).await.is_empty(), "nothing was rehearsed");
+    cluster.allow_making_databases("weir_owner").await;
+    passes(&drill(&installation, &weir, &shell, &["restore"]));
+    has_no_access(&weir).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

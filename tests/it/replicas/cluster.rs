@@ -64,6 +64,11 @@ impl Cluster {
         self.admin("postgres", &format!("ALTER ROLE {role} SET {setting} = {value}")).await;
     }
 
+    /// Gives a role the right to make databases.
+    pub async fn allow_making_databases(&self, role: &str) {
+        self.admin("postgres", &format!("ALTER ROLE {role} CREATEDB")).await;
+    }
+
     /// Adds lines to the server's configuration.
     pub async fn configure(&self, lines: &str) {
         for line in lines.lines() {

@@ -1,6 +1,6 @@
 //! Several servers on one database, and what befalls them.
 
-mod cluster;
+pub mod cluster;
 mod faults;
 mod interleavings;
 mod processes;
