@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    list: Option<List>,
+    list: List,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -113,16 +113,16 @@ enum Format {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    match (arguments.command, arguments.list) {
-        (Some(Command::Verify(arguments)), _) => verify(arguments).await,
-        (None, Some(arguments)) => list(arguments).await,
-        (None, None) => bail!("say which server: --url and --token, or WEIR_URL and WEIR_TOKEN"),
+    match arguments.command {
+        Some(Command::Verify(arguments)) => verify(arguments).await,
+        None => list(arguments.list).await,
     }
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
     let List { server, group_by, recipient, share, table, since, until, output } = arguments;
     let (since, until) = (since.map(|at| at.to_rfc3339()), until.map(|at| at.to_rfc3339()));
+    let left_out = not_grouped_by(&group_by);
     let mut request = Request::new(Method::GET, &["usage"]).with_query("group_by", group_by);
     for (name, value) in
         [("recipient", recipient), ("share", share), ("table", table), ("since", since), ("until", until)]
@@ -131,9 +131,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     }
     let (items, _) = server.client()?.list(&request, None).await?;
     let mut out = std::io::stdout().lock();
-    // What was not grouped by stands in no item; in an empty listing there is nothing to leave out.
-    let is_there = |(_, at): &(&str, &str)| items.first().is_none_or(|item| item.pointer(at).is_some());
-    let columns: Vec<(&str, &str)> = COLUMNS.into_iter().filter(is_there).collect();
+    let columns: Vec<(&str, &str)> = COLUMNS.into_iter().filter(|(name, _)| !left_out.contains(name)).collect();
     match output {
         Format::Json => print::json(&mut out, &json!({"items": items}))?,
         Format::Csv => {
@@ -156,6 +154,19 @@ async fn list(arguments: List) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The columns that a listing put together by `group_by` does not have.
+fn not_grouped_by(group_by: &str) -> Vec<&'static str> {
+    let names: Vec<&str> = group_by.split(',').map(str::trim).collect();
+    let keys: [(&[&str], &[&str]); 4] = [
+        (&["hour", "day"], &["start"]),
+        (&["recipient"], &["recipient_id", "recipient"]),
+        (&["share"], &["share_id", "share"]),
+        (&["table"], &["table_id", "table"]),
+    ];
+    let left_out = keys.into_iter().filter(|(words, _)| !words.iter().any(|word| names.contains(word)));
+    left_out.flat_map(|(_, columns)| columns.iter().copied()).collect()
 }
 
 async fn verify(arguments: Verify) -> anyhow::Result<()> {
