@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 
 use super::error::IdentityError;
+use crate::telemetry::error_chain;
 
 /// The largest document that is read, in bytes; key sets are a few kilobytes.
 const LARGEST: usize = 256 * 1024;
@@ -33,7 +34,8 @@ impl Fetcher {
 
     /// The document at `url`; the error says what is wrong with it.
     pub async fn get(&self, url: &str) -> Result<Vec<u8>, String> {
-        let failed = |error: reqwest::Error| format!("`{url}` cannot be fetched: {}", chain(&error.without_url()));
+        let failed =
+            |error: reqwest::Error| format!("`{url}` cannot be fetched: {}", error_chain(&error.without_url()));
         let mut response = self.http.get(url).header("accept", "application/json").send().await.map_err(failed)?;
         if !response.status().is_success() {
             return Err(format!("`{url}` answers {}", response.status()));
@@ -47,16 +49,4 @@ impl Fetcher {
         }
         Ok(bytes)
     }
-}
-
-/// An error with its sources, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

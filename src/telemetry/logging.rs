@@ -57,6 +57,18 @@ fn directives(level: &str) -> String {
     directives.collect::<Vec<_>>().join(",")
 }
 
+/// An error with its sources, outermost first.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};

@@ -7,6 +7,6 @@ mod logging;
 mod metrics;
 
 pub use self::{
-    logging::{TelemetryError, init},
+    logging::{TelemetryError, error_chain, init},
     metrics::{InFlight, Metrics},
 };

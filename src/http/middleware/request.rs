@@ -20,7 +20,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Cause, ClientAddress, RequestId};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, error_chain};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -91,7 +91,7 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
     let (status, took) = (response.status(), started.elapsed());
     layer.metrics.request_answered(method.as_str(), route.as_deref(), status.as_u16(), took);
     let _entered = span.enter();
-    let cause = response.extensions().get::<Cause>().map(|cause| chain(cause.0.as_ref()));
+    let cause = response.extensions().get::<Cause>().map(|cause| error_chain(cause.0.as_ref()));
     let (status, ms) = (status.as_u16(), took.as_millis());
     match (status, cause) {
         (500.., cause) => tracing::error!(status, ms, cause = cause.as_deref().unwrap_or("unknown"), "answered"),
@@ -100,18 +100,6 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
     }
     drop(in_flight);
     response
-}
-
-/// An error with its sources, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
