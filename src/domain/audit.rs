@@ -7,14 +7,17 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
-use hmac::{Hmac, Mac};
+use hmac::Mac;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{operator::Role, seal::hex};
+use super::{
+    operator::Role,
+    seal::{hex, hmac},
+};
 
 /// The `prev_hash` of the first event.
 pub const GENESIS: [u8; 32] = [0; 32];
@@ -264,11 +267,7 @@ pub fn link_hash(prev_hash: &[u8; 32], body: &str) -> [u8; 32] {
 
 /// The commitment to an event's personal part that stays in its body when the part itself is erased.
 pub fn commitment(salt: &[u8; 16], personal: &str) -> String {
-    match <Hmac<Sha256> as Mac>::new_from_slice(salt) {
-        Ok(mac) => hex(&mac.chain_update(personal.as_bytes()).finalize().into_bytes()),
-        // HMAC takes keys of every length.
-        Err(_) => String::new(),
-    }
+    hex(&hmac(salt).chain_update(personal.as_bytes()).finalize().into_bytes())
 }
 
 /// A time as events write it: RFC 3339 in UTC with microseconds.

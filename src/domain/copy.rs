@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::seal::{RootKey, hex};
+use super::seal::{RootKey, hex, hmac};
 
 /// Counts the ways in which copies were written. A new one makes every copy anew, under other keys.
 pub const WRITER_VERSION: u32 = 1;
@@ -190,7 +190,7 @@ impl UnitKey {
     /// The unit of these parts.
     pub fn unit(&self, parts: UnitParts<'_>) -> UnitId {
         let UnitParts { rules, kind, delta_id, path, size, modification_time, deletion_vector } = parts;
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return UnitId([0; 32]) };
+        let mut mac = hmac(&self.0);
         mac.update(&rules.0);
         // Each text behind its length, so that no two lists of parts read alike.
         let (storage, place, offset) = deletion_vector.unwrap_or_default();
@@ -206,16 +206,9 @@ impl UnitKey {
 
     /// The key that the ids of one recipient's files of one table are made with.
     pub fn file_key(&self, table_id: Uuid) -> FileKey {
-        let mut mac = keyed(&self.0);
-        mac.update(b"weir/file-id/v1");
-        mac.update(table_id.as_bytes());
-        FileKey(keyed(&mac.finalize().into_bytes()))
+        let mac = hmac(&self.0).chain_update(b"weir/file-id/v1").chain_update(table_id.as_bytes());
+        FileKey(hmac(&mac.finalize().into_bytes()))
     }
-}
-
-/// HMAC-SHA-256, which takes keys of every length.
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()))
 }
 
 /// The key that the ids of one recipient's files of one table are made with. Cannot be printed.

@@ -11,6 +11,7 @@ use chacha20poly1305::{
     aead::{AeadCore, AeadInPlace, generic_array::typenum::Unsigned},
 };
 use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -20,6 +21,12 @@ const KEY_ID_BYTES: usize = 4;
 
 /// The longest text that [`Sealer::open`] looks at, in characters; longer ones cannot be ours.
 pub const MAX_SEALED_CHARACTERS: usize = 16 * 1024;
+
+/// HMAC-SHA-256 under `key`, to which a message can be added (RFC 2104).
+pub fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    // It takes keys of every length.
+    <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| <Hmac<Sha256> as KeyInit>::new(&Default::default()))
+}
 
 /// What a derived key is for. A seal made for one purpose does not open for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use hmac::{Hmac, Mac};
+use hmac::Mac;
 use rand::Rng;
-use sha2::Sha256;
 use uuid::Uuid;
 
 use super::{Service, error::ServiceError, page::PageRequest, verification::PAGE};
@@ -17,6 +16,7 @@ use crate::{
     domain::{
         limits::span,
         recorded::Recorded,
+        seal::hmac,
         usage::{Usage, hour, hour_start},
     },
     store::{
@@ -247,11 +247,7 @@ fn sum_up<'a>(
 /// The key lies beside the digests, as do the addresses themselves for the same time: what it adds is that a digest alone
 /// says nothing, and that it is nobody else's.
 fn digest(key: &[u8; 32], address: &str) -> [u8; 16] {
-    let digest = match <Hmac<Sha256> as Mac>::new_from_slice(key) {
-        Ok(mac) => mac.chain_update(address.as_bytes()).finalize().into_bytes(),
-        // HMAC takes keys of every length.
-        Err(_) => Default::default(),
-    };
+    let digest = hmac(key).chain_update(address.as_bytes()).finalize().into_bytes();
     std::array::from_fn(|i| digest[i])
 }
 
