@@ -212,24 +212,15 @@ impl Service {
             self.workshop.0.served.invalidate(&key).await;
         }
         let before = self.workshop.latest(view.set);
-        let through = self.needs_through(view, source)?;
-        let (needs, mut rows) = match through {
-            Some(through) => {
-                let rows = self.look_up(view, &through, before.as_deref()).await?;
-                if rows.values().any(|copy| copy.state == CopyState::Failed) {
-                    let needs = self.needs(view, source, CopyKind::File)?;
-                    let rows = self.look_up(view, &needs, before.as_deref()).await?;
-                    (needs, rows)
-                } else {
-                    (through, rows)
-                }
-            }
-            None => {
-                let needs = self.needs(view, source, CopyKind::File)?;
-                let rows = self.look_up(view, &needs, before.as_deref()).await?;
-                (needs, rows)
-            }
+        let mut needs = match self.needs_through(view, source)? {
+            Some(through) => through,
+            None => self.needs(view, source, CopyKind::File)?,
         };
+        let mut rows = self.look_up(view, &needs, before.as_deref()).await?;
+        if needs.kind == CopyKind::Source && rows.values().any(|copy| copy.state == CopyState::Failed) {
+            needs = self.needs(view, source, CopyKind::File)?;
+            rows = self.look_up(view, &needs, before.as_deref()).await?;
+        }
         let total = needs.all.len();
         let remembered = |unit: &UnitId| before.as_ref().and_then(|before| before.known.get(unit));
         let is_ready = |need: &Need| match rows.get(&need.unit) {
