@@ -25,7 +25,7 @@ use crate::{
         operator::{BOOTSTRAP, Operator, OperatorToken, Role},
         token::BearerToken,
     },
-    store::{Db, Tx},
+    store::{Db, StoreError, Tx},
 };
 
 /// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
@@ -75,9 +75,37 @@ fn token_not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-pub(super) fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
+fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
     let name = Some(operator.name.to_string());
     ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
+}
+
+/// Moves an operator to `after` in a transaction that holds the chain's lock.
+pub(super) async fn move_in(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    after: Operator,
+    reason: &str,
+    action: &'static str,
+) -> Result<Operator, StoreError> {
+    let after = tx.update_operator(after).await?;
+    let event = Event { change: Some(json!({"reason": reason})), ..event(ctx, action, &after) };
+    trail::append(tx, event, ctx.now).await?;
+    Ok(after)
+}
+
+/// Ends an operator's token now, in a transaction that holds the chain's lock.
+pub(super) async fn end_token_in(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    operator: &Operator,
+    id: Uuid,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    tx.revoke_operator_token(id, ctx.now).await?;
+    let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
+    let event = Event { change: Some(change), token_id: Some(id), ..event(ctx, "operator.token.revoke", operator) };
+    trail::append(tx, event, ctx.now).await
 }
 
 fn parse_name(name: &str) -> Result<Name, ServiceError> {
@@ -311,9 +339,7 @@ impl Service {
         reason: &str,
         action: &'static str,
     ) -> Result<Operator, ServiceError> {
-        let after = tx.update_operator(after).await?;
-        let event = Event { change: Some(json!({"reason": reason})), ..event(ctx, action, &after) };
-        trail::append(&mut tx, event, ctx.now).await?;
+        let after = move_in(&mut tx, ctx, after, reason, action).await?;
         tx.commit().await?;
         Ok(after)
     }
@@ -368,11 +394,7 @@ impl Service {
         if token.revoked_at.is_some() {
             return Ok(token);
         }
-        tx.revoke_operator_token(id, ctx.now).await?;
-        let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
-        let event =
-            Event { change: Some(change), token_id: Some(id), ..event(ctx, "operator.token.revoke", &operator) };
-        trail::append(&mut tx, event, ctx.now).await?;
+        end_token_in(&mut tx, ctx, &operator, id, reason).await?;
         tx.commit().await?;
         Ok(OperatorToken { revoked_at: Some(ctx.now), ..token })
     }

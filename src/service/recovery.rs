@@ -263,20 +263,14 @@ impl Service {
             let operator = tx.find_operator(&name_key(name)).await?.filter(|operator| operator.id == *id);
             if let Some(operator) = operator.filter(|operator| *is_disabled && operator.disabled_at.is_none()) {
                 let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
-                let after = tx.update_operator(after).await?;
-                let change = Some(json!({"reason": REASON}));
-                let event = Event { change, ..operators::event(ctx, "operator.disable", &after) };
-                trail::append(tx, event, ctx.now).await?;
+                operators::move_in(tx, ctx, after, REASON, "operator.disable").await?;
                 recovery.revoked += 1;
             }
         }
         for id in &lost.operator_tokens {
             let bearer = tx.find_operator_bearer_by_id(*id).await?;
             if let Some(bearer) = bearer.filter(|bearer| bearer.token.revoked_at.is_none()) {
-                tx.revoke_operator_token(*id, ctx.now).await?;
-                let event = operators::event(ctx, "operator.token.revoke", &bearer.operator);
-                let event = Event { change: Some(json!({"reason": REASON})), token_id: Some(*id), ..event };
-                trail::append(tx, event, ctx.now).await?;
+                operators::end_token_in(tx, ctx, &bearer.operator, *id, Some(REASON)).await?;
                 recovery.revoked += 1;
             }
         }
