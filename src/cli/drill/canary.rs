@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use futures::future::try_join_all;
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::{Value, json};
 
-use super::super::api::{Client, Refusal, Request};
+use super::{
+    super::api::{Client, Refusal, Request},
+    Findings,
+};
 use crate::domain::secret::Secret;
 
 /// The share and the recipient that are the drills' alone.
@@ -121,6 +125,15 @@ fn text(answer: &Value, at: &str) -> anyhow::Result<String> {
     answer.pointer(at).and_then(Value::as_str).map(str::to_owned).context(unknown)
 }
 
+/// Where the canary is to read.
+#[derive(Debug, clap::Args)]
+pub(super) struct Named {
+    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
+    /// canary reads where its profile says
+    #[arg(long = "replica", value_name = "URL")]
+    pub(super) replicas: Vec<Url>,
+}
+
 /// What the canary reads at each replica.
 pub(super) struct Reads {
     pub(super) replicas: Vec<Replica>,
@@ -156,6 +169,14 @@ impl Reads {
         let named = if named.is_empty() { std::slice::from_ref(&endpoint) } else { named };
         let replicas = named.iter().map(|url| Replica::at(url, &endpoint, table)).collect::<Result<_, _>>()?;
         Ok(Self { replicas, action: if table.is_some() { "table.query" } else { "share.get" } })
+    }
+
+    /// Waits until every replica allows what was just granted, and measures that as `name`.
+    pub(super) async fn until_allowed(&self, token: &Token, findings: &mut Findings, name: &str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let times = try_join_all(self.replicas.iter().map(|replica| replica.until_allowed(token, began))).await?;
+        findings.measure_each(name, &times);
+        Ok(())
     }
 }
 

@@ -3,24 +3,22 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures::future::{join_all, try_join_all};
-use reqwest::{Method, Url};
+use futures::future::join_all;
+use reqwest::Method;
 use serde_json::Value;
 
 use super::{
     super::api::{Client, Request},
     Common, Findings,
-    canary::{self, RECIPIENT, Reads, Token},
+    canary::{self, Named, RECIPIENT, Reads, Token},
     conclude,
 };
 use crate::domain::drill::DrillKind;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
-    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
-    /// canary reads where its profile says
-    #[arg(long = "replica", value_name = "URL")]
-    replicas: Vec<Url>,
+    #[command(flatten)]
+    named: Named,
     /// How long a replica may go on allowing, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     within_ms: u64,
@@ -38,23 +36,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Findings) -> anyhow::Result<()> {
     let within = Duration::from_millis(arguments.within_ms);
     let token = canary::issue(client).await?;
-    let reads = Reads::of(client, &token, &arguments.replicas).await?;
+    let reads = Reads::of(client, &token, &arguments.named.replicas).await?;
     let grant = canary::grant(client, &token).await?;
-    allowed(&reads, &token, findings, "allowed").await?;
+    reads.until_allowed(&token, findings, "allowed").await?;
     let revoked = canary::revoke_grant(client, &grant);
     denied(client, &reads, &token, findings, ("grant", within), revoked).await?;
 
     canary::grant(client, &token).await?;
-    allowed(&reads, &token, findings, "allowed_again").await?;
+    reads.until_allowed(&token, findings, "allowed_again").await?;
     let revoked = canary::revoke_token(client, &token.id);
     denied(client, &reads, &token, findings, ("token", within), revoked).await
-}
-
-async fn allowed(reads: &Reads, token: &Token, findings: &mut Findings, name: &str) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let times = try_join_all(reads.replicas.iter().map(|replica| replica.until_allowed(token, began))).await?;
-    findings.measure_each(name, &times);
-    Ok(())
 }
 
 /// Revokes while the canary reads everywhere, and sees that it is refused in time, and that no event allows it behind

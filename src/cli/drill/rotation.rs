@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::{join_all, try_join_all};
-use reqwest::Url;
+use futures::future::join_all;
 
 use super::{
     super::api::Client,
     Common, Findings,
-    canary::{self, Reads, Watched},
+    canary::{self, Named, Reads, Watched},
     conclude,
 };
 use crate::domain::drill::DrillKind;
@@ -18,10 +17,8 @@ const OVERLAP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {
-    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
-    /// canary reads where its profile says
-    #[arg(long = "replica", value_name = "URL")]
-    replicas: Vec<Url>,
+    #[command(flatten)]
+    named: Named,
     /// By how much the old token's end may differ from what was asked for, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     within_ms: u64,
@@ -39,11 +36,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Findings) -> anyhow::Result<()> {
     let within = Duration::from_millis(arguments.within_ms);
     let old = canary::issue(client).await?;
-    let Reads { replicas, .. } = Reads::of(client, &old, &arguments.replicas).await?;
+    let reads = Reads::of(client, &old, &arguments.named.replicas).await?;
     canary::grant(client, &old).await?;
-    let began = Instant::now();
-    let times = try_join_all(replicas.iter().map(|replica| replica.until_allowed(&old, began))).await?;
-    findings.measure_each("allowed", &times);
+    reads.until_allowed(&old, findings, "allowed").await?;
+    let replicas = &reads.replicas;
 
     let began = Instant::now();
     let new = canary::rotate(client, &old.id, OVERLAP).await?;
@@ -72,8 +68,5 @@ async fn rehearse(client: &Client, arguments: &Arguments, findings: &mut Finding
         findings.measure("both_allowed_until", boths.into_iter().min().unwrap_or_default());
         findings.measure_each("old_denied", &olds);
     }
-    let began = Instant::now();
-    let times = try_join_all(replicas.iter().map(|replica| replica.until_allowed(&new, began))).await?;
-    findings.measure_each("new_goes_on", &times);
-    Ok(())
+    reads.until_allowed(&new, findings, "new_goes_on").await
 }
