@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::asked_to_put_a_share;
 use crate::support::{
     app::{TestApp, fields},
     issuer::{AUDIENCE, Mood, OPERATORS, TestIssuer},
@@ -232,22 +233,11 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
 
 #[tokio::test]
 async fn a_change_is_refused_that_had_its_turn_after_its_operators_jwt_ended() {
-    use weir::{
-        domain::{audit::Personal, operator::Permission},
-        service::{shares::ShareChange, sign_in::Asked},
-    };
+    use weir::service::shares::ShareChange;
     let (issuer, apps) = servers().await;
     for app in apps {
         let token = operator(&issuer, &app, json!({"groups": "weir-owners"}));
-        let asked = Asked {
-            route: "/api/v1/shares/{share}".into(),
-            method: "PUT".into(),
-            path: "/api/v1/shares/s".into(),
-            reads: false,
-            needed: Permission::ManageSharing,
-            request_id: "r1".into(),
-            personal: Personal::default(),
-        };
+        let asked = asked_to_put_a_share();
         let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
         app.pass(3659);
         app.service.put_share(&ctx, "s", ShareChange::default()).await.unwrap();

@@ -16,3 +16,21 @@ mod tables;
 mod tokens;
 mod unauthorized;
 mod usage;
+
+use weir::{
+    domain::{audit::Personal, operator::Permission},
+    service::sign_in::Asked,
+};
+
+/// A request to make the share `s`, as the API has it before it knows who asks.
+fn asked_to_put_a_share() -> Asked {
+    Asked {
+        route: "/api/v1/shares/{share}".into(),
+        method: "PUT".into(),
+        path: "/api/v1/shares/s".into(),
+        reads: false,
+        needed: Permission::ManageSharing,
+        request_id: "r1".into(),
+        personal: Personal::default(),
+    }
+}

@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::asked_to_put_a_share;
 use crate::support::{
     app::{OPERATOR_TOKEN, TestApp, fields, on_both_databases},
     process::Installation,
@@ -220,20 +221,9 @@ async fn what_an_operator_does_is_recorded_under_its_identity_and_role(app: Test
 }
 
 async fn a_change_is_refused_that_had_its_turn_after_its_operator_was_stopped(app: TestApp) {
-    use weir::{
-        domain::{audit::Personal, operator::Permission},
-        service::{change::Change, shares::ShareChange, sign_in::Asked},
-    };
+    use weir::service::{change::Change, shares::ShareChange};
     let token = app.operator("ann", "share_owner").await;
-    let asked = Asked {
-        route: "/api/v1/shares/{share}".into(),
-        method: "PUT".into(),
-        path: "/api/v1/shares/s".into(),
-        reads: false,
-        needed: Permission::ManageSharing,
-        request_id: "r1".into(),
-        personal: Personal::default(),
-    };
+    let asked = asked_to_put_a_share();
     // Let in, and overtaken on the way to its transaction.
     let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
     let change = || ShareChange { description: Change::Set("x".into()), ..ShareChange::default() };

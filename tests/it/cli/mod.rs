@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     postgres::TestDatabase,
-    process::{Installation, OPERATOR_TOKEN, Weir},
+    process::{Installation, OPERATOR_TOKEN, Weir, succeeded},
 };
 
 /// Somebody at a shell: a server's address, and an operator's token in a file.
@@ -46,10 +46,7 @@ impl Shell {
     /// Runs a command that must succeed, and answers its output.
     #[track_caller]
     pub fn run_well(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
+        succeeded(arguments, self.run(arguments))
     }
 
     /// The same with JSON as its output.

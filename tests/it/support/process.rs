@@ -116,10 +116,7 @@ impl Installation {
     /// Runs a command that must succeed, and answers its output.
     #[track_caller]
     pub fn run_well(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        text
+        succeeded(arguments, self.run(arguments))
     }
 
     /// Starts a server and waits until it is ready.
@@ -330,4 +327,12 @@ impl Drop for Weir {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a command that must have succeeded printed.
+#[track_caller]
+pub fn succeeded(arguments: &[&str], output: Output) -> String {
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
 }

@@ -13,22 +13,12 @@ use super::{
     partner::{Partner, Received, TableRead, fetch, newest},
     scene::{PLANS, claims, read_well, shared_claims},
     source::Mapping,
-    stage::{Kind, SHARE, Stage, on_postgres, run, run_with, with_all_copies},
+    stage::{Kind, SHARE, Stage, everywhere, run, run_with},
     value::Value,
 };
 use crate::support::app::TestApp;
 
-with_all_copies!(
-    copies_go_with_the_last_who_may_read_them,
-    copies_that_nobody_reads_go_when_their_urls_are_dead,
-    aged_copies_are_made_anew_under_their_ids,
-    after_a_commit_its_files_alone_are_made,
-    servers_divide_the_work_and_make_each_copy_once,
-    what_a_vanished_server_left_is_taken_over,
-    a_damaged_file_is_tried_again_when_it_has_rested,
-    a_source_out_of_reach_is_503_until_it_is_back,
-);
-on_postgres!(
+everywhere!(
     copies_go_with_the_last_who_may_read_them,
     copies_that_nobody_reads_go_when_their_urls_are_dead,
     aged_copies_are_made_anew_under_their_ids,

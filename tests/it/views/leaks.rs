@@ -193,11 +193,7 @@ async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
     table.has_notes = false;
     let whole = table.append(two_values(0..20, 1));
     table.delete(|row| matches!(row[0], Value::Integer(id) if id % 2 == 0));
-    stage.register().await;
-    let lens = everything(&table);
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    let (lens, acme) = share_everything(&stage, &table).await;
     let reads = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(rows_of(&reads).len(), 10);
     assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
@@ -213,6 +209,15 @@ async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
 /// The rows of one way's files, as the files have them.
 fn rows_of(reads: &[TableRead]) -> Vec<Row> {
     reads[0].files.iter().flat_map(|file| super::dissection::dissect(&file.bytes).rows).collect()
+}
+
+/// Shares a view of everything that `table` has with a partner.
+async fn share_everything<'a>(stage: &'a Stage, table: &Table) -> (Lens, Partner<'a>) {
+    stage.register().await;
+    let lens = everything(table);
+    let view = stage.publish(&lens.definition(), None).await;
+    stage.share(&view).await;
+    (lens, stage.partner("acme", json!({})).await)
 }
 
 /// A view of every column that `table` has, as it is.
@@ -239,11 +244,7 @@ async fn lt06_dropped_columns_are_gone(stage: Stage) {
     table.has_notes = false;
     table.append(two_values(0..20, 1));
     table.alter(|fields| fields.retain(|field| field.name == "id"));
-    stage.register().await;
-    let lens = everything(&table);
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    let (lens, acme) = share_everything(&stage, &table).await;
     let reads = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(rows_of(&reads).len(), 20);
     assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
@@ -255,11 +256,7 @@ async fn lt06_files_that_hold_more_than_the_table_are_not_passed_through(stage: 
     table.append(two_values(0..20, 1));
     // As a writer may that does not know that columns are dropped under a mapping alone.
     table.alter(|fields| fields.retain(|field| field.name == "id"));
-    stage.register().await;
-    let lens = everything(&table);
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    let (lens, acme) = share_everything(&stage, &table).await;
     let reads = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(rows_of(&reads).len(), 20);
     let copies = stage.copies(Some("ready")).await;
@@ -392,11 +389,7 @@ async fn lt09_renamed_columns_are_read_alike_whichever_version_is_asked_for_firs
     let first = table.append(two_values(0..20, 1));
     table.alter(|fields| fields[1].name = "label".to_owned());
     let second = table.append(two_values(20..30, 2));
-    stage.register().await;
-    let lens = everything(&table);
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    let (lens, acme) = share_everything(&stage, &table).await;
     for version in [first, second, first] {
         read_version_well(&stage, &table, &lens, &acme, json!({"version": version}), version).await;
     }
@@ -501,11 +494,7 @@ async fn lt15_constraints_and_comments_stay_inside(stage: Stage) {
 async fn lt15_files_with_notes_of_their_writers_are_not_passed_through(stage: Stage) {
     let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
     table.append(two_values(0..20, 1));
-    stage.register().await;
-    let lens = everything(&table);
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    let (lens, acme) = share_everything(&stage, &table).await;
     let reads = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(rows_of(&reads).len(), 20);
     let copies = stage.copies(Some("ready")).await;

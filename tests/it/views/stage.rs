@@ -63,6 +63,14 @@ macro_rules! on_postgres {
         }
     };
 }
+/// [`with_all_copies`] and [`on_postgres`] at once.
+macro_rules! everywhere {
+    ($($name:ident),* $(,)?) => {
+        crate::views::stage::with_all_copies!($($name),*);
+        crate::views::stage::on_postgres!($($name),*);
+    };
+}
+pub(crate) use everywhere;
 pub(crate) use on_postgres;
 pub(crate) use with_all_copies;
 

@@ -9,21 +9,10 @@ use super::{
     plain::{Lens, Pick},
     scene::{PLANS, findings, read_well, reader, shared_claims},
     source::Mapping,
-    stage::{RELAYED, SHARE, SHOWN, Stage, VIEW, object_path, on_postgres, with_all_copies},
+    stage::{RELAYED, SHARE, SHOWN, Stage, VIEW, everywhere, object_path},
 };
 
-with_all_copies!(
-    lt13_what_a_partner_holds_is_of_no_use_to_another,
-    a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it,
-    a_url_ends_with_the_property_that_it_was_made_for,
-    a_url_ends_with_the_version_of_the_view,
-    a_page_goes_on_only_under_the_rules_it_began_with,
-    a_view_that_is_deleted_takes_its_copies_along,
-    nobody_is_granted_what_would_show_nothing,
-    a_partner_with_equal_rights_keeps_what_it_reads,
-    pages_are_the_whole,
-);
-on_postgres!(
+everywhere!(
     lt13_what_a_partner_holds_is_of_no_use_to_another,
     a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it,
     a_url_ends_with_the_property_that_it_was_made_for,
