@@ -6,6 +6,7 @@ mod copies;
 mod dissection;
 mod generated;
 mod leaks;
+mod mutants;
 mod partner;
 mod plain;
 mod planted;

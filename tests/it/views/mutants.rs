@@ -1,0 +1,18 @@
+//! The mistakes that `make mutants` plants: each still has its place.
+
+use std::{fs, path::Path};
+
+#[test]
+fn every_mistake_to_plant_has_one_place_and_tests_that_find_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mutants = fs::read_to_string(root.join("tests/mutants/mutants.toml")).unwrap();
+    let mutants: toml::Table = mutants.parse().unwrap();
+    let mutants = mutants["mutant"].as_array().unwrap();
+    assert!(mutants.len() >= 20);
+    for mutant in mutants {
+        let text = |member: &str| mutant[member].as_str().unwrap();
+        let source = fs::read_to_string(root.join(text("file"))).unwrap();
+        assert_eq!(source.matches(text("find")).count(), 1, "{}: {}", text("name"), text("find"));
+        assert!(text("find") != text("replace") && !text("red").is_empty(), "{}", text("name"));
+    }
+}
