@@ -3,12 +3,7 @@
 //! The kernel blocks, so all of this runs on blocking threads, a bounded number at once. Everything it reads comes
 //! through a [`LogStore`].
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    num::NonZero,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, future::Future, num::NonZero, sync::Arc};
 
 use arrow::array::{AsArray, StructArray};
 use delta_kernel::{
@@ -316,7 +311,7 @@ impl Log {
         for key in listing.summary.removes.iter().chain(&listing.summary.live_adds) {
             dropped.insert(key.path(), key.dv_unique_id());
         }
-        let mut files = FilesBuilder::from_base(&base.files, &dropped);
+        let mut files = FilesBuilder::from_base(&base.files, &dropped)?;
         for batch in listing.add_files {
             let (actions, selection) = rows(batch)?;
             let adds = field(&actions, "add")?;
@@ -337,8 +332,6 @@ impl Log {
             columns: description.columns,
             size_bytes: files.size_bytes(),
             files,
-            rows: OnceLock::new(),
-            by_path: OnceLock::new(),
             schema: kernel.schema(),
             mapping: kernel.table_configuration().column_mapping_mode(),
             origin: Some(Origin { tip, kernel }),

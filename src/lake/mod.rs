@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod kernel;
 mod log_store;
+mod path_keys;
 mod rows;
 mod skipping;
 mod snapshot;
