@@ -22,7 +22,7 @@ use super::{
 /// Files per chunk. A chunk is what one changed version copies of the last one.
 pub(super) const CHUNK_FILES: usize = 32 * 1024;
 /// Bytes of statistics per chunk, far below what the 32 bits of a text's offsets reach.
-const CHUNK_STATS: usize = 1 << 29;
+pub(super) const CHUNK_STATS: usize = 1 << 29;
 
 /// The files of one snapshot, immutable. Chunks that did not change are shared between versions.
 ///
@@ -565,18 +565,52 @@ fn melted(chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
     melted
 }
 
+/// Where the vectors of deleted rows of some files are found, column by column.
+struct VectorBatch<'a> {
+    whole: &'a StructArray,
+    storage_type: &'a StringArray,
+    path_or_inline: &'a StringArray,
+    offset: &'a Int32Array,
+    size_in_bytes: &'a Int32Array,
+    cardinality: &'a Int64Array,
+}
+
+impl<'a> VectorBatch<'a> {
+    fn try_new(whole: &'a StructArray) -> Result<Self, ArrowError> {
+        Ok(Self {
+            storage_type: strings(whole, "storageType")?,
+            path_or_inline: strings(whole, "pathOrInlineDv")?,
+            offset: integers(whole, "offset")?,
+            size_in_bytes: integers(whole, "sizeInBytes")?,
+            cardinality: longs(whole, "cardinality")?,
+            whole,
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<DeletionVectorRef<'a>> {
+        (self.whole.is_valid(row) && self.storage_type.is_valid(row)).then(|| DeletionVectorRef {
+            storage_type: self.storage_type.value(row),
+            path_or_inline: self.path_or_inline.value(row),
+            offset: self.offset.is_valid(row).then(|| self.offset.value(row)),
+            size_in_bytes: self.size_in_bytes.value(row),
+            cardinality: self.cardinality.value(row),
+        })
+    }
+}
+
+/// The rows of `whole` that hold a deletion vector, in their order.
+pub(super) fn deletion_vectors(whole: &StructArray) -> Result<Vec<(usize, DeletionVector)>, ArrowError> {
+    let batch = VectorBatch::try_new(whole)?;
+    Ok((0..whole.len()).filter_map(|row| Some((row, DeletionVector::from(batch.get(row)?)))).collect())
+}
+
 struct AddBatch<'a> {
     path: &'a StringArray,
     size: &'a Int64Array,
     modification_time: &'a Int64Array,
     stats: &'a StringArray,
     partition_values: &'a MapArray,
-    deletion_vector: &'a StructArray,
-    storage_type: &'a StringArray,
-    path_or_inline: &'a StringArray,
-    offset: &'a Int32Array,
-    size_in_bytes: &'a Int32Array,
-    cardinality: &'a Int64Array,
+    vectors: VectorBatch<'a>,
 }
 
 fn malformed(what: &str) -> ArrowError {
@@ -611,12 +645,7 @@ impl<'a> AddBatch<'a> {
             modification_time: longs(adds, "modificationTime")?,
             stats: strings(adds, "stats")?,
             partition_values,
-            storage_type: strings(deletion_vector, "storageType")?,
-            path_or_inline: strings(deletion_vector, "pathOrInlineDv")?,
-            offset: integers(deletion_vector, "offset")?,
-            size_in_bytes: integers(deletion_vector, "sizeInBytes")?,
-            cardinality: longs(deletion_vector, "cardinality")?,
-            deletion_vector,
+            vectors: VectorBatch::try_new(deletion_vector)?,
         })
     }
 
@@ -624,14 +653,6 @@ impl<'a> AddBatch<'a> {
     fn file(&self, partition_columns: &'a [String], row: usize) -> Result<Option<FileRef<'a>>, ArrowError> {
         let Some(path) = text(self.path, row) else { return Ok(None) };
         let size = self.size.is_valid(row).then(|| self.size.value(row)).and_then(|size| u64::try_from(size).ok());
-        let has_vector = self.deletion_vector.is_valid(row) && self.storage_type.is_valid(row);
-        let deletion_vector = has_vector.then(|| DeletionVectorRef {
-            storage_type: self.storage_type.value(row),
-            path_or_inline: self.path_or_inline.value(row),
-            offset: self.offset.is_valid(row).then(|| self.offset.value(row)),
-            size_in_bytes: self.size_in_bytes.value(row),
-            cardinality: self.cardinality.value(row),
-        });
         let (keys, values) = (self.partition_values.keys(), self.partition_values.values());
         let offsets = self.partition_values.value_offsets();
         // A null map has no entries.
@@ -642,7 +663,7 @@ impl<'a> AddBatch<'a> {
             modification_time: if self.modification_time.is_valid(row) { self.modification_time.value(row) } else { 0 },
             data_change: true,
             stats: text(self.stats, row),
-            deletion_vector,
+            deletion_vector: self.vectors.get(row),
             partition_columns,
             partition_source: PartitionSource::Map {
                 keys: keys.as_string_opt::<i32>().ok_or_else(|| malformed("partitionValues"))?,
