@@ -18,7 +18,7 @@ CACHE_BYTES = 4 << 30
 class Server:
     """`weir serve` with one share, and one recipient that reads it; on SQLite unless a PostgreSQL is named."""
 
-    def __init__(self, bench, name, storage, database=None, cores=None, binary=None, extra=""):
+    def __init__(self, bench, name, storage, database=None, cores=None, binary=None, extra="", properties=None):
         self.bench, self.cores, self.binary, self.process = bench, cores, binary or bench.weir, None
         self.folder = bench.folder / f"server-{name}"
         self.folder.mkdir()
@@ -38,7 +38,7 @@ class Server:
         self.start()
         self.admin("PUT", "/shares/bench", {})
         self.tokens = self.folder / "tokens"
-        self.token = self.add_recipient("reader")
+        self.token = self.add_recipient("reader", properties)
         self.tokens.write_text(self.token + "\n")
 
     def start(self):
