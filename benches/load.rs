@@ -117,9 +117,9 @@ fn main() -> Result<(), Failure> {
         match mode {
             Mode::Closed { asked, period } => closed(asked.requests()?, period).await,
             Mode::Open { asked, period, rate } => open(asked.requests()?, period, rate).await,
-            Mode::Fetch { asked, runs, first_byte_only } => fetch(&asked.requests()?, runs, first_byte_only).await,
-            Mode::Hold { asked, connections } => hold(&asked.requests()?, connections).await,
-            Mode::Slow { asked, bytes_per_second } => slow(&asked.requests()?, bytes_per_second).await,
+            Mode::Fetch { asked, runs, first_byte_only } => fetch(asked.requests()?, runs, first_byte_only).await,
+            Mode::Hold { asked, connections } => hold(asked.requests()?, connections).await,
+            Mode::Slow { asked, bytes_per_second } => slow(asked.requests()?, bytes_per_second).await,
         }
     })?;
     println!("{told}");
@@ -404,7 +404,7 @@ async fn gather(mut clients: JoinSet<Tally>) -> Result<Tally, Failure> {
     Ok(all)
 }
 
-async fn fetch(requests: &Requests, runs: usize, first_byte_only: bool) -> Result<Value, Failure> {
+async fn fetch(requests: Rc<Requests>, runs: usize, first_byte_only: bool) -> Result<Value, Failure> {
     let mut told = Vec::new();
     let mut connection = Connection::open(requests.address, BUFFER).await?;
     for number in 0..runs {
@@ -423,7 +423,7 @@ async fn fetch(requests: &Requests, runs: usize, first_byte_only: bool) -> Resul
     Ok(Value::from(told))
 }
 
-async fn hold(requests: &Requests, n_connections: usize) -> Result<Value, Failure> {
+async fn hold(requests: Rc<Requests>, n_connections: usize) -> Result<Value, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut connections = Vec::with_capacity(n_connections);
     for number in 0..n_connections {
@@ -445,7 +445,7 @@ async fn hold(requests: &Requests, n_connections: usize) -> Result<Value, Failur
     Ok(json!({"open": connections.iter().map(is_open).filter(|is_open| *is_open).count()}))
 }
 
-async fn slow(requests: &Requests, bytes_per_second: u64) -> Result<Value, Failure> {
+async fn slow(requests: Rc<Requests>, bytes_per_second: u64) -> Result<Value, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut connection = Connection::open(requests.address, SLOW_BUFFER).await?;
     connection.bytes_per_second = Some(bytes_per_second);
