@@ -158,7 +158,8 @@ async fn make(arguments: Make) -> anyhow::Result<()> {
         (None, Some(format)) => out.write_all(&fetch(&client, id, format.file()).await?)?,
         (None, None) => {
             let content = fetch(&client, id, ReportFile::Json).await?;
-            let report = Report::read(&content).context("the report is of another weir's kind; use the server's own")?;
+            let report =
+                Report::read(&content).context("the report is of another weir's kind; use the server's own")?;
             write!(out, "{}", said(id, &report))?;
         }
     }
@@ -307,7 +308,11 @@ fn read_files(paths: &[PathBuf]) -> anyhow::Result<BTreeMap<ReportFile, Vec<u8>>
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let unread = || format!("`{}` cannot be read", path.display());
     let mut content = Vec::new();
-    fs::File::open(path).with_context(unread)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).with_context(unread)?;
+    fs::File::open(path)
+        .with_context(unread)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut content)
+        .with_context(unread)?;
     if content.len() as u64 > MAX_FILE_BYTES {
         bail!("`{}` is larger than any file of a report", path.display());
     }

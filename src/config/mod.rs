@@ -140,7 +140,8 @@ impl Settings {
         let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
             return Err(problems);
         };
-        let (Some(operators), Some(identity), Some(audit), Some(reports)) = (operators, identity, audit, reports) else {
+        let (Some(operators), Some(identity), Some(audit), Some(reports)) = (operators, identity, audit, reports)
+        else {
             return Err(problems);
         };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {

@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{
-    audit_export::ExportWalk,
-    verification::AuditError,
-};
+use super::{audit_export::ExportWalk, verification::AuditError};
 use crate::domain::{
     checkpoint::{Checkpoint, VerifierKey},
     recorded::Recorded,
@@ -55,7 +52,9 @@ pub async fn verify_report(
         .map_err(|error| refused(format!("the checkpoint in manifest.json is bad: {error}")))?;
     let covered = checkpoint.head.seq;
     if manifest.events.last_seq.is_some_and(|last| last > covered) {
-        return Err(refused(format!("the checkpoint in manifest.json covers {covered} events, and not the report's last")));
+        return Err(refused(format!(
+            "the checkpoint in manifest.json covers {covered} events, and not the report's last"
+        )));
     }
     let report = match files.get(&ReportFile::Json) {
         Some(json) => Some(Report::read(json).ok_or_else(|| refused("report.json is no report of this weir's kind"))?),
@@ -69,7 +68,9 @@ pub async fn verify_report(
     }
     let recounted = match (export, report) {
         (None, _) => None,
-        (Some(_), None) => return Err(refused("report.json is missing; its numbers are what an export is compared with")),
+        (Some(_), None) => {
+            return Err(refused("report.json is missing; its numbers are what an export is compared with"));
+        }
         (Some(walk), Some(report)) => Some(recount(walk, &checkpoint, report, progress).await?),
     };
     Ok(VerifiedReport { manifest, files: looked_at, covered, recounted })
@@ -165,7 +166,8 @@ fn difference(report: &Report, trail: &Report) -> Option<String> {
         .or_else(|| {
             let differing = report.lines.iter().zip(&trail.lines).find(|(report, trail)| report != trail)?.0;
             let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
-            let (recipient, share, table) = (name(&differing.recipient), name(&differing.share), name(&differing.table));
+            let (recipient, share, table) =
+                (name(&differing.recipient), name(&differing.share), name(&differing.table));
             Some(format!("the line of recipient {recipient}, share {share} and table {table} differs"))
         })
         .or_else(|| Some("its details differ".to_owned()))

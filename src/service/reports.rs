@@ -103,7 +103,9 @@ fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
         let closes = closes.format("%Y-%m-%d %H:%M");
         return Err(ServiceError::invalid(
             "month",
-            format!("is not over; its report can be made from {closes} (UTC) on, and `weir usage` says how it stands now"),
+            format!(
+                "is not over; its report can be made from {closes} (UTC) on, and `weir usage` says how it stands now"
+            ),
         ));
     }
     Ok(month)
@@ -235,11 +237,7 @@ impl Service {
     }
 
     /// What a report's file holds, as it was made.
-    pub async fn get_report_file(
-        &self,
-        id: Uuid,
-        file: ReportFile,
-    ) -> Result<(StoredReport, Vec<u8>), ServiceError> {
+    pub async fn get_report_file(&self, id: Uuid, file: ReportFile) -> Result<(StoredReport, Vec<u8>), ServiceError> {
         let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
         match (self.db.find_report_file(id, file).await?, report.state) {
             (Some(content), _) => Ok((report, content)),

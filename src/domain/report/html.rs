@@ -498,7 +498,8 @@ mod tests {
 
     #[test]
     fn scales_are_whole_numbers_and_reach_what_is_shown() {
-        for (most, expected) in [(1, 1), (3, 1), (5, 1), (6, 2), (10, 2), (11, 5), (25, 5), (26, 10), (51, 20), (9_999, 2_000)]
+        for (most, expected) in
+            [(1, 1), (3, 1), (5, 1), (6, 2), (10, 2), (11, 5), (25, 5), (26, 10), (51, 20), (9_999, 2_000)]
         {
             assert_eq!(step(most), expected, "{most}");
         }
@@ -507,7 +508,10 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!((number(0), number(999), number(48_211), number(-1_000)), ("0".into(), "999".into(), "48,211".into(), "-1,000".into()));
+        assert_eq!(
+            (number(0), number(999), number(48_211), number(-1_000)),
+            ("0".into(), "999".into(), "48,211".into(), "-1,000".into())
+        );
         assert!(bytes(999).contains("999\u{a0}B") && bytes(1_234_567).contains("1.2\u{a0}MB"));
         assert!(bytes(i64::MAX).contains("9.2\u{a0}EB"));
     }

@@ -288,10 +288,10 @@ impl Tally {
         });
         let mut uses: Vec<UseLine> = uses.collect();
         uses.sort_by_cached_key(|line| (named(&line.recipient), named(&line.share)));
-        let days = self.month.days().map(|date| DayLine {
-            date,
-            numbers: self.days.get(&date.day()).copied().unwrap_or_default(),
-        });
+        let days = self
+            .month
+            .days()
+            .map(|date| DayLine { date, numbers: self.days.get(&date.day()).copied().unwrap_or_default() });
         Report {
             format: REPORT_FORMAT.to_owned(),
             month: self.month,

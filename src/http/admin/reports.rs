@@ -168,8 +168,7 @@ pub async fn list_reports(
     AdminQuery(query): AdminQuery<ReportParameters>,
 ) -> Result<Json<PageView<ReportView>>, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
-    let query =
-        ReportQuery { month: query.month.map(|text| text.0), recipient: query.recipient.map(|text| text.0) };
+    let query = ReportQuery { month: query.month.map(|text| text.0), recipient: query.recipient.map(|text| text.0) };
     let page = admin.service.list_reports(&query, &page).await?;
     Ok(Json(PageView::new(page, ReportView::from)))
 }
