@@ -137,6 +137,8 @@ async fn stand(
         signals,
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),
+        reports: settings.reports.clone(),
+        notary: notary.clone(),
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         clock,
         metrics,

@@ -133,6 +133,19 @@ impl Client {
     /// # Errors
     /// [`Refusal`] where the server answers a problem.
     pub(super) async fn call(&self, request: &Request) -> anyhow::Result<(Value, bool)> {
+        let (status, text) = self.ask(request).await?;
+        let unknown = "the answer is not what this weir knows; use the server's own";
+        let value = if text.is_empty() { Value::Null } else { serde_json::from_slice(&text).context(unknown)? };
+        Ok((value, status == reqwest::StatusCode::CREATED))
+    }
+
+    /// Answers a file, byte for byte.
+    pub(super) async fn fetch(&self, request: &Request) -> anyhow::Result<Vec<u8>> {
+        Ok(self.ask(request).await?.1)
+    }
+
+    /// What was answered to a request that succeeded.
+    async fn ask(&self, request: &Request) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
         let mut url = self.url.clone();
         match url.path_segments_mut() {
             Ok(mut segments) => segments.pop_if_empty().extend(["api", "v1"]).extend(&request.path),
@@ -146,9 +159,7 @@ impl Client {
         };
         let (status, text) = self.send(builder).await?;
         if status.is_success() {
-            let unknown = "the answer is not what this weir knows; use the server's own";
-            let value = if text.is_empty() { Value::Null } else { serde_json::from_slice(&text).context(unknown)? };
-            return Ok((value, status == reqwest::StatusCode::CREATED));
+            return Ok((status, text));
         }
         match refusal(&text) {
             Some(refusal) => Err(refusal.into()),

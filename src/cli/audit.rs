@@ -254,7 +254,7 @@ pub(super) async fn believed(
     }
 }
 
-fn is_missing(error: &anyhow::Error) -> bool {
+pub(super) fn is_missing(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<KeyError>(), Some(KeyError::Missing { .. }))
 }
 

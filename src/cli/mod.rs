@@ -20,6 +20,7 @@ mod nouns;
 mod operation;
 mod operator;
 mod print;
+mod report;
 mod serve;
 mod usage;
 mod view;
@@ -54,6 +55,8 @@ enum Command {
     Nouns(nouns::Command),
     /// Says who read how much: the audit trail in sums
     Usage(Box<usage::Arguments>),
+    /// Makes a month's audit report by recipient and dataset, or verifies one without a server
+    Report(Box<report::Arguments>),
     /// Lists root keys, and makes new ones
     #[command(subcommand)]
     Keys(keys::Command),
@@ -145,6 +148,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Nouns(nouns::Command::Audit(command)) => block_on(audit::run(command)),
         Command::Nouns(nouns::Command::Operator(command)) => block_on(operator::run(command)),
         Command::Usage(arguments) => block_on(usage::run(*arguments)),
+        Command::Report(arguments) => block_on(report::run(*arguments)),
         Command::Keys(command) => block_on(keys::run(command)),
         Command::Notify(command) => block_on(notify::run(command)),
         Command::Config(command) => config::run(command),

@@ -416,7 +416,15 @@ mod tests {
     }
 
     /// Operations whose commands are files of their own.
-    const ELSEWHERE: &[&str] = &["list_usage", "check_usage", "record_drill"];
+    const ELSEWHERE: &[&str] = &[
+        "list_usage",
+        "check_usage",
+        "record_drill",
+        "create_report",
+        "list_reports",
+        "get_report",
+        "get_report_file",
+    ];
 
     #[test]
     fn every_operation_of_the_api_is_one_command() {

@@ -15,6 +15,7 @@ mod notify;
 mod operators;
 mod problems;
 mod redact;
+mod reports;
 mod secret_files;
 mod secrets;
 mod server;
@@ -42,6 +43,7 @@ pub use self::{
     notify::{NotifySettings, WebhookSettings},
     operators::OperatorSettings,
     problems::{Problem, Problems},
+    reports::ReportSettings,
     secrets::SecretSettings,
     server::{Network, ServerSettings, TlsFiles},
     sharing::SharingSettings,
@@ -86,6 +88,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// `[usage]`.
     pub usage: UsageSettings,
+    /// `[reports]`.
+    pub reports: ReportSettings,
     /// `[lake]`.
     pub lake: LakeSettings,
     /// `[views]`.
@@ -128,6 +132,7 @@ impl Settings {
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
         let usage = layers::section(&merged, &defaults, "usage", &mut problems);
+        let reports = layers::section(&merged, &defaults, "reports", &mut problems);
         let lake = layers::section(&merged, &defaults, "lake", &mut problems);
         let views = layers::section(&merged, &defaults, "views", &mut problems);
         let notify = layers::section(&merged, &defaults, "notify", &mut problems);
@@ -135,7 +140,8 @@ impl Settings {
         let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
             return Err(problems);
         };
-        let (Some(operators), Some(identity), Some(audit)) = (operators, identity, audit) else {
+        let (Some(operators), Some(identity), Some(audit), Some(reports)) = (operators, identity, audit, reports)
+        else {
             return Err(problems);
         };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
@@ -152,6 +158,7 @@ impl Settings {
             storage,
             audit,
             usage,
+            reports,
             lake,
             views,
             notify,

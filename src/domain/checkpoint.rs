@@ -156,6 +156,12 @@ impl SigningKey {
         format!("{text}\n{}", self.signature(&text))
     }
 
+    /// The signed note of another statement. Its text must end with a newline, hold no empty line, and be none that reads
+    /// as a checkpoint.
+    pub fn sign_statement(&self, text: &str) -> String {
+        format!("{text}\n{}", self.signature(text))
+    }
+
     /// `note` with a signature by this key, too.
     pub fn cosign(&self, note: &str) -> String {
         format!("{note}{}", self.signature(signed_part(note).unwrap_or(note)))
@@ -197,6 +203,12 @@ impl VerifierKey {
         let is_name = !name.is_empty() && !name.chars().any(char::is_whitespace);
         let key = Self { name: name.to_owned(), public: public.try_into().ok()? };
         (is_name && hex(&key.id()) == id).then_some(key)
+    }
+
+    /// Whether `note` is this key's signed note of the statement `text`.
+    pub fn has_signed(&self, text: &str, note: &str) -> bool {
+        let signatures = note.strip_prefix(text).and_then(|rest| rest.strip_prefix('\n'));
+        signatures.is_some_and(|signatures| signatures.lines().any(|line| self.signed(text, line)))
     }
 
     fn id(&self) -> [u8; 4] {
@@ -285,6 +297,20 @@ mod tests {
             assert_eq!(Checkpoint::open(&note.replace(from, to), &known), Err(CheckpointError::Unsigned));
         }
         assert_eq!(Checkpoint::open("", &known), Err(CheckpointError::Malformed));
+    }
+
+    #[test]
+    fn another_statement_is_believed_as_it_is_and_is_no_checkpoint() {
+        let (key, text) = (key(1), "weir-report-statement/1\nmanifest.json\nsha256 00\n");
+        let note = key.sign_statement(text);
+        let verifier = key.verifier();
+        assert!(verifier.has_signed(text, &note));
+        assert!(!verifier.has_signed(&text.replace("00", "01"), &note) && !verifier.has_signed(text, text));
+        assert!(!super::tests::key(2).verifier().has_signed(text, &note));
+        let known = std::slice::from_ref(verifier);
+        assert_eq!(Checkpoint::open(&note, known), Err(CheckpointError::Malformed));
+        let checkpoint = checkpoint();
+        assert!(!verifier.has_signed(text, &key.sign(&checkpoint)));
     }
 
     #[test]

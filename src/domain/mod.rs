@@ -28,6 +28,7 @@ pub mod profile;
 pub mod raw_disclosure;
 pub mod recipient;
 pub mod recorded;
+pub mod report;
 pub mod schema;
 pub mod seal;
 pub mod secret;

@@ -30,6 +30,8 @@ mod quota;
 mod raw_disclosures;
 pub mod recipients;
 pub mod recovery;
+pub mod report_verification;
+pub mod reports;
 pub mod schema_holds;
 pub mod shares;
 pub mod sharing;
@@ -45,7 +47,7 @@ pub mod views;
 use std::sync::Arc;
 
 use crate::{
-    config::{SharingSettings, UsageSettings},
+    config::{ReportSettings, SharingSettings, UsageSettings},
     domain::seal::Sealer,
     identity::Identities,
     lake::Lake,
@@ -56,7 +58,8 @@ use crate::{
 
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, desk::Desks, error::ServiceError,
-    first_reads::FirstReads, meter::Meter, schema_holds::SchemaHolds, sign_in::SignIn, signals::Signals, trail::Trail,
+    first_reads::FirstReads, meter::Meter, notary::Notary, schema_holds::SchemaHolds, sign_in::SignIn,
+    signals::Signals, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -94,6 +97,10 @@ pub struct Service {
     pub settings: Arc<SharingSettings>,
     /// The settings of usage.
     pub usage: UsageSettings,
+    /// The settings of reports.
+    pub reports: ReportSettings,
+    /// Seals the audit trail, and signs what is made of it.
+    pub notary: Notary,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
     /// Tells the time.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Months, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use crate::{
         audit::{Actor, Event},
         chain::{Broken, Walk},
         checkpoint::{Checkpoint, NoSigningKey, SigningKey, VerifierKey, digest, origin},
+        report::Month,
         seal::RootKey,
         usage::hour,
     },
@@ -112,6 +113,29 @@ impl Notary {
         self.export().await
     }
 
+    /// The first checkpoint that covers the event `seq`; made now where there is none yet.
+    pub async fn cover(&self, seq: i64) -> Result<StoredCheckpoint, AuditError> {
+        loop {
+            if let Some(checkpoint) = self.db.list_checkpoints(seq.saturating_sub(1), 1).await?.pop() {
+                return Ok(checkpoint);
+            }
+            if !self.make_checkpoint(Due::Anyway).await? {
+                return Err(Broken::at(seq, "the event is missing, and so is a checkpoint that covers it").into());
+            }
+        }
+    }
+
+    /// The signed note of a statement that is no checkpoint.
+    pub(super) fn sign_statement(&self, text: &str) -> Result<String, AuditError> {
+        Ok(self.active_key()?.sign_statement(text))
+    }
+
+    /// The key that signs.
+    pub(super) fn active_key(&self) -> Result<&SigningKey, AuditError> {
+        let missing = || AuditError::Refused("there is no key to sign with; name one in secrets.key_files".to_owned());
+        self.keys.first().ok_or_else(missing)
+    }
+
     async fn take_lease(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
@@ -134,8 +158,9 @@ impl Notary {
             Ok(())
         })
         .await?;
-        let (Some(tree), Some(origin), Some(key)) = (walk.tree(), origin_known, self.keys.first()) else {
-            return Err(AuditError::Refused("there is no key to sign with; name one in secrets.key_files".to_owned()));
+        let key = self.active_key()?;
+        let (Some(tree), Some(origin)) = (walk.tree(), origin_known) else {
+            return Err(Broken::at(sealed + 1, "there is no event to seal").into());
         };
         let before = last.as_ref().and_then(|last| self.signer_of(&last.note));
         let before = before.filter(|before| before.verifier() != key.verifier());
@@ -282,7 +307,8 @@ impl Notary {
     /// deleted: no event of a URL that lives, and no personal part unless `with_personal`.
     pub async fn detach(&self, month: &str, with_personal: bool) -> Result<Detached, AuditError> {
         let now = self.clock.now();
-        let end = end_of(month)
+        let end = Month::parse(month)
+            .map(Month::end)
             .ok_or_else(|| AuditError::Refused(format!("`{month}` is no month; write it as `2026-08`")))?;
         if end > now {
             return Err(AuditError::Refused(format!("`{month}` has not ended; name a month that has")));
@@ -387,24 +413,4 @@ fn system_event(action: &'static str, change: serde_json::Value) -> Event {
 /// The hour before which digests are erased: one goes with the first address that it may stand for.
 fn digests_before(erased_before: DateTime<Utc>) -> i64 {
     hour(erased_before).saturating_add(1)
-}
-
-/// The moment at which a month ends, in UTC.
-fn end_of(month: &str) -> Option<DateTime<Utc>> {
-    let first = NaiveDate::parse_from_str(&format!("{month}-01"), "%Y-%m-%d").ok()?;
-    let next = first.checked_add_months(Months::new(1))?;
-    Some(next.and_hms_opt(0, 0, 0)?.and_utc())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn months_end_where_the_next_begins() {
-        assert_eq!(end_of("2026-12").unwrap().to_rfc3339(), "2027-01-01T00:00:00+00:00");
-        for junk in ["", "2026", "2026-13", "2026-08-01", "x"] {
-            assert_eq!(end_of(junk), None, "{junk}");
-        }
-    }
 }

@@ -159,6 +159,16 @@ reads! {
         Ok(sqlx::query_scalar(sql).bind(Micros::from(before)).fetch_optional(db).await?)
     }
 
+    /// The first and the last event, by their place, that were written from `since` on and before `until`.
+    pub async fn find_seqs_between(
+        self, db, since: DateTime<Utc>, until: DateTime<Utc>
+    ) -> Result<Option<(i64, i64)>> {
+        let sql = "SELECT MIN(seq), MAX(seq) FROM audit_events WHERE at >= $1 AND at < $2";
+        let (first, last): (Option<i64>, Option<i64>) =
+            sqlx::query_as(sql).bind(Micros::from(since)).bind(Micros::from(until)).fetch_one(db).await?;
+        Ok(first.zip(last))
+    }
+
     /// Whether an event written before `before` still has its personal part.
     pub async fn find_erasable(self, db, before: DateTime<Utc>) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM audit_personal WHERE seq <= \

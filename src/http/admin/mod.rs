@@ -17,6 +17,7 @@ mod operators;
 mod page;
 mod problem;
 mod recipients;
+mod reports;
 mod resource;
 mod shares;
 mod tables;
@@ -138,6 +139,9 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(audit::list_audit_events))
         .routes(routes!(usage::list_usage))
         .routes(routes!(usage::check_usage))
+        .routes(routes!(reports::list_reports))
+        .routes(routes!(reports::get_report))
+        .routes(routes!(reports::get_report_file))
         .routes(routes!(notifications::list_notifications));
     let read_operators = OpenApiRouter::new()
         .routes(routes!(operators::list_operators))
@@ -167,6 +171,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(tokens::rotate_token))
         .routes(routes!(grants::create_grant))
         .routes(routes!(notifications::retry_notification))
+        .routes(routes!(reports::create_report))
         .routes(routes!(drills::record_drill));
     let lift_freeze = OpenApiRouter::new().routes(routes!(freezes::unfreeze));
     let manage_operators = OpenApiRouter::new()

@@ -10,6 +10,7 @@ mod objects;
 mod openapi;
 mod operators;
 mod recipients;
+mod reports;
 mod roles;
 mod shares;
 mod tables;

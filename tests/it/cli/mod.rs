@@ -4,6 +4,7 @@ mod doctor;
 mod drill;
 mod import;
 mod nouns;
+mod report;
 mod usage;
 
 use std::{

@@ -81,6 +81,11 @@ impl Installation {
         self.folder.path().join("export")
     }
 
+    /// The database of its servers.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// The log of the shared table.
     pub fn table(&self) -> PathBuf {
         self.folder.path().join("lake/claims")
