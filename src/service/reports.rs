@@ -123,8 +123,16 @@ impl Service {
             None => None,
             Some(text) => Some(self.find_party(text).await?),
         };
-        self.check_kept(month).await?;
-        let (report, is_new) = self.begin_report(ctx, month, party).await?;
+        let recipient_id = party.as_ref().map(|party| party.id);
+        let known = self.db.find_report_of(month, recipient_id).await?;
+        let (report, is_new) = match known.filter(|report| report.state != ReportState::Failed) {
+            // What was made is there, whatever became of its events.
+            Some(report) => (report, false),
+            None => {
+                self.check_kept(month).await?;
+                self.begin_report(ctx, month, party).await?
+            }
+        };
         if report.state == ReportState::Making {
             let (service, id) = (self.clone(), report.id);
             let making = tokio::spawn(async move { service.make_report(id).await });
@@ -146,11 +154,6 @@ impl Service {
         party: Option<Party>,
     ) -> Result<(StoredReport, bool), ServiceError> {
         let recipient_id = party.as_ref().map(|party| party.id);
-        if let Some(report) = self.db.find_report_of(month, recipient_id).await?
-            && report.state != ReportState::Failed
-        {
-            return Ok((report, false));
-        }
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let found = tx.find_report_of(month, recipient_id).await?;
         let report = match found {

@@ -140,7 +140,7 @@ fn header(out: &mut String, report: &Report, title: &str, whose: Option<&str>) -
 fn totals(out: &mut String, totals: &Numbers, report: &Report) -> fmt::Result {
     let recipients = report.recipients.iter().filter(|line| line.recipient_id.is_some()).count();
     let datasets = report.datasets.iter().filter(|line| line.table_id.is_some()).count();
-    let rows = if totals.answers_without_rows > 0 { "at least " } else { "" };
+    let rows = if totals.answers_without_rows > 0 { "≥\u{a0}" } else { "" };
     let mut cards = vec![
         ("Requests", number(totals.requests)),
         ("File reads", number(totals.file_reads)),
