@@ -68,6 +68,7 @@ fn signing(criterion: &mut Criterion) -> Result<(), Box<dyn Error>> {
         name: "lake".to_owned(),
         url: "s3://lake".to_owned(),
         delivery: Delivery::Presigned,
+        max_staleness_seconds: 0,
         options: options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     };
     let storages = Storages::open_in(&[settings], &[], &|_| None)

@@ -11,7 +11,7 @@ use super::{audit_export::ExportWalk, verification::AuditError};
 use crate::domain::{
     checkpoint::{Checkpoint, VerifierKey},
     recorded::Recorded,
-    report::{FileEntry, Manifest, Party, Report, ReportFile, Statement, Tally},
+    report::{FileEntry, Manifest, Report, ReportFile, Statement, Tally},
 };
 
 /// What was found to be in order.
