@@ -27,6 +27,7 @@ pub mod page;
 pub mod precondition;
 mod quota;
 mod raw_disclosures;
+mod readiness;
 pub mod recipients;
 pub mod recovery;
 pub mod schema_holds;

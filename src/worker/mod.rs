@@ -32,6 +32,8 @@ const ERASING: Duration = Duration::from_secs(600);
 const ENDINGS: Duration = Duration::from_secs(300);
 /// How often it is looked for bursts of refusals and late checkpoints.
 const ALERTING: Duration = Duration::from_secs(30);
+/// How often it is looked whether the database answers, for the metrics: whether or not anybody asks.
+const LOOKING: Duration = Duration::from_secs(5);
 /// How often it is looked for messages that are due.
 const SENDING: Duration = Duration::from_secs(1);
 
@@ -55,7 +57,7 @@ impl Worker {
         let (watching, counting) = (service.clone(), service.clone());
         let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
         let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
-        let (ending, alerting) = (service.clone(), service.clone());
+        let (ending, alerting, looking) = (service.clone(), service.clone(), service.clone());
         let mut tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
@@ -67,6 +69,7 @@ impl Worker {
             tokio::spawn(repeat("reconcile", COMPARING, stop.clone(), async move || compare(&comparing).await)),
             tokio::spawn(repeat("endings", ENDINGS, stop.clone(), async move || ending.tell_endings().await)),
             tokio::spawn(repeat("alerts", ALERTING, stop.clone(), async move || alert(&alerting).await)),
+            tokio::spawn(repeat("database", LOOKING, stop.clone(), async move || looking.check_database().await)),
         ];
         // One for each webhook, so that none waits for another.
         for webhook in service.signals.webhooks() {
