@@ -2,7 +2,7 @@
 //!
 //! Never here: a rule of the product.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 
@@ -13,8 +13,8 @@ use crate::{
     http::{
         Faces,
         admin::Admin,
-        listen::{Listener, Listeners},
-        middleware::{Limits, Proxies, RequestLayer},
+        listen::{Listener, Listeners, StopSignals},
+        middleware::{Draining, Limits, Proxies, RequestLayer},
     },
     identity::Identities,
     lake::{Lake, LakeSettings},
@@ -24,7 +24,7 @@ use crate::{
         copies::{Workshop, WorkshopParts},
         desk::Desks,
         first_reads::FirstReads,
-        keys::{activate_key, pseudonym_key},
+        keys::{activate_key, check_keys, pseudonym_key},
         meter::Meter,
         notary::Notary,
         recovery::{Recovery, RecoveryError},
@@ -50,6 +50,8 @@ pub struct App {
     pub service: Service,
     listeners: Listeners,
     notary: Notary,
+    draining: Draining,
+    drain: Duration,
     grace: Duration,
     /// Held as long as the server lives.
     _lock: ServerLock,
@@ -68,11 +70,16 @@ impl App {
     /// Builds the server: keys, database, storages, lake, trail, listeners. `config_file` is kept out of storages'
     /// reach, with the keys and the database.
     pub async fn build(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Self> {
-        let (service, notary, lock) = stand(settings, config_file, migrate).await?;
-        let listeners = Listeners::bind(listeners(settings, &faces(settings, &service)))?;
+        let Ground { service, notary, keyring, lock } = stand(settings, config_file, migrate).await?;
+        let draining = Draining::default();
+        let listeners = Listeners::bind(listeners(settings, &faces(settings, &service, &draining)))?;
         recover(&service, &notary).await?;
-        let grace = Duration::from_secs(settings.server.shutdown_grace_seconds);
-        Ok(Self { service, listeners, notary, grace, _lock: lock })
+        keyring.activate(&service).await?;
+        // Nobody could take over from the one server on a SQLite file.
+        let drain =
+            if settings.database.kind() == Some(DatabaseKind::Sqlite) { 0 } else { settings.server.drain_seconds };
+        let (drain, grace) = (Duration::from_secs(drain), Duration::from_secs(settings.server.shutdown_grace_seconds));
+        Ok(Self { service, listeners, notary, draining, drain, grace, _lock: lock })
     }
 
     /// Where the server will answer.
@@ -80,9 +87,25 @@ impl App {
         self.listeners.addresses()
     }
 
-    /// Serves until `stop`, and lets running answers finish.
-    pub async fn serve(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    /// Serves until it is asked to stop. Then it says that it is not ready, goes on answering for as long as a load
+    /// balancer takes to notice, or until it is asked again; and lets running answers finish.
+    pub async fn serve(self, mut signals: StopSignals) -> anyhow::Result<()> {
         let worker = Worker::start(self.service.clone(), self.notary);
+        let stop = async {
+            signals.next().await;
+            self.draining.begin();
+            if !self.drain.is_zero() {
+                tracing::info!(
+                    drain_seconds = self.drain.as_secs(),
+                    "draining; not ready any more, and still answering"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(self.drain) => {}
+                    () = signals.next() => {}
+                }
+            }
+            tracing::info!("stopping; running answers may finish");
+        };
         let outcome = self.listeners.serve(stop, self.grace).await;
         // What the last answers have to say is written, and sealed, before the database goes.
         worker.finish().await;
@@ -91,18 +114,36 @@ impl App {
     }
 }
 
-/// Builds everything but the sockets.
-async fn stand(
-    settings: &Settings,
-    config_file: Option<PathBuf>,
-    migrate: Migrate,
-) -> anyhow::Result<(Service, Notary, ServerLock)> {
+/// What a server is, but for its sockets.
+struct Ground {
+    service: Service,
+    notary: Notary,
+    keyring: Keyring,
+    lock: ServerLock,
+}
+
+/// The keys of a server, and what its database knew of them when it was built.
+struct Keyring {
+    keys: Vec<RootKey>,
+    known: Vec<String>,
+}
+
+impl Keyring {
+    /// Records the active key where it is new: after the database was brought up to its audit export, since an event of
+    /// its own would make a trail of its own.
+    async fn activate(self, service: &Service) -> anyhow::Result<()> {
+        Ok(activate_key(&service.db, &service.clock, &self.keys, &self.known).await?)
+    }
+}
+
+/// Builds everything but the sockets. Nothing is written to the audit trail.
+async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Ground> {
     let clock = Clock::system();
     let kind = settings.database.kind().context("database.url is neither sqlite:// nor postgres://")?;
     let keys = load_keys(&settings.secrets, kind)?;
     let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
     let lock = db.lock_server()?;
-    let known_keys = activate_key(&db, &clock, &keys).await?;
+    let known = check_keys(&db, &keys).await?;
     for fault in db.find_durability_faults().await? {
         tracing::error!("the database may lose what it has confirmed: {fault}");
     }
@@ -118,8 +159,9 @@ async fn stand(
         ..LakeSettings::default()
     })
     .counted_by(Arc::clone(&metrics));
-    let workshop = open_workshop(settings, &db, &keys, &known_keys).await?;
+    let workshop = open_workshop(settings, &db, &keys, &known).await?;
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
+    metrics.expect_webhooks(signals.webhooks());
     let service = Service {
         workshop,
         trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
@@ -143,14 +185,15 @@ async fn stand(
         clock,
         metrics,
     };
-    Ok((service, notary, lock))
+    Ok(Ground { service, notary, keyring: Keyring { keys, known }, lock })
 }
 
 /// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers
 /// what the start would have found.
 pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
-    let (service, notary, _lock) = stand(settings, None, Migrate::IfEmbedded).await?;
+    let Ground { service, notary, keyring, lock: _lock } = stand(settings, None, Migrate::IfEmbedded).await?;
     let recovery = service.recover(&notary).await.context("the copy and the audit export do not fit together")?;
+    keyring.activate(&service).await?;
     Ok((service, recovery))
 }
 
@@ -266,7 +309,7 @@ pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf
     settings.secrets.key_files.iter().cloned().chain(config_file).chain(database).chain(tls).chain(export).collect()
 }
 
-fn faces(settings: &Settings, service: &Service) -> Faces {
+fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
     let server = &settings.server;
     let proxies = Proxies(server.trusted_proxies.iter().map(|network| network.0).collect());
     Faces {
@@ -276,6 +319,7 @@ fn faces(settings: &Settings, service: &Service) -> Faces {
             usize::try_from(server.max_concurrent_requests).unwrap_or(usize::MAX),
             Duration::from_secs(server.request_timeout_seconds),
         ),
+        draining: draining.clone(),
         max_body_bytes: usize::try_from(server.max_body_bytes).unwrap_or(usize::MAX),
         prefix: settings.sharing.prefix.clone(),
         admin: Admin { service: service.clone(), endpoint: service.endpoint() },

@@ -17,7 +17,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rand::Rng;
 use serde_json::json;
 
-use super::serve::stopped;
+use super::serve::stop_signals;
 use crate::{
     app::{App, Migrate},
     config::{Settings, Sources},
@@ -63,6 +63,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let signals = stop_signals()?;
     let folder = Folder::open(&arguments.dir)?;
     let lake = write_demo_lake(&folder.lake()).await?;
     folder.write_config(arguments.listen)?;
@@ -79,7 +80,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     print!("{}", welcome(&folder, &settings.server.public_url));
     std::io::stdout().flush().context("the output cannot be written")?;
-    app.serve(stopped()).await
+    app.serve(signals).await
 }
 
 /// Registers the tables, shares them, and grants the share to the recipient. What an earlier start made is left as it

@@ -1,9 +1,11 @@
 //! `weir serve`.
 
+use anyhow::Context;
+
 use super::ConfigFile;
 use crate::{
     app::{App, Migrate},
-    http::listen::stop_signal,
+    http::listen::StopSignals,
     telemetry,
 };
 
@@ -18,24 +20,19 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.file.load()?;
+    let signals = stop_signals()?;
     telemetry::init(&settings.log)?;
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let migrate = if arguments.migrate { Migrate::Always } else { Migrate::IfEmbedded };
     let app = App::build(&settings, arguments.file.config, migrate).await?;
     let addresses: Vec<String> = app.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(listen = addresses.join(", "), version = env!("CARGO_PKG_VERSION"), "serving");
-    app.serve(stopped()).await?;
+    app.serve(signals).await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Completes when the process is asked to stop.
-pub(super) async fn stopped() {
-    match stop_signal().await {
-        Ok(()) => tracing::info!("stopping; running answers may finish"),
-        Err(error) => {
-            tracing::error!(%error, "signals cannot be received; only a kill stops this server");
-            std::future::pending::<()>().await;
-        }
-    }
+/// What asks the process to stop.
+pub(super) fn stop_signals() -> anyhow::Result<StopSignals> {
+    StopSignals::listen().context("signals cannot be received, so that only a kill would stop this")
 }

@@ -30,7 +30,9 @@ pub struct ServerSettings {
     pub max_concurrent_requests: u64,
     /// Seconds until a response must have begun.
     pub request_timeout_seconds: u64,
-    /// Seconds that running streams get after a stop signal.
+    /// Seconds that a server goes on answering after a stop signal, while it says that it is not ready.
+    pub drain_seconds: u64,
+    /// Seconds that running streams get after that.
     pub shutdown_grace_seconds: u64,
     /// `[server.tls]`.
     tls: TlsSettings,
@@ -87,6 +89,8 @@ impl ServerSettings {
         problems.bound("server.max_concurrent_requests", requests, 1..=100_000, "each holds memory");
         let timeout = self.request_timeout_seconds;
         problems.bound("server.request_timeout_seconds", timeout, 1..=3600, "clients give up after minutes");
+        let drain = self.drain_seconds;
+        problems.bound("server.drain_seconds", drain, 0..=300, "a stop must come to an end");
         let grace = self.shutdown_grace_seconds;
         problems.bound("server.shutdown_grace_seconds", grace, 0..=3600, "a stop must come to an end");
     }

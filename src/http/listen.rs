@@ -30,6 +30,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
@@ -113,21 +114,32 @@ struct Bound {
 /// Binds `listeners` and serves them until `shutdown`; see [`Listeners::serve`].
 pub async fn serve(
     listeners: Vec<Listener>,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = ()>,
     grace: Duration,
 ) -> Result<(), ListenError> {
     Listeners::bind(listeners)?.serve(shutdown, grace).await
 }
 
-/// Completes when the process is asked to stop, by SIGTERM or SIGINT.
-pub async fn stop_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What asks the process to stop: SIGTERM and SIGINT, each as often as it comes.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Listens from now on; nothing but a kill ends the process otherwise.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Completes when the process is asked the next time.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl Listeners {
@@ -142,7 +154,7 @@ impl Listeners {
     }
 
     /// Serves until `shutdown`, then takes no more connections and lets running responses finish for `grace`.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send, grace: Duration) -> Result<(), ListenError> {
+    pub async fn serve(self, shutdown: impl Future<Output = ()>, grace: Duration) -> Result<(), ListenError> {
         let mut serving = JoinSet::new();
         let mut handles = Vec::new();
         for bound in self.0 {

@@ -16,7 +16,7 @@ use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, ro
 
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
-use self::middleware::{Limits, RequestLayer};
+use self::middleware::{Draining, Limits, RequestLayer};
 use crate::service::Service;
 
 /// Lines compress well even at the lowest effort, and nobody should wait for more.
@@ -33,6 +33,8 @@ pub struct Faces {
     pub requests: RequestLayer,
     /// Bounds requests.
     pub limits: Limits,
+    /// Whether the server is about to stop.
+    pub draining: Draining,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// Where the sharing protocol lives.
@@ -78,13 +80,14 @@ impl Faces {
         let health = Router::new()
             .route("/healthz", get(operations::healthz))
             .route("/readyz", get(operations::readyz))
-            .with_state(self.service.clone());
+            .with_state((self.service.clone(), self.draining.clone()));
         router
             .merge(health)
             .method_not_allowed_fallback(fault::method_not_allowed)
             .fallback(fault::not_found)
             .layer(DefaultBodyLimit::max(self.max_body_bytes))
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
+            .layer(from_fn_with_state(self.draining.clone(), middleware::drain))
             .layer(from_fn_with_state(contact, sharing::write_errors))
             .layer(from_fn_with_state(self.requests.clone(), middleware::follow))
     }

@@ -6,6 +6,7 @@ use axum::{
 };
 use http::{StatusCode, header};
 
+use super::middleware::Draining;
 use crate::service::Service;
 
 /// Alive: this process answers.
@@ -13,9 +14,13 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready: the database answers. A bucket's outage does not count, because it must not empty the load balancer.
-pub async fn readyz(State(service): State<Service>) -> Response {
-    match service.db.ping().await {
+/// Ready: the database answers, and the server is not about to stop. A bucket's outage does not count, because it must not
+/// empty the load balancer.
+pub async fn readyz(State((service, draining)): State<(Service, Draining)>) -> Response {
+    if draining.is_on() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    match service.check_database().await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
             tracing::warn!(error = %error, "not ready");

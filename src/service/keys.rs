@@ -40,6 +40,9 @@ pub enum KeyringError {
          `weir keys list` has their fingerprints"
     )]
     NoPseudonymKey(String),
+    /// Two servers came with two new keys.
+    #[error("another server has gone on to another key at the same moment; start this one again")]
+    Raced,
     /// A key is not usable.
     #[error(transparent)]
     Signing(#[from] NoSigningKey),
@@ -48,24 +51,32 @@ pub enum KeyringError {
     Store(#[from] StoreError),
 }
 
-/// Checks that a server with these keys, the first of which is active, can open what others sealed, and records the active
-/// one where it is new. Answers the fingerprints of every key that was ever active, the first one first.
-pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey]) -> Result<Vec<String>, KeyringError> {
-    let active = keys.first().ok_or(KeyringError::Empty)?;
+/// Checks that a server with these keys, the first of which is active, can open what others sealed. Answers the
+/// fingerprints of every key that was ever active, the first one first; the active one is among them, the last where it is
+/// new and [`activate_key`] has yet to record it.
+pub async fn check_keys(db: &Db, keys: &[RootKey]) -> Result<Vec<String>, KeyringError> {
+    let active = keys.first().ok_or(KeyringError::Empty)?.fingerprint();
     let own: Vec<String> = keys.iter().map(RootKey::fingerprint).collect();
-    let known = db.list_key_fingerprints().await?;
+    let mut known = db.list_key_fingerprints().await?;
     if !known.is_empty() && !known.iter().any(|fingerprint| own.contains(fingerprint)) {
         return Err(KeyringError::Foreign(known.join(", ")));
     }
     if let Some(newest) = known.last().filter(|newest| !own.contains(newest)) {
         return Err(KeyringError::Outdated(newest.clone()));
     }
-    let fingerprint = active.fingerprint();
-    if known.contains(&fingerprint) {
-        return Ok(known);
+    if !known.contains(&active) {
+        known.push(active);
     }
+    Ok(known)
+}
+
+/// Records the active key where it is new, and sees that each key has the place that `expected` gives it.
+pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey], expected: &[String]) -> Result<(), KeyringError> {
+    let active = keys.first().ok_or(KeyringError::Empty)?;
+    let fingerprint = active.fingerprint();
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
+    let known = tx.list_key_fingerprints().await?;
     let now = clock.now();
     let is_new = tx.remember_key_fingerprint(&fingerprint, now).await?;
     // The first key of all takes nobody's place, and comes before anything that could be recorded.
@@ -74,8 +85,10 @@ pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey]) -> Result<Ve
         event.change.get_or_insert_default()["replaces"] = json!(replaced);
         trail::append(&mut tx, event, now).await?;
     }
-    tx.commit().await?;
-    Ok(db.list_key_fingerprints().await?)
+    if !tx.list_key_fingerprints().await?.starts_with(expected) {
+        return Err(KeyringError::Raced);
+    }
+    Ok(tx.commit().await?)
 }
 
 /// Records that a key was made, which nobody uses yet.

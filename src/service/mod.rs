@@ -28,6 +28,7 @@ pub mod page;
 pub mod precondition;
 mod quota;
 mod raw_disclosures;
+mod readiness;
 pub mod recipients;
 pub mod recovery;
 pub mod report_verification;

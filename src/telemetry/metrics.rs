@@ -93,6 +93,7 @@ pub struct Metrics {
     copies_orphaned: Gauge,
     copies_missing: Gauge,
     notification_attempts: Family<NotificationLabels, Counter>,
+    database_up: Gauge,
 }
 
 /// A request that is being served; dropping it, for whatever reason, ends it.
@@ -139,12 +140,24 @@ impl Metrics {
             copies_orphaned: Gauge::default(),
             copies_missing: Gauge::default(),
             notification_attempts: Family::default(),
+            database_up: Gauge::default(),
             registry: Arc::default(),
         };
         for storage in storages {
             drop(metrics.storage_errors.get_or_create(&StorageLabels { storage: storage.to_owned() }));
         }
         metrics.registered()
+    }
+
+    /// The names of `webhooks` are known from the start, too: a series that begins with the first message that was given up
+    /// would show no increase.
+    pub fn expect_webhooks<'a>(&self, webhooks: impl IntoIterator<Item = &'a str>) {
+        for webhook in webhooks {
+            for outcome in ["delivered", "failed", "dead"] {
+                let labels = NotificationLabels { webhook: webhook.to_owned(), outcome };
+                drop(self.notification_attempts.get_or_create(&labels));
+            }
+        }
     }
 
     fn registered(self) -> Self {
@@ -192,6 +205,7 @@ impl Metrics {
         r.register("copies_missing", help, self.copies_missing.clone());
         let help = "Messages sent to webhooks, by what came of it";
         r.register("notification_attempts", help, self.notification_attempts.clone());
+        r.register("database_up", "Whether the database answers", self.database_up.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -304,6 +318,11 @@ impl Metrics {
         self.notification_attempts.get_or_create(&labels).inc();
     }
 
+    /// The database was asked whether it is there.
+    pub fn database_answers(&self, does: bool) {
+        self.database_up.set(does.into());
+    }
+
     /// The page that Prometheus reads, in the OpenMetrics text format
     /// (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
@@ -385,6 +404,17 @@ mod tests {
             page.contains(r#"{method="other",route="unmatched",status="404"}"#) && !page.contains("BREW"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn webhook_without_dead_letters_is_shown() {
+        let metrics = Metrics::new([]);
+        metrics.expect_webhooks(["ops"]);
+        let page = metrics.encode().unwrap();
+        for outcome in ["delivered", "failed", "dead"] {
+            let line = format!(r#"weir_notification_attempts_total{{webhook="ops",outcome="{outcome}"}} 0"#);
+            assert!(page.lines().any(|l| l == line), "`{line}` is missing from:\n{page}");
+        }
     }
 
     #[test]

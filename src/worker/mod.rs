@@ -34,6 +34,8 @@ const ENDINGS: Duration = Duration::from_secs(300);
 const ALERTING: Duration = Duration::from_secs(30);
 /// How often it is looked whether a month is over whose report is to be made.
 const REPORTING: Duration = Duration::from_secs(60);
+/// How often it is looked whether the database answers, for the metrics: whether or not anybody asks.
+const LOOKING: Duration = Duration::from_secs(5);
 /// How often it is looked for messages that are due.
 const SENDING: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,8 @@ impl Worker {
         let (watching, counting) = (service.clone(), service.clone());
         let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
         let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
-        let (ending, alerting, reporting) = (service.clone(), service.clone(), service.clone());
+        let (ending, alerting) = (service.clone(), service.clone());
+        let (reporting, looking) = (service.clone(), service.clone());
         let mut tasks = vec![
             tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
             tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
@@ -70,6 +73,7 @@ impl Worker {
             tokio::spawn(repeat("endings", ENDINGS, stop.clone(), async move || ending.tell_endings().await)),
             tokio::spawn(repeat("alerts", ALERTING, stop.clone(), async move || alert(&alerting).await)),
             tokio::spawn(repeat("reports", REPORTING, stop.clone(), async move || reporting.tend_reports().await)),
+            tokio::spawn(repeat("database", LOOKING, stop.clone(), async move || looking.check_database().await)),
         ];
         // One for each webhook, so that none waits for another.
         for webhook in service.signals.webhooks() {

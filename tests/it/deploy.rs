@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use weir::telemetry::Metrics;
+use weir::{config::DEFAULT, telemetry::Metrics};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +39,7 @@ fn samples() -> BTreeMap<String, String> {
     metrics.audit_waits(TimeDelta::zero(), TimeDelta::seconds(7));
     metrics.storage_failed("lake");
     metrics.notification_attempted("hook", "dead");
+    metrics.database_answers(true);
     let page = metrics.encode().unwrap();
     assert!(page.contains("weir_audit_unexported_seconds 7"), "{page}");
     let lines = page.lines().filter(|line| !line.starts_with('#'));
@@ -79,6 +81,66 @@ fn every_alert_names_metrics_and_a_runbook_that_are_there() {
         let file = Path::new(runbook).file_name().unwrap().to_str().unwrap();
         assert!(index.lines().any(|line| line.contains(alert) && line.contains(&format!("({file})"))), "{alert}");
     }
+}
+
+/// Runs Prometheus's own judge of rules, which must find nothing. Where it is not installed, the caller says so, except in
+/// CI, where a silent skip would be a lie.
+fn promtool(arguments: &[&str]) {
+    let run = Command::new("promtool").args(arguments).current_dir(root().join("deploy")).output();
+    let Ok(run) = run else {
+        assert_ne!(env::var("CI").as_deref(), Ok("true"), "promtool must be installed in CI");
+        println!("skipped: `promtool` is not installed");
+        return;
+    };
+    let (said, faults) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{arguments:?}: {said}{faults}");
+}
+
+#[test]
+fn prometheus_takes_the_rules_and_fires_them_when_it_should() {
+    promtool(&["check", "rules", "alerts.yaml"]);
+    promtool(&["test", "rules", "alerts_test.yaml"]);
+}
+
+#[test]
+fn every_alert_is_tried_firing_and_quiet_and_in_a_rolling_restart() {
+    let (rules, trials) = (read("deploy/alerts.yaml"), read("deploy/alerts_test.yaml"));
+    let (each, rolling) = trials.split_once("- name: \"All are quiet: a rolling restart").unwrap();
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        let of = |name: String| each.split("  - name: \"").find(|trial| trial.starts_with(&name));
+        let (fires, quiet) = (of(format!("{alert}: ")), of(format!("{alert} is quiet: ")));
+        assert!(fires.is_some_and(|trial| trial.contains("exp_alerts:")), "{alert} is not tried firing");
+        assert!(quiet.is_some_and(|trial| !trial.contains("exp_alerts:")), "{alert} is not tried quiet");
+        assert!(rolling.contains(&format!("alertname: {alert},")), "{alert} is not tried in a rolling restart");
+    }
+}
+
+/// The whole number behind `key` in a text.
+fn number(text: &str, key: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    let digits: String =
+        line.unwrap_or_else(|| panic!("there is no {key}")).chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+/// The longest that a stopping server takes: it drains, lets running answers finish, and seals the trail.
+fn stops_within(settings: &str) -> u64 {
+    number(settings, "drain_seconds =") + number(settings, "shutdown_grace_seconds =") + 5
+}
+
+#[test]
+fn orchestrators_give_a_stopping_server_its_time_and_notice_that_it_drains() {
+    let pods = read("deploy/kubernetes.yaml");
+    assert!(number(&pods, "terminationGracePeriodSeconds:") > stops_within(&pods));
+    let probe = pods.split("readinessProbe:").nth(1).unwrap();
+    let noticed = number(probe, "periodSeconds:") * number(probe, "failureThreshold:");
+    assert!(noticed < number(&pods, "drain_seconds ="), "a pod is gone before anybody notices");
+
+    // Compose's server has the settings that are given to nobody else, and so has whoever relies on an orchestrator's 30 s.
+    let own = read("docker/weir.toml");
+    assert!(!own.contains("drain_seconds") && !own.contains("shutdown_grace_seconds"));
+    assert!(stops_within(DEFAULT) <= 30);
+    assert!(number(&read("docker/compose.yaml"), "stop_grace_period:") > stops_within(DEFAULT));
 }
 
 #[test]

@@ -104,6 +104,17 @@ async fn stream_that_outlives_the_grace_period_is_cut() {
 }
 
 #[tokio::test]
+async fn idle_connection_does_not_hold_up_the_end() {
+    let serving = Serving::start(vec![plain(whoami())], GRACE);
+    let client = reqwest::Client::new();
+    let answer = client.get(format!("http://{}/peer", serving.addresses[0])).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "127.0.0.1");
+    // The client keeps its connection for the next request, which does not come.
+    tokio::time::timeout(GRACE / 4, serving.stop()).await.expect("an idle connection is closed").unwrap();
+    drop(client);
+}
+
+#[tokio::test]
 async fn address_in_use_is_named() {
     let taken = std::net::TcpListener::bind(ANY_PORT).unwrap();
     let addr = taken.local_addr().unwrap();

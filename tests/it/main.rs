@@ -20,4 +20,5 @@ mod skipping;
 mod storage;
 mod store;
 mod support;
+mod upgrade;
 mod views;

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import os
 import pathlib
 import shutil
 import sqlite3
@@ -112,6 +113,43 @@ def test_what_was_revoked_after_a_backup_stays_revoked_when_it_is_restored(serve
     server.stop()
     for found in [verify(server), verify(server, "--since-checkpoint")]:
         assert found.returncode == 0, found.stderr
+
+
+def rotate(server):
+    """Puts a new root key in front of the others."""
+    key = server.directory / "weir-2.key"
+    key.write_bytes(os.urandom(32))
+    key.chmod(0o600)
+    server.config.write_text(server.config.read_text().replace('key_files = ["', f'key_files = ["{key}", "'))
+
+
+@pytest.mark.parametrize("activated", ["before_the_loss", "by_the_restore"])
+def test_a_root_key_that_the_backup_does_not_know_makes_no_fork(server, kept, activated):
+    server.start()
+    _, leaked = issue(server, "leaked")
+    kept.back_up()
+    if activated == "before_the_loss":
+        server.stop()
+        rotate(server)
+        server.serve()
+    server.admin("POST", f"/recipients/leaked/tokens/{leaked['id']}/revoke", {"reason": "it leaked"})
+    server.stop()
+    kept.restore()
+    if activated == "by_the_restore":
+        rotate(server)
+
+    server.serve()
+    assert "the trail was taken over from the export" in server.log()
+    server.admin("POST", "/unfreeze", {"reason": "looked at what was lost"})
+    assert status(server, leaked["token"]) == 401
+    assert status(server, server.token) == 200
+    recovered = server.admin("GET", "/audit?action=audit.recover")["items"]
+    assert [event["change"]["is_fork"] for event in recovered] == [False]
+    newest = server.admin("GET", "/audit?action=key.activate")["items"][0]
+    assert newest["seq"] > recovered[0]["seq"], "the restored database has come to its key"
+    server.stop()
+    found = verify(server)
+    assert found.returncode == 0, found.stderr
 
 
 def test_a_restored_database_that_went_on_by_itself_is_frozen_and_told_apart(server, kept):

@@ -77,9 +77,9 @@ class Process:
 class Server(Process):
     """`weir serve` with one recipient, `partner`, who is granted the share `lake`."""
 
-    def __init__(self, directory, storages, database=None, sharing="", more=""):
+    def __init__(self, directory, storages, database=None, sharing="", more="", public_url=None, drain_seconds=0):
         """`storages` are TOML tables as text, `sharing` lines of that section, `more` further sections; `database` is a PostgreSQL
-        URL, SQLite where absent."""
+        URL, SQLite where absent. Recipients reach it by `public_url`, its own address where absent."""
         super().__init__(directory, free_port())
         self.needs_migration = database is not None
         key = directory / "weir.key"
@@ -89,7 +89,8 @@ class Server(Process):
         self.config.write_text(
             f"""[server]
 listen = "127.0.0.1:{self.port}"
-public_url = "{self.url}"
+public_url = "{public_url or self.url}"
+drain_seconds = {drain_seconds}
 
 [database]
 url = "{database or f'sqlite://{directory}/weir.db'}"

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{
     api::{Client, Output, Request, Server},
     print,
-    serve::stopped,
+    serve::stop_signals,
 };
 use crate::domain::drill::DrillKind;
 
@@ -102,10 +102,10 @@ async fn conclude(
     output: Output,
     rehearse: impl AsyncFnOnce(&mut Findings) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut findings = Findings::default();
+    let (mut signals, mut findings) = (stop_signals()?, Findings::default());
     let ended = tokio::select! {
         ended = rehearse(&mut findings) => ended,
-        () = stopped() => Err(anyhow!("it was broken off")),
+        () = signals.next() => Err(anyhow!("it was broken off")),
     };
     if let Err(error) = ended {
         findings.fault(format!("{error:#}"));

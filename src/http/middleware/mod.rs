@@ -2,6 +2,7 @@
 //!
 //! Lives here: the values that the layers around a request leave for its handler and the other way round.
 
+mod draining;
 mod limits;
 mod request;
 
@@ -10,6 +11,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::service::error::ServiceError;
 
 pub use self::{
+    draining::{Draining, drain},
     limits::{Limits, bound},
     request::{Proxies, RequestLayer, follow},
 };

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use crate::support::process::Installation;
 
-const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
+/// What the role that serves may do.
+pub const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
 
 /// A PostgreSQL server with the database `weir`, its owner, and the role that serves.
 pub struct Cluster {
@@ -56,7 +57,12 @@ impl Cluster {
 
     /// The database's URL for a role.
     pub fn url(&self, role: &str) -> String {
-        format!("postgres://{role}@127.0.0.1:{}/weir", self.port)
+        self.url_of(role, "weir")
+    }
+
+    /// The URL of another database for a role.
+    pub fn url_of(&self, role: &str, database: &str) -> String {
+        format!("postgres://{role}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// Sets what a role's connections begin with.
@@ -98,9 +104,9 @@ impl Cluster {
         self.run("pg_ctl", &[&["-D", &self.data()], arguments].concat());
     }
 
-    async fn admin(&self, database: &str, sql: &str) {
-        let url = format!("postgres://postgres@127.0.0.1:{}/{database}", self.port);
-        let mut connection = PgConnection::connect(&url).await.unwrap();
+    /// Runs statements as the superuser.
+    pub async fn admin(&self, database: &str, sql: &str) {
+        let mut connection = PgConnection::connect(&self.url_of("postgres", database)).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }

@@ -4,6 +4,7 @@ pub mod cluster;
 mod faults;
 mod interleavings;
 mod processes;
+mod rolling;
 mod rotation;
 mod streams;
 mod tightening;

@@ -24,7 +24,7 @@ use weir::{
     http::{
         Faces,
         admin::Admin,
-        middleware::{Limits, Proxies, RequestLayer},
+        middleware::{Draining, Limits, Proxies, RequestLayer},
     },
     identity::Identities,
     lake::{Lake, LakeSettings},
@@ -165,6 +165,7 @@ fn router(service: &Service, proxies: Proxies) -> Router {
         service: service.clone(),
         requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
         limits: Limits::new(100, Duration::from_secs(60)),
+        draining: Draining::default(),
         max_body_bytes: 4 << 20,
         prefix: PREFIX.into(),
         admin: Admin { service: service.clone(), endpoint: format!("{PUBLIC_URL}{PREFIX}") },

@@ -31,6 +31,7 @@ pub struct Installation {
     settings: String,
     export: String,
     keys: Vec<String>,
+    drain_seconds: u64,
 }
 
 impl Installation {
@@ -56,7 +57,8 @@ impl Installation {
             fs::write(folder.path().join(format!("lake/claims/part-{file}.parquet")), [0; 100]).unwrap();
         }
         let export = format!("url = \"file://{}/export\"\n", folder.path().display());
-        Self { folder, database_url, settings: settings.to_owned(), export, keys: vec!["weir.key".to_owned()] }
+        let (settings, keys) = (settings.to_owned(), vec!["weir.key".to_owned()]);
+        Self { folder, database_url, settings, export, keys, drain_seconds: 0 }
     }
 
     /// The same with its trail exported to an object store.
@@ -64,6 +66,11 @@ impl Installation {
         let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
         let export = format!("url = \"{url}\"\noptions = {{ {} }}\n", options.join(", "));
         Self { export, ..self }
+    }
+
+    /// Has servers that start from now on go on for so long after they were asked to stop.
+    pub fn drain_for(&mut self, seconds: u64) {
+        self.drain_seconds = seconds;
     }
 
     /// Has what starts from now on use these root keys, files of the folder.
@@ -93,12 +100,12 @@ impl Installation {
 
     fn write_config(&self, port: u16) -> PathBuf {
         let folder = self.folder.path().display();
-        let Self { database_url, settings, export, .. } = self;
+        let Self { database_url, settings, export, drain_seconds, .. } = self;
         let keys: Vec<String> = self.keys.iter().map(|name| format!("\"{folder}/{name}\"")).collect();
         let keys = keys.join(", ");
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
-             shutdown_grace_seconds = 5\n\
+             drain_seconds = {drain_seconds}\nshutdown_grace_seconds = 5\n\
              [database]\nurl = \"{database_url}\"\n{settings}\n\
              [secrets]\nkey_files = [{keys}]\n\
              [audit]\ncheckpoint_seconds = 1\ncheckpoint_events = 500\n\
@@ -126,10 +133,15 @@ impl Installation {
 
     /// Starts a server and waits until it is ready.
     pub async fn start(&self) -> Weir {
+        self.start_with(&[]).await
+    }
+
+    /// Starts a server with further arguments and waits until it is ready.
+    pub async fn start_with(&self, arguments: &[&str]) -> Weir {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = self.write_config(port);
         let log = self.folder.path().join(format!("weir-{port}.log"));
-        let child = spawn(&config, &log);
+        let child = spawn(&config, &log, arguments);
         let weir = Weir { child, url: format!("http://127.0.0.1:{port}"), client: client(), config, log };
         weir.wait_until_ready().await;
         weir
@@ -162,10 +174,11 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
 }
 
-fn spawn(config: &Path, log: &Path) -> Child {
+fn spawn(config: &Path, log: &Path, arguments: &[&str]) -> Child {
     let log = fs::File::options().create(true).append(true).open(log).unwrap();
     Command::new(env!("CARGO_BIN_EXE_weir"))
         .arg("serve")
+        .args(arguments)
         .env("WEIR_CONFIG", config)
         .env("WEIR_BOOTSTRAP_TOKEN", OPERATOR_TOKEN)
         .stdout(Stdio::null())
@@ -215,16 +228,20 @@ impl Weir {
         self.child.wait().unwrap();
     }
 
+    /// Asks the process to stop.
+    pub fn ask_to_stop(&self) {
+        assert!(Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap().success());
+    }
+
     /// Asks the process to stop, and waits until it has.
     pub fn stop(&mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.ask_to_stop();
         assert!(self.child.wait().unwrap().success(), "{}", fs::read_to_string(&self.log).unwrap());
     }
 
     /// Starts the process again, where it was.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.config, &self.log);
+        self.child = spawn(&self.config, &self.log, &[]);
         self.wait_until_ready().await;
     }
 
