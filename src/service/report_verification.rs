@@ -11,7 +11,7 @@ use super::{audit_export::ExportWalk, verification::AuditError};
 use crate::domain::{
     checkpoint::{Checkpoint, VerifierKey},
     recorded::Recorded,
-    report::{FileEntry, Manifest, Party, Report, ReportFile, Statement, Tally},
+    report::{FileEntry, Manifest, Report, ReportFile, Statement, Tally},
 };
 
 /// What was found to be in order.
@@ -110,7 +110,7 @@ async fn recount(
     report: Report,
     progress: &mut (dyn FnMut(i64) + Send),
 ) -> Result<i64, AuditError> {
-    let mut tally = Tally::new(report.month, report.recipient.clone().map(|Party { id, name }| Party { id, name }));
+    let mut tally = Tally::new(report.month, report.recipient.clone());
     let (mut has_ended, mut is_covered) = (false, false);
     while !(has_ended && is_covered) {
         let mut fault = None;
