@@ -28,8 +28,9 @@ lint:      ## formatting and clippy, warnings refused
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench:     ## the benchmarks
-	cargo bench
+bench:     ## the benchmarks, written to docs/benchmarks.md (BENCH=--quick: small and short; BENCH=--help: what else)
+	cargo build --release --bin weir $(addprefix --example ,generate load s3_server yardsticks yardstick_server)
+	tests/setup/with-services $(or $(wildcard $(WEIR_TEST_CACHE)/venv/bin/python),python3) benches/report $(BENCH)
 
 sbom:      ## the bill of materials, CycloneDX 1.5, as weir.cdx.json (takes cargo-cyclonedx, installed if absent)
 	command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx --version 0.5.9

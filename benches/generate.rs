@@ -1,17 +1,48 @@
-//! Writes the log of a large table: `cargo run --example generate -- DIR FILES`.
+//! Writes the log of a large table: `cargo run --example generate -- DIR FILES`, and more of it with `--commit`.
 
 mod log_only_table;
 
 use std::{error::Error, path::PathBuf, time::Instant};
 
+use clap::{ArgGroup, Parser};
+use log_only_table::Table;
+
+/// Writes the log of a table without any data.
+#[derive(Parser)]
+#[command(group(ArgGroup::new("what").required(true).args(["files", "commit"])))]
+struct Arguments {
+    /// The table's root.
+    folder: PathBuf,
+    /// How many files it has, in a checkpoint but for one, which a commit adds.
+    #[arg(value_parser = number)]
+    files: Option<usize>,
+    /// Fifty columns, 32 of which have statistics, instead of five with four.
+    #[arg(long)]
+    wide: bool,
+    /// No checkpoint: all files are in so many commits.
+    #[arg(long, value_name = "COMMITS", requires = "files", value_parser = number)]
+    commits: Option<usize>,
+    /// Instead of a new table, one more commit to one that is there, which adds the file with this number.
+    #[arg(long, value_name = "NUMBER", value_parser = number)]
+    commit: Option<usize>,
+}
+
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(folder), Some(files)) = (arguments.next().map(PathBuf::from), arguments.next()) else {
-        return Err("usage: generate DIR FILES".into());
-    };
-    let files = files.replace('_', "").parse()?;
+    let Arguments { folder, files, wide: is_wide, commits, commit } = Arguments::parse();
     let begun = Instant::now();
-    log_only_table::write(&folder, files)?;
-    println!("{files} files in {:.1} s: {}", begun.elapsed().as_secs_f64(), folder.display());
+    let table = Table { folder, is_wide };
+    match (files, commits, commit) {
+        (_, _, Some(number)) => println!("version {}", table.commit_next(number)?),
+        (Some(files), Some(commits), _) => table.write_commits(files, commits)?,
+        (Some(files), None, _) => table.write(files)?,
+        (None, _, None) => {}
+    }
+    if let Some(files) = files {
+        println!("{files} files in {:.1} s: {}", begun.elapsed().as_secs_f64(), table.folder.display());
+    }
     Ok(())
+}
+
+fn number(text: &str) -> Result<usize, std::num::ParseIntError> {
+    text.replace('_', "").parse()
 }

@@ -22,6 +22,7 @@ use crate::{
         Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
+        desk::Desks,
         first_reads::FirstReads,
         keys::{activate_key, pseudonym_key},
         meter::Meter,
@@ -122,6 +123,7 @@ async fn stand(
     let service = Service {
         workshop,
         trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
+        desks: Desks::open(&db),
         db,
         lake,
         storages: Arc::new(storages),

@@ -54,6 +54,7 @@ impl ExportSettings {
             name: "audit.export".to_owned(),
             url: url.to_owned(),
             delivery: Delivery::default(),
+            max_staleness_seconds: 0,
             options: self.options.clone(),
         }
     }

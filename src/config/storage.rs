@@ -26,6 +26,9 @@ pub struct StorageSettings {
     /// How files leave, unless a recipient or an object asks for more care.
     #[serde(default)]
     pub delivery: Delivery,
+    /// How old a look at a table's log may be that answers a request, in seconds; 0 looks anew for every request.
+    #[serde(default)]
+    pub max_staleness_seconds: u32,
     /// object_store's own option names (`aws_endpoint`, `azure_storage_account_key`, …). Values may be secrets, so they
     /// are never printed; `<name>_file` reads the value from a file.
     #[serde(default)]
@@ -39,6 +42,7 @@ impl fmt::Debug for StorageSettings {
             .field("name", &self.name)
             .field("url", &self.url)
             .field("delivery", &self.delivery)
+            .field("max_staleness_seconds", &self.max_staleness_seconds)
             .field("options", &names)
             .finish()
     }

@@ -54,7 +54,13 @@ impl ViewSettings {
     /// The root in the form that storages have, if there is one.
     pub fn target(&self) -> Option<StorageSettings> {
         let url = self.root.clone()?;
-        Some(StorageSettings { name: "views".to_owned(), url, delivery: self.delivery, options: self.options.clone() })
+        Some(StorageSettings {
+            name: "views".to_owned(),
+            url,
+            delivery: self.delivery,
+            max_staleness_seconds: 0,
+            options: self.options.clone(),
+        })
     }
 
     /// How many files are made at once.

@@ -82,6 +82,8 @@ struct Memory {
     generation: u64,
     table_id: Option<String>,
     tip: Option<LogTip>,
+    /// When the last look began that found nothing newer than `tip`.
+    looked_at: Option<Instant>,
     /// Found again as long as someone uses it, even where the cache had no room.
     snapshot: Weak<Snapshot>,
 }
@@ -89,6 +91,12 @@ struct Memory {
 impl Table {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the last look is recent enough for the storage of `location`.
+    fn is_known(&self, location: &TableLocation) -> bool {
+        let tolerated = location.max_staleness();
+        !tolerated.is_zero() && self.memory().looked_at.is_some_and(|at| at.elapsed() < tolerated)
     }
 }
 
@@ -117,12 +125,18 @@ impl Lake {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// The newest version of a table; every commit that was finished before this call is in it.
+    /// The newest version of a table; every commit that was finished before this call is in it, or was before the call by
+    /// as much as the location's storage tolerates ([`TableLocation::max_staleness`]).
     ///
     /// Costs one listing while nothing has changed. Callers who ask at the same time share it, and the load that may
     /// follow.
     pub async fn latest(&self, location: &TableLocation) -> Result<Arc<Snapshot>, LakeError> {
         let table = self.table(location).await;
+        if table.is_known(location)
+            && let Some(known) = self.recall(&table, location).await
+        {
+            return Ok(known);
+        }
         let look = {
             let (lake, table, location) = (self.clone(), table.clone(), location.clone());
             async move { lake.look(&table, &location).await }
@@ -130,9 +144,14 @@ impl Lake {
         self.count_outage(location, table.latest.pass(look).await.map_err(|error| aborted(location, error))?)
     }
 
-    /// The number of the newest version; every commit that was finished before this call counts. Costs one listing.
+    /// The number of the newest version, as new as [`Self::latest`]. Costs one listing.
     pub async fn latest_version(&self, location: &TableLocation) -> Result<u64, LakeError> {
         let table = self.table(location).await;
+        if table.is_known(location)
+            && let Some(tip) = &table.memory().tip
+        {
+            return Ok(tip.version);
+        }
         let look = {
             let (lake, table, location) = (self.clone(), table.clone(), location.clone());
             async move { lake.look_at_version(&table, &location).await }
@@ -224,15 +243,28 @@ impl Lake {
     }
 
     async fn look_at_version(&self, table: &Table, location: &TableLocation) -> Answer<u64> {
+        let begun = Instant::now();
         let tip = table.memory().tip.clone();
         let (mut newest, at_known) = self.loader.probe(location, tip.as_ref().map(|tip| tip.version)).await?;
         if tip.is_some() && at_known != tip {
             (newest, _) = self.loader.probe(location, None).await?;
         }
+        let mut memory = table.memory();
+        if newest.is_some() && memory.tip == newest {
+            memory.looked_at = Some(begun);
+        }
+        drop(memory);
         newest.map(|tip| tip.version).ok_or_else(|| LakeError::NotATable { location: location.url().to_owned() })
     }
 
     async fn look(&self, table: &Table, location: &TableLocation) -> Answer<Arc<Snapshot>> {
+        let begun = Instant::now();
+        let found = self.look_anew(table, location).await;
+        table.memory().looked_at = found.is_ok().then_some(begun);
+        found
+    }
+
+    async fn look_anew(&self, table: &Table, location: &TableLocation) -> Answer<Arc<Snapshot>> {
         let Some(known) = self.recall(table, location).await else {
             return self.load(table, location).await;
         };

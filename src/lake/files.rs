@@ -1,24 +1,28 @@
 //! A snapshot's file list in columns: a handful of buffers per chunk of files, whatever the number of files.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayBuilder, ArrayRef, AsArray, Int32Array, Int64Array, Int64Builder, MapArray, StringArray,
-        StringBuilder, StructArray, UInt64Array, UInt64Builder,
+        Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, Int64Builder, MapArray,
+        StringArray, StringBuilder, StructArray, UInt64Array, UInt64Builder,
     },
+    buffer::BooleanBuffer,
+    compute::{concat, filter},
     datatypes::{Int32Type, Int64Type},
     error::ArrowError,
 };
 
 use super::{
     deletion_vector::DeletionVector,
+    path_keys::{PathKeys, path_key},
     statistics::{KeptColumns, Sources},
 };
 
-/// Files per chunk. A chunk is what one changed version copies of the last one, and bounds the text offsets well below
-/// their 32 bits.
-const CHUNK_FILES: usize = 32 * 1024;
+/// Files per chunk. A chunk is what one changed version copies of the last one.
+pub(super) const CHUNK_FILES: usize = 32 * 1024;
+/// Bytes of statistics per chunk, far below what the 32 bits of a text's offsets reach.
+pub(super) const CHUNK_STATS: usize = 1 << 29;
 
 /// The files of one snapshot, immutable. Chunks that did not change are shared between versions.
 ///
@@ -139,29 +143,20 @@ fn text(array: &StringArray, row: usize) -> Option<&str> {
     array.is_valid(row).then(|| array.value(row))
 }
 
+/// What the log says of some files, column by column, all of one length.
 #[derive(Debug)]
-pub(super) struct Chunk {
-    path: StringArray,
-    size: UInt64Array,
-    modification_time: Int64Array,
-    stats: StringArray,
-    partition_values: Vec<StringArray>,
+pub(super) struct Columns {
+    pub(super) path: StringArray,
+    pub(super) size: UInt64Array,
+    pub(super) modification_time: Int64Array,
+    pub(super) stats: StringArray,
+    /// In the order of the partition columns.
+    pub(super) partition_values: Vec<StringArray>,
     /// Sorted by row; most tables have none.
-    deletion_vectors: Vec<(usize, DeletionVector)>,
-    /// What predicates asked for so far.
-    kept_columns: KeptColumns,
+    pub(super) deletion_vectors: Vec<(usize, DeletionVector)>,
 }
 
-impl Chunk {
-    pub(super) fn len(&self) -> usize {
-        self.path.len()
-    }
-
-    /// The columns that were read for predicates, and what they are read from.
-    pub(super) fn columns(&self) -> (&KeptColumns, Sources<'_>) {
-        (&self.kept_columns, Sources { stats: &self.stats, partition_values: &self.partition_values })
-    }
-
+impl Columns {
     fn deletion_vector(&self, row: usize) -> Option<DeletionVectorRef<'_>> {
         let found = self.deletion_vectors.binary_search_by_key(&row, |(row, _)| *row).ok()?;
         Some(self.deletion_vectors[found].1.as_ref())
@@ -180,15 +175,99 @@ impl Chunk {
         }
     }
 
+    /// The rows that are not in `dropped`, which is sorted.
+    fn without(&self, dropped: &[usize]) -> Result<Self, ArrowError> {
+        let is_kept = |row: usize| dropped.binary_search(&row).is_err();
+        let kept = BooleanArray::from(BooleanBuffer::collect_bool(self.path.len(), is_kept));
+        self.try_map(|column| filter(column, &kept), {
+            let kept = self.deletion_vectors.iter().filter(|(row, _)| is_kept(*row));
+            kept.map(|(row, vector)| (row - dropped.partition_point(|at| at < row), vector.clone())).collect()
+        })
+    }
+
+    /// These rows and then those of `other`, which has the same columns.
+    fn with(&self, other: &Self) -> Result<Self, ArrowError> {
+        let mut others = other.arrays();
+        self.try_map(
+            |column| match others.next() {
+                Some(other) => concat(&[column, other]),
+                None => Err(malformed("partitionValues")),
+            },
+            {
+                let moved = other.deletion_vectors.iter().map(|(row, vector)| (row + self.path.len(), vector.clone()));
+                self.deletion_vectors.iter().cloned().chain(moved).collect()
+            },
+        )
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &dyn Array> {
+        let first: [&dyn Array; 4] = [&self.path, &self.size, &self.modification_time, &self.stats];
+        first.into_iter().chain(self.partition_values.iter().map(|column| column as &dyn Array))
+    }
+
+    /// The same columns, each put through `change` in the order of [`Self::arrays`].
+    fn try_map(
+        &self,
+        mut change: impl FnMut(&dyn Array) -> Result<ArrayRef, ArrowError>,
+        deletion_vectors: Vec<(usize, DeletionVector)>,
+    ) -> Result<Self, ArrowError> {
+        Ok(Self {
+            path: change(&self.path)?.as_string().clone(),
+            size: change(&self.size)?.as_primitive().clone(),
+            modification_time: change(&self.modification_time)?.as_primitive().clone(),
+            stats: change(&self.stats)?.as_string().clone(),
+            partition_values: {
+                let changed = self.partition_values.iter().map(|column| Ok(change(column)?.as_string().clone()));
+                changed.collect::<Result<_, ArrowError>>()?
+            },
+            deletion_vectors,
+        })
+    }
+
     fn resident_bytes(&self) -> usize {
-        let columns: [&dyn Array; 4] = [&self.path, &self.size, &self.modification_time, &self.stats];
         let vectors = self.deletion_vectors.iter().map(|(_, vector)| {
             size_of::<(usize, DeletionVector)>() + vector.storage_type.len() + vector.path_or_inline.len() + 2 * 16
         });
-        columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
-            + self.partition_values.iter().map(Array::get_array_memory_size).sum::<usize>()
-            + vectors.sum::<usize>()
-            + self.kept_columns.resident_bytes()
+        self.arrays().map(|column| column.get_array_memory_size()).sum::<usize>() + vectors.sum::<usize>()
+    }
+}
+
+/// Some files, and what is asked of them again and again.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    columns: Columns,
+    size_bytes: u64,
+    /// Live rows, where every file says how many.
+    rows: Option<u64>,
+    keys: PathKeys,
+    /// What predicates asked for so far.
+    kept_columns: KeptColumns,
+}
+
+impl Chunk {
+    pub(super) fn new(columns: Columns) -> Self {
+        let files = || (0..columns.path.len()).map(|row| columns.file(&[], row));
+        Self {
+            size_bytes: files().fold(0, |sum, file| sum.saturating_add(file.size)),
+            rows: files().try_fold(0u64, |sum, file| sum.checked_add(file.live_rows()?)),
+            keys: PathKeys::of(&columns.path),
+            kept_columns: KeptColumns::default(),
+            columns,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.columns.path.len()
+    }
+
+    /// The columns that were read for predicates, and what they are read from.
+    pub(super) fn columns(&self) -> (&KeptColumns, Sources<'_>) {
+        let columns = &self.columns;
+        (&self.kept_columns, Sources { stats: &columns.stats, partition_values: &columns.partition_values })
+    }
+
+    fn resident_bytes(&self) -> usize {
+        self.columns.resident_bytes() + self.keys.resident_bytes() + self.kept_columns.resident_bytes()
     }
 }
 
@@ -213,12 +292,51 @@ impl Files {
         let chunk = self.starts.partition_point(|&start| start <= index).checked_sub(1)?;
         let row = index - self.starts[chunk];
         let chunk = &self.chunks[chunk];
-        (row < chunk.len()).then(|| chunk.file(&self.partition_columns, row))
+        (row < chunk.len()).then(|| chunk.columns.file(&self.partition_columns, row))
     }
 
     /// Every file.
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> + Send {
-        self.chunks.iter().flat_map(|chunk| (0..chunk.len()).map(|row| chunk.file(&self.partition_columns, row)))
+        let of = |chunk: &'_ Arc<Chunk>| 0..chunk.len();
+        self.chunks.iter().flat_map(move |chunk| of(chunk).map(|row| chunk.columns.file(&self.partition_columns, row)))
+    }
+
+    /// Of all files behind the key `after`, the first `most` in the order of their keys, and the key behind which the next
+    /// page begins, if there is one. Costs what the page costs, whatever the number of files.
+    ///
+    /// Files of one key are never torn apart: a page holds a few less for it, or more where they alone are more.
+    pub fn page(&self, after: Option<u64>, most: usize) -> (Vec<u32>, Option<u64>) {
+        let heads = self.chunks.iter().enumerate().filter_map(|(chunk, files)| {
+            let position = after.map_or(0, |after| files.keys.position_behind(after));
+            Some(Reverse((files.keys.at(position)?, chunk, position)))
+        });
+        let mut heads: BinaryHeap<_> = heads.collect();
+        let merged = std::iter::from_fn(|| {
+            let Reverse(((key, row), chunk, position)) = heads.pop()?;
+            if let Some(next) = self.chunks[chunk].keys.at(position + 1) {
+                heads.push(Reverse((next, chunk, position + 1)));
+            }
+            Some((key, u32::try_from(self.starts[chunk] + row).unwrap_or(u32::MAX)))
+        });
+        cut_page(merged, most)
+    }
+
+    /// The same page of `selected` alone, which are in the order of their keys.
+    pub fn page_of(&self, selected: &[u32], after: Option<u64>, most: usize) -> (Vec<u32>, Option<u64>) {
+        let begin = selected.partition_point(|&index| self.key(index) <= after);
+        cut_page(selected[begin..].iter().filter_map(|&index| Some((self.key(index)?, index))), most)
+    }
+
+    /// The key of the file at `index`.
+    pub fn key(&self, index: u32) -> Option<u64> {
+        self.get(index as usize).map(|file| path_key(file.path))
+    }
+
+    /// These files in the order of their keys.
+    pub(super) fn by_key(&self, indices: impl Iterator<Item = u32>) -> Vec<u32> {
+        let mut keyed: Vec<_> = indices.map(|index| (self.key(index), index)).collect();
+        keyed.sort_unstable();
+        keyed.into_iter().map(|(_, index)| index).collect()
     }
 
     /// The files in chunks, in order.
@@ -228,12 +346,17 @@ impl Files {
 
     /// Whether some file has a deletion vector.
     pub fn has_deletion_vectors(&self) -> bool {
-        self.chunks.iter().any(|chunk| !chunk.deletion_vectors.is_empty())
+        self.chunks.iter().any(|chunk| !chunk.columns.deletion_vectors.is_empty())
     }
 
     /// The sum of the files' sizes, in bytes.
     pub fn size_bytes(&self) -> u64 {
-        self.iter().fold(0, |sum, file| sum.saturating_add(file.size))
+        self.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.size_bytes))
+    }
+
+    /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
+    pub fn rows(&self) -> Option<u64> {
+        self.chunks.iter().try_fold(0u64, |sum, chunk| sum.checked_add(chunk.rows?))
     }
 
     /// Bytes of memory held, including what is shared with other versions.
@@ -242,26 +365,66 @@ impl Files {
     }
 }
 
-/// The files, by path and then by deletion vector, that a newer version does not take over from an older one.
+/// The first `most` of files that come in the order of their keys, and the last key where more follow.
+fn cut_page(files: impl Iterator<Item = (u64, u32)>, most: usize) -> (Vec<u32>, Option<u64>) {
+    let most = most.max(1);
+    let mut page: Vec<(u64, u32)> = Vec::new();
+    let mut has_more = false;
+    for (key, index) in files {
+        let (first, last) = (page.first().map(|file| file.0), page.last().map(|file| file.0));
+        if page.len() >= most && last != Some(key) {
+            has_more = true;
+            break;
+        }
+        if page.len() == most && first != Some(key) {
+            // There is no room for all files of the last key.
+            page.retain(|file| file.0 != key);
+            has_more = true;
+            break;
+        }
+        page.push((key, index));
+    }
+    let next = page.last().map(|file| file.0).filter(|_| has_more);
+    (page.into_iter().map(|file| file.1).collect(), next)
+}
+
+/// The files that a newer version does not take over from an older one, each by its path and deletion vector.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
-    by_path: HashMap<String, Vec<Option<String>>>,
+    files: Vec<DroppedFile>,
+}
+
+#[derive(Debug)]
+struct DroppedFile {
+    key: u64,
+    path: String,
+    deletion_vector_id: Option<String>,
 }
 
 impl Dropped {
     pub(super) fn insert(&mut self, path: &str, deletion_vector_id: Option<&str>) {
-        self.by_path.entry(path.to_owned()).or_default().push(deletion_vector_id.map(str::to_owned));
+        let (key, path) = (path_key(path), path.to_owned());
+        self.files.push(DroppedFile { key, path, deletion_vector_id: deletion_vector_id.map(str::to_owned) });
     }
 
-    fn contains(&self, chunk: &Chunk, row: usize) -> bool {
-        // Nearly every file of a large table is asked for by its path alone.
-        self.by_path.get(chunk.path.value(row)).is_some_and(|ids| {
-            let vector = chunk.deletion_vector(row);
-            ids.iter().any(|id| match (id, &vector) {
-                (None, None) => true,
-                (Some(id), Some(vector)) => vector.has_id(id),
-                _ => false,
-            })
+    /// The rows of `chunk` that are dropped, sorted. Costs a search a dropped file, not a look at every file.
+    fn rows_in(&self, chunk: &Chunk) -> Vec<usize> {
+        let mut rows: Vec<usize> = self.files.iter().flat_map(|file| file.rows_in(chunk)).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+}
+
+impl DroppedFile {
+    fn rows_in(&self, chunk: &Chunk) -> impl Iterator<Item = usize> {
+        chunk.keys.rows_of(self.key).filter(|&row| {
+            chunk.columns.path.value(row) == self.path
+                && match (&self.deletion_vector_id, chunk.columns.deletion_vector(row)) {
+                    (None, None) => true,
+                    (Some(id), Some(vector)) => vector.has_id(id),
+                    _ => false,
+                }
         })
     }
 }
@@ -293,21 +456,21 @@ impl FilesBuilder {
     }
 
     /// A builder that begins with the files of an older version, without those that are `dropped`.
-    pub(super) fn from_base(base: &Files, dropped: &Dropped) -> Self {
+    pub(super) fn from_base(base: &Files, dropped: &Dropped) -> Result<Self, ArrowError> {
         let mut builder = Self::new(base.partition_columns.clone());
         for chunk in &base.chunks {
-            let is_dropped = |&row: &usize| dropped.contains(chunk, row);
-            // Small chunks are melted together, so that many small commits do not leave many chunks.
-            let is_small = chunk.len() < CHUNK_FILES / 2;
-            if is_small || (0..chunk.len()).any(|row| is_dropped(&row)) {
-                for row in (0..chunk.len()).filter(|row| !is_dropped(row)) {
-                    builder.push(&chunk.file(&base.partition_columns, row));
-                }
-            } else {
-                builder.chunks.push(chunk.clone());
+            match &*dropped.rows_in(chunk) {
+                [] => builder.chunks.push(chunk.clone()),
+                rows => builder.chunks.push(Arc::new(Chunk::new(chunk.columns.without(rows)?))),
             }
         }
-        builder
+        Ok(builder)
+    }
+
+    /// Adds files that come in columns, no more than a chunk holds.
+    pub(super) fn push_chunk(&mut self, chunk: Chunk) {
+        self.close_chunk();
+        self.chunks.push(Arc::new(chunk));
     }
 
     pub(super) fn push(&mut self, file: &FileRef<'_>) {
@@ -321,31 +484,31 @@ impl FilesBuilder {
         for (builder, (_, value)) in self.partition_values.iter_mut().zip(file.partition_values()) {
             builder.append_option(value);
         }
-        if self.size.len() == CHUNK_FILES {
+        if self.size.len() == CHUNK_FILES || self.stats.values_slice().len() > CHUNK_STATS {
             self.close_chunk();
         }
     }
 
     fn close_chunk(&mut self) {
-        let closed = Chunk {
+        if self.size.is_empty() {
+            return;
+        }
+        let closed = Chunk::new(Columns {
             path: shrunk(&mut self.path),
             size: self.size.finish(),
             modification_time: self.modification_time.finish(),
             stats: shrunk(&mut self.stats),
             partition_values: self.partition_values.iter_mut().map(shrunk).collect(),
             deletion_vectors: std::mem::take(&mut self.deletion_vectors),
-            kept_columns: KeptColumns::default(),
-        };
+        });
         self.chunks.push(Arc::new(closed));
     }
 
     pub(super) fn finish(mut self) -> Files {
-        if !self.size.is_empty() {
-            self.close_chunk();
-        }
+        self.close_chunk();
+        let chunks = melted(self.chunks);
         let mut len = 0;
-        let starts = self
-            .chunks
+        let starts = chunks
             .iter()
             .map(|chunk| {
                 let start = len;
@@ -353,7 +516,7 @@ impl FilesBuilder {
                 start
             })
             .collect();
-        Files { partition_columns: self.partition_columns, chunks: self.chunks, starts, len }
+        Files { partition_columns: self.partition_columns, chunks, starts, len }
     }
 
     /// Adds the selected rows of one batch of `add` actions, in whichever of the kernel's two shapes: `constants` is
@@ -382,18 +545,72 @@ fn shrunk(builder: &mut StringBuilder) -> StringArray {
     array
 }
 
+/// Neighbours are melted together until each is at least twice as large as the next, or the two have no room in one: so
+/// many small commits do not leave many chunks, and a file is copied a few times in its life, not with every commit.
+fn melted(chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
+    let mut melted: Vec<Arc<Chunk>> = Vec::with_capacity(chunks.len());
+    for chunk in chunks.into_iter().filter(|chunk| chunk.len() > 0) {
+        melted.push(chunk);
+        while let [.., before, last] = &melted[..] {
+            let is_room = before.len() + last.len() <= CHUNK_FILES
+                && before.columns.stats.values().len() + last.columns.stats.values().len() <= CHUNK_STATS;
+            if !is_room || before.len() >= 2 * last.len() {
+                break;
+            }
+            let Ok(columns) = before.columns.with(&last.columns) else { break };
+            melted.truncate(melted.len() - 2);
+            melted.push(Arc::new(Chunk::new(columns)));
+        }
+    }
+    melted
+}
+
+/// Where the vectors of deleted rows of some files are found, column by column.
+struct VectorBatch<'a> {
+    whole: &'a StructArray,
+    storage_type: &'a StringArray,
+    path_or_inline: &'a StringArray,
+    offset: &'a Int32Array,
+    size_in_bytes: &'a Int32Array,
+    cardinality: &'a Int64Array,
+}
+
+impl<'a> VectorBatch<'a> {
+    fn try_new(whole: &'a StructArray) -> Result<Self, ArrowError> {
+        Ok(Self {
+            storage_type: strings(whole, "storageType")?,
+            path_or_inline: strings(whole, "pathOrInlineDv")?,
+            offset: integers(whole, "offset")?,
+            size_in_bytes: integers(whole, "sizeInBytes")?,
+            cardinality: longs(whole, "cardinality")?,
+            whole,
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<DeletionVectorRef<'a>> {
+        (self.whole.is_valid(row) && self.storage_type.is_valid(row)).then(|| DeletionVectorRef {
+            storage_type: self.storage_type.value(row),
+            path_or_inline: self.path_or_inline.value(row),
+            offset: self.offset.is_valid(row).then(|| self.offset.value(row)),
+            size_in_bytes: self.size_in_bytes.value(row),
+            cardinality: self.cardinality.value(row),
+        })
+    }
+}
+
+/// The rows of `whole` that hold a deletion vector, in their order.
+pub(super) fn deletion_vectors(whole: &StructArray) -> Result<Vec<(usize, DeletionVector)>, ArrowError> {
+    let batch = VectorBatch::try_new(whole)?;
+    Ok((0..whole.len()).filter_map(|row| Some((row, DeletionVector::from(batch.get(row)?)))).collect())
+}
+
 struct AddBatch<'a> {
     path: &'a StringArray,
     size: &'a Int64Array,
     modification_time: &'a Int64Array,
     stats: &'a StringArray,
     partition_values: &'a MapArray,
-    deletion_vector: &'a StructArray,
-    storage_type: &'a StringArray,
-    path_or_inline: &'a StringArray,
-    offset: &'a Int32Array,
-    size_in_bytes: &'a Int32Array,
-    cardinality: &'a Int64Array,
+    vectors: VectorBatch<'a>,
 }
 
 fn malformed(what: &str) -> ArrowError {
@@ -428,12 +645,7 @@ impl<'a> AddBatch<'a> {
             modification_time: longs(adds, "modificationTime")?,
             stats: strings(adds, "stats")?,
             partition_values,
-            storage_type: strings(deletion_vector, "storageType")?,
-            path_or_inline: strings(deletion_vector, "pathOrInlineDv")?,
-            offset: integers(deletion_vector, "offset")?,
-            size_in_bytes: integers(deletion_vector, "sizeInBytes")?,
-            cardinality: longs(deletion_vector, "cardinality")?,
-            deletion_vector,
+            vectors: VectorBatch::try_new(deletion_vector)?,
         })
     }
 
@@ -441,14 +653,6 @@ impl<'a> AddBatch<'a> {
     fn file(&self, partition_columns: &'a [String], row: usize) -> Result<Option<FileRef<'a>>, ArrowError> {
         let Some(path) = text(self.path, row) else { return Ok(None) };
         let size = self.size.is_valid(row).then(|| self.size.value(row)).and_then(|size| u64::try_from(size).ok());
-        let has_vector = self.deletion_vector.is_valid(row) && self.storage_type.is_valid(row);
-        let deletion_vector = has_vector.then(|| DeletionVectorRef {
-            storage_type: self.storage_type.value(row),
-            path_or_inline: self.path_or_inline.value(row),
-            offset: self.offset.is_valid(row).then(|| self.offset.value(row)),
-            size_in_bytes: self.size_in_bytes.value(row),
-            cardinality: self.cardinality.value(row),
-        });
         let (keys, values) = (self.partition_values.keys(), self.partition_values.values());
         let offsets = self.partition_values.value_offsets();
         // A null map has no entries.
@@ -459,7 +663,7 @@ impl<'a> AddBatch<'a> {
             modification_time: if self.modification_time.is_valid(row) { self.modification_time.value(row) } else { 0 },
             data_change: true,
             stats: text(self.stats, row),
-            deletion_vector,
+            deletion_vector: self.vectors.get(row),
             partition_columns,
             partition_source: PartitionSource::Map {
                 keys: keys.as_string_opt::<i32>().ok_or_else(|| malformed("partitionValues"))?,
@@ -512,7 +716,7 @@ mod tests {
         let base = numbered(2 * CHUNK_FILES);
         let mut dropped = Dropped::default();
         dropped.insert("7", None);
-        let mut builder = FilesBuilder::from_base(&base, &dropped);
+        let mut builder = FilesBuilder::from_base(&base, &dropped).unwrap();
         push(&mut builder, "new", None);
         let next = builder.finish();
         assert_eq!(next.len(), base.len());
@@ -524,11 +728,95 @@ mod tests {
     fn many_small_commits_leave_few_chunks() {
         let mut files = numbered(10);
         for commit in 0..100 {
-            let mut builder = FilesBuilder::from_base(&files, &Dropped::default());
+            let mut builder = FilesBuilder::from_base(&files, &Dropped::default()).unwrap();
             push(&mut builder, &format!("commit {commit}"), None);
             files = builder.finish();
         }
-        assert_eq!((files.len(), files.chunks.len()), (110, 1));
+        assert_eq!(files.len(), 110);
+        assert!(files.chunks.len() <= 7, "{}", files.chunks.len());
+    }
+
+    #[test]
+    fn chunks_stay_few_when_most_files_are_dropped_again_and_again() {
+        let mut files = numbered(0);
+        for round in 0..20 {
+            let mut dropped = Dropped::default();
+            files.iter().skip(round).for_each(|file| dropped.insert(file.path, None));
+            let mut builder = FilesBuilder::from_base(&files, &dropped).unwrap();
+            (0..1000).for_each(|number| push(&mut builder, &format!("{round} {number}"), None));
+            files = builder.finish();
+            assert_eq!(files.len(), round + 1000);
+        }
+        assert!(files.chunks.len() <= 10, "{}", files.chunks.len());
+    }
+
+    #[test]
+    fn pages_hold_every_file_once_whatever_the_chunks() {
+        let whole = numbered(CHUNK_FILES + 2_000);
+        let mut pieces = numbered(1_500);
+        for start in [1_500, 20_000, CHUNK_FILES] {
+            let mut builder = FilesBuilder::from_base(&pieces, &Dropped::default()).unwrap();
+            let end = if start == 1_500 {
+                20_000
+            } else if start == 20_000 {
+                CHUNK_FILES
+            } else {
+                whole.len()
+            };
+            (start..end).for_each(|number| push(&mut builder, &number.to_string(), None));
+            pieces = builder.finish();
+        }
+        let read = |files: &Files| {
+            let (mut after, mut paths) = (None, Vec::new());
+            loop {
+                let (page, next) = files.page(after, 777);
+                assert!(page.len() == 777 || next.is_none());
+                paths.extend(page.iter().map(|&index| files.get(index as usize).unwrap().path.to_owned()));
+                match next {
+                    Some(next) => after = Some(next),
+                    None => return paths,
+                }
+            }
+        };
+        let mut paths = read(&whole);
+        assert_eq!(paths, read(&pieces));
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), whole.len());
+    }
+
+    #[test]
+    fn files_of_one_key_share_a_page() {
+        let vector = |offset| DeletionVectorRef {
+            storage_type: "u",
+            path_or_inline: "abc",
+            offset: Some(offset),
+            size_in_bytes: 1,
+            cardinality: 1,
+        };
+        let mut builder = FilesBuilder::new(Arc::new([]));
+        for offset in 0..3 {
+            push(&mut builder, "same", Some(vector(offset)));
+        }
+        (0..3).for_each(|number| push(&mut builder, &number.to_string(), None));
+        let files = builder.finish();
+        for most in 1..7 {
+            let (mut after, mut seen, mut pages) = (None, Vec::new(), 0);
+            loop {
+                let (page, next) = files.page(after, most);
+                let same = page.iter().filter(|&&index| files.get(index as usize).unwrap().path == "same").count();
+                assert!(same == 0 || same == 3, "{most}");
+                assert!(!page.is_empty() && (page.len() <= most || page.len() == 3), "{most}");
+                seen.extend(page);
+                pages += 1;
+                match next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, [0, 1, 2, 3, 4, 5], "{most} {pages}");
+        }
     }
 
     #[test]
@@ -550,7 +838,7 @@ mod tests {
         dropped.insert("a", Some("uabc@1"));
         dropped.insert("b", Some("uabc"));
         dropped.insert("c", Some("uabc"));
-        let left = FilesBuilder::from_base(&base, &dropped).finish();
+        let left = FilesBuilder::from_base(&base, &dropped).unwrap().finish();
         let left: Vec<_> = left.iter().map(|file| (file.path.to_owned(), file.deletion_vector.is_some())).collect();
         assert_eq!(left, [("a".to_owned(), true), ("c".to_owned(), false)]);
     }

@@ -3,12 +3,7 @@
 //! The kernel blocks, so all of this runs on blocking threads, a bounded number at once. Everything it reads comes
 //! through a [`LogStore`].
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    num::NonZero,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, future::Future, num::NonZero, sync::Arc};
 
 use arrow::array::{AsArray, StructArray};
 use delta_kernel::{
@@ -23,6 +18,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
 use super::{
+    checkpoint,
     error::{Cause, LakeError, LogFault},
     files::{Dropped, Files, FilesBuilder},
     log_store::{Failure, Hidden, LogLimits, LogStore, LogTip},
@@ -153,7 +149,7 @@ impl Loader {
             if !is_same_table || kernel.version() <= base.version {
                 return Ok(None);
             }
-            match log.scan_since(&kernel, &base)? {
+            match log.scan_since(&kernel, base.version, &base.files)? {
                 Some(files) => log.snapshot(kernel, description, files).map(Some),
                 None => Ok(None),
             }
@@ -169,7 +165,7 @@ impl Loader {
     ) -> Result<T, LakeError> {
         let store = Arc::new(LogStore::new(location, self.limits, hidden));
         let _permit = self.permits.acquire().await;
-        let log = Log { engine: LogEngine::new(store.clone()), store: store.clone() };
+        let log = Log { engine: LogEngine::new(store.clone()), store: store.clone(), runtime: Handle::current() };
         let outcome = tokio::task::spawn_blocking(move || read(&log)).await;
         let trouble = match outcome {
             Ok(Ok(read)) => return Ok(read),
@@ -275,6 +271,7 @@ fn fault_of(error: &delta_kernel::Error) -> LogFault {
 struct Log {
     engine: LogEngine,
     store: Arc<LogStore>,
+    runtime: Handle,
 }
 
 impl Log {
@@ -294,10 +291,14 @@ impl Log {
     fn scan(&self, kernel: &SnapshotRef, description: &Description) -> Result<Files, Trouble> {
         // Checkpoints may keep statistics as columns alone. Those become text again only if the scan asks for columns
         // too, which makes it parse the text of everyone else; so it asks only where the table says that it is needed.
-        let stats = match description.metadata.configuration.get(STATS_AS_JSON) {
-            Some(value) if value.eq_ignore_ascii_case("false") => StatsOptions::all(),
-            _ => StatsOptions::json_only(),
-        };
+        let has_texts = !matches!(
+            description.metadata.configuration.get(STATS_AS_JSON),
+            Some(value) if value.eq_ignore_ascii_case("false")
+        );
+        if has_texts && let Some(files) = self.scan_checkpoint(kernel, description)? {
+            return Ok(files);
+        }
+        let stats = if has_texts { StatsOptions::json_only() } else { StatsOptions::all() };
         let scan = kernel.clone().scan_builder().with_stats(stats).without_row_transforms().build()?;
         let mut files = FilesBuilder::new(description.partition_columns.clone());
         for batch in scan.scan_metadata(&self.engine)? {
@@ -307,8 +308,27 @@ impl Log {
         Ok(files.finish())
     }
 
-    fn scan_since(&self, kernel: &SnapshotRef, base: &Snapshot) -> Result<Option<Files>, Trouble> {
-        let Some(scan) = kernel.clone().incremental_scan_builder(base.version).build(&self.engine)? else {
+    /// The files of the checkpoint, as the commits behind it left them; nothing where the kernel has to read them.
+    fn scan_checkpoint(&self, kernel: &SnapshotRef, description: &Description) -> Result<Option<Files>, Trouble> {
+        let Some(version) = kernel.log_segment().checkpoint_version else { return Ok(None) };
+        let columns = &description.partition_columns;
+        match checkpoint::files(&self.store, &self.runtime, kernel.log_segment(), columns) {
+            Ok(Some(files)) if kernel.version() > version => self.scan_since(kernel, version, &files),
+            Ok(files) => Ok(files),
+            Err(source) if matches!(self.store.failure(), Some(Failure::Storage(_))) => {
+                Err(Trouble::Log(LogFault::MissingFile, Some(source.into())))
+            }
+            Err(error) => {
+                // Whatever is wrong with it, the kernel says it, or knows better.
+                tracing::debug!(%error, "a checkpoint is left to the kernel");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The files of `base`, which were those of `version`, as the commits behind it left them.
+    fn scan_since(&self, kernel: &SnapshotRef, version: u64, base: &Files) -> Result<Option<Files>, Trouble> {
+        let Some(scan) = kernel.clone().incremental_scan_builder(version).build(&self.engine)? else {
             return Ok(None);
         };
         let listing = scan.into_listing()?;
@@ -316,7 +336,7 @@ impl Log {
         for key in listing.summary.removes.iter().chain(&listing.summary.live_adds) {
             dropped.insert(key.path(), key.dv_unique_id());
         }
-        let mut files = FilesBuilder::from_base(&base.files, &dropped);
+        let mut files = FilesBuilder::from_base(base, &dropped)?;
         for batch in listing.add_files {
             let (actions, selection) = rows(batch)?;
             let adds = field(&actions, "add")?;
@@ -337,8 +357,6 @@ impl Log {
             columns: description.columns,
             size_bytes: files.size_bytes(),
             files,
-            rows: OnceLock::new(),
-            by_path: OnceLock::new(),
             schema: kernel.schema(),
             mapping: kernel.table_configuration().column_mapping_mode(),
             origin: Some(Origin { tip, kernel }),

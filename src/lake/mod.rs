@@ -4,6 +4,7 @@
 //! one table. Never here: who may read what, what a client understands, or how a file's URL is signed.
 
 mod cache;
+mod checkpoint;
 mod deletion_vector;
 pub mod demo;
 mod error;
@@ -12,6 +13,7 @@ mod files;
 mod history;
 mod kernel;
 mod log_store;
+mod path_keys;
 mod rows;
 mod skipping;
 mod snapshot;

@@ -25,8 +25,8 @@ const TYPE_CHANGES: &str = "delta.typeChanges";
 pub enum Order {
     /// As the snapshot holds them.
     Snapshot,
-    /// By path, which is the same on every server.
-    Path,
+    /// By the keys of their paths, which are the same on every server.
+    Key,
 }
 
 /// What a predicate comes to for each file of a snapshot.
@@ -50,13 +50,12 @@ impl Snapshot {
     pub(super) fn select(&self, filter: &Filter, order: Order) -> (Option<Vec<u32>>, bool) {
         let Verdicts { outcomes, has_read } = self.judge(filter);
         let is_kept = |&index: &u32| outcomes.get(index as usize).is_some_and(|outcome| !outcome.cannot_match());
-        let selected: Vec<u32> = match (order, filter.limit) {
-            (Order::Snapshot, None) => self.all_indices().filter(is_kept).collect(),
-            (Order::Path, None) => self.files_by_path().iter().copied().filter(is_kept).collect(),
-            (Order::Snapshot, Some(limit)) => self.until_enough(limit, &outcomes, self.all_indices().filter(is_kept)),
-            (Order::Path, Some(limit)) => {
-                self.until_enough(limit, &outcomes, self.files_by_path().iter().copied().filter(is_kept))
-            }
+        let kept = self.all_indices().filter(is_kept);
+        let selected = match (order, filter.limit) {
+            (Order::Snapshot, None) => kept.collect(),
+            (Order::Snapshot, Some(limit)) => self.until_enough(limit, &outcomes, kept),
+            (Order::Key, None) => self.files().by_key(kept),
+            (Order::Key, Some(limit)) => self.until_enough(limit, &outcomes, self.files().by_key(kept).into_iter()),
         };
         ((selected.len() < self.files().len()).then_some(selected), has_read)
     }

@@ -1,6 +1,6 @@
 //! One version of one table, as an immutable value.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::collections::BTreeSet;
 
 use delta_kernel::{
     SnapshotRef,
@@ -25,10 +25,6 @@ pub struct Snapshot {
     pub(super) columns: Vec<Column>,
     pub(super) files: Files,
     pub(super) size_bytes: u64,
-    /// Counted when first asked for; see [`Snapshot::rows`].
-    pub(super) rows: OnceLock<Option<u64>>,
-    /// Sorted when first asked for; see [`Snapshot::files_by_path`].
-    pub(super) by_path: OnceLock<Vec<u32>>,
     pub(super) schema: SchemaRef,
     pub(super) mapping: ColumnMappingMode,
     /// Where in a log it was read; nowhere for what was put together from files.
@@ -93,8 +89,6 @@ impl Snapshot {
             metadata,
             size_bytes: files.size_bytes(),
             files,
-            rows: OnceLock::new(),
-            by_path: OnceLock::new(),
             schema: schema.into(),
             mapping: ColumnMappingMode::None,
             origin: None,
@@ -153,22 +147,7 @@ impl Snapshot {
 
     /// How many rows are live: the files' counts less their deleted rows. `None` where a file has no count.
     pub fn rows(&self) -> Option<u64> {
-        *self.rows.get_or_init(|| self.files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.live_rows()?)))
-    }
-
-    /// The files' indices in the order of their paths: the one order that is the same on every server. Made when first
-    /// asked for.
-    pub fn files_by_path(&self) -> &[u32] {
-        self.by_path.get_or_init(|| {
-            // A log of more files than that was refused when it was opened.
-            let mut indices: Vec<u32> = (0..u32::try_from(self.files.len()).unwrap_or(u32::MAX)).collect();
-            let key = |index: u32| {
-                let file = self.files.get(index as usize);
-                file.map(|file| (file.path, file.deletion_vector.map(|vector| vector.path_or_inline)))
-            };
-            indices.sort_by(|a, b| key(*a).cmp(&key(*b)));
-            indices
-        })
+        self.files.rows()
     }
 
     /// The reader features without which this snapshot's files cannot be read correctly.
@@ -185,8 +164,6 @@ impl Snapshot {
             + 8 * self.metadata.schema_string.len()
             + self.origin.as_ref().map_or(0, |origin| origin.kernel.estimated_owned_heap_size_bytes())
             + self.files.resident_bytes()
-            // The order by path, whether it is made yet or not.
-            + size_of::<u32>() * self.files.len()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a use case answers when it does not do what was asked; one type for every face to translate.
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use crate::{domain::decision::Reason, store::StoreError};
 
@@ -126,6 +126,20 @@ impl ServiceError {
     /// A clash that is not about single fields.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict { message: message.into(), fields: Vec::new() }
+    }
+}
+
+/// An error that several requests share.
+impl From<Arc<StoreError>> for ServiceError {
+    fn from(error: Arc<StoreError>) -> Self {
+        match Arc::try_unwrap(error) {
+            Ok(own) => own.into(),
+            Err(shared) if shared.is_outage() => Self::Unavailable { what: "the database", source: shared.into() },
+            Err(shared) if matches!(*shared, StoreError::Unstorable(_)) => {
+                Self::Parameter(format!("{shared}; use another time or text"))
+            }
+            Err(shared) => Self::internal(shared),
+        }
     }
 }
 

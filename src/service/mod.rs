@@ -10,6 +10,7 @@ pub mod change;
 pub mod clock;
 pub mod context;
 pub mod copies;
+pub mod desk;
 pub mod drills;
 pub mod error;
 pub mod first_reads;
@@ -56,8 +57,9 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, copies::Workshop, error::ServiceError, first_reads::FirstReads,
-    meter::Meter, notary::Notary, schema_holds::SchemaHolds, sign_in::SignIn, signals::Signals, trail::Trail,
+    clock::Clock, context::OperatorContext, copies::Workshop, desk::Desks, error::ServiceError,
+    first_reads::FirstReads, meter::Meter, notary::Notary, schema_holds::SchemaHolds, sign_in::SignIn,
+    signals::Signals, trail::Trail,
 };
 
 /// Everything that use cases work with, built once by `app` and handed down.
@@ -73,6 +75,8 @@ pub struct Service {
     pub workshop: Workshop,
     /// The audit trail.
     pub trail: Trail,
+    /// What requests are decided from, looked up together.
+    pub desks: Desks,
     /// Seals page tokens.
     pub pages: Sealer,
     /// Seals file URLs.

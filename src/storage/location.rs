@@ -109,6 +109,12 @@ impl fmt::Display for Location {
 /// here, as is everything that does not name a file strictly below `root` after one percent-decode. The table's own log
 /// is no data either: a signed URL for a commit would disclose the history that is not shared.
 pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
+    if is_plain(log_path) {
+        let raw = if root.as_ref().is_empty() { log_path.to_owned() } else { format!("{root}/{log_path}") };
+        if let Ok(path) = Path::parse(raw) {
+            return Ok(path);
+        }
+    }
     relative(log_path)
         .and_then(|segments| {
             let mut raw = String::from(root.as_ref());
@@ -121,6 +127,14 @@ pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
             Path::parse(raw).map_err(|_| "it is not a valid object path")
         })
         .map_err(|reason| StorageError::Escapes { path: printable(log_path), reason })
+}
+
+/// Whether a path is one that no rule of [`relative`] changes or refuses, as nearly all are.
+fn is_plain(log_path: &str) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'/');
+    log_path.len() <= MAX_LOG_PATH
+        && log_path.as_bytes().iter().all(is_plain)
+        && log_path.split('/').all(|segment| !matches!(segment, "" | "." | ".." | "_delta_log"))
 }
 
 fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {
@@ -286,6 +300,29 @@ mod tests {
         ] {
             assert_eq!(normal(written), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn plain_paths_are_resolved_as_all_are() {
+        let root = Path::from("lake/t");
+        for path in [
+            "a",
+            "a=1/b-2_3.parquet",
+            "_delta_log",
+            "_delta_log/0.json",
+            "a/_delta_log/x",
+            "a//b",
+            "a/../b",
+            "./a",
+            "a/",
+            "/a",
+            "",
+        ] {
+            let slow = relative(path).map(|segments| format!("lake/t/{}", segments.join("/")));
+            assert_eq!(resolve(&root, path).ok().map(String::from), slow.ok(), "{path}");
+            assert!(!is_plain(path) || relative(path).is_ok(), "{path}");
+        }
+        assert_eq!(resolve(&Path::default(), "a/b").unwrap().as_ref(), "a/b");
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod tests {
             name: "lake".into(),
             url: "s3://lake".into(),
             delivery: Default::default(),
+            max_staleness_seconds: 0,
             options: options.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         };
         let problems = Options::read(&settings, s3::knows).err().unwrap();

@@ -5,6 +5,7 @@ use std::{
     fmt, io,
     path::{Path as FilePath, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -28,6 +29,7 @@ const MOST_RSA_SIGNATURES: usize = 50_000;
 pub struct Storage {
     name: String,
     delivery: Delivery,
+    max_staleness: Duration,
     store: Arc<dyn ObjectStore>,
     signer: Option<UrlSigner>,
 }
@@ -50,7 +52,7 @@ pub(super) enum UrlSigner {
 impl Storage {
     /// A store that no configuration names.
     pub(super) fn bare(store: Arc<dyn ObjectStore>) -> Self {
-        Self { name: String::new(), delivery: Delivery::Proxied, store, signer: None }
+        Self::opened(String::new(), Delivery::Proxied, store, None)
     }
 
     /// A store that is opened and has its name.
@@ -60,12 +62,17 @@ impl Storage {
         store: Arc<dyn ObjectStore>,
         signer: Option<UrlSigner>,
     ) -> Self {
-        Self { name, delivery, store, signer }
+        Self { name, delivery, max_staleness: Duration::ZERO, store, signer }
     }
 
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How old a look at a log may be that answers a request.
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
     }
 
     /// How it is configured to deliver; local directories are always proxied.
@@ -201,7 +208,8 @@ fn open_one(
         None => (Delivery::Proxied, open_local(setting, &location, guarded)?, None),
         Some(Opened { store, signer }) => (setting.delivery, Arc::new(Bounded::new(store)) as _, signer),
     };
-    Ok((location, Storage { name, delivery, store, signer }))
+    let max_staleness = Duration::from_secs(setting.max_staleness_seconds.into());
+    Ok((location, Storage { name, delivery, max_staleness, store, signer }))
 }
 
 /// Opens a cloud store, and completes its location; `None` for a local directory.

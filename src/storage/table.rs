@@ -1,6 +1,6 @@
 //! One table's place in its storage: what the floors above hold instead of a URL and a credential.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -53,6 +53,11 @@ impl TableLocation {
     /// The name of the storage that it belongs to; empty if it belongs to none.
     pub fn storage_name(&self) -> &str {
         self.storage.name()
+    }
+
+    /// How old a look at the table's log may be that answers a request; zero where every request looks.
+    pub fn max_staleness(&self) -> Duration {
+        self.storage.max_staleness()
     }
 
     /// How the storage is configured to deliver; see [`Self::can_sign`] too.

@@ -13,7 +13,7 @@ use super::{
     recipients::{RecipientRow, recipient_columns},
     shares::{ShareRow, share_columns},
     tokens::{LONGEST_LIST, TokenRow, token_columns},
-    value::padded,
+    value::{digest, padded},
 };
 use crate::domain::{
     decision::{Bearer, ShareAccess},
@@ -30,10 +30,9 @@ macro_rules! frozen_column {
     };
 }
 
-macro_rules! select_bearers {
+macro_rules! bearer_columns {
     () => {
         concat!(
-            "SELECT ",
             token_columns!(),
             ", ",
             recipient_columns!(),
@@ -41,6 +40,12 @@ macro_rules! select_bearers {
             frozen_column!(),
             " FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE "
         )
+    };
+}
+
+macro_rules! select_bearers {
+    () => {
+        concat!("SELECT ", bearer_columns!())
     };
 }
 
@@ -80,6 +85,22 @@ impl TryFrom<HolderRow> for Holder {
     fn try_from(row: HolderRow) -> Result<Self> {
         Ok(Self { recipient: row.recipient.try_into()?, frozen: row.frozen })
     }
+}
+
+/// A bearer and the hash that it was asked for by.
+#[derive(FromRow)]
+struct AskedBearerRow {
+    token_hash: Vec<u8>,
+    #[sqlx(flatten)]
+    bearer: BearerRow,
+}
+
+/// A share beside a grant, and the recipient that it was asked for.
+#[derive(FromRow)]
+struct AskedAccessRow {
+    asked_recipient_id: Uuid,
+    #[sqlx(flatten)]
+    access: AccessRow,
 }
 
 /// A share beside one of its grants, or beside none.
@@ -126,6 +147,24 @@ reads! {
         let sql = concat!(select_bearers!(), "k.hash = $1");
         let row: Option<BearerRow> = sqlx::query_as(sql).bind(&hash.0[..]).fetch_optional(db).await?;
         row.map(Bearer::try_from).transpose()
+    }
+
+    /// The tokens with these hashes and their recipients, by hash; what is not known is left out.
+    pub async fn find_bearers_by_hash(self, db, hashes: &[TokenHash]) -> Result<HashMap<TokenHash, Bearer>> {
+        if hashes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut query = QueryBuilder::new(concat!("SELECT k.hash AS token_hash, ", bearer_columns!(), "k.hash IN ("));
+        let mut list = query.separated(", ");
+        padded(hashes).into_iter().for_each(|hash| {
+            list.push_bind(hash.0.to_vec());
+        });
+        query.push(")");
+        let rows: Vec<AskedBearerRow> = query.build_query_as().fetch_all(db).await?;
+        let found = rows.into_iter().map(|row| {
+            Ok((TokenHash(digest("tokens.hash", &row.token_hash)?), Bearer::try_from(row.bearer)?))
+        });
+        found.collect()
     }
 
     /// The token with this id and its recipient, whatever their states.
@@ -178,6 +217,33 @@ reads! {
         );
         let rows: Vec<AccessRow> = sqlx::query_as(sql).bind(recipient_id).bind(share_key).fetch_all(db).await?;
         Ok(gather(rows)?.pop())
+    }
+
+    /// What recipients may do with the shares of these name keys, as [`Self::find_share_access`] has it; what is not there is
+    /// left out.
+    pub async fn find_share_accesses_by_key(
+        self, db, pairs: &[(Uuid, &str)]
+    ) -> Result<HashMap<(Uuid, String), ShareAccess>> {
+        if pairs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut query = QueryBuilder::new("WITH asked (recipient_id, share_key) AS (");
+        query.push_values(padded(pairs), |mut pair, (recipient_id, share_key)| {
+            pair.push_bind(recipient_id).push_bind(share_key.to_owned());
+        });
+        query.push(concat!(
+            ") SELECT a.recipient_id AS asked_recipient_id, ", share_columns!(), ", ", grant_columns!(),
+            " FROM (SELECT DISTINCT recipient_id, share_key FROM asked) a JOIN shares s ON s.name_key = a.share_key              LEFT JOIN grants g ON g.share_id = s.id AND g.recipient_id = a.recipient_id              LEFT JOIN grant_endings e ON e.grant_id = g.id ORDER BY g.valid_from, g.id"
+        ));
+        let rows: Vec<AskedAccessRow> = query.build_query_as().fetch_all(db).await?;
+        let mut accesses = HashMap::<(Uuid, String), ShareAccess>::with_capacity(pairs.len());
+        for AskedAccessRow { asked_recipient_id, access } in rows {
+            let share = Share::try_from(access.share)?;
+            let grant = access.grant.0.map(Grant::try_from).transpose()?;
+            let key = (asked_recipient_id, share.name.key().to_owned());
+            accesses.entry(key).or_insert_with(|| ShareAccess { share, grants: vec![] }).grants.extend(grant);
+        }
+        Ok(accesses)
     }
 
     /// The shares that the recipient was ever granted, with those grants, in the order of their name keys, from behind

@@ -144,6 +144,13 @@ const UNIQUE: [(&str, &str, Constraint); 16] = [
     ("idempotency_keys_pk", "idempotency_keys.operator, idempotency_keys.idempotency_key", Constraint::IdempotencyKey),
 ];
 
+impl StoreError {
+    /// Whether the same call may succeed when repeated.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Contended(_))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;

@@ -272,7 +272,10 @@ async fn pages_hold_the_selected_files_once_each(app: TestApp) {
     let end = lines(&first).pop().unwrap();
     body["pageToken"] = end["endStreamAction"]["nextPageToken"].clone();
     let second = query(&app, &token, &body).await;
-    assert_eq!((sizes(&first), sizes(&second)), (vec![1, 2], vec![3]));
+    assert_eq!((sizes(&first).len(), sizes(&second).len()), (2, 1));
+    let mut all = [sizes(&first), sizes(&second)].concat();
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3]);
     assert_eq!(lines(&second).pop().unwrap()["endStreamAction"].get("nextPageToken"), None);
 }
 

@@ -99,7 +99,7 @@ impl Hold {
     async fn check(&self, service: &Service) -> Result<(), ServiceError> {
         let Standing { credential, recipient_id, address, object, .. } = self.standing;
         let bearer = service.find_again(credential).await?;
-        let access = service.db.find_share_access(recipient_id, self.share.key()).await?;
+        let access = service.desks.accesses.find((recipient_id, self.share.key().to_owned())).await?;
         let same_object = match object {
             None => true,
             Some((id, revision)) => {
@@ -169,7 +169,7 @@ impl<'a> Attempt<'a> {
     /// Decides on a share and anything under it.
     pub(super) async fn decide_share(&mut self, share: &str, subject: &Subject<'_>) -> Result<Granted, ServiceError> {
         let access = match &self.bearer {
-            Some(bearer) => self.service.db.find_share_access(bearer.recipient.id, &name_key(share)).await?,
+            Some(bearer) => self.service.desks.accesses.find((bearer.recipient.id, name_key(share))).await?,
             None => None,
         };
         let granted = self.decide_access(access.as_ref(), subject).await?;
@@ -255,7 +255,7 @@ impl<'a> Attempt<'a> {
         path: &TablePath,
     ) -> Result<(SharedObject, Table), ServiceError> {
         let (schema, table) = (name_key(&path.schema), name_key(&path.table));
-        match self.service.db.find_object(granted.share()?.id, &schema, &table).await? {
+        match self.service.desks.objects.find((granted.share()?.id, schema, table)).await? {
             Some((object, table)) => {
                 self.name_object(&object);
                 Ok((object, table))

@@ -112,10 +112,9 @@ impl Service {
             Stamp { metadata: Some(head_version), protocol: tells.protocol.then_some(head_version), files: None };
         let head = TableHead { object: found.object.clone(), described, version: first, format, stamp, alias: None };
 
-        let (lines, disclosed, next_position) =
-            ChangeLines::cut(changes, request.feed, tells, &request.page, page.map_or(0, |page| page.position));
-        let next_page_token =
-            next_position.map(|position| continuations.next_page((first, last), &parameters, position));
+        let position = page.map_or(0, |page| usize::try_from(page.after).unwrap_or(usize::MAX));
+        let (lines, disclosed, next) = ChangeLines::cut(changes, request.feed, tells, &request.page, position);
+        let next_page_token = next.map(|at| continuations.next_page((first, last), &parameters, super::as_u64(at)));
         Ok((found, head, (lines, disclosed), next_page_token))
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct PageToken {
     pub(super) last: u64,
     /// SHA-256 of the parameters that must be repeated, in hex.
     pub(super) parameters: String,
-    /// How many lines the pages before took.
-    pub(super) position: usize,
+    /// Where the page before ended: of changes, how many files they had so far; of a snapshot, the key of its last file.
+    pub(super) after: u64,
     /// When the token ends, in seconds since the epoch.
     expires_at: i64,
 }
@@ -57,15 +57,15 @@ pub(super) struct Continuations<'a> {
 }
 
 impl Continuations<'_> {
-    /// The token of the page behind `position`.
-    pub(super) fn next_page(&self, versions: (u64, u64), parameters: &str, position: usize) -> String {
+    /// The token of the page behind `after`.
+    pub(super) fn next_page(&self, versions: (u64, u64), parameters: &str, after: u64) -> String {
         let token = PageToken {
             object_id: self.object_id,
             shown: self.shown,
             first: versions.0,
             last: versions.1,
             parameters: parameters.to_owned(),
-            position,
+            after,
             expires_at: (self.now + PAGE_LIFE).timestamp(),
         };
         self.seal("page", &token)
@@ -152,7 +152,7 @@ mod tests {
             now,
         };
         let page = mine.next_page((3, 3), "p", 10);
-        assert_eq!(mine.open_page(&page, "p").unwrap().position, 10);
+        assert_eq!(mine.open_page(&page, "p").unwrap().after, 10);
         let says = |result: Result<PageToken, ServiceError>, text: &str| {
             let message = result.unwrap_err().to_string();
             assert!(message.contains(text), "{message}");

@@ -144,7 +144,7 @@ impl Service {
         let found = self.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
             (Some(bearer), Some((share, ..))) => {
-                self.db.find_share_access(bearer.recipient.id, share.name.key()).await?
+                self.desks.accesses.find((bearer.recipient.id, share.name.key().to_owned())).await?
             }
             _ => None,
         };

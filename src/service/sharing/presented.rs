@@ -44,14 +44,14 @@ impl Service {
         &self,
         token: Option<&BearerToken>,
         now: DateTime<Utc>,
-    ) -> Result<Result<Presented, IdentityError>, StoreError> {
+    ) -> Result<Result<Presented, IdentityError>, ServiceError> {
         let Some(token) = token else { return Ok(Ok(Presented::nobody(Reason::TokenUnknown))) };
         if !self.identities.may_be_token(token.reveal()) {
-            let bearer = self.db.find_bearer(&token.hash()).await?;
+            let bearer = self.desks.bearers.find(token.hash()).await?;
             return Ok(Ok(Presented { bearer, ..Presented::nobody(Reason::TokenUnknown) }));
         }
         match self.identities.verify(token.reveal(), Side::Recipients, now).await {
-            Ok(verified) => self.find_holder_of(&verified).await.map(Ok),
+            Ok(verified) => Ok(Ok(self.find_holder_of(&verified).await?)),
             Err(IdentityError::Refused(why)) => {
                 tracing::info!(why = %why, "a recipient's JWT is refused");
                 let expired = why == Refused::Expired;

@@ -181,10 +181,9 @@ impl Service {
         let head = self.agree(attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
         let selected = self.lake.select(&found.location, &snapshot, &request.filter, request.page.order()).await;
-        let (chosen, next_position) = request.page.cut(&snapshot, selected, page.map_or(0, |page| page.position));
+        let (chosen, next) = request.page.cut(&snapshot, selected, page.map(|page| page.after));
         let version = head.version;
-        let next_page_token =
-            next_position.map(|position| continuations.next_page((version, version), &parameters, position));
+        let next_page_token = next.map(|after| continuations.next_page((version, version), &parameters, after));
         let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version));
         let files = SnapshotFiles { snapshot, chosen: Arc::new(chosen) };
         Ok((found, head, files, (next_page_token, refresh_token)))
@@ -245,21 +244,23 @@ impl PageAsk {
         self.max_files.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAGE))
     }
 
-    /// Pages go by path, because that order is the same on every replica and after every reload.
+    /// Pages go by keys of the paths, because that order is the same on every replica and after every reload.
     fn order(&self) -> Order {
-        if self.max_files.is_none() && self.page_token.is_none() { Order::Snapshot } else { Order::Path }
+        if self.max_files.is_none() && self.page_token.is_none() { Order::Snapshot } else { Order::Key }
     }
 
-    /// Cuts the selected files (`None` for all) to the page that begins at `position`, and answers where the next one
-    /// begins.
-    fn cut(&self, snapshot: &Snapshot, selected: Option<Vec<u32>>, position: usize) -> (Chosen, Option<usize>) {
+    /// Cuts the selected files (`None` for all) to the page that begins behind the key `after`, and answers behind which
+    /// one the next page begins.
+    fn cut(&self, snapshot: &Snapshot, selected: Option<Vec<u32>>, after: Option<u64>) -> (Chosen, Option<u64>) {
+        let files = snapshot.files();
         if self.order() == Order::Snapshot {
-            return (selected.map_or(Chosen::All(snapshot.files().len()), Chosen::These), None);
+            return (selected.map_or(Chosen::All(files.len()), Chosen::These), None);
         }
-        let files = selected.as_deref().unwrap_or_else(|| snapshot.files_by_path());
-        let begin = position.min(files.len());
-        let end = begin.saturating_add(self.most()).min(files.len());
-        (Chosen::These(files[begin..end].to_vec()), (end < files.len()).then_some(end))
+        let (page, next) = match selected {
+            None => files.page(after, self.most()),
+            Some(selected) => files.page_of(&selected, after, self.most()),
+        };
+        (Chosen::These(page), next)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Lives here: opening buckets with a credential that knows its own end, and signing GET URLs with it.
 
 mod credentials;
+mod presign;
 mod source;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,9 +11,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Utc};
 pub use credentials::{Clock, S3Credentials};
 use object_store::{
-    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
     path::Path,
 };
+use presign::Presigner;
 pub use source::{CredentialSource, SourceError};
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
     bounded::{client_options, retries},
     options::Options,
     storages::{Opened, UrlSigner},
-    window,
+    window::seconds_left,
 };
 
 /// What platforms hand over in the environment; anything else is configured.
@@ -82,9 +84,10 @@ pub(super) fn open(
     let credentials =
         S3Credentials::new(source, Arc::new(Utc::now)).map_err(|error| options.problem(error.to_string()))?;
     let credentials = Arc::new(credentials);
+    let presigner = if is_unsigned || has_customer_key { None } else { Presigner::learn(&builder) };
     let builder = builder.with_credentials(Arc::clone(&credentials) as _);
     let store = builder.build().map_err(|error| options.problem(error.to_string()))?;
-    let signer = (!is_unsigned && !has_customer_key).then(|| S3Signer { store: store.clone(), credentials });
+    let signer = presigner.map(|presigner| S3Signer { presigner, credentials });
     Ok(Opened { store: Arc::new(store), signer: signer.map(UrlSigner::S3) })
 }
 
@@ -95,7 +98,7 @@ fn is_true(value: &str) -> bool {
 
 /// Signs GET URLs for one bucket (AWS Signature Version 4, query parameters).
 pub(super) struct S3Signer {
-    store: AmazonS3,
+    presigner: Presigner,
     credentials: Arc<S3Credentials>,
 }
 
@@ -110,10 +113,8 @@ impl S3Signer {
         expires_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<Vec<String>, StorageError> {
-        let mut urls = Vec::with_capacity(paths.len());
-        for path in paths {
-            urls.push(window::sign_one(&self.store, path, expires_at, now).await?);
-        }
-        Ok(urls)
+        let session = self.credentials.session().await.map_err(StorageError::unavailable)?;
+        let signing = self.presigner.at(&session.credential, now, seconds_left(expires_at, now)?);
+        Ok(paths.iter().map(|path| signing.sign(path)).collect())
     }
 }

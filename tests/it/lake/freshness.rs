@@ -6,8 +6,9 @@ use futures::future::{join_all, try_join_all};
 use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
 use weir::{
+    config::StorageSettings,
     lake::{Lake, LakeError, LakeSettings},
-    storage::TableLocation,
+    storage::{Storages, TableLocation},
 };
 
 use crate::support::{
@@ -41,6 +42,38 @@ async fn a_commit_is_in_the_next_answer() {
         append(&table, 100, 10).await;
         assert_eq!(lake.latest_version(&location).await.unwrap(), round + 2);
     }
+}
+
+/// The table as one of a storage that tolerates looks of this age.
+fn tolerant(table: &Path, max_staleness_seconds: u32) -> TableLocation {
+    let folder = url::Url::from_file_path(table.parent().unwrap()).unwrap().to_string();
+    let storage = StorageSettings {
+        name: "lake".to_owned(),
+        url: folder.clone(),
+        delivery: Default::default(),
+        max_staleness_seconds,
+        options: Default::default(),
+    };
+    let storages = Storages::open_in(&[storage], &[], &|_| None).unwrap();
+    storages.locate(&format!("{folder}/{}", table.file_name().unwrap().to_str().unwrap())).unwrap()
+}
+
+#[tokio::test]
+async fn a_storage_may_tolerate_looks_of_some_age() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    plain_table(&table, 10).await;
+    let (lake, patient) = (Lake::new(LakeSettings::default()), tolerant(&table, 3600));
+    let known = lake.latest(&patient).await.unwrap();
+    append(&table, 100, 10).await;
+    assert!(Arc::ptr_eq(&known, &lake.latest(&patient).await.unwrap()));
+    assert_eq!(lake.latest_version(&patient).await.unwrap(), known.version());
+    // The same table for a storage that tolerates nothing.
+    let strict = tolerant(&table, 0);
+    assert_eq!(lake.latest(&strict).await.unwrap().version(), known.version() + 1);
+    assert_eq!(lake.latest_version(&strict).await.unwrap(), known.version() + 1);
+    // What was seen then is what is known from then on.
+    assert_eq!(lake.latest(&patient).await.unwrap().version(), known.version() + 1);
 }
 
 #[tokio::test]

@@ -312,7 +312,7 @@ proptest! {
 
     #[test]
     fn check_087_a_limit_never_costs_a_matching_row(
-        files in files(), tree in trees(), limit in 0..12i64, order in select(vec![Order::Snapshot, Order::Path]),
+        files in files(), tree in trees(), limit in 0..12i64, order in select(vec![Order::Snapshot, Order::Key]),
     ) {
         check(&files, &tree, Some(limit), order)?;
     }
@@ -326,7 +326,7 @@ async fn selected(table: &std::path::Path, sql: &[&str], json: Option<&Value>, l
     let json = json.map(Value::to_string);
     let filter = Filter::from_hints(&sql, json.as_deref(), limit);
     let all = 0..u32::try_from(snapshot.files().len()).unwrap();
-    let selected = lake.select(&location, &snapshot, &filter, Order::Path).await;
+    let selected = lake.select(&location, &snapshot, &filter, Order::Key).await;
     let indices = selected.unwrap_or_else(|| all.collect());
     let mut paths: Vec<_> =
         indices.iter().map(|&index| snapshot.files().get(index as usize).unwrap().path.to_owned()).collect();

@@ -8,6 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use reqwest::Response;
 use serde_json::{Value, json};
+use twox_hash::XxHash64;
 
 use super::{cluster::Cluster, tightening::Tightening};
 use crate::support::{
@@ -30,9 +31,11 @@ const SOON: Duration = Duration::from_secs(3);
 fn prepare(installation: &Installation) {
     std::fs::remove_dir_all(installation.table()).unwrap();
     let mut log = HandWrittenLog::plain(&installation.table());
-    let adds: Vec<Value> = (0..MANY).map(|file| add(&format!("part-{file:08}.parquet"), 100)).collect();
-    log.commit(&adds);
-    let file = File::create(installation.table().join("part-00000000.parquet")).unwrap();
+    let names: Vec<_> = (0..MANY).map(|file| format!("part-{file:08}.parquet")).collect();
+    log.commit(&names.iter().map(|name| add(name, 100)).collect::<Vec<_>>());
+    // The one that the first page begins with is large.
+    let first = names.iter().min_by_key(|name| XxHash64::oneshot(0, name.as_bytes())).unwrap();
+    let file = File::create(installation.table().join(first)).unwrap();
     file.set_len(LARGE).unwrap();
 }
 

@@ -13,7 +13,13 @@ use weir::{config::StorageSettings, storage::Storages};
 
 /// One storage of any kind, presigned.
 fn settings(name: &str, url: &str, options: BTreeMap<String, String>) -> StorageSettings {
-    StorageSettings { name: name.into(), url: url.into(), delivery: Default::default(), options }
+    StorageSettings {
+        name: name.into(),
+        url: url.into(),
+        delivery: Default::default(),
+        max_staleness_seconds: 0,
+        options,
+    }
 }
 
 /// Opens it with nothing in the environment.

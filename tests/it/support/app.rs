@@ -32,6 +32,7 @@ use weir::{
         Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
+        desk::Desks,
         first_reads::FirstReads,
         meter::Meter,
         notary::Notary,
@@ -217,6 +218,7 @@ impl Ground {
         });
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let service = Service {
+            desks: Desks::open(&self.database),
             workshop,
             trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
             db: (**self.database).clone(),

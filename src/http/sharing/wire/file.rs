@@ -2,16 +2,15 @@
 //! 2.2, 2.3, 2.5 to 2.8).
 
 use md5::Md5;
-use serde::{Serialize, Serializer, ser::SerializeMap};
 use sha2::{Digest, Sha256};
 
+use super::object::Object;
 use crate::{
     domain::{
         copy::{FileKey, stable_part},
         negotiation::Format,
-        seal::hex,
     },
-    lake::{ActionKind, DeletionVectorRef, FileRef},
+    lake::{ActionKind, FileRef},
     service::sharing::delivery::SignedVector,
 };
 
@@ -32,225 +31,145 @@ pub(super) struct Said<'s> {
 }
 
 impl Said<'_> {
-    /// The id of the file at `path`, the path as the log writes it: MD5 in parquet answers and SHA-256 in delta ones,
-    /// unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
+    /// Writes the id of the file at `path`, the path as the log writes it: MD5 in parquet answers and SHA-256 in delta
+    /// ones, unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
     /// the reference server need the same ones. A governed file's has the same length, and tells nobody else anything.
-    fn id(&self, path: &str) -> String {
-        if let Some(key) = self.key {
-            let mut id = key.id(stable_part(path));
-            if self.hash == IdHash::Parquet {
+    fn write_id(&self, line: &mut Object<'_>, name: &str, path: &str) {
+        match (self.key, self.hash) {
+            (None, IdHash::Parquet) => line.hex(name, &Md5::digest(path.as_bytes())),
+            (None, IdHash::Delta) => line.hex(name, &Sha256::digest(path.as_bytes())),
+            (Some(key), IdHash::Parquet) => {
+                let mut id = key.id(stable_part(path));
                 id.truncate(MD5_CHARACTERS);
+                line.text(name, &id);
             }
-            return id;
-        }
-        match self.hash {
-            IdHash::Parquet => hex(&Md5::digest(path.as_bytes())),
-            IdHash::Delta => hex(&Sha256::digest(path.as_bytes())),
+            (Some(key), IdHash::Delta) => line.text(name, &key.id(stable_part(path))),
         }
     }
 
-    fn version(&self) -> Option<u64> {
-        self.stamp.map(|stamp| stamp.0)
-    }
-
-    fn timestamp(&self) -> Option<i64> {
-        self.stamp.map(|stamp| stamp.1)
+    fn write_stamp(&self, line: &mut Object<'_>) {
+        if let Some((version, committed_at)) = self.stamp {
+            line.number("version", version);
+            line.number("timestamp", committed_at);
+        }
+        line.number("expirationTimestamp", self.expiration);
     }
 }
 
 /// The characters of an MD5 in hex.
 const MD5_CHARACTERS: usize = 32;
 
-/// A file under the key that says what it is.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum FileLine<F> {
-    File(F),
-    Add(F),
-    Cdf(F),
-    Remove(F),
+/// A file of a snapshot, or what a commit did with one.
+pub(super) struct FileLine<'a> {
+    pub(super) kind: Option<ActionKind>,
+    pub(super) file: &'a FileRef<'a>,
+    pub(super) url: &'a str,
+    pub(super) vector: Option<&'a SignedVector>,
+    pub(super) said: Said<'a>,
 }
 
-impl<'a> FileLine<ParquetFile<'a>> {
-    /// A parquet-format line: of a snapshot's file, or of what a commit did with one.
-    pub(super) fn parquet(kind: Option<ActionKind>, file: &FileRef<'a>, url: &'a str, said: Said<'_>) -> Self {
-        // Statistics belong to files that are part of the table.
-        let has_stats = !matches!(kind, Some(ActionKind::Remove | ActionKind::Cdc));
-        let line = ParquetFile {
-            url,
-            id: said.id(file.path),
-            partition_values: PartitionValues(*file),
-            size: file.size,
-            stats: file.stats.filter(|_| has_stats),
-            version: said.version(),
-            timestamp: said.timestamp(),
-            expiration_timestamp: said.expiration,
+impl FileLine<'_> {
+    /// In parquet format, under a key that says what was done.
+    pub(super) fn write_parquet(&self, out: &mut Vec<u8>) {
+        let (key, has_stats) = match self.kind {
+            None => ("file", true),
+            Some(ActionKind::Add) => ("add", true),
+            // Statistics belong to files that are part of the table.
+            Some(ActionKind::Cdc) => ("cdf", false),
+            Some(ActionKind::Remove) => ("remove", false),
         };
-        match kind {
-            None => Self::File(line),
-            Some(ActionKind::Add) => Self::Add(line),
-            Some(ActionKind::Cdc) => Self::Cdf(line),
-            Some(ActionKind::Remove) => Self::Remove(line),
-        }
+        Object::write(out, |line| {
+            line.object(key, |line| {
+                line.text("url", self.url);
+                self.said.write_id(line, "id", self.file.path);
+                self.write_partition_values(line);
+                line.number("size", self.file.size);
+                if let Some(stats) = self.file.stats.filter(|_| has_stats) {
+                    line.text("stats", stats);
+                }
+                self.said.write_stamp(line);
+            });
+        });
     }
-}
 
-impl<'a> FileLine<DeltaFile<'a>> {
-    /// A delta-format line; whatever was done, its key is `file`.
-    pub(super) fn delta(
-        kind: Option<ActionKind>,
-        file: &FileRef<'a>,
-        url: &'a str,
-        vector: Option<&'a SignedVector>,
-        said: Said<'_>,
-    ) -> Self {
-        let deletion_vector = file.deletion_vector.map(|descriptor| deletion_vector(descriptor, vector));
-        let partition_values = PartitionValues(*file);
-        let action = match kind {
-            None | Some(ActionKind::Add) => DeltaAction::Add(Add {
-                path: url,
-                partition_values,
-                size: file.size,
-                modification_time: file.modification_time,
-                data_change: file.data_change,
-                stats: file.stats,
-                deletion_vector,
-            }),
-            Some(ActionKind::Remove) => DeltaAction::Remove(Remove {
-                path: url,
-                deletion_timestamp: file.modification_time,
-                data_change: file.data_change,
-                extended_file_metadata: true,
-                partition_values,
-                size: file.size,
-                deletion_vector,
-            }),
-            Some(ActionKind::Cdc) => {
-                DeltaAction::Cdc(Cdc { path: url, partition_values, size: file.size, data_change: false })
+    /// In delta format; whatever was done, the key is `file`.
+    pub(super) fn write_delta(&self, out: &mut Vec<u8>) {
+        Object::write(out, |line| {
+            line.object("file", |line| {
+                self.said.write_id(line, "id", self.file.path);
+                if let Some(vector) = self.vector {
+                    // Spark's cache key of the vector's file; it fails without one (2.7).
+                    self.said.write_id(line, "deletionVectorFileId", &vector.path);
+                }
+                self.said.write_stamp(line);
+                line.object("deltaSingleAction", |line| match self.kind {
+                    None | Some(ActionKind::Add) => line.object("add", |add| self.fill_add(add)),
+                    Some(ActionKind::Remove) => line.object("remove", |remove| self.fill_remove(remove)),
+                    Some(ActionKind::Cdc) => line.object("cdc", |cdc| self.fill_cdc(cdc)),
+                });
+            });
+        });
+    }
+
+    fn fill_add(&self, add: &mut Object<'_>) {
+        let file = self.file;
+        add.text("path", self.url);
+        self.write_partition_values(add);
+        add.number("size", file.size);
+        add.number("modificationTime", file.modification_time);
+        add.flag("dataChange", file.data_change);
+        if let Some(stats) = file.stats {
+            add.text("stats", stats);
+        }
+        self.write_deletion_vector(add);
+    }
+
+    fn fill_remove(&self, remove: &mut Object<'_>) {
+        let file = self.file;
+        remove.text("path", self.url);
+        remove.number("deletionTimestamp", file.modification_time);
+        remove.flag("dataChange", file.data_change);
+        remove.flag("extendedFileMetadata", true);
+        self.write_partition_values(remove);
+        remove.number("size", file.size);
+        self.write_deletion_vector(remove);
+    }
+
+    fn fill_cdc(&self, cdc: &mut Object<'_>) {
+        cdc.text("path", self.url);
+        self.write_partition_values(cdc);
+        cdc.number("size", self.file.size);
+        cdc.flag("dataChange", false);
+    }
+
+    /// Every partition column with its value; nulls are written, because Spark takes a missing key for an error.
+    fn write_partition_values(&self, line: &mut Object<'_>) {
+        line.object("partitionValues", |values| {
+            for (name, value) in self.file.partition_values() {
+                match value {
+                    Some(value) => values.text(name, value),
+                    None => values.null(name),
+                }
             }
+        });
+    }
+
+    /// A vector in a file becomes an absolute one whose path is the signed URL; an inline one stays what it is (2.7).
+    fn write_deletion_vector(&self, line: &mut Object<'_>) {
+        let Some(descriptor) = self.file.deletion_vector else { return };
+        let (storage_type, path_or_inline) = match self.vector {
+            Some(vector) => ("p", vector.url.as_str()),
+            None => (descriptor.storage_type, descriptor.path_or_inline),
         };
-        Self::File(DeltaFile {
-            id: said.id(file.path),
-            // Spark's cache key of the vector's file; it fails without one (2.7).
-            deletion_vector_file_id: vector.map(|vector| said.id(&vector.path)),
-            version: said.version(),
-            timestamp: said.timestamp(),
-            expiration_timestamp: said.expiration,
-            delta_single_action: action,
-        })
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ParquetFile<'a> {
-    url: &'a str,
-    id: String,
-    partition_values: PartitionValues<'a>,
-    size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<i64>,
-    expiration_timestamp: i64,
-}
-
-/// Every partition column with its value; nulls are written, because Spark takes a missing key for an error.
-struct PartitionValues<'a>(FileRef<'a>);
-
-impl Serialize for PartitionValues<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for (name, value) in self.0.partition_values() {
-            map.serialize_entry(name, &value)?;
-        }
-        map.end()
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct DeltaFile<'a> {
-    id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deletion_vector_file_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<i64>,
-    expiration_timestamp: i64,
-    delta_single_action: DeltaAction<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-enum DeltaAction<'a> {
-    Add(Add<'a>),
-    Remove(Remove<'a>),
-    Cdc(Cdc<'a>),
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Add<'a> {
-    path: &'a str,
-    partition_values: PartitionValues<'a>,
-    size: u64,
-    modification_time: i64,
-    data_change: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deletion_vector: Option<DeletionVector<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Remove<'a> {
-    path: &'a str,
-    deletion_timestamp: i64,
-    data_change: bool,
-    extended_file_metadata: bool,
-    partition_values: PartitionValues<'a>,
-    size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deletion_vector: Option<DeletionVector<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Cdc<'a> {
-    path: &'a str,
-    partition_values: PartitionValues<'a>,
-    size: u64,
-    data_change: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DeletionVector<'a> {
-    storage_type: &'a str,
-    path_or_inline_dv: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<i32>,
-    size_in_bytes: i32,
-    cardinality: i64,
-}
-
-/// A vector in a file becomes an absolute one whose path is the signed URL; an inline one stays what it is (2.7).
-fn deletion_vector<'a>(descriptor: DeletionVectorRef<'a>, vector: Option<&'a SignedVector>) -> DeletionVector<'a> {
-    let (storage_type, path_or_inline_dv) = match vector {
-        Some(vector) => ("p", vector.url.as_str()),
-        None => (descriptor.storage_type, descriptor.path_or_inline),
-    };
-    DeletionVector {
-        storage_type,
-        path_or_inline_dv,
-        offset: descriptor.offset,
-        size_in_bytes: descriptor.size_in_bytes,
-        cardinality: descriptor.cardinality,
+        line.object("deletionVector", |vector| {
+            vector.text("storageType", storage_type);
+            vector.text("pathOrInlineDv", path_or_inline);
+            if let Some(offset) = descriptor.offset {
+                vector.number("offset", offset);
+            }
+            vector.number("sizeInBytes", descriptor.size_in_bytes);
+            vector.number("cardinality", descriptor.cardinality);
+        });
     }
 }
 
@@ -260,8 +179,12 @@ mod tests {
 
     #[test]
     fn ids_are_the_reference_servers() {
-        let id = |hash| Said { hash, key: None, stamp: None, expiration: 0 }.id("");
-        assert_eq!(id(IdHash::Parquet), "d41d8cd98f00b204e9800998ecf8427e");
-        assert!(id(IdHash::Delta).starts_with("e3b0c44298fc1c149afbf4c8996fb924"));
+        let id = |hash| {
+            let (said, mut out) = (Said { hash, key: None, stamp: None, expiration: 0 }, Vec::new());
+            Object::write(&mut out, |line| said.write_id(line, "id", ""));
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(id(IdHash::Parquet), r#"{"id":"d41d8cd98f00b204e9800998ecf8427e"}"#);
+        assert!(id(IdHash::Delta).starts_with(r#"{"id":"e3b0c44298fc1c149afbf4c8996fb924"#));
     }
 }

@@ -1,10 +1,11 @@
 //! The lines of the sharing protocol, in both formats (Delta Sharing protocol, section 2).
 //!
 //! Each line is built field by field from an allow-list; nothing is copied from a log and edited. Key order is fixed
-//! by the structs here, so that two answers about one snapshot are the same bytes. Never here: which files there are.
+//! by the code here, so that two answers about one snapshot are the same bytes. Never here: which files there are.
 
 mod file;
 mod head;
+mod object;
 
 use std::io;
 
@@ -35,11 +36,15 @@ pub fn to_line(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn write_line(out: &mut Vec<u8>, value: &impl Serialize) {
+    write_value(out, value);
+    out.push(b'\n');
+}
+
+fn write_value(out: &mut Vec<u8>, value: &impl Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(&mut *out, OneLine);
     // Writing to memory does not fail, and every value here has string keys.
     let written = value.serialize(&mut serializer);
     debug_assert!(written.is_ok());
-    out.push(b'\n');
 }
 
 /// Compact JSON whose strings hold nothing that any client takes for the end of a line.
@@ -118,10 +123,12 @@ fn write_file(
     vector: Option<&SignedVector>,
     said: Said<'_>,
 ) {
+    let line = FileLine { kind, file, url, vector, said };
     match format {
-        Format::Parquet => write_line(out, &FileLine::parquet(kind, file, url, said)),
-        Format::Delta => write_line(out, &FileLine::delta(kind, file, url, vector, said)),
+        Format::Parquet => line.write_parquet(out),
+        Format::Delta => line.write_delta(out),
     }
+    out.push(b'\n');
 }
 
 /// The last line of an answer, where the client asked for one.

@@ -1,0 +1,64 @@
+//! Paths as numbers: a key of each file's path, sorted, so that a file is found without looking at all of them, and pages
+//! go in an order that is the same on every server without all of them being sorted.
+//!
+//! Keys are no identities: whoever finds a row by one compares the path too.
+
+use arrow::array::{Array, StringArray};
+use twox_hash::XxHash64;
+
+/// The key of `path`. Page tokens hold keys, so that the function must stay what it is.
+pub(super) fn path_key(path: &str) -> u64 {
+    XxHash64::oneshot(0, path.as_bytes())
+}
+
+/// The keys of some files' paths, in ascending order, and where each file is.
+#[derive(Debug)]
+pub(super) struct PathKeys {
+    keys: Box<[u64]>,
+    rows: Box<[u16]>,
+}
+
+impl PathKeys {
+    /// The keys of `paths`, of which there are no more than a chunk has.
+    pub(super) fn of(paths: &StringArray) -> Self {
+        debug_assert!(paths.len() <= usize::from(u16::MAX) + 1);
+        let numbered = paths.iter().enumerate();
+        let keyed = numbered.filter_map(|(row, path)| Some((path_key(path?), u16::try_from(row).ok()?)));
+        let mut keyed: Vec<(u64, u16)> = keyed.collect();
+        keyed.sort_unstable();
+        Self { keys: keyed.iter().map(|(key, _)| *key).collect(), rows: keyed.iter().map(|(_, row)| *row).collect() }
+    }
+
+    /// The rows whose path may be one of this key.
+    pub(super) fn rows_of(&self, key: u64) -> impl Iterator<Item = usize> {
+        let from = self.keys.partition_point(|own| *own < key);
+        let same = self.keys[from..].iter().take_while(move |own| **own == key);
+        same.zip(&self.rows[from..]).map(|(_, row)| usize::from(*row))
+    }
+
+    /// How many keys are at most `key`.
+    pub(super) fn position_behind(&self, key: u64) -> usize {
+        self.keys.partition_point(|own| *own <= key)
+    }
+
+    /// The key at `position` and its row.
+    pub(super) fn at(&self, position: usize) -> Option<(u64, usize)> {
+        Some((*self.keys.get(position)?, usize::from(*self.rows.get(position)?)))
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        size_of_val(&*self.keys) + size_of_val(&*self.rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens of pages are answered by servers of another release.
+    #[test]
+    fn keys_are_what_they_were() {
+        assert_eq!(path_key(""), 0xef46_db37_51d8_e999);
+        assert_eq!(path_key("a"), 0xd24e_c4f1_a98c_6e5b);
+    }
+}

@@ -1,0 +1,187 @@
+//! Look-ups that concurrent requests have in common: whoever asks while a query runs is answered by the next one, together
+//! with everybody else who waits. One query for many costs the database hardly more than for one.
+//!
+//! No answer comes from a query that began before its question, so that nothing outlives a revocation here. Never here:
+//! what the answers mean.
+
+use std::{collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::error::ServiceError;
+use crate::{
+    domain::{
+        decision::{Bearer, ShareAccess},
+        share::SharedObject,
+        table::Table,
+        token::TokenHash,
+    },
+    store::{Db, StoreError},
+};
+
+/// How many questions wait before requests are turned away.
+const QUEUE: usize = 4096;
+/// How many questions one query answers.
+const BATCH: usize = 256;
+
+/// Answers what is kept under keys of one kind. Cheap to clone.
+pub struct Desk<K, V> {
+    queue: mpsc::Sender<Question<K, V>>,
+}
+
+struct Question<K, V> {
+    key: K,
+    reply: Reply<V>,
+}
+
+type Reply<V> = oneshot::Sender<Result<Option<V>, Arc<StoreError>>>;
+
+impl<K, V> Clone for Desk<K, V> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<K, V> fmt::Debug for Desk<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+impl<K, V> Desk<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + 'static,
+{
+    /// A desk that looks up by `ask`: what is kept under each of some different keys.
+    pub fn open<F>(ask: impl Fn(Vec<K>) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<HashMap<K, V>, StoreError>> + Send,
+    {
+        let (queue, mut questions) = mpsc::channel::<Question<K, V>>(QUEUE);
+        tokio::spawn(async move {
+            let mut waiting = Vec::with_capacity(BATCH);
+            while questions.recv_many(&mut waiting, BATCH).await > 0 {
+                let mut by_key = HashMap::<K, Vec<Reply<V>>>::with_capacity(waiting.len());
+                for question in waiting.drain(..) {
+                    by_key.entry(question.key).or_default().push(question.reply);
+                }
+                match ask(by_key.keys().cloned().collect()).await {
+                    Ok(found) => {
+                        by_key.into_iter().for_each(|(key, replies)| answer(replies, &Ok(found.get(&key).cloned())))
+                    }
+                    // One key that the database cannot take must not cost the others their answers.
+                    Err(error) if by_key.len() > 1 && !error.is_outage() => {
+                        for (key, replies) in by_key {
+                            let found = ask(vec![key.clone()]).await;
+                            answer(replies, &found.map(|mut found| found.remove(&key)).map_err(Arc::new));
+                        }
+                    }
+                    Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// What is kept under `key` now.
+    pub async fn find(&self, key: K) -> Result<Option<V>, ServiceError> {
+        let unavailable = |why: &str| ServiceError::Unavailable { what: "the database", source: why.into() };
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Question { key, reply }).map_err(|_| unavailable("too many look-ups are waiting"))?;
+        answer.await.map_err(|_| unavailable("the server is stopping"))?.map_err(ServiceError::from)
+    }
+}
+
+fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<Option<V>, Arc<StoreError>>) {
+    for reply in replies {
+        // Whoever went away needs no answer.
+        let _ = reply.send(found.clone());
+    }
+}
+
+/// A shared object by the id of its share and the keys of its schema and name.
+type ObjectKey = (Uuid, String, String);
+
+/// What every request of the data plane is decided from.
+#[derive(Clone, Debug)]
+pub struct Desks {
+    /// Tokens with their recipients, by the token's hash.
+    pub bearers: Desk<TokenHash, Bearer>,
+    /// Shares with a recipient's grants, by the recipient's id and the share's key.
+    pub accesses: Desk<(Uuid, String), ShareAccess>,
+    /// Shared objects with their tables.
+    pub objects: Desk<ObjectKey, (SharedObject, Table)>,
+}
+
+impl Desks {
+    /// Desks that ask `db`.
+    pub fn open(db: &Db) -> Self {
+        let [bearers, accesses, objects] = [db, db, db].map(Db::clone);
+        Self {
+            bearers: Desk::open(move |hashes: Vec<TokenHash>| {
+                let db = bearers.clone();
+                async move { db.find_bearers_by_hash(&hashes).await }
+            }),
+            accesses: Desk::open(move |keys: Vec<(Uuid, String)>| {
+                let db = accesses.clone();
+                async move {
+                    let keys: Vec<_> = keys.iter().map(|(recipient, share)| (*recipient, share.as_str())).collect();
+                    db.find_share_accesses_by_key(&keys).await
+                }
+            }),
+            objects: Desk::open(move |keys: Vec<ObjectKey>| {
+                let db = objects.clone();
+                async move {
+                    let keys: Vec<_> = keys.iter().map(|(share, schema, name)| (*share, &**schema, &**name)).collect();
+                    db.find_objects(&keys).await
+                }
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    #[tokio::test]
+    async fn questions_of_the_same_time_share_a_query() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&asked);
+        let desk = Desk::open(move |keys: Vec<u32>| {
+            log.lock().unwrap().push(keys.len());
+            async move { Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect()) }
+        });
+        let answers = futures::future::join_all((0..100).map(|number| desk.find(number % 10))).await;
+        for (number, answer) in (0..100).zip(answers) {
+            let key = number % 10;
+            assert_eq!(answer.unwrap(), (key % 2 == 0).then_some(key * 10));
+        }
+        assert_eq!(*asked.lock().unwrap(), [10]);
+    }
+
+    #[tokio::test]
+    async fn a_key_that_cannot_be_looked_up_costs_nobody_else_an_answer() {
+        let queries = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&queries);
+        let desk = Desk::open(move |keys: Vec<u32>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if keys.contains(&13) {
+                    return Err(StoreError::Corrupt("tokens.hash"));
+                }
+                Ok(keys.into_iter().map(|key| (key, key)).collect())
+            }
+        });
+        let (good, bad) = tokio::join!(desk.find(1), desk.find(13));
+        assert_eq!(good.unwrap(), Some(1));
+        assert!(matches!(bad, Err(ServiceError::Internal(_))));
+        assert_eq!(queries.load(Ordering::SeqCst), 3);
+    }
+}
