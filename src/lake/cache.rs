@@ -334,6 +334,8 @@ impl Lake {
         };
         self.snapshots.insert(key, snapshot.clone()).await;
         if let Some(metrics) = &self.metrics {
+            // The weight is what it was before until the cache has tidied up.
+            self.snapshots.run_pending_tasks().await;
             metrics.snapshot_cache_is(self.snapshots.weighted_size() * 1024);
         }
         snapshot
