@@ -122,10 +122,8 @@ async fn take_back_postgres(cluster: &Cluster) {
         // A row's columns that were not there are left out.
         let rows = format!("SELECT coalesce(json_agg(kept)::text, '[]') FROM {table} AS kept");
         let rows: String = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(&mut kept).await.unwrap();
-        let put = format!(
-            "WITH emptied AS (DELETE FROM {table}) \
-             INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)"
-        );
+        sqlx::raw_sql(AssertSqlSafe(format!("DELETE FROM {table}"))).execute(&mut db).await.unwrap();
+        let put = format!("INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)");
         sqlx::query(AssertSqlSafe(put)).bind(rows).execute(&mut db).await.unwrap();
     }
     kept.close().await.unwrap();

@@ -114,7 +114,9 @@ impl S3Signer {
         now: DateTime<Utc>,
     ) -> Result<Vec<String>, StorageError> {
         let session = self.credentials.session().await.map_err(StorageError::unavailable)?;
-        let signing = self.presigner.at(&session.credential, now, seconds_left(expires_at, now)?);
+        // Stores refuse a signature that is dated ahead of their own clocks.
+        let today = Utc::now();
+        let signing = self.presigner.at(&session.credential, today, seconds_left(expires_at, now.max(today))?);
         Ok(paths.iter().map(|path| signing.sign(path)).collect())
     }
 }
