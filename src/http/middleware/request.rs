@@ -94,6 +94,8 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
     let cause = response.extensions().get::<Cause>().map(|cause| error_chain(cause.0.as_ref()));
     let (status, ms) = (status.as_u16(), took.as_millis());
     match (status, cause) {
+        // Whoever asks is told; what is wrong is logged where it was found, and draining is nothing wrong.
+        (503, None) if route.as_deref() == Some("/readyz") => tracing::info!(status, ms, "answered"),
         (500.., cause) => tracing::error!(status, ms, cause = cause.as_deref().unwrap_or("unknown"), "answered"),
         (_, Some(cause)) => tracing::info!(status, ms, cause, "answered"),
         (_, None) => tracing::info!(status, ms, "answered"),
