@@ -49,7 +49,6 @@ pub struct App {
     /// The use cases, for commands that also act themselves.
     pub service: Service,
     listeners: Listeners,
-    notary: Notary,
     draining: Draining,
     drain: Duration,
     grace: Duration,
@@ -70,16 +69,16 @@ impl App {
     /// Builds the server: keys, database, storages, lake, trail, listeners. `config_file` is kept out of storages'
     /// reach, with the keys and the database.
     pub async fn build(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Self> {
-        let Ground { service, notary, keyring, lock } = stand(settings, config_file, migrate).await?;
+        let Ground { service, keyring, lock } = stand(settings, config_file, migrate).await?;
         let draining = Draining::default();
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service, &draining)))?;
-        recover(&service, &notary).await?;
+        recover(&service).await?;
         keyring.activate(&service).await?;
         // Nobody could take over from the one server on a SQLite file.
         let drain =
             if settings.database.kind() == Some(DatabaseKind::Sqlite) { 0 } else { settings.server.drain_seconds };
         let (drain, grace) = (Duration::from_secs(drain), Duration::from_secs(settings.server.shutdown_grace_seconds));
-        Ok(Self { service, listeners, notary, draining, drain, grace, _lock: lock })
+        Ok(Self { service, listeners, draining, drain, grace, _lock: lock })
     }
 
     /// Where the server will answer.
@@ -90,7 +89,7 @@ impl App {
     /// Serves until it is asked to stop. Then it says that it is not ready, goes on answering for as long as a load
     /// balancer takes to notice, or until it is asked again; and lets running answers finish.
     pub async fn serve(self, mut signals: StopSignals) -> anyhow::Result<()> {
-        let worker = Worker::start(self.service.clone(), self.notary);
+        let worker = Worker::start(self.service.clone());
         let stop = async {
             signals.next().await;
             self.draining.begin();
@@ -117,7 +116,6 @@ impl App {
 /// What a server is, but for its sockets.
 struct Ground {
     service: Service,
-    notary: Notary,
     keyring: Keyring,
     lock: ServerLock,
 }
@@ -180,26 +178,26 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
-        notary: notary.clone(),
+        notary,
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         clock,
         metrics,
     };
-    Ok(Ground { service, notary, keyring: Keyring { keys, known }, lock })
+    Ok(Ground { service, keyring: Keyring { keys, known }, lock })
 }
 
 /// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers
 /// what the start would have found.
 pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
-    let Ground { service, notary, keyring, lock: _lock } = stand(settings, None, Migrate::IfEmbedded).await?;
-    let recovery = service.recover(&notary).await.context("the copy and the audit export do not fit together")?;
+    let Ground { service, keyring, lock: _lock } = stand(settings, None, Migrate::IfEmbedded).await?;
+    let recovery = service.recover().await.context("the copy and the audit export do not fit together")?;
     keyring.activate(&service).await?;
     Ok((service, recovery))
 }
 
 /// Brings a database that was restored from a backup up to its audit export, frozen.
-async fn recover(service: &Service, notary: &Notary) -> anyhow::Result<()> {
-    let recovery = match service.recover(notary).await {
+async fn recover(service: &Service) -> anyhow::Result<()> {
+    let recovery = match service.recover().await {
         Ok(None) => return Ok(()),
         Ok(Some(recovery)) => recovery,
         Err(RecoveryError::Audit(AuditError::Storage(error))) => {

@@ -202,7 +202,7 @@ async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint
     let now = service.clock.now();
     if let Some(mut profile) = read_profile(path)? {
         let token = BearerToken::presented(&profile.bearer_token);
-        let bearer = service.db.find_bearer(&token.hash()).await?;
+        let bearer = service.desks.bearers.find(token.hash()).await?;
         if bearer.is_some_and(|bearer| bearer.token.state(now) == TokenState::Active) {
             // The server may listen elsewhere than the last time.
             profile.endpoint = endpoint.to_owned();

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     domain::{
         checkpoint::VerifierKey,
-        report::{Report, ReportFile},
+        report::{Party, Report, ReportFile},
     },
     service::{
         audit_export::ExportWalk,
@@ -219,12 +219,11 @@ fn write_whole(folder: &Path, file: ReportFile, content: &[u8]) -> anyhow::Resul
 /// What a report comes to, in a few lines.
 fn said(id: &str, report: &Report) -> String {
     let totals = &report.totals;
-    let whose = report.recipient.as_ref().map_or_else(|| "every recipient".to_owned(), |party| party.name.clone());
     format!(
         "report {id}: {}, {}\n{} events, {} requests and {} file reads of {} datasets, {} refused; {} files, {} bytes\n\
          --output-dir writes its files, --format prints one\n",
         report.month,
-        print::clean(&whose, false),
+        whose(report.recipient.as_ref()),
         report.events.count,
         totals.requests,
         totals.file_reads,
@@ -233,6 +232,11 @@ fn said(id: &str, report: &Report) -> String {
         totals.files,
         totals.bytes_issued
     )
+}
+
+/// Whom a report is about.
+fn whose(recipient: Option<&Party>) -> String {
+    print::clean(recipient.map_or("every recipient", |party| &party.name), false)
 }
 
 async fn verify(arguments: Verify) -> anyhow::Result<()> {
@@ -268,7 +272,6 @@ fn failed(error: AuditError) -> anyhow::Error {
 
 fn confirmed(verified: &VerifiedReport) -> String {
     let VerifiedReport { manifest, files, covered, recounted } = verified;
-    let whose = manifest.recipient.as_ref().map_or_else(|| "every recipient".to_owned(), |party| party.name.clone());
     let names: Vec<&str> = files.iter().map(|file| file.as_str()).collect();
     let counted = match recounted {
         Some(events) => format!("the export, verified and counted again, says the same of {events} events"),
@@ -277,7 +280,7 @@ fn confirmed(verified: &VerifiedReport) -> String {
     format!(
         "verified the report of {} about {}: {} as made on {}, covered by checkpoint {covered}; {counted}",
         manifest.month,
-        print::clean(&whose, false),
+        whose(manifest.recipient.as_ref()),
         if names.is_empty() { "its manifest".to_owned() } else { names.join(", ") },
         manifest.made_at.format("%Y-%m-%d")
     )

@@ -152,19 +152,13 @@ impl fmt::Debug for Sealer {
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut out, bytes);
-    out
+    hex_digits(bytes).map(char::from).collect()
 }
 
-/// Adds `bytes` to `out` in lower-case hex.
-pub fn push_hex(out: &mut String, bytes: &[u8]) {
+/// The digits of [`hex`], for whoever has a text already that they belong to.
+pub fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(
-        bytes
-            .iter()
-            .flat_map(|byte| [char::from(DIGITS[usize::from(byte >> 4)]), char::from(DIGITS[usize::from(byte & 15)])]),
-    );
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
 }
 
 /// The 32 bytes that [`hex`] wrote as `text`.

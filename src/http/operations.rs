@@ -1,12 +1,13 @@
 //! What a platform asks of a server: is it alive, is it ready, what does it count.
 
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
 
-use super::middleware::Draining;
+use super::middleware::{Draining, Told};
 use crate::service::Service;
 
 /// Alive: this process answers.
@@ -18,15 +19,19 @@ pub async fn healthz() -> &'static str {
 /// empty the load balancer.
 pub async fn readyz(State((service, draining)): State<(Service, Draining)>) -> Response {
     if draining.is_on() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+        return not_ready("draining\n");
     }
     match service.check_database().await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
             tracing::warn!(error = %error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response()
+            not_ready("the database does not answer\n")
         }
     }
+}
+
+fn not_ready(why: &'static str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, Extension(Told), why).into_response()
 }
 
 /// The metrics, in the OpenMetrics text format that Prometheus reads.

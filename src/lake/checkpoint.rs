@@ -12,9 +12,12 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, AsArray, BooleanArray, Int64Array, MapArray, StringArray, StringBuilder, StructArray, UInt64Array},
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, Int64Array, MapArray, StringArray, StringBuilder, StructArray,
+        UInt64Array,
+    },
     compute::{filter_record_batch, is_not_null},
-    datatypes::Int64Type,
+    datatypes::Schema,
     error::ArrowError,
     record_batch::RecordBatch,
 };
@@ -37,7 +40,9 @@ use parquet::{
 use tokio::runtime::Handle;
 
 use super::{
-    files::{CHUNK_FILES, CHUNK_STATS, Chunk, Columns, Files, FilesBuilder, deletion_vectors},
+    files::{
+        CHUNK_FILES, CHUNK_STATS, Chunk, Columns, Files, FilesBuilder, deletion_vectors, longs, malformed, strings,
+    },
     log_store::LogStore,
 };
 
@@ -178,9 +183,7 @@ impl<'a> Part<'a> {
         for index in 0..self.row_groups() {
             for batch in self.batches(index, &leaves, CHUNK_FILES)? {
                 let batch = batch?;
-                let paths =
-                    child(batch.column_by_name("sidecar"), "path").and_then(|paths| paths.as_string_opt::<i32>());
-                names.extend(paths.ok_or_else(unexpected)?.iter().flatten().map(str::to_owned));
+                names.extend(strings(action(&batch, "sidecar")?, "path")?.iter().flatten().map(str::to_owned));
             }
         }
         Ok(names)
@@ -197,10 +200,10 @@ impl<'a> Part<'a> {
         let mut chunks = Vec::new();
         for batch in self.batches(index, &leaves, at_once.clamp(1, CHUNK_FILES))? {
             let batch = batch?;
-            let adds = batch.column_by_name("add").and_then(|adds| adds.as_struct_opt()).ok_or_else(unexpected)?;
-            if let Some(columns) = columns(adds, partition_columns)? {
-                chunks.push(Chunk::new(columns));
-            }
+            let found = columns(action(&batch, "add")?, partition_columns)?;
+            // Its buffers are then the chunk's alone, which gives back what they do not need.
+            drop(batch);
+            chunks.extend(found.map(Chunk::new));
         }
         Ok(chunks)
     }
@@ -223,66 +226,56 @@ impl<'a> Part<'a> {
     }
 }
 
-fn unexpected() -> Fault {
-    "a checkpoint's column is not what an action has there".into()
-}
-
-fn child<'a>(of: Option<&'a Arc<dyn Array>>, name: &str) -> Option<&'a Arc<dyn Array>> {
-    of?.as_struct_opt()?.column_by_name(name)
+/// The actions of one kind.
+fn action<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StructArray, ArrowError> {
+    batch.column_by_name(name).and_then(|actions| actions.as_struct_opt()).ok_or_else(|| malformed(name))
 }
 
 /// The rows of a batch that hold files; `None` where there are none.
 fn columns(adds: &StructArray, partition_columns: &[String]) -> Result<Option<Columns>, Fault> {
-    let path = adds.column_by_name("path").ok_or_else(unexpected)?;
+    let path = strings(adds, "path")?;
     if path.null_count() == path.len() {
         return Ok(None);
     }
     if path.null_count() > 0 {
         let kept: BooleanArray = is_not_null(path)?;
-        let fields = RecordBatch::try_new(
-            Arc::new(arrow::datatypes::Schema::new(adds.fields().clone())),
-            adds.columns().to_vec(),
-        )?;
+        let fields = RecordBatch::try_new(Arc::new(Schema::new(adds.fields().clone())), adds.columns().to_vec())?;
         return columns(&StructArray::from(filter_record_batch(&fields, &kept)?), partition_columns);
     }
-    let text = |name: &str| adds.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-    let long = |name: &str| adds.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let size = long("size").filter(|size| size.null_count() == 0).ok_or_else(unexpected)?;
-    if size.values().iter().any(|size| *size < 0) {
-        return Err(unexpected());
+    let size = longs(adds, "size")?;
+    if size.null_count() > 0 || size.values().iter().any(|size| *size < 0) {
+        return Err(malformed("size").into());
     }
-    let count = adds.len();
-    let modification_time = match long("modificationTime") {
-        Some(times) if times.null_count() == 0 => times.clone(),
-        Some(times) => Int64Array::from_iter_values(times.iter().map(Option::unwrap_or_default)),
-        None => Int64Array::from_value(0, count),
+    let modification_time = match adds.column_by_name("modificationTime") {
+        Some(_) => {
+            let times = longs(adds, "modificationTime")?;
+            Int64Array::from_iter_values(times.iter().map(Option::unwrap_or_default))
+        }
+        None => Int64Array::from_value(0, adds.len()),
     };
     let partition_values = match adds.column_by_name("partitionValues") {
         _ if partition_columns.is_empty() => Vec::new(),
-        values => partition_values(values.and_then(|map| map.as_map_opt()).ok_or_else(unexpected)?, partition_columns)?,
+        values => {
+            let map = values.and_then(|values| values.as_map_opt()).ok_or_else(|| malformed("partitionValues"))?;
+            partition_values(map, partition_columns)?
+        }
     };
-    let vectors = adds.column_by_name("deletionVector").map(|vectors| vectors.as_struct_opt().ok_or_else(unexpected));
+    let vectors = adds.column_by_name("deletionVector");
+    let vectors = vectors.map(|vectors| vectors.as_struct_opt().ok_or_else(|| malformed("deletionVector")));
     Ok(Some(Columns {
-        path: shrunk(text("path").ok_or_else(unexpected)?),
+        path: path.clone(),
         size: UInt64Array::new(size.values().inner().clone().into(), None),
         modification_time,
-        stats: shrunk(text("stats").ok_or_else(unexpected)?),
+        stats: strings(adds, "stats")?.clone(),
         partition_values,
         deletion_vectors: vectors.transpose()?.map(deletion_vectors).transpose()?.unwrap_or_default(),
     }))
 }
 
-/// Readers double their buffers as they grow; what is kept should not hold the slack.
-fn shrunk(array: &StringArray) -> StringArray {
-    let mut array = array.clone();
-    array.shrink_to_fit();
-    array
-}
-
 /// The values of each partition column, in their order.
 fn partition_values(map: &MapArray, partition_columns: &[String]) -> Result<Vec<StringArray>, Fault> {
-    let keys = map.keys().as_string_opt::<i32>().ok_or_else(unexpected)?;
-    let values = map.values().as_string_opt::<i32>().ok_or_else(unexpected)?;
+    let texts = |array: &'_ ArrayRef| array.as_string_opt::<i32>().cloned().ok_or_else(|| malformed("partitionValues"));
+    let (keys, values) = (texts(map.keys())?, texts(map.values())?);
     let column = |(place, name): (usize, &String)| {
         let mut column = StringBuilder::with_capacity(map.len(), 0);
         for bounds in map.value_offsets().windows(2) {
@@ -295,9 +288,7 @@ fn partition_values(map: &MapArray, partition_columns: &[String]) -> Result<Vec<
             let entry = entry.or_else(|| entries.find(is_named));
             column.append_option(entry.filter(|entry| values.is_valid(*entry)).map(|entry| values.value(entry)));
         }
-        let mut column = column.finish();
-        column.shrink_to_fit();
-        Ok::<_, Fault>(column)
+        Ok::<_, Fault>(column.finish())
     };
     partition_columns.iter().enumerate().map(column).collect()
 }

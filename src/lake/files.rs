@@ -224,6 +224,15 @@ impl Columns {
         })
     }
 
+    /// Buffers double as they grow; what is kept should not hold the slack. Nothing is given back of a buffer that
+    /// something else holds, too.
+    fn shrink(&mut self) {
+        self.size.shrink_to_fit();
+        self.modification_time.shrink_to_fit();
+        let texts = [&mut self.path, &mut self.stats].into_iter().chain(&mut self.partition_values);
+        texts.for_each(StringArray::shrink_to_fit);
+    }
+
     fn resident_bytes(&self) -> usize {
         let vectors = self.deletion_vectors.iter().map(|(_, vector)| {
             size_of::<(usize, DeletionVector)>() + vector.storage_type.len() + vector.path_or_inline.len() + 2 * 16
@@ -245,7 +254,8 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub(super) fn new(columns: Columns) -> Self {
+    pub(super) fn new(mut columns: Columns) -> Self {
+        columns.shrink();
         let files = || (0..columns.path.len()).map(|row| columns.file(&[], row));
         Self {
             size_bytes: files().fold(0, |sum, file| sum.saturating_add(file.size)),
@@ -297,8 +307,9 @@ impl Files {
 
     /// Every file.
     pub fn iter(&self) -> impl Iterator<Item = FileRef<'_>> + Send {
-        let of = |chunk: &'_ Arc<Chunk>| 0..chunk.len();
-        self.chunks.iter().flat_map(move |chunk| of(chunk).map(|row| chunk.columns.file(&self.partition_columns, row)))
+        self.chunks
+            .iter()
+            .flat_map(|chunk| (0..chunk.len()).map(|row| chunk.columns.file(&self.partition_columns, row)))
     }
 
     /// Of all files behind the key `after`, the first `most` in the order of their keys, and the key behind which the next
@@ -429,7 +440,7 @@ impl DroppedFile {
     }
 }
 
-/// Fills a [`Files`], one file at a time.
+/// Fills a [`Files`], file by file or with whole chunks.
 pub(super) struct FilesBuilder {
     partition_columns: Arc<[String]>,
     chunks: Vec<Arc<Chunk>>,
@@ -494,11 +505,11 @@ impl FilesBuilder {
             return;
         }
         let closed = Chunk::new(Columns {
-            path: shrunk(&mut self.path),
+            path: self.path.finish(),
             size: self.size.finish(),
             modification_time: self.modification_time.finish(),
-            stats: shrunk(&mut self.stats),
-            partition_values: self.partition_values.iter_mut().map(shrunk).collect(),
+            stats: self.stats.finish(),
+            partition_values: self.partition_values.iter_mut().map(StringBuilder::finish).collect(),
             deletion_vectors: std::mem::take(&mut self.deletion_vectors),
         });
         self.chunks.push(Arc::new(closed));
@@ -536,13 +547,6 @@ impl FilesBuilder {
         }
         Ok(())
     }
-}
-
-/// Builders double their buffers as they grow; what is kept should not hold the slack.
-fn shrunk(builder: &mut StringBuilder) -> StringArray {
-    let mut array = builder.finish();
-    array.shrink_to_fit();
-    array
 }
 
 /// Neighbours are melted together until each is at least twice as large as the next, or the two have no room in one: so
@@ -613,7 +617,7 @@ struct AddBatch<'a> {
     vectors: VectorBatch<'a>,
 }
 
-fn malformed(what: &str) -> ArrowError {
+pub(super) fn malformed(what: &str) -> ArrowError {
     ArrowError::SchemaError(format!("`{what}` is not what an add action has there"))
 }
 
@@ -621,11 +625,11 @@ fn column<'a>(of: &'a StructArray, name: &str) -> Result<&'a ArrayRef, ArrowErro
     of.column_by_name(name).ok_or_else(|| malformed(name))
 }
 
-fn strings<'a>(of: &'a StructArray, name: &str) -> Result<&'a StringArray, ArrowError> {
+pub(super) fn strings<'a>(of: &'a StructArray, name: &str) -> Result<&'a StringArray, ArrowError> {
     column(of, name)?.as_string_opt::<i32>().ok_or_else(|| malformed(name))
 }
 
-fn longs<'a>(of: &'a StructArray, name: &str) -> Result<&'a Int64Array, ArrowError> {
+pub(super) fn longs<'a>(of: &'a StructArray, name: &str) -> Result<&'a Int64Array, ArrowError> {
     column(of, name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| malformed(name))
 }
 
@@ -697,6 +701,17 @@ mod tests {
         let mut builder = FilesBuilder::new(Arc::new([]));
         (0..count).for_each(|number| push(&mut builder, &number.to_string(), None));
         builder.finish()
+    }
+
+    #[test]
+    fn a_chunk_holds_no_slack() {
+        let mut columns = numbered(1).chunks[0].columns.without(&[]).unwrap();
+        let mut paths = StringBuilder::with_capacity(1_000, 1 << 20);
+        paths.append_value("0");
+        columns.path = paths.finish();
+        let slack = columns.resident_bytes();
+        let chunk = Chunk::new(columns);
+        assert!(slack > 1 << 20 && chunk.columns.resident_bytes() < 4_096, "{}", chunk.columns.resident_bytes());
     }
 
     #[test]

@@ -129,29 +129,20 @@ impl ServiceError {
     }
 }
 
-/// An error that several requests share.
-impl From<Arc<StoreError>> for ServiceError {
-    fn from(error: Arc<StoreError>) -> Self {
-        match Arc::try_unwrap(error) {
-            Ok(own) => own.into(),
-            Err(shared) if shared.is_outage() => Self::Unavailable { what: "the database", source: shared.into() },
-            Err(shared) if matches!(*shared, StoreError::Unstorable(_)) => {
-                Self::Parameter(format!("{shared}; use another time or text"))
-            }
-            Err(shared) => Self::internal(shared),
-        }
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Arc::new(error).into()
     }
 }
 
-impl From<StoreError> for ServiceError {
-    fn from(error: StoreError) -> Self {
-        match error {
+/// An error that several requests may share.
+impl From<Arc<StoreError>> for ServiceError {
+    fn from(error: Arc<StoreError>) -> Self {
+        match &*error {
             StoreError::Unstorable(_) => Self::Parameter(format!("{error}; use another time or text")),
             StoreError::Stale => Self::PreconditionFailed,
             StoreError::Conflict(constraint) => Self::conflict(constraint.to_string()),
-            StoreError::Unavailable(_) | StoreError::Contended(_) => {
-                Self::Unavailable { what: "the database", source: error.into() }
-            }
+            outage if outage.is_outage() => Self::Unavailable { what: "the database", source: error.into() },
             _ => Self::internal(error),
         }
     }

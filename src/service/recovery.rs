@@ -13,7 +13,6 @@ use super::{
     audit_export::{self, ExportWalk, Segment},
     context::OperatorContext,
     error::ServiceError,
-    notary::Notary,
     operators, trail,
     verification::{AuditError, PAGE, derive, resume},
 };
@@ -119,8 +118,8 @@ impl Service {
     /// Brings the database up to its audit export where it is behind: in one transaction, its lost events are taken over,
     /// everything is frozen, and what was revoked is revoked again. Nothing else may write meanwhile. `None` where
     /// nothing was lost, or nothing is exported.
-    pub async fn recover(&self, notary: &Notary) -> Result<Option<Recovery>, RecoveryError> {
-        let Some(archive) = notary.archive() else { return Ok(None) };
+    pub async fn recover(&self) -> Result<Option<Recovery>, RecoveryError> {
+        let Some(archive) = self.notary.archive() else { return Ok(None) };
         let exported = self.db.find_exported_through().await?.unwrap_or_default();
         let newest = audit_export::newest_behind(archive, exported).await.map_err(AuditError::from)?;
         let Some(through) = newest else { return Ok(None) };
@@ -130,7 +129,7 @@ impl Service {
             // A server was stopped before it could remember that it had exported this one.
             return Ok(None);
         }
-        let keys = notary.verifiers();
+        let keys = self.notary.verifiers();
         let head = self.db.find_audit_head().await?;
         let (mut export, common) = self.begin_walk(archive, &keys, head).await?;
         let own = self.list_hashes(common, head).await?;

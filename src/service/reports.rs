@@ -339,8 +339,8 @@ impl Service {
         let party = report.recipient_id.map(|id| Party { id, name: report.recipient.clone().unwrap_or_default() });
         let counted = self.count_month(report, range, party).await?;
         let files = self.file_report(&counted, &checkpoint).map_err(|error| Unmade::Failed(error.to_string()))?;
-        let hashes = files.iter().map(|(file, content)| (file.as_str(), FileEntry::of(content).sha256));
-        let hashes: HashMap<&str, String> = hashes.collect();
+        let hashes = files.iter().map(|(stored, _)| (stored.file.as_str(), stored.entry.sha256.as_str()));
+        let hashes: HashMap<&str, &str> = hashes.collect();
         let event = Event {
             object: Some(object(report)),
             recipient: report.recipient.clone(),
@@ -408,15 +408,18 @@ impl Service {
         &self,
         report: &Report,
         checkpoint: &StoredCheckpoint,
-    ) -> Result<Vec<(ReportFile, Vec<u8>)>, AuditError> {
+    ) -> Result<Vec<(StoredFile, Vec<u8>)>, AuditError> {
+        let filed = |file, content: String| {
+            let content = content.into_bytes();
+            (StoredFile { file, entry: FileEntry::of(&content) }, content)
+        };
         let content = |file| match file {
             ReportFile::Html => report.html(),
             ReportFile::Csv => report.csv(),
             _ => report.json(),
         };
-        let mut files: Vec<(ReportFile, Vec<u8>)> =
-            ReportFile::LISTED.into_iter().map(|file| (file, content(file).into_bytes())).collect();
-        let entries = files.iter().map(|(file, content)| (file.as_str().to_owned(), FileEntry::of(content)));
+        let mut files: Vec<_> = ReportFile::LISTED.into_iter().map(|file| filed(file, content(file))).collect();
+        let entries = files.iter().map(|(stored, _)| (stored.file.as_str().to_owned(), stored.entry.clone()));
         let manifest = Manifest {
             format: MANIFEST_FORMAT.to_owned(),
             month: report.month,
@@ -428,10 +431,10 @@ impl Service {
             checkpoint: checkpoint.note.clone(),
             key: self.notary.active_key()?.verifier().to_string(),
         };
-        let manifest = manifest.json().into_bytes();
-        let signature = self.notary.sign_statement(Statement::of(&manifest).as_str())?;
-        files.push((ReportFile::Manifest, manifest));
-        files.push((ReportFile::Signature, signature.into_bytes()));
+        let manifest = manifest.json();
+        let signature = self.notary.sign_statement(Statement::of(manifest.as_bytes()).as_str())?;
+        files.push(filed(ReportFile::Manifest, manifest));
+        files.push(filed(ReportFile::Signature, signature));
         Ok(files)
     }
 }

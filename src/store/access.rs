@@ -142,14 +142,7 @@ fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
 }
 
 reads! {
-    /// The token with this hash and its recipient, whatever their states.
-    pub async fn find_bearer(self, db, hash: &TokenHash) -> Result<Option<Bearer>> {
-        let sql = concat!(select_bearers!(), "k.hash = $1");
-        let row: Option<BearerRow> = sqlx::query_as(sql).bind(&hash.0[..]).fetch_optional(db).await?;
-        row.map(Bearer::try_from).transpose()
-    }
-
-    /// The tokens with these hashes and their recipients, by hash; what is not known is left out.
+    /// The tokens with these hashes and their recipients, whatever their states, by hash; what is not known is left out.
     pub async fn find_bearers_by_hash(self, db, hashes: &[TokenHash]) -> Result<HashMap<TokenHash, Bearer>> {
         if hashes.is_empty() {
             return Ok(HashMap::new());
@@ -207,20 +200,8 @@ reads! {
         row.map(Holder::try_from).transpose()
     }
 
-    /// The share with this name key, with every grant that the recipient ever had on it; none where it has no such
-    /// share.
-    pub async fn find_share_access(self, db, recipient_id: Uuid, share_key: &str) -> Result<Option<ShareAccess>> {
-        let sql = concat!(
-            "SELECT ", share_columns!(), ", ", grant_columns!(), " FROM shares s \
-             LEFT JOIN grants g ON g.share_id = s.id AND g.recipient_id = $1 \
-             LEFT JOIN grant_endings e ON e.grant_id = g.id WHERE s.name_key = $2 ORDER BY g.valid_from, g.id"
-        );
-        let rows: Vec<AccessRow> = sqlx::query_as(sql).bind(recipient_id).bind(share_key).fetch_all(db).await?;
-        Ok(gather(rows)?.pop())
-    }
-
-    /// What recipients may do with the shares of these name keys, as [`Self::find_share_access`] has it; what is not there is
-    /// left out.
+    /// The shares with these name keys, each with every grant that the recipient it is asked for ever had on it, by recipient
+    /// id and key; shares that are not there are left out.
     pub async fn find_share_accesses_by_key(
         self, db, pairs: &[(Uuid, &str)]
     ) -> Result<HashMap<(Uuid, String), ShareAccess>> {

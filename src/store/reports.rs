@@ -183,11 +183,11 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a report that is to be made; false where there is one of this month and recipient.
-    pub async fn insert_report(&mut self, report: &StoredReport) -> Result<bool> {
+    /// Keeps a report that is to be made; one of its month and recipient must not be there.
+    pub async fn insert_report(&mut self, report: &StoredReport) -> Result<()> {
         const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at, \
-            claimed_until) VALUES ($1, $2, $3, $4, 'making', $5, $6, $6) ON CONFLICT (month, recipient_id) DO NOTHING";
-        let added = on_tx!(self, db => sqlx::query(SQL)
+            claimed_until) VALUES ($1, $2, $3, $4, 'making', $5, $6, $6)";
+        on_tx!(self, db => sqlx::query(SQL)
             .bind(report.id)
             .bind(report.month.to_string())
             .bind(report.recipient_id.unwrap_or_default())
@@ -197,7 +197,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        Ok(added == 1)
+        Ok(())
     }
 
     /// Takes a report that nobody makes at `now`, until `until`; false where somebody does, or did.
@@ -226,7 +226,7 @@ impl Tx {
     pub async fn complete_report(
         &mut self,
         id: Uuid,
-        files: &[(ReportFile, Vec<u8>)],
+        files: &[(StoredFile, Vec<u8>)],
         checkpoint_seq: i64,
         now: DateTime<Utc>,
     ) -> Result<()> {
@@ -244,8 +244,7 @@ impl Tx {
         if completed != 1 {
             return Err(StoreError::Stale);
         }
-        for (file, content) in files {
-            let entry = FileEntry::of(content);
+        for (StoredFile { file, entry }, content) in files {
             on_tx!(self, db => sqlx::query(FILE)
                 .bind(id)
                 .bind(file.as_str())
@@ -266,12 +265,12 @@ impl Tx {
         if failed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Has a report made that was given up; false where it was not.
-    pub async fn revive_report(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
+    /// Has a report made that was given up; [`StoreError::Stale`] where it was not.
+    pub async fn revive_report(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL, claimed_until = $2 \
             WHERE id = $1 AND state = 'failed'";
         let at = Micros::from(now);
         let revived = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
-        Ok(revived == 1)
+        if revived == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

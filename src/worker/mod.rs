@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Service, context::OperatorContext, error::ServiceError, notary::Notary};
+use crate::service::{Service, context::OperatorContext, error::ServiceError};
 
 /// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
 const SEALING: Duration = Duration::from_secs(1);
@@ -46,16 +46,16 @@ const LAST_SEAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Worker {
     service: Service,
-    notary: Notary,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Worker {
     /// Starts every task.
-    pub fn start(service: Service, notary: Notary) -> Self {
+    pub fn start(service: Service) -> Self {
         let stop = CancellationToken::new();
-        let (sealing, erasing, tidying) = (notary.clone(), notary.clone(), service.clone());
+        let (sealing, erasing) = (service.notary.clone(), service.notary.clone());
+        let tidying = service.clone();
         let (watching, counting) = (service.clone(), service.clone());
         let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
         let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
@@ -81,7 +81,7 @@ impl Worker {
             let send = async move || sending.deliver_due(&webhook).await;
             tasks.push(tokio::spawn(repeat("notifications", SENDING, stop.clone(), send)));
         }
-        Self { service, notary, stop, tasks }
+        Self { service, stop, tasks }
     }
 
     /// Breaks off what is being done (all of it can be repeated), writes what is still to be told, and seals what has happened since.
@@ -94,7 +94,7 @@ impl Worker {
         }
         self.service.record_summaries(true);
         self.service.trail.finish().await;
-        match timeout(LAST_SEAL, self.notary.seal()).await {
+        match timeout(LAST_SEAL, self.service.notary.seal()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => report("checkpoints", &error),
             Err(_) => tracing::warn!("the last checkpoint was not exported in time; the next start makes up for it"),

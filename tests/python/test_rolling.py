@@ -56,16 +56,8 @@ class Balancer:
         except (IndexError, OSError):
             client.close()
             return
-        threading.Thread(target=self.copy, args=(replica, client), daemon=True).start()
-        self.copy(client, replica)
-
-    @staticmethod
-    def copy(source, target):
-        with contextlib.suppress(OSError):
-            while received := source.recv(65536):
-                target.sendall(received)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+        threading.Thread(target=weir.pass_on, args=(replica, client), daemon=True).start()
+        weir.pass_on(client, replica)
 
 
 class Clients:

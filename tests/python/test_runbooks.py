@@ -89,15 +89,7 @@ class Gate:
                 target = socket.create_connection(self.target)
                 self.connections += [client, target]
                 for pair in [(client, target), (target, client)]:
-                    threading.Thread(target=self.copy, args=pair, daemon=True).start()
-
-    @staticmethod
-    def copy(source, target):
-        with contextlib.suppress(OSError):
-            while received := source.recv(65536):
-                target.sendall(received)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
+                    threading.Thread(target=weir.pass_on, args=pair, daemon=True).start()
 
     def shut(self):
         self.open = False

@@ -1,5 +1,6 @@
 """A `weir serve` or `weir demo` process, and its admin API. Knows only what an operator may rely on."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -27,6 +28,15 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def pass_on(source, target):
+    """Passes on what one socket receives to another, until one of them ends."""
+    with contextlib.suppress(OSError):
+        while received := source.recv(65536):
+            target.sendall(received)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 class Process:

@@ -84,6 +84,13 @@ impl Sum {
     }
 }
 
+impl DayNumbers {
+    fn of(usage: &Usage) -> Self {
+        let Usage { requests, file_reads, denials, files, bytes_issued, bytes_delivered, .. } = *usage;
+        Self { requests, file_reads, denials, files, bytes_issued, bytes_delivered }
+    }
+}
+
 /// Counts a month's events, in whatever order they come.
 #[derive(Debug)]
 pub struct Tally {
@@ -91,9 +98,9 @@ pub struct Tally {
     scope: Option<Party>,
     events: EventRange,
     total: Sum,
-    days: HashMap<u32, DayNumbers>,
+    days: HashMap<u32, Usage>,
     recipients: HashMap<Option<Uuid>, Sum>,
-    datasets: HashMap<ObjectKey, (Sum, HashSet<Option<Uuid>>)>,
+    datasets: HashMap<ObjectKey, (Sum, HashSet<Uuid>)>,
     lines: HashMap<(Option<Uuid>, ObjectKey), Sum>,
     uses: BTreeMap<UseKey, i64>,
     changes: BTreeMap<i64, ChangeLine>,
@@ -166,18 +173,9 @@ impl Tally {
         self.recipients.entry(event.recipient_id).or_default().add(event, usage, address);
         let (dataset, recipients) = self.datasets.entry(object).or_default();
         dataset.add(event, usage, address);
-        recipients.extend(event.recipient_id.map(Some));
+        recipients.extend(event.recipient_id);
         self.total.add(event, usage, address);
-        let day = self.days.entry(event.at.day()).or_default();
-        day.requests += usage.requests;
-        day.file_reads += usage.file_reads;
-        day.denials += usage.denials;
-        day.files += usage.files;
-        day.bytes_issued = day.bytes_issued.saturating_add(usage.bytes_issued);
-        day.bytes_delivered = match (day.bytes_delivered, usage.bytes_delivered) {
-            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
-            (sum, more) => sum.or(more),
-        };
+        self.days.entry(event.at.day()).or_default().add(usage);
         if event.is_allowed() && event.share_id.is_some() {
             let key = UseKey {
                 recipient_id: event.recipient_id,
@@ -291,7 +289,7 @@ impl Tally {
         let days = self
             .month
             .days()
-            .map(|date| DayLine { date, numbers: self.days.get(&date.day()).copied().unwrap_or_default() });
+            .map(|date| DayLine { date, numbers: self.days.get(&date.day()).map(DayNumbers::of).unwrap_or_default() });
         Report {
             format: REPORT_FORMAT.to_owned(),
             month: self.month,

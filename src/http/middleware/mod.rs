@@ -27,3 +27,7 @@ pub struct ClientAddress(pub IpAddr);
 /// Why a response is an error; left in its extensions, so that it is logged once, under the request's id.
 #[derive(Clone, Debug)]
 pub struct Cause(pub Arc<ServiceError>);
+
+/// Left in the extensions of a response whose status is no fault of this request: what there was to log is logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Told;

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Cause, ClientAddress, RequestId};
+use super::{Cause, ClientAddress, RequestId, Told};
 use crate::telemetry::{Metrics, error_chain};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -94,8 +94,7 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
     let cause = response.extensions().get::<Cause>().map(|cause| error_chain(cause.0.as_ref()));
     let (status, ms) = (status.as_u16(), took.as_millis());
     match (status, cause) {
-        // Whoever asks is told; what is wrong is logged where it was found, and draining is nothing wrong.
-        (503, None) if route.as_deref() == Some("/readyz") => tracing::info!(status, ms, "answered"),
+        (500.., None) if response.extensions().get::<Told>().is_some() => tracing::info!(status, ms, "answered"),
         (500.., cause) => tracing::error!(status, ms, cause = cause.as_deref().unwrap_or("unknown"), "answered"),
         (_, Some(cause)) => tracing::info!(status, ms, cause, "answered"),
         (_, None) => tracing::info!(status, ms, "answered"),

@@ -19,7 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use url::{Position, form_urlencoded::byte_serialize};
 
-use crate::domain::seal::{hmac, push_hex};
+use crate::domain::seal::{hex, hex_digits, hmac};
 
 /// All that Signature Version 4 leaves as it is in a canonical query.
 const STRICT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -135,9 +135,8 @@ impl Presigning<'_> {
         url.push('?');
         url.push_str(&self.query);
         url.push_str(SIGNATURE);
-        let mut digest = String::with_capacity(64);
-        push_hex(&mut digest, &request);
-        push_hex(&mut url, &self.signature.clone().chain_update(digest.as_bytes()).finalize().into_bytes());
+        let signature = self.signature.clone().chain_update(hex(&request).as_bytes()).finalize().into_bytes();
+        url.extend(hex_digits(&signature).map(char::from));
         url
     }
 }

@@ -73,14 +73,6 @@ fn query(recipient: u128, table: u128) -> Event {
     Event { delivery: Some("presigned"), files: Some(2), rows: Some(20), bytes: Some(200), ..disclosed }
 }
 
-/// Appends events at the server's time.
-async fn append(app: &TestApp, events: &[Event]) {
-    let mut tx = app.service.db.begin().await.unwrap();
-    let mut head = tx.lock_audit_head().await.unwrap();
-    tx.append_audit(&mut head, events, app.now()).await.unwrap();
-    tx.commit().await.unwrap();
-}
-
 /// Lets time pass until `moment`.
 fn pass_until(app: &TestApp, moment: &str) {
     let moment: DateTime<Utc> = moment.parse().unwrap();
@@ -327,22 +319,22 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
     let mut chance = Chance(42);
     // Up to its last microsecond the month before is not this one.
     pass_until(&app, "2026-09-30T23:59:59Z");
-    append(&app, &[query(1, 1), query(2, 2)]).await;
+    app.append(&[query(1, 1), query(2, 2)]).await;
     pass_until(&app, "2026-10-01T00:00:00Z");
-    append(&app, &[query(1, 1)]).await;
+    app.append(&[query(1, 1)]).await;
     // Every recipient and every table has something.
     let every: Vec<Event> = (1..=200).map(|table| query(1 + table % 50, table)).collect();
-    append(&app, &every).await;
+    app.append(&every).await;
     for _ in 0..31 * 8 {
         let events: Vec<Event> = (0..32).map(|_| traffic(&mut chance)).collect();
-        append(&app, &events).await;
+        app.append(&events).await;
         app.pass(3 * 3_600 - 1);
     }
     // One is renamed on the way; what it was called before is the same recipient.
-    append(&app, &[Event { recipient: Some("partner-one".into()), ..query(1, 1) }]).await;
+    app.append(&[Event { recipient: Some("partner-one".into()), ..query(1, 1) }]).await;
     assert!(app.now() < "2026-11-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap());
     pass_until(&app, "2026-11-01T00:00:00Z");
-    append(&app, &[query(1, 1), query(3, 3)]).await;
+    app.append(&[query(1, 1), query(3, 3)]).await;
     app.pass(300);
 
     let report = made(&app, json!({"month": MONTH})).await;
@@ -420,9 +412,9 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
 /// A month with a little traffic, over, and the report of it.
 async fn small(app: &TestApp) -> Value {
     pass_until(app, "2026-10-05T12:00:00Z");
-    append(app, &[query(1, 1), query(1, 2), query(2, 1), query(2, 2), query(2, 3)]).await;
+    app.append(&[query(1, 1), query(1, 2), query(2, 1), query(2, 2), query(2, 3)]).await;
     pass_until(app, "2026-11-01T00:05:00Z");
-    append(app, &[query(1, 1)]).await;
+    app.append(&[query(1, 1)]).await;
     made(app, json!({"month": MONTH})).await
 }
 
@@ -500,7 +492,7 @@ async fn a_report_stays_as_it_was_made_and_comes_out_the_same_again(app: TestApp
         assert_eq!(listed[file.as_str()], json!({"bytes": bytes, "sha256": sha256}));
     }
     // Asked for again, while the trail goes on and addresses are erased.
-    append(&app, &[Event { recipient: Some("renamed".into()), ..query(1, 1) }]).await;
+    app.append(&[Event { recipient: Some("renamed".into()), ..query(1, 1) }]).await;
     app.execute("DELETE FROM audit_personal").await;
     let again = app.post("/reports", json!({"month": MONTH})).await.expect(200);
     assert_eq!(again, report);
@@ -546,7 +538,7 @@ async fn a_report_stays_as_it_was_made_and_comes_out_the_same_again(app: TestApp
 
 async fn replicas_make_one_report_between_them(app: TestApp) {
     pass_until(&app, "2026-10-05T12:00:00Z");
-    append(&app, &vec![query(1, 1); 2_500]).await;
+    app.append(&vec![query(1, 1); 2_500]).await;
     pass_until(&app, "2026-11-01T00:05:00Z");
     let replica = app.replica(None);
     let body = json!({"month": MONTH});
@@ -623,7 +615,7 @@ async fn a_partners_report_shows_nobody_else(app: TestApp) {
 
 async fn the_server_makes_last_months_report_once(app: TestApp) {
     pass_until(&app, "2026-10-05T12:00:00Z");
-    append(&app, &[query(1, 1)]).await;
+    app.append(&[query(1, 1)]).await;
     let items = async || app.get("/reports").await.expect(200)["items"].as_array().unwrap().clone();
     app.service.tend_reports().await.unwrap();
     assert!(items().await.is_empty(), "there was no trail in September");
@@ -643,7 +635,7 @@ async fn the_server_makes_last_months_report_once(app: TestApp) {
 }
 
 async fn months_that_cannot_be_reported_are_refused(app: TestApp) {
-    append(&app, &[query(1, 1)]).await;
+    app.append(&[query(1, 1)]).await;
     for month in
         ["2026-13", "2026-9", "september", "", "2026-09-01", "2026-09", "2026-10", "9999-12", "2026-08", "0000-01"]
     {
@@ -677,7 +669,7 @@ async fn months_that_cannot_be_reported_are_refused(app: TestApp) {
 }
 
 async fn a_month_without_traffic_has_an_empty_report(app: TestApp) {
-    append(&app, &[query(1, 1)]).await;
+    app.append(&[query(1, 1)]).await;
     pass_until(&app, "2026-12-01T00:05:00Z");
     let report = made(&app, json!({"month": "2026-11"})).await;
     let files = files(&app, &report).await;

@@ -44,14 +44,6 @@ fn query(recipient: u128, table: u128, address: &str) -> Event {
     }
 }
 
-/// Appends events at the server's time.
-async fn append(app: &TestApp, events: &[Event]) {
-    let mut tx = app.service.db.begin().await.unwrap();
-    let mut head = tx.lock_audit_head().await.unwrap();
-    tx.append_audit(&mut head, events, app.now()).await.unwrap();
-    tx.commit().await.unwrap();
-}
-
 async fn usage(app: &TestApp, parameters: &str) -> Vec<Value> {
     app.service.count_usage().await.unwrap();
     app.get(&format!("/usage?{parameters}")).await.expect(200)["items"].as_array().unwrap().clone()
@@ -96,12 +88,12 @@ async fn sums_are_paged_and_filtered_and_answered_as_csv(app: TestApp) {
             events.extend(vec![query(recipient, table, &format!("192.0.2.{recipient}")); 2]);
         }
     }
-    append(&app, &events).await;
+    app.append(&events).await;
     app.pass(3_600);
     let proxied = Event { delivery: Some("proxied"), rows: None, ..query(1, 11, "192.0.2.9") };
     let read = Event { action: "file.read".into(), bytes: Some(50), ..proxied.clone() };
     let took = Event { action: "table.query.completed".into(), duration_ms: Some(42), ..proxied.clone() };
-    append(&app, &[proxied, read, took]).await;
+    app.append(&[proxied, read, took]).await;
     let whole = usage(&app, "").await;
     let partners: Vec<&Value> = whole.iter().filter(|item| !item["recipient"].is_null()).collect();
     assert_eq!(partners.len(), 9);
@@ -157,7 +149,7 @@ async fn sums_are_paged_and_filtered_and_answered_as_csv(app: TestApp) {
 }
 
 async fn distinct_addresses_survive_the_erasure_of_addresses_and_are_never_guessed(app: TestApp) {
-    append(&app, &[query(1, 11, "192.0.2.1"), query(1, 11, "192.0.2.2"), query(1, 12, "192.0.2.1")]).await;
+    app.append(&[query(1, 11, "192.0.2.1"), query(1, 11, "192.0.2.2"), query(1, 12, "192.0.2.1")]).await;
     let by_table = usage(&app, "group_by=table,recipient&share=00000000-0000-0000-0000-000000000384").await;
     assert_eq!(numbers(&by_table, "addresses"), [Some(2), Some(1)]);
     let together = usage(&app, "group_by=recipient&share=00000000-0000-0000-0000-000000000384").await;
@@ -171,7 +163,7 @@ async fn distinct_addresses_survive_the_erasure_of_addresses_and_are_never_guess
     let together = usage(&app, "group_by=recipient&share=00000000-0000-0000-0000-000000000384").await;
     assert_eq!(numbers(&together, "addresses"), [None]);
     // An address that was erased before it was counted is unknown and not zero.
-    append(&app, &[query(2, 11, "192.0.2.7")]).await;
+    app.append(&[query(2, 11, "192.0.2.7")]).await;
     app.execute("DELETE FROM audit_personal").await;
     let lost = usage(&app, "group_by=recipient&recipient=00000000-0000-0000-0000-000000000002").await;
     assert_eq!((numbers(&lost, "requests"), numbers(&lost, "addresses")), (vec![Some(1)], vec![None]));
@@ -180,12 +172,12 @@ async fn distinct_addresses_survive_the_erasure_of_addresses_and_are_never_guess
 async fn nothing_is_counted_twice_or_lost_however_many_count(app: TestApp) {
     let replica = app.replica(None);
     for round in 0..5 {
-        append(&app, &vec![query(1, 11, "192.0.2.1"); 300 + round]).await;
+        app.append(&vec![query(1, 11, "192.0.2.1"); 300 + round]).await;
         let (one, two) = tokio::join!(app.service.count_usage(), replica.service.count_usage());
         one.and(two).unwrap();
     }
     // One that dies before its commit has counted nothing.
-    append(&app, &[query(1, 11, "192.0.2.1")]).await;
+    app.append(&[query(1, 11, "192.0.2.1")]).await;
     let progress = app.service.db.find_usage_progress().await.unwrap();
     let mut tx = app.service.db.begin().await.unwrap();
     tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await.unwrap();
@@ -203,9 +195,9 @@ async fn nothing_is_counted_twice_or_lost_however_many_count(app: TestApp) {
 }
 
 async fn a_difference_between_usage_and_trail_is_told(app: TestApp) {
-    append(&app, &[query(1, 11, "192.0.2.1"), query(2, 11, "192.0.2.1")]).await;
+    app.append(&[query(1, 11, "192.0.2.1"), query(2, 11, "192.0.2.1")]).await;
     app.pass(86_400);
-    append(&app, &[query(1, 11, "192.0.2.1")]).await;
+    app.append(&[query(1, 11, "192.0.2.1")]).await;
     app.service.count_usage().await.unwrap();
     assert_eq!(app.get("/usage/check").await.expect(200)["agrees"], true);
     app.execute("UPDATE usage_counts SET events = events + 1 WHERE period = 'day' AND start = 497208").await;
@@ -221,10 +213,10 @@ async fn a_difference_between_usage_and_trail_is_told(app: TestApp) {
 }
 
 async fn hours_are_kept_for_their_time_and_days_for_ever(app: TestApp) {
-    append(&app, &[query(1, 11, "192.0.2.1")]).await;
+    app.append(&[query(1, 11, "192.0.2.1")]).await;
     app.service.count_usage().await.unwrap();
     app.pass(402 * 86_400);
-    append(&app, &[query(1, 11, "192.0.2.1")]).await;
+    app.append(&[query(1, 11, "192.0.2.1")]).await;
     app.service.count_usage().await.unwrap();
     app.service.erase_usage_hours().await.unwrap();
     let whose = "recipient=00000000-0000-0000-0000-000000000001";
@@ -253,7 +245,7 @@ async fn bad_questions_are_refused(app: TestApp) {
         app.get(&format!("/usage?{query}")).await.problem(400, "invalid_parameter");
     }
     let denied = Event { decision: Outcome::Deny, ..query(1, 11, "192.0.2.1") };
-    append(&app, &[denied]).await;
+    app.append(&[denied]).await;
     let items = usage(&app, "group_by=recipient&recipient=00000000-0000-0000-0000-000000000001").await;
     assert_eq!((numbers(&items, "denials"), numbers(&items, "files")), (vec![Some(1)], vec![Some(0)]));
 }

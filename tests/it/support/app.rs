@@ -17,6 +17,7 @@ use url::Url;
 use weir::{
     config::{Settings, SharingSettings, Sources, StorageSettings, ViewSettings},
     domain::{
+        audit::Event,
         seal::{Purpose, RootKey, Sealer},
         secret::Secret,
     },
@@ -334,6 +335,14 @@ impl TestApp {
     /// The time that the server believes it is.
     pub fn now(&self) -> DateTime<Utc> {
         *self.ground.now.lock().unwrap()
+    }
+
+    /// Appends events to the audit trail, at the server's time.
+    pub async fn append(&self, events: &[Event]) {
+        let mut tx = self.service.db.begin().await.unwrap();
+        let mut head = tx.lock_audit_head().await.unwrap();
+        tx.append_audit(&mut head, events, self.now()).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// Lets `seconds` pass.

@@ -3,6 +3,7 @@
 //! Texts hold nothing that any client takes for the end of a line. Never here: which members there are.
 
 use super::write_value;
+use crate::domain::seal::hex_digits;
 
 /// An object that is being written.
 pub(super) struct Object<'o> {
@@ -34,10 +35,9 @@ impl<'o> Object<'o> {
 
     /// Lower-case hex.
     pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let out = self.name(name);
         out.push(b'"');
-        out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+        out.extend(hex_digits(bytes));
         out.push(b'"');
     }
 
