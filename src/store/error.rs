@@ -156,6 +156,8 @@ impl From<sqlx::Error> for StoreError {
         use sqlx::Error as E;
         match &error {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => Self::Unavailable(error),
+            // What breaks off a conversation midway, as a server that is killed while somebody connects.
+            E::Protocol(_) => Self::Unavailable(error),
             E::Database(database) => {
                 if let Some(constraint) = constraint(database.as_ref()) {
                     return Self::Conflict(constraint);
