@@ -190,9 +190,10 @@ reads! {
 
     /// Events behind `after` as a verifier reads them, with what is derived from them.
     pub async fn list_chain(self, db, after: i64, limit: u32) -> Result<Vec<(StoredEvent, Derived)>> {
+        // The personal parts' own bound keeps a merge of both keys from beginning at the chain's first event.
         let sql = "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal, a.at, a.action, a.decision, \
             a.recipient_id, a.share_id, a.table_id, a.token_id, a.grant_id, a.presigned_files, a.presigned_until \
-            FROM audit_events a LEFT JOIN audit_personal p ON p.seq = a.seq \
+            FROM audit_events a LEFT JOIN audit_personal p ON p.seq = a.seq AND p.seq > $1 \
             WHERE a.seq > $1 ORDER BY a.seq LIMIT $2";
         let rows: Vec<ChainRow> = sqlx::query_as(sql).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
         rows.into_iter().map(TryInto::try_into).collect()
