@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use hmac::Mac;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -241,21 +241,120 @@ impl Head {
         rand::rng().fill_bytes(&mut salt);
         let at = at.trunc_subsecs(6);
         let seq = self.seq + 1;
-        let personal = (event.personal != Personal::default()).then(|| canonical(&to_value(&event.personal)));
-        let mut fields = match to_value(event) {
-            Value::Object(fields) => fields,
-            _ => Map::new(),
-        };
-        fields.insert("seq".into(), seq.into());
-        fields.insert("at".into(), timestamp(at).into());
-        if let Some(personal) = &personal {
-            fields.insert("personal".into(), commitment(&salt, personal).into());
-        }
-        let body = canonical(&Value::Object(fields));
+        let personal = (event.personal != Personal::default()).then(|| personal_text(&event.personal));
+        let body = body(event, seq, at, personal.as_ref().map(|personal| commitment(&salt, personal)));
         let prev_hash = self.hash;
         let hash = link_hash(&prev_hash, &body);
         *self = Self { seq, hash };
         Link { seq, at, prev_hash, hash, body, salt, personal }
+    }
+}
+
+/// An event's canonical text, written as such at once: it is most of what recording a request takes from a processor.
+fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) -> String {
+    Members::write(|members| {
+        members.add("action", Some(&event.action));
+        members.object("actor", Some(&event.actor), |actor, members| {
+            members.add("id", actor.id);
+            members.add("kind", Some(actor.kind));
+            members.add("name", actor.name.as_ref());
+            members.add("role", actor.role);
+            members.add("token_id", actor.token_id);
+        });
+        members.add("agreement", event.agreement.as_ref());
+        members.add("at", Some(timestamp(at)));
+        members.add("bytes", event.bytes);
+        members.value("change", event.change.as_ref());
+        members.add("decision", Some(event.decision));
+        members.add("delivery", event.delivery);
+        members.add("duration_ms", event.duration_ms);
+        members.add("files", event.files);
+        members.add("format", event.format);
+        members.add("grant_id", event.grant_id);
+        members.object("object", event.object.as_ref(), |object, members| {
+            members.add("id", object.id);
+            members.add("kind", Some(&object.kind));
+            members.add("name", object.name.as_ref());
+        });
+        members.add("personal", personal);
+        members.add("predicate_digest", event.predicate_digest.as_ref());
+        members.add("purpose", event.purpose.as_ref());
+        members.add("reason", event.reason.as_ref());
+        members.add("recipient", event.recipient.as_ref());
+        members.add("recipient_id", event.recipient_id);
+        members.add("request_id", event.request_id.as_ref());
+        members.add("rows", event.rows);
+        members.add("schema", event.schema.as_ref());
+        members.add("seq", Some(seq));
+        members.add("share", event.share.as_ref());
+        members.add("share_id", event.share_id);
+        members.add("table", event.table.as_ref());
+        members.add("table_id", event.table_id);
+        members.add("table_version", event.table_version);
+        members.add("token_id", event.token_id);
+        members.add("url_expires_at", event.url_expires_at);
+        members.add("view", event.view.as_ref());
+    })
+}
+
+/// The canonical text of what is personal about an event.
+fn personal_text(personal: &Personal) -> String {
+    Members::write(|members| {
+        members.add("client_address", personal.client_address.as_ref());
+        members.value("contacts", personal.contacts.as_ref());
+        members.add("subject", personal.subject.as_ref());
+        members.add("user_agent", personal.user_agent.as_ref());
+    })
+}
+
+/// The members of an object in canonical JSON, added in the order of their names.
+struct Members {
+    out: Vec<u8>,
+    last: &'static str,
+}
+
+impl Members {
+    fn write(add_all: impl FnOnce(&mut Self)) -> String {
+        let mut members = Self { out: Vec::with_capacity(1024), last: "" };
+        members.out.push(b'{');
+        add_all(&mut members);
+        members.out.push(b'}');
+        // What serde_json writes is UTF-8.
+        String::from_utf8(members.out).unwrap_or_default()
+    }
+
+    fn name(&mut self, name: &'static str) {
+        debug_assert!(self.last < name, "{name} stands before {}", self.last);
+        self.out.extend_from_slice(if self.last.is_empty() { b"\"" } else { b",\"" });
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.last = name;
+    }
+
+    fn add(&mut self, name: &'static str, value: Option<impl Serialize>) {
+        if let Some(value) = value {
+            self.name(name);
+            write_json(&value, &mut self.out);
+        }
+    }
+
+    /// A value whose own order is unknown.
+    fn value(&mut self, name: &'static str, value: Option<&Value>) {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            self.name(name);
+            write_canonical(value, &mut self.out);
+        }
+    }
+
+    fn object<T>(&mut self, name: &'static str, value: Option<&T>, add_all: impl FnOnce(&T, &mut Self)) {
+        if let Some(value) = value {
+            self.name(name);
+            self.out.push(b'{');
+            self.last = "";
+            add_all(value, self);
+            self.last = name;
+            self.out.push(b'}');
+        }
     }
 }
 
@@ -278,50 +377,60 @@ pub fn timestamp(at: DateTime<Utc>) -> String {
 /// JSON text in canonical form (RFC 8785): sorted keys, no spaces, absent (`null`) members left out. Events hold no
 /// fractions, so that number formatting never decides.
 pub fn canonical(value: &Value) -> String {
-    let mut out = String::new();
+    let mut out = Vec::with_capacity(1024);
     write_canonical(value, &mut out);
-    out
+    // What serde_json writes is UTF-8.
+    String::from_utf8(out).unwrap_or_default()
 }
 
-fn write_canonical(value: &Value, out: &mut String) {
+fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
-            // RFC 8785 sorts keys by UTF-16 code units.
             let mut members: Vec<_> = map.iter().filter(|(_, member)| !member.is_null()).collect();
-            members.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
-            out.push('{');
+            // RFC 8785 sorts keys by UTF-16 code units, which is the order of the bytes where all are ASCII.
+            if members.iter().all(|(key, _)| key.is_ascii()) {
+                members.sort_unstable_by_key(|(key, _)| *key);
+            } else {
+                members.sort_by(|a, b| a.0.encode_utf16().cmp(b.0.encode_utf16()));
+            }
+            out.push(b'{');
             for (i, (key, member)) in members.into_iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
-                out.push_str(&Value::from(key.as_str()).to_string());
-                out.push(':');
+                write_json(key, out);
+                out.push(b':');
                 write_canonical(member, out);
             }
-            out.push('}');
+            out.push(b'}');
         }
         Value::Array(items) => {
-            out.push('[');
+            out.push(b'[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 write_canonical(item, out);
             }
-            out.push(']');
+            out.push(b']');
         }
-        scalar => out.push_str(&scalar.to_string()),
+        scalar => write_json(scalar, out),
     }
 }
 
-fn to_value(value: &impl Serialize) -> Value {
-    // Every type here has string keys and no failing Serialize.
-    serde_json::to_value(value).unwrap_or_default()
+fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
+    // Writing to memory does not fail, and neither do the types here.
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn to_value(value: &impl Serialize) -> Value {
+        serde_json::to_value(value).unwrap()
+    }
 
     fn event() -> Event {
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
@@ -342,9 +451,66 @@ mod tests {
         assert!(first.body.contains(r#""at":"2026-09-21T14:13:20.123456Z""#), "{}", first.body);
     }
 
+    /// Every field is named, so that none that is added can be forgotten in the text.
+    fn full_event() -> Event {
+        let (id, text) = (Some(Uuid::from_u128(7)), || Some("\"ä\\\u{1}".to_owned()));
+        Event {
+            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin), token_id: id },
+            action: "table.query".into(),
+            object: Some(Object { kind: "table".into(), id, name: text() }),
+            decision: Outcome::Deny,
+            reason: Some("REASON".into()),
+            request_id: text(),
+            recipient: text(),
+            recipient_id: id,
+            token_id: id,
+            grant_id: id,
+            purpose: text(),
+            agreement: text(),
+            share: text(),
+            share_id: id,
+            schema: text(),
+            table: text(),
+            table_id: id,
+            view: text(),
+            table_version: Some(1),
+            delivery: Some("proxied"),
+            format: Some("delta"),
+            predicate_digest: text(),
+            files: Some(2),
+            rows: Some(3),
+            bytes: Some(u64::MAX),
+            url_expires_at: DateTime::from_timestamp(1_790_000_000, 0),
+            duration_ms: Some(4),
+            change: Some(serde_json::json!({"b": null, "a": {"d": [1, null], "c": 2}})),
+            personal: Personal {
+                client_address: text(),
+                user_agent: text(),
+                contacts: Some(serde_json::json!({"b": [1], "a": null})),
+                subject: text(),
+            },
+        }
+    }
+
+    #[test]
+    fn the_text_of_an_event_is_its_canonical_form() {
+        for event in [full_event(), event(), Event { change: Some(Value::Null), ..event() }] {
+            let mut value = to_value(&event);
+            value["seq"] = 1.into();
+            value["at"] = timestamp(DateTime::UNIX_EPOCH).into();
+            value["personal"] = "digest".into();
+            let written = body(&event, 1, DateTime::UNIX_EPOCH, Some("digest".into()));
+            assert_eq!(written, canonical(&value));
+            assert_eq!(personal_text(&event.personal), canonical(&to_value(&event.personal)));
+        }
+    }
+
     #[test]
     fn canonical_text_is_sorted_dense_and_without_nulls() {
         let value = serde_json::json!({"b": 1, "a": {"d": null, "c": [true, "x\u{1}"]}});
         assert_eq!(canonical(&value), r#"{"a":{"c":[true,"x\u0001"]},"b":1}"#);
+        // In UTF-16 the pairs of surrogates come before the last of the single units.
+        let value = serde_json::json!({"\u{ff5e}": 1, "\u{1f600}": 2, "a": 3});
+        assert_eq!(canonical(&value), "{\"a\":3,\"\u{1f600}\":2,\"\u{ff5e}\":1}");
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Lives here: the rules that events, checkpoints and stubs must hold together. Never here: where they come from.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -74,8 +77,8 @@ impl Walk {
         self.head.seq.saturating_add(1)
     }
 
-    /// Takes the next event, and answers what its text says.
-    pub fn step(&mut self, event: Presented<'_>) -> Result<Value, Broken> {
+    /// Takes the next event.
+    pub fn step(&mut self, event: Presented<'_>) -> Result<(), Broken> {
         let seq = self.next_seq();
         if event.seq > seq {
             return Err(Broken::at(seq, "the event is missing"));
@@ -89,12 +92,13 @@ impl Walk {
         if link_hash(&event.prev_hash, event.body) != event.hash {
             return Err(Broken::at(seq, "its text is not what was hashed"));
         }
-        let body: Value = serde_json::from_str(event.body).map_err(|_| Broken::at(seq, "its text is no JSON"))?;
-        if body["seq"].as_i64() != Some(seq) {
-            return Err(Broken::at(seq, "its text names another sequence number"));
-        }
+        let body = match serde_json::from_str::<Named<'_>>(event.body) {
+            Ok(body) if body.seq == seq => body,
+            Err(error) if !error.is_data() => return Err(Broken::at(seq, "its text is no JSON")),
+            Ok(_) | Err(_) => return Err(Broken::at(seq, "its text names another sequence number")),
+        };
         if let Some((salt, personal)) = event.personal
-            && body["personal"].as_str() != Some(commitment(salt, personal).as_str())
+            && body.personal.as_deref() != Some(commitment(salt, personal).as_str())
         {
             return Err(Broken::at(seq, "its personal part is not the one that its text commits to"));
         }
@@ -102,8 +106,22 @@ impl Walk {
         if let Some(tree) = &mut self.tree {
             tree.push(event.hash);
         }
-        Ok(body)
+        Ok(())
     }
+
+    /// Takes the next event, and answers what its text says.
+    pub fn step_and_read(&mut self, event: Presented<'_>) -> Result<Value, Broken> {
+        self.step(event)?;
+        serde_json::from_str(event.body).map_err(|_| Broken::at(event.seq, "its text is no JSON"))
+    }
+}
+
+/// What of an event's text binds it to its place.
+#[derive(Deserialize)]
+struct Named<'a> {
+    seq: i64,
+    #[serde(borrow)]
+    personal: Option<Cow<'a, str>>,
 }
 
 #[cfg(test)]

@@ -276,7 +276,7 @@ impl ExportWalk {
                 return Err(garbled().into());
             };
             let event = Presented { seq: line.seq, prev_hash, hash, body: line.event.get(), personal: None };
-            let body = self.walk.step(event)?;
+            let body = self.walk.step_and_read(event)?;
             each(&event, &body);
             hashes.push(hash);
         }

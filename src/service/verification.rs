@@ -221,7 +221,7 @@ impl<'a> Verifier<'a> {
 
     async fn take(&mut self, event: &StoredEvent, derived: &Derived) -> Result<(), AuditError> {
         let expected = self.walk.next_seq();
-        let outcome = self.walk.step(presented(event));
+        let outcome = self.walk.step_and_read(presented(event));
         // What was exported tells which of two events was tampered with, where the chain itself tells only that one was.
         if let (Ok(_), Some(export)) = (&outcome, &mut self.export) {
             export.compare(event.seq, &event.hash).await?;
