@@ -1,23 +1,24 @@
 //! Sealed values: what the server hands out and takes back (page tokens, file URLs), opaque and unforgeable.
 //!
-//! A seal is XChaCha20-Poly1305 under a key that HKDF derives per purpose from a root key. It names the root key that
-//! made it, so that keys can be rotated. Never here: what is inside a seal.
+//! A seal is XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) under a key that HKDF derives per purpose from a root key. It
+//! names the root key that made it, so that keys can be rotated. Never here: what is inside a seal.
 
 use std::fmt;
 
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use chacha20poly1305::{
-    Key, KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{AeadCore, AeadInPlace, generic_array::typenum::Unsigned},
-};
+use chacha20::{cipher::consts::U10, hchacha};
 use hkdf::Hkdf;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, Mac, digest::KeyInit};
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-const NONCE_BYTES: usize = 24;
 const KEY_ID_BYTES: usize = 4;
+/// The part of a nonce that a key of its own is derived from, and the part that tells seals under that key apart.
+const PREFIX_BYTES: usize = 16;
+const COUNTER_BYTES: usize = 8;
+const HEAD_BYTES: usize = KEY_ID_BYTES + PREFIX_BYTES + COUNTER_BYTES;
 
 /// The longest text that [`Sealer::open`] looks at, in characters; longer ones cannot be ours.
 pub const MAX_SEALED_CHARACTERS: usize = 16 * 1024;
@@ -80,7 +81,17 @@ impl fmt::Debug for RootKey {
 #[derive(Clone)]
 pub struct Sealer {
     /// The first key seals, every key opens.
-    keys: Vec<([u8; KEY_ID_BYTES], XChaCha20Poly1305)>,
+    keys: Vec<([u8; KEY_ID_BYTES], Zeroizing<[u8; 32]>)>,
+}
+
+/// Seals many values one after the other: their nonces share a random prefix, so that its key is derived once.
+#[derive(Debug)]
+pub struct Sealing {
+    id: [u8; KEY_ID_BYTES],
+    prefix: [u8; PREFIX_BYTES],
+    key: Option<LessSafeKey>,
+    next: u64,
+    sealed: Vec<u8>,
 }
 
 /// The text is not a seal of ours for this purpose and context: altered, forged, truncated, or under a lost key.
@@ -95,53 +106,80 @@ impl Sealer {
             let mut key = Zeroizing::new([0u8; 32]);
             root.derive(purpose.label(), key.as_mut());
             let digest = Sha256::digest(root.fingerprint().as_bytes());
-            let id = [digest[0], digest[1], digest[2], digest[3]];
-            (id, XChaCha20Poly1305::new(Key::from_slice(key.as_ref())))
+            ([digest[0], digest[1], digest[2], digest[3]], key)
         });
         Self { keys: keys.collect() }
     }
 
     /// Seals `plain`; it opens only with the same `context`. The answer is URL-safe as it is.
     pub fn seal(&self, plain: &[u8], context: &[u8]) -> String {
-        let Some((id, cipher)) = self.keys.first() else { return String::new() };
-        // 192 random bits, so that no number of sealed URLs makes a repeated nonce likely.
-        let mut nonce = [0u8; NONCE_BYTES];
-        rand::rng().fill_bytes(&mut nonce);
-        let tag_bytes = <XChaCha20Poly1305 as AeadCore>::TagSize::USIZE;
-        let mut out = Vec::with_capacity(KEY_ID_BYTES + NONCE_BYTES + plain.len() + tag_bytes);
-        out.extend_from_slice(id);
-        out.extend_from_slice(&nonce);
-        out.extend_from_slice(plain);
-        let (head, body) = out.split_at_mut(KEY_ID_BYTES + NONCE_BYTES);
-        debug_assert_eq!(head.len(), KEY_ID_BYTES + NONCE_BYTES);
-        match cipher.encrypt_in_place_detached(XNonce::from_slice(&nonce), context, body) {
-            Ok(tag) => out.extend_from_slice(&tag),
-            // Only a plain text of hundreds of gigabytes gets here; an empty seal opens for nobody.
-            Err(_) => return String::new(),
-        }
-        BASE64_URL_SAFE_NO_PAD.encode(out)
+        let mut sealed = String::new();
+        self.sealing().seal(&[plain], context, &mut sealed);
+        sealed
+    }
+
+    /// Seals many values.
+    pub fn sealing(&self) -> Sealing {
+        // 192 random bits to begin with, so that no number of seals makes a repeated nonce likely.
+        let mut random = rand::rng();
+        let mut prefix = [0u8; PREFIX_BYTES];
+        random.fill_bytes(&mut prefix);
+        let (id, key) = match self.keys.first() {
+            Some((id, key)) => (*id, subkey(key, &prefix)),
+            None => Default::default(),
+        };
+        Sealing { id, prefix, key, next: random.next_u64(), sealed: Vec::new() }
     }
 
     /// Opens what [`Self::seal`] made with the same `context`.
     pub fn open(&self, sealed: &str, context: &[u8]) -> Result<Vec<u8>, NotSealed> {
-        let tag_bytes = <XChaCha20Poly1305 as AeadCore>::TagSize::USIZE;
         if sealed.len() > MAX_SEALED_CHARACTERS {
             return Err(NotSealed);
         }
-        let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).map_err(|_| NotSealed)?;
-        if bytes.len() < KEY_ID_BYTES + NONCE_BYTES + tag_bytes {
-            return Err(NotSealed);
-        }
-        let tag_at = bytes.len() - tag_bytes;
-        let (rest, tag) = bytes.split_at_mut(tag_at);
-        let (head, body) = rest.split_at_mut(KEY_ID_BYTES + NONCE_BYTES);
-        let (id, nonce) = head.split_at(KEY_ID_BYTES);
-        let (_, cipher) = self.keys.iter().find(|(key_id, _)| key_id == id).ok_or(NotSealed)?;
-        cipher
-            .decrypt_in_place_detached(XNonce::from_slice(nonce), context, body, chacha20poly1305::Tag::from_slice(tag))
-            .map_err(|_| NotSealed)?;
-        Ok(body.to_vec())
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(sealed).map_err(|_| NotSealed)?;
+        let (id, rest) = bytes.split_first_chunk::<KEY_ID_BYTES>().ok_or(NotSealed)?;
+        let (prefix, rest) = rest.split_first_chunk::<PREFIX_BYTES>().ok_or(NotSealed)?;
+        let (counter, body) = rest.split_first_chunk::<COUNTER_BYTES>().ok_or(NotSealed)?;
+        let (_, key) = self.keys.iter().find(|(key_id, _)| key_id == id).ok_or(NotSealed)?;
+        let key = subkey(key, prefix).ok_or(NotSealed)?;
+        let mut body = body.to_vec();
+        let plain = key.open_in_place(nonce(*counter), Aad::from(context), &mut body).map_err(|_| NotSealed)?.len();
+        body.truncate(plain);
+        Ok(body)
     }
+}
+
+impl Sealing {
+    /// Appends to `out` the seal of what `plain` is together; it opens only with the same `context`, and is URL-safe.
+    pub fn seal(&mut self, plain: &[&[u8]], context: &[u8], out: &mut String) {
+        let counter = self.next.to_be_bytes();
+        self.next = self.next.wrapping_add(1);
+        self.sealed.clear();
+        self.sealed.extend_from_slice(&self.id);
+        self.sealed.extend_from_slice(&self.prefix);
+        self.sealed.extend_from_slice(&counter);
+        plain.iter().for_each(|part| self.sealed.extend_from_slice(part));
+        let body = &mut self.sealed[HEAD_BYTES..];
+        let tag = self.key.as_ref().map(|key| key.seal_in_place_separate_tag(nonce(counter), Aad::from(context), body));
+        // Only a plain text of hundreds of gigabytes is not sealed; without a seal nothing opens for anybody.
+        if let Some(Ok(tag)) = tag {
+            self.sealed.extend_from_slice(tag.as_ref());
+            BASE64_URL_SAFE_NO_PAD.encode_string(&self.sealed, out);
+        }
+    }
+}
+
+/// The key that XChaCha20 derives for all nonces that begin with `prefix`.
+fn subkey(key: &[u8; 32], prefix: &[u8; PREFIX_BYTES]) -> Option<LessSafeKey> {
+    let derived = Zeroizing::new(<[u8; 32]>::from(hchacha::<U10>(key.into(), prefix.into())));
+    UnboundKey::new(&CHACHA20_POLY1305, derived.as_ref()).ok().map(LessSafeKey::new)
+}
+
+/// The rest of XChaCha20's nonce, as the derived key takes it.
+fn nonce(counter: [u8; COUNTER_BYTES]) -> Nonce {
+    let mut bytes = [0u8; 12];
+    bytes[4..].copy_from_slice(&counter);
+    Nonce::assume_unique_for_key(bytes)
 }
 
 impl fmt::Debug for Sealer {
@@ -178,6 +216,10 @@ pub fn unhex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chacha20poly1305::{
+        XChaCha20Poly1305,
+        aead::{Aead, Payload},
+    };
     use proptest::prelude::*;
 
     fn root(byte: u8) -> RootKey {
@@ -197,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn many_seals_open_one_by_one_and_none_is_another() {
+        let sealer = Sealer::new(&[root(1)], Purpose::FileUrl);
+        let mut sealing = sealer.sealing();
+        sealing.next = u64::MAX - 1;
+        let seals: Vec<String> = (0..4)
+            .map(|_| {
+                let mut sealed = String::from("/files/");
+                sealing.seal(&[b"a", b"b"], b"c", &mut sealed);
+                sealed.split_off("/files/".len())
+            })
+            .collect();
+        assert!(seals.iter().all(|sealed| sealer.open(sealed, b"c").unwrap() == b"ab"));
+        assert_eq!(seals.iter().collect::<std::collections::HashSet<_>>().len(), seals.len());
+    }
+
+    #[test]
     fn hex_is_read_back() {
         let bytes = std::array::from_fn(|i| u8::try_from(i * 7).unwrap());
         assert_eq!(unhex(&hex(&bytes)), Some(bytes));
@@ -212,6 +270,16 @@ mod tests {
             let at = at.index(sealed.len());
             let altered = format!("{}{to}{}", &sealed[..at], &sealed[at + 1..]);
             prop_assert!(altered == sealed || sealer.open(&altered, b"").is_err());
+        }
+
+        #[test]
+        fn a_seal_is_xchacha20_poly1305(plain: Vec<u8>, context: Vec<u8>) {
+            let sealer = Sealer::new(&[root(1)], Purpose::FileUrl);
+            let sealed = BASE64_URL_SAFE_NO_PAD.decode(sealer.seal(&plain, &context)).unwrap();
+            let (nonce, body) = sealed[KEY_ID_BYTES..].split_at(PREFIX_BYTES + COUNTER_BYTES);
+            let reference = XChaCha20Poly1305::new(sealer.keys[0].1.as_ref().into());
+            let opened = reference.decrypt(nonce.into(), Payload { msg: body, aad: &context });
+            prop_assert_eq!(opened.unwrap(), plain);
         }
 
         #[test]

@@ -110,7 +110,12 @@ impl fmt::Display for Location {
 /// is no data either: a signed URL for a commit would disclose the history that is not shared.
 pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
     if is_plain(log_path) {
-        let raw = if root.as_ref().is_empty() { log_path.to_owned() } else { format!("{root}/{log_path}") };
+        let mut raw = String::with_capacity(root.as_ref().len() + 1 + log_path.len());
+        if !root.as_ref().is_empty() {
+            raw.push_str(root.as_ref());
+            raw.push('/');
+        }
+        raw.push_str(log_path);
         if let Ok(path) = Path::parse(raw) {
             return Ok(path);
         }
@@ -131,10 +136,20 @@ pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
 
 /// Whether a path is one that no rule of [`relative`] changes or refuses, as nearly all are.
 fn is_plain(log_path: &str) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'/');
+    const PLAIN: [bool; 256] = {
+        let (mut plain, mut byte) = ([false; 256], 0u8);
+        while byte < 128 {
+            plain[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'/');
+            byte += 1;
+        }
+        plain
+    };
     log_path.len() <= MAX_LOG_PATH
-        && log_path.as_bytes().iter().all(is_plain)
-        && log_path.split('/').all(|segment| !matches!(segment, "" | "." | ".." | "_delta_log"))
+        && log_path.bytes().all(|byte| PLAIN[usize::from(byte)])
+        && log_path
+            .as_bytes()
+            .split(|byte| *byte == b'/')
+            .all(|segment| !matches!(segment, b"" | b"." | b".." | b"_delta_log"))
 }
 
 fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {

@@ -141,13 +141,7 @@ impl Signer {
     async fn urls(&self, paths: &[Path]) -> Result<Vec<String>, ServiceError> {
         match self.delivery {
             Delivery::Presigned => Ok(self.location.sign(paths, self.expires_at, self.service.clock.now()).await?),
-            Delivery::Proxied => Ok(paths
-                .iter()
-                .map(|path| {
-                    let file = SealedFile { path: path.as_ref().to_owned(), ..self.sealed.clone() };
-                    self.service.file_url(&file)
-                })
-                .collect()),
+            Delivery::Proxied => Ok(self.service.file_urls(&self.sealed, paths)),
         }
     }
 }

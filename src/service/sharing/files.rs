@@ -95,8 +95,9 @@ impl SealedFile {
         }
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(41 + self.path.len());
+    /// What is sealed before the path.
+    pub(super) fn head(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(41);
         let (kind, id) = match self.credential {
             Credential::Token(id) => (TOKEN, id),
             Credential::Identity { id, .. } => (IDENTITY, id),
@@ -106,7 +107,6 @@ impl SealedFile {
             bytes.extend_from_slice(id.as_bytes());
         }
         bytes.extend_from_slice(&self.expires_at.timestamp().to_be_bytes());
-        bytes.extend_from_slice(self.path.as_bytes());
         bytes
     }
 
@@ -130,9 +130,22 @@ impl SealedFile {
 }
 
 impl Service {
-    /// The URL of a file that comes through the server.
-    pub(super) fn file_url(&self, file: &SealedFile) -> String {
-        format!("{}/files/{}?{DOWNLOADABLE}", self.public_url, self.files.seal(&file.to_bytes(), b""))
+    /// URLs of files that come through the server: `like`, but for their `paths`.
+    pub(super) fn file_urls(&self, like: &SealedFile, paths: &[Path]) -> Vec<String> {
+        // Sealed bytes grow by a third as text.
+        let (head, longest) = (like.head(), paths.iter().map(|path| path.as_ref().len()).max().unwrap_or_default());
+        let length = self.public_url.len() + 16 + DOWNLOADABLE.len() + (longest + head.len() + 64) / 3 * 4;
+        let mut sealing = self.files.sealing();
+        let url = |path: &Path| {
+            let mut url = String::with_capacity(length);
+            url.push_str(&self.public_url);
+            url.push_str("/files/");
+            sealing.seal(&[&head, path.as_ref().as_bytes()], b"", &mut url);
+            url.push('?');
+            url.push_str(DOWNLOADABLE);
+            url
+        };
+        paths.iter().map(url).collect()
     }
 
     /// Opens the file behind a sealed URL, if it may still be read.
@@ -259,10 +272,11 @@ mod tests {
             expires_at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
             path: "claims/plan=HMO/part-0.parquet".into(),
         };
-        assert_eq!(SealedFile::from_bytes(&file.to_bytes()), Some(file.clone()));
+        let sealed = |file: &SealedFile| [&*file.head(), file.path.as_bytes()].concat();
+        assert_eq!(SealedFile::from_bytes(&sealed(&file)), Some(file.clone()));
         let until = file.expires_at;
         let of_identity = SealedFile { credential: Credential::Identity { id: Uuid::from_u128(1), until }, ..file };
-        assert_eq!(SealedFile::from_bytes(&of_identity.to_bytes()), Some(of_identity));
+        assert_eq!(SealedFile::from_bytes(&sealed(&of_identity)), Some(of_identity));
         assert_eq!(SealedFile::from_bytes(&[0; 30]), None);
     }
 }
