@@ -34,7 +34,7 @@ impl Said<'_> {
     /// Writes the id of the file at `path`, the path as the log writes it: MD5 in parquet answers and SHA-256 in delta
     /// ones, unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
     /// the reference server need the same ones. A governed file's has the same length, and tells nobody else anything.
-    fn write_id(&self, line: &mut Object<'_>, name: &str, path: &str) {
+    fn write_id(&self, line: &mut Object<'_>, name: &'static str, path: &str) {
         match (self.key, self.hash) {
             (None, IdHash::Parquet) => line.hex(name, &Md5::digest(path.as_bytes())),
             (None, IdHash::Delta) => line.hex(name, &Sha256::digest(path.as_bytes())),
@@ -146,10 +146,7 @@ impl FileLine<'_> {
     fn write_partition_values(&self, line: &mut Object<'_>) {
         line.object("partitionValues", |values| {
             for (name, value) in self.file.partition_values() {
-                match value {
-                    Some(value) => values.text(name, value),
-                    None => values.null(name),
-                }
+                values.entry(name, value);
             }
         });
     }

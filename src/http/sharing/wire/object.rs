@@ -20,40 +20,48 @@ impl<'o> Object<'o> {
         object.out.push(b'}');
     }
 
-    fn name(&mut self, name: &str) -> &mut Vec<u8> {
+    /// A member that is known here, whose name needs no escapes.
+    fn name(&mut self, name: &'static str) -> &mut Vec<u8> {
+        self.out.extend_from_slice(if std::mem::take(&mut self.is_empty) { b"\"" } else { b",\"" });
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// A member that the table names.
+    pub(super) fn entry(&mut self, name: &str, value: Option<&str>) {
         if !std::mem::take(&mut self.is_empty) {
             self.out.push(b',');
         }
         write_text(self.out, name);
         self.out.push(b':');
-        self.out
+        match value {
+            Some(value) => write_text(self.out, value),
+            None => self.out.extend_from_slice(b"null"),
+        }
     }
 
-    pub(super) fn text(&mut self, name: &str, value: &str) {
+    pub(super) fn text(&mut self, name: &'static str, value: &str) {
         write_text(self.name(name), value);
     }
 
     /// Lower-case hex.
-    pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
+    pub(super) fn hex(&mut self, name: &'static str, bytes: &[u8]) {
         let out = self.name(name);
         out.push(b'"');
         out.extend(hex_digits(bytes));
         out.push(b'"');
     }
 
-    pub(super) fn number(&mut self, name: &str, value: impl itoa::Integer) {
+    pub(super) fn number(&mut self, name: &'static str, value: impl itoa::Integer) {
         self.name(name).extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    pub(super) fn flag(&mut self, name: &str, value: bool) {
+    pub(super) fn flag(&mut self, name: &'static str, value: bool) {
         self.name(name).extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(super) fn null(&mut self, name: &str) {
-        self.name(name).extend_from_slice(b"null");
-    }
-
-    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(super) fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
         Object::write(self.name(name), fill);
     }
 }
@@ -67,20 +75,62 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
         write_value(out, &text);
         return;
     }
-    let escapes: usize = bytes.iter().map(|&byte| usize::from(matches!(byte, b'"' | b'\\'))).sum();
     out.push(b'"');
-    if escapes == 0 {
+    if bytes.iter().fold(true, |is_plain, &byte| is_plain & !is_escaped(byte)) {
         out.extend_from_slice(bytes);
     } else {
-        let mut at = out.len();
-        out.resize(at + bytes.len() + escapes, b'\\');
-        for &byte in bytes {
-            at += usize::from(matches!(byte, b'"' | b'\\'));
-            out[at] = byte;
-            at += 1;
-        }
+        write_escaped(out, bytes);
     }
     out.push(b'"');
+}
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\')
+}
+
+/// Writes ASCII with a backslash before each quote and backslash. Eight bytes are one number, in which all that are to be
+/// escaped are found at once, and are written as they are up to the next of those.
+fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    const EIGHT: usize = size_of::<u64>();
+    /// A bit for each byte of `word` that is `byte`; none of them has its highest bit set.
+    fn places(word: u64, byte: u8) -> u64 {
+        !((word ^ u64::from_ne_bytes([byte; EIGHT])) + u64::from_ne_bytes([0x7f; EIGHT]))
+            & u64::from_ne_bytes([0x80; EIGHT])
+    }
+    let begin = out.len();
+    // Twice the length if all are escaped, and the last number may be written beyond its bytes.
+    out.resize(begin + 2 * bytes.len() + EIGHT, 0);
+    let room = &mut out[begin..];
+    let mut at = 0;
+    let (words, rest) = bytes.as_chunks::<EIGHT>();
+    for word in words {
+        let mut word = u64::from_le_bytes(*word);
+        let mut escaped = places(word, b'"') | places(word, b'\\');
+        let mut left = EIGHT;
+        while escaped != 0 {
+            let before = escaped.trailing_zeros() / u8::BITS;
+            room[at..at + EIGHT].copy_from_slice(&word.to_le_bytes());
+            at += before as usize;
+            let [byte, ..] = (word >> (before * u8::BITS)).to_le_bytes();
+            room[at..at + 2].copy_from_slice(&[b'\\', byte]);
+            at += 2;
+            left -= before as usize + 1;
+            let behind = (before + 1) * u8::BITS;
+            (word, escaped) =
+                (word.checked_shr(behind).unwrap_or_default(), escaped.checked_shr(behind).unwrap_or_default());
+        }
+        room[at..at + EIGHT].copy_from_slice(&word.to_le_bytes());
+        at += left;
+    }
+    for &byte in rest {
+        if is_escaped(byte) {
+            room[at] = b'\\';
+            at += 1;
+        }
+        room[at] = byte;
+        at += 1;
+    }
+    out.truncate(begin + at);
 }
 
 #[cfg(test)]
@@ -104,12 +154,15 @@ mod tests {
         let mut out = Vec::new();
         Object::write(&mut out, |object| {
             object.text("a", "\"b\"");
-            object.object("c", |inner| inner.null("d\""));
+            object.object("c", |inner| {
+                inner.entry("d\"", None);
+                inner.entry("d", Some("\\"));
+            });
             object.object("e", |_| ());
             object.number("f", -7i64);
             object.flag("g", true);
             object.hex("h", &[0x0f, 0xa0]);
         });
-        assert_eq!(out, br#"{"a":"\"b\"","c":{"d\"":null},"e":{},"f":-7,"g":true,"h":"0fa0"}"#);
+        assert_eq!(out, br#"{"a":"\"b\"","c":{"d\"":null,"d":"\\"},"e":{},"f":-7,"g":true,"h":"0fa0"}"#);
     }
 }
