@@ -1,6 +1,7 @@
 //! The newest snapshots of all tables, held in memory and never older than the question.
 
 use std::{
+    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
@@ -51,7 +52,19 @@ impl Default for LakeSettings {
 
 /// All tables. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
-pub struct Lake {
+pub struct Lake(Arc<Held>);
+
+impl Deref for Lake {
+    type Target = Held;
+
+    fn deref(&self) -> &Held {
+        &self.0
+    }
+}
+
+/// What a lake holds.
+#[derive(Clone, Debug)]
+pub struct Held {
     pub(super) loader: Loader,
     tables: Cache<String, Arc<Table>>,
     snapshots: Cache<SnapshotKey, Arc<Snapshot>>,
@@ -108,7 +121,7 @@ impl Lake {
             u32::try_from(snapshot.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
         };
         let limits = LogLimits { commit_bytes: settings.max_commit_bytes, entries: settings.max_log_entries };
-        Self {
+        Self(Arc::new(Held {
             loader: Loader::new(limits, settings.concurrent_loads),
             tables: Cache::new(REMEMBERED_TABLES),
             snapshots: Cache::builder()
@@ -117,12 +130,12 @@ impl Lake {
                 .build(),
             past: HistoryCache::new(settings.cache_bytes / COMMITS_SHARE),
             metrics: None,
-        }
+        }))
     }
 
     /// The same lake, which counts what it does in `metrics`.
     pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
-        Self { metrics: Some(metrics), ..self }
+        Self(Arc::new(Held { metrics: Some(metrics), ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// The newest version of a table; every commit that was finished before this call is in it, or was before the call by

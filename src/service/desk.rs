@@ -62,7 +62,7 @@ where
         let (queue, mut questions) = mpsc::channel::<Question<K, V>>(QUEUE);
         tokio::spawn(async move {
             let mut waiting = Vec::with_capacity(BATCH);
-            while questions.recv_many(&mut waiting, BATCH).await > 0 {
+            while gather(&mut questions, &mut waiting, BATCH).await > 0 {
                 let mut by_key = HashMap::<K, Vec<Reply<V>>>::with_capacity(waiting.len());
                 for question in waiting.drain(..) {
                     by_key.entry(question.key).or_default().push(question.reply);
@@ -92,6 +92,22 @@ where
         self.queue.try_send(Question { key, reply }).map_err(|_| unavailable("too many look-ups are waiting"))?;
         answer.await.map_err(|_| unavailable("the server is stopping"))?.map_err(ServiceError::from)
     }
+}
+
+/// Receives what there is, and what everybody asks who is about to run: whoever asked first woke the one who answers, and
+/// would otherwise be answered alone.
+pub(super) async fn gather<T>(queue: &mut mpsc::Receiver<T>, taken: &mut Vec<T>, most: usize) -> usize {
+    let first = queue.recv_many(taken, most).await;
+    if first == 0 || first == most {
+        return first;
+    }
+    tokio::task::yield_now().await;
+    while taken.len() < most
+        && let Ok(next) = queue.try_recv()
+    {
+        taken.push(next);
+    }
+    taken.len()
 }
 
 fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<Option<V>, Arc<StoreError>>) {

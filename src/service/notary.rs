@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::{
@@ -34,6 +35,9 @@ const LEASE: &str = "audit";
 const LEASE_SECONDS: i64 = 60;
 /// About how many events one transaction detaches; appending waits for it.
 const DETACHED_AT_ONCE: i64 = 50_000;
+
+/// How many events are walked before others may go on.
+const WALKED_AT_ONCE: usize = 32;
 
 /// Seals the trail of one database.
 #[derive(Clone, Debug)]
@@ -225,9 +229,13 @@ impl Notary {
             if page.is_empty() {
                 return Err(Broken::at(walk.next_seq(), "the event is missing").into());
             }
-            for (event, _) in &page {
+            for (index, (event, _)) in page.iter().enumerate() {
                 walk.step(presented(event))?;
                 each(event)?;
+                // A page takes milliseconds, which no request should wait for.
+                if index % WALKED_AT_ONCE == WALKED_AT_ONCE - 1 {
+                    yield_now().await;
+                }
             }
         }
         Ok(())

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::{
     clock::Clock,
+    desk::gather,
     error::ServiceError,
     quota::Quotas,
     signals::{Sighting, Signals},
@@ -166,7 +167,7 @@ async fn write_all(
     mut entries: mpsc::Receiver<Entry>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
-    while entries.recv_many(&mut batch, BATCH).await > 0 {
+    while gather(&mut entries, &mut batch, BATCH).await > 0 {
         let started = Instant::now();
         let (mut events, waiting): (Vec<Event>, Vec<Waiting>) =
             batch.drain(..).map(|entry| (entry.event, entry.waiting)).unzip();

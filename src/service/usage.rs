@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::Mac;
 use rand::Rng;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::{Service, error::ServiceError, page::PageRequest, verification::PAGE};
@@ -107,7 +108,9 @@ impl Service {
             // What was detached before it was counted is not there any more, and leaves a gap.
             let page = self.db.list_chain(progress.seq, PAGE).await?;
             let Some(last) = page.last().map(|(event, _)| event.seq) else { return Ok(()) };
-            let sums = sum_up(page.iter().map(|(event, _)| event), &key)?;
+            // A page takes milliseconds, which no request should wait for.
+            let sums = spawn_blocking(move || sum_up(page.iter().map(|(event, _)| event), &key)).await;
+            let sums = sums.map_err(ServiceError::internal)??;
             let mut tx: Tx = self.db.begin().await?;
             match tx.add_usage(progress.seq, last, &sums).await {
                 Ok(()) => tx.commit().await?,
