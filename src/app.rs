@@ -19,7 +19,7 @@ use crate::{
     identity::Identities,
     lake::{Lake, LakeSettings},
     service::{
-        Service,
+        Parts, Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
         desk::Desks,
@@ -29,6 +29,7 @@ use crate::{
         notary::Notary,
         recovery::{Recovery, RecoveryError},
         schema_holds::SchemaHolds,
+        sharing::stream::Preparers,
         sign_in::SignIn,
         signals::Signals,
         trail::Trail,
@@ -160,13 +161,14 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
     let workshop = open_workshop(settings, &db, &keys, &known).await?;
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
     metrics.expect_webhooks(signals.webhooks());
-    let service = Service {
+    let service = Service::from(Parts {
         workshop,
         trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
         desks: Desks::open(&db),
         db,
         lake,
         storages: Arc::new(storages),
+        preparers: Preparers::default(),
         pages: Sealer::new(&keys, Purpose::PageToken),
         files: Sealer::new(&keys, Purpose::FileUrl),
         first_reads: Arc::new(FirstReads::default()),
@@ -182,7 +184,7 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         clock,
         metrics,
-    };
+    });
     Ok(Ground { service, keyring: Keyring { keys, known }, lock })
 }
 

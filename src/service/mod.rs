@@ -45,7 +45,7 @@ pub mod usage;
 pub mod verification;
 pub mod views;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use crate::{
     config::{ReportSettings, SharingSettings, UsageSettings},
@@ -59,13 +59,31 @@ use crate::{
 
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, desk::Desks, error::ServiceError,
-    first_reads::FirstReads, meter::Meter, notary::Notary, schema_holds::SchemaHolds, sign_in::SignIn,
-    signals::Signals, trail::Trail,
+    first_reads::FirstReads, meter::Meter, notary::Notary, schema_holds::SchemaHolds, sharing::stream::Preparers,
+    sign_in::SignIn, signals::Signals, trail::Trail,
 };
+
+/// The use cases. Cheap to clone, as every layer around a request does.
+#[derive(Clone, Debug)]
+pub struct Service(Arc<Parts>);
+
+impl From<Parts> for Service {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Service {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
 
 /// Everything that use cases work with, built once by `app` and handed down.
 #[derive(Clone, Debug)]
-pub struct Service {
+pub struct Parts {
     /// What is kept.
     pub db: Db,
     /// Delta logs.
@@ -78,6 +96,8 @@ pub struct Service {
     pub trail: Trail,
     /// What requests are decided from, looked up together.
     pub desks: Desks,
+    /// Prepares the chunks of large answers.
+    pub preparers: Preparers,
     /// Seals page tokens.
     pub pages: Sealer,
     /// Seals file URLs.

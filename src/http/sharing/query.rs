@@ -1,6 +1,6 @@
 //! Querying a table: the answer streams, a chunk of lines at a time (Delta Sharing protocol, 1.4 and 2.1).
 
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
@@ -25,10 +25,11 @@ use crate::{
         Service,
         error::ServiceError,
         sharing::{
+            TableHead,
             changes::{ChangesRequest, Moment},
             query::{PageAsk, QueryRequest},
             refusal::Asked,
-            stream::Answer,
+            stream::{Answer, Prepared, SignedChunk},
         },
     },
 };
@@ -169,28 +170,78 @@ async fn read_body(headers: &HeaderMap, request: Request) -> Result<Bytes, BodyF
     })
 }
 
+/// How many chunks are prepared before they are sent: as many as are in work, and some for the time that sending takes.
+const AHEAD: usize = 4;
+
 enum Step {
     Head(Vec<u8>),
     Lines,
     Done,
 }
 
+/// The lines of an answer on their way.
+struct Lines {
+    answer: Answer,
+    id_hash: IdHash,
+    ahead: VecDeque<Prepared<Written>>,
+}
+
+/// Lines as they are sent, and how many files they hand out.
+struct Written {
+    lines: Vec<u8>,
+    files: usize,
+}
+
+impl Lines {
+    /// The next lines; `None` after the last.
+    async fn next(&mut self) -> Result<Option<Bytes>, ServiceError> {
+        let (id_hash, expires_at) = (self.id_hash, self.answer.expires_at);
+        let write = |head: Arc<TableHead>| {
+            move |chunk: SignedChunk| {
+                let lines = wire::chunk_lines(&head, &chunk, id_hash, expires_at)?;
+                Ok(Written { lines, files: chunk.urls.files.len() })
+            }
+        };
+        if let Some(first) = self.answer.take_first() {
+            return write(Arc::clone(&self.answer.head))(first).map(|written| Some(self.hand_out(written)));
+        }
+        // Right before they leave, whenever they were prepared.
+        self.answer.look_again().await?;
+        while self.ahead.len() < AHEAD {
+            match self.answer.prepare_next(write(Arc::clone(&self.answer.head))).await? {
+                Some(prepared) => self.ahead.push_back(prepared),
+                None => break,
+            }
+        }
+        let Some(next) = self.ahead.pop_front() else {
+            self.answer.complete();
+            return Ok(None);
+        };
+        let written = next.await.map_err(ServiceError::internal)??;
+        Ok(Some(self.hand_out(written)))
+    }
+
+    fn hand_out(&mut self, written: Written) -> Bytes {
+        self.answer.hand_out(written.files);
+        written.lines.into()
+    }
+}
+
 /// The answer's body. A fault midway is said in the EndStreamAction where the client asked for one; otherwise the
 /// connection is cut, so that nobody takes half a table for a whole one.
 fn stream_lines(head: Vec<u8>, answer: Answer, asker: Asker, id_hash: IdHash, ends_with_action: bool) -> Body {
     let asker = Arc::new(asker);
-    let stream = stream::unfold((Step::Head(head), answer), move |(step, mut answer)| {
+    let lines = Lines { answer, id_hash, ahead: VecDeque::with_capacity(AHEAD) };
+    let stream = stream::unfold((Step::Head(head), lines), move |(step, mut lines)| {
         let asker = Arc::clone(&asker);
         async move {
             match step {
-                Step::Head(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
-                Step::Lines => match answer.next_chunk().await {
-                    Some(Ok(chunk)) => match wire::chunk_lines(&answer, &chunk, id_hash) {
-                        Ok(lines) => Some((Ok(Bytes::from(lines)), (Step::Lines, answer))),
-                        Err(error) => Some((fail(error, &asker, ends_with_action), (Step::Done, answer))),
-                    },
-                    Some(Err(error)) => Some((fail(error, &asker, ends_with_action), (Step::Done, answer))),
-                    None if ends_with_action => {
+                Step::Head(head) => Some((Ok(Bytes::from(head)), (Step::Lines, lines))),
+                Step::Lines => match lines.next().await {
+                    Ok(Some(next)) => Some((Ok(next), (Step::Lines, lines))),
+                    Err(error) => Some((fail(error, &asker, ends_with_action), (Step::Done, lines))),
+                    Ok(None) if ends_with_action => {
+                        let answer = &mut lines.answer;
                         let expires_at = answer.has_files.then_some(answer.expires_at);
                         let end = EndStreamAction {
                             refresh_token: answer.refresh_token.take(),
@@ -198,9 +249,9 @@ fn stream_lines(head: Vec<u8>, answer: Answer, asker: Asker, id_hash: IdHash, en
                             min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
                             ..EndStreamAction::default()
                         };
-                        Some((Ok(Bytes::from(wire::end_line(&end))), (Step::Done, answer)))
+                        Some((Ok(Bytes::from(wire::end_line(&end))), (Step::Done, lines)))
                     }
-                    None => None,
+                    Ok(None) => None,
                 },
                 Step::Done => None,
             }

@@ -210,7 +210,7 @@ impl Service {
         attempt.event.url_expires_at = (n_files > 0).then_some(expires_at);
         let signer = Signer::new(self, found, delivery, expires_at);
         // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
-        let answer = Answer::new(head, lines, signer, expires_at, n_files > 0).await;
+        let answer = Answer::new(head, lines, signer, self.preparers.clone(), expires_at, n_files > 0).await;
         let mut answer = attempt.settle(answer).await?;
         let hold = attempt.hold(&found.granted)?;
         let event = attempt.allow(&found.granted).await?;

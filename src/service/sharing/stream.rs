@@ -1,8 +1,11 @@
 //! An answer that streams: its files are signed chunk by chunk, and the audit trail learns how it ended.
 
-use std::{ops::Range, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
+use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::{
     TableHead,
@@ -20,8 +23,9 @@ use crate::{
 const ABORTED: &str = "aborted";
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
 const FIRST_CHUNK: usize = 64;
-/// How many files are signed at a time after that.
-const CHUNK: usize = 512;
+/// How many files are signed at a time after that: enough that a thread is worth its start, and few enough that whoever
+/// waits for a core waits for less than a millisecond.
+const CHUNK: usize = 256;
 
 /// What an answer lists, and how far it came.
 #[derive(Debug)]
@@ -44,27 +48,15 @@ impl From<SnapshotFiles> for Lines {
 }
 
 impl Lines {
-    /// Signs the next lines, of at most `most` files; `None` after the last.
-    async fn sign_next(&mut self, signer: &Signer, most: usize) -> Result<Option<SignedChunk>, ServiceError> {
+    /// The next lines, of at most `most` files; `None` after the last.
+    async fn next(&mut self, most: usize) -> Result<Option<Content>, ServiceError> {
         match self {
             Self::Snapshot { files, next } => {
                 let range = *next..files.len().min(*next + most);
-                if range.is_empty() {
-                    return Ok(None);
-                }
-                let urls = files.sign(signer, range.clone()).await?;
                 *next = range.end;
-                Ok(Some(SignedChunk { content: Content::Files { files: files.clone(), range }, urls }))
+                Ok((!range.is_empty()).then(|| Content::Files { files: files.clone(), range }))
             }
-            Self::Changes(lines) => match lines.next(most).await? {
-                None => Ok(None),
-                Some(lines) => {
-                    let files = lines.files().map(|file| (&*file.path, file.deletion_vector()));
-                    let mut urls = signer.sign(files).await?;
-                    urls.unite(lines.files().map(|file| &*file.path));
-                    Ok(Some(SignedChunk { content: Content::Commit(lines), urls }))
-                }
-            },
+            Self::Changes(lines) => Ok(lines.next(most).await?.map(Content::Commit)),
         }
     }
 }
@@ -92,11 +84,61 @@ pub enum Content {
     Commit(CommitLines),
 }
 
+impl Content {
+    /// Signs the files of these lines.
+    async fn sign(self, signer: &Signer) -> Result<SignedChunk, ServiceError> {
+        let urls = match &self {
+            Self::Files { files, range } => files.sign(signer, range.clone()).await?,
+            Self::Commit(lines) => {
+                let files = lines.files().map(|file| (&*file.path, file.deletion_vector()));
+                let mut urls = signer.sign(files).await?;
+                urls.unite(lines.files().map(|file| &*file.path));
+                urls
+            }
+        };
+        Ok(SignedChunk { content: self, urls })
+    }
+}
+
+/// Prepares chunks of large answers on threads of their own, one for each core: a large answer then has all cores that are
+/// free, and small requests, which run elsewhere, wait for none of it. Clones are one.
+#[derive(Clone, Debug)]
+pub struct Preparers(Arc<Semaphore>);
+
+impl Default for Preparers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))))
+    }
+}
+
+/// A chunk that is being prepared; given up when dropped.
+pub type Prepared<T> = AbortOnDropHandle<Result<T, ServiceError>>;
+
+impl Preparers {
+    /// Signs `content`, and has `finish` make something of it.
+    fn prepare<T: Send + 'static>(
+        &self,
+        content: Content,
+        signer: Arc<Signer>,
+        finish: impl FnOnce(SignedChunk) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Prepared<T> {
+        let permits = Arc::clone(&self.0);
+        let prepare = async move {
+            let _permit = permits.acquire_owned().await.map_err(ServiceError::internal)?;
+            let runtime = Handle::current();
+            spawn_blocking(move || finish(runtime.block_on(content.sign(&signer))?))
+                .await
+                .map_err(ServiceError::internal)?
+        };
+        AbortOnDropHandle::new(tokio::spawn(prepare.in_current_span()))
+    }
+}
+
 /// An answer about a table: what it is, and its lines as they are signed.
 #[derive(Debug)]
 pub struct Answer {
     /// What the table is.
-    pub head: TableHead,
+    pub head: Arc<TableHead>,
     /// When every URL of this answer ends, in whole seconds.
     pub expires_at: DateTime<Utc>,
     /// Whether it hands out any URL.
@@ -106,7 +148,8 @@ pub struct Answer {
     /// Asks for fresh URLs of the same version, where that was wanted.
     pub refresh_token: Option<String>,
     lines: Lines,
-    signer: Signer,
+    signer: Arc<Signer>,
+    preparers: Preparers,
     first: Option<SignedChunk>,
     ending: Option<Ending>,
 }
@@ -117,18 +160,23 @@ impl Answer {
         head: TableHead,
         mut lines: Lines,
         signer: Signer,
+        preparers: Preparers,
         expires_at: DateTime<Utc>,
         has_files: bool,
     ) -> Result<Self, ServiceError> {
-        let first = lines.sign_next(&signer, FIRST_CHUNK).await?;
+        let first = match lines.next(FIRST_CHUNK).await? {
+            Some(content) => Some(content.sign(&signer).await?),
+            None => None,
+        };
         Ok(Self {
-            head,
+            head: Arc::new(head),
             expires_at,
             has_files,
             next_page_token: None,
             refresh_token: None,
             lines,
-            signer,
+            signer: Arc::new(signer),
+            preparers,
             first,
             ending: None,
         })
@@ -139,37 +187,37 @@ impl Answer {
         self.ending = Some(ending);
     }
 
-    /// The next lines with their URLs; `None` after the last.
-    pub async fn next_chunk(&mut self) -> Option<Result<SignedChunk, ServiceError>> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(self.count(first)));
-        }
-        if let Err(error) = self.look_again().await {
-            return Some(Err(error));
-        }
-        match self.lines.sign_next(&self.signer, CHUNK).await {
-            Ok(Some(chunk)) => Some(Ok(self.count(chunk))),
-            Err(error) => Some(Err(error)),
-            Ok(None) => {
-                if let Some(ending) = self.ending.take() {
-                    ending.tell("completed");
-                }
-                None
-            }
+    /// The first lines with their URLs, which were signed before the answer began.
+    pub fn take_first(&mut self) -> Option<SignedChunk> {
+        self.first.take()
+    }
+
+    /// Has the next lines signed and `finish` make something of them, while the caller goes on; `None` after the last.
+    pub async fn prepare_next<T: Send + 'static>(
+        &mut self,
+        finish: impl FnOnce(SignedChunk) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<Option<Prepared<T>>, ServiceError> {
+        let content = self.lines.next(CHUNK).await?;
+        Ok(content.map(|content| self.preparers.prepare(content, Arc::clone(&self.signer), finish)))
+    }
+
+    /// Counts `files` as handed out.
+    pub fn hand_out(&mut self, files: usize) {
+        if let Some(ending) = &mut self.ending {
+            ending.files += super::as_u64(files);
         }
     }
 
-    /// Counts the files that are handed out with `chunk`.
-    fn count(&mut self, chunk: SignedChunk) -> SignedChunk {
-        if let Some(ending) = &mut self.ending {
-            ending.files += super::as_u64(chunk.urls.files.len());
+    /// All of it was handed out.
+    pub fn complete(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            ending.tell("completed");
         }
-        chunk
     }
 
     /// Looks now and then whether what was decided still holds: a slow reader must get no URLs after a revocation. An
     /// answer that may not go on is ended, and says why in the audit trail.
-    async fn look_again(&mut self) -> Result<(), ServiceError> {
+    pub async fn look_again(&mut self) -> Result<(), ServiceError> {
         let Some(ending) = &mut self.ending else {
             return Err(ServiceError::internal("the answer has ended"));
         };

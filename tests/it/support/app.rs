@@ -30,7 +30,7 @@ use weir::{
     identity::Identities,
     lake::{Lake, LakeSettings},
     service::{
-        Service,
+        Parts, Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
         desk::Desks,
@@ -38,6 +38,7 @@ use weir::{
         meter::Meter,
         notary::Notary,
         schema_holds::SchemaHolds,
+        sharing::stream::Preparers,
         sign_in::SignIn,
         signals::Signals,
         trail::Trail,
@@ -219,13 +220,14 @@ impl Ground {
             cache_bytes: 64 << 20,
         });
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
-        let service = Service {
+        let service = Service::from(Parts {
             desks: Desks::open(&self.database),
             workshop,
             trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
             db: (**self.database).clone(),
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),
+            preparers: Preparers::default(),
             pages: Sealer::new(&keys, Purpose::PageToken),
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
@@ -241,7 +243,7 @@ impl Ground {
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,
-        };
+        });
         TestApp { router: router(&service, Proxies::default()), service, copies, ground: self }
     }
 }
@@ -288,13 +290,13 @@ impl TestApp {
 
     /// The server after a restart: what it kept is there, what it remembered is not.
     pub fn restarted(self) -> Self {
-        let service = Service {
+        let service = Service::from(Parts {
             lake: Lake::new(LakeSettings::default()),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
             schema_holds: Arc::new(SchemaHolds::default()),
-            ..self.service.clone()
-        };
+            ..Parts::clone(&self.service)
+        });
         Self { router: router(&service, Proxies::default()), service, ..self }
     }
 

@@ -9,6 +9,7 @@ mod object;
 
 use std::io;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub use self::file::IdHash;
@@ -21,7 +22,7 @@ use crate::{
         sharing::{
             TableHead,
             delivery::SignedVector,
-            stream::{Answer, Content, SignedChunk},
+            stream::{Content, SignedChunk},
         },
     },
 };
@@ -81,11 +82,15 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
 }
 
 /// The lines of `chunk`.
-pub fn chunk_lines(answer: &Answer, chunk: &SignedChunk, id_hash: IdHash) -> Result<Vec<u8>, ServiceError> {
-    let head = &answer.head;
+pub fn chunk_lines(
+    head: &TableHead,
+    chunk: &SignedChunk,
+    id_hash: IdHash,
+    expires_at: DateTime<Utc>,
+) -> Result<Vec<u8>, ServiceError> {
     let mut out = Vec::with_capacity(chunk.urls.files.len() * 1024);
     let key = head.alias.as_ref().map(|alias| &alias.file_key);
-    let said = |stamp| Said { hash: id_hash, key, stamp, expiration: answer.expires_at.timestamp_millis() };
+    let said = |stamp| Said { hash: id_hash, key, stamp, expiration: expires_at.timestamp_millis() };
     let signed = chunk.urls.files.iter().zip(&chunk.urls.vectors);
     match &chunk.content {
         Content::Files { files, range } => {
