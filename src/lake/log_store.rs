@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path, prefix::PrefixStore,
@@ -229,6 +229,21 @@ fn refused(reason: impl Into<Box<dyn Error + Send + Sync>>) -> object_store::Err
     object_store::Error::Generic { store: "log", source: reason.into() }
 }
 
+/// A body that is an error unless it has exactly `length` bytes: half a commit is a commit of fewer files.
+fn whole(body: BoxStream<'static, Result<Bytes>>, length: u64) -> impl Stream<Item = Result<Bytes>> {
+    let step = |(mut body, left): (BoxStream<'static, Result<Bytes>>, u64)| async move {
+        match body.try_next().await? {
+            Some(bytes) => match left.checked_sub(bytes.len() as u64) {
+                Some(left) => Ok(Some((bytes, (body, left)))),
+                None => Err(refused("the storage sent more than it said")),
+            },
+            None if left == 0 => Ok(None),
+            None => Err(refused("the storage sent less than it said")),
+        }
+    };
+    stream::try_unfold((body, length), step).fuse()
+}
+
 /// Object store errors cannot be cloned; the kernel gets the original, the notes its text.
 fn note_storage(notes: &Mutex<Notes>, error: &object_store::Error) {
     let failure = match error {
@@ -256,7 +271,8 @@ impl ObjectStore for LogStore {
         }
         if let GetResultPayload::Stream(body) = result.payload {
             let notes = self.notes.clone();
-            let body = body.inspect_err(move |error| note_storage(&notes, error)).boxed();
+            let length = result.range.end.saturating_sub(result.range.start);
+            let body = whole(body, length).inspect_err(move |error| note_storage(&notes, error)).boxed();
             result.payload = GetResultPayload::Stream(body);
         }
         Ok(result)

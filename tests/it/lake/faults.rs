@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::json;
 use tempfile::TempDir;
-use weir::lake::{Lake, LakeError, LakeSettings, LogFault};
+use weir::{
+    domain::predicate::Filter,
+    lake::{Lake, LakeError, LakeSettings, LogFault, Order},
+};
 
 use crate::support::tables::{HandWrittenLog, add, checkpoint, location, metadata, protocol, protocol_with};
 
@@ -121,6 +124,75 @@ async fn a_truncated_checkpoint_is_malformed() {
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     assert_eq!(fault(&table).await, LogFault::Malformed);
+}
+
+/// Whatever byte is wrong (a length, a count, an offset, a size that decompression is told): an error or a table, soon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_lies_is_refused_without_a_panic() {
+    let (_folder, mut log, table) = table();
+    log.commit(&(0..50).map(|number| add(&format!("{number}.parquet"), 1)).collect::<Vec<_>>());
+    checkpoint(&table).await;
+    let file = log.log_folder().join(format!("{:020}.checkpoint.parquet", 1));
+    // Without its commits the checkpoint is all there is.
+    fs::remove_file(log.log_folder().join(format!("{:020}.json", 0))).unwrap();
+    let sound = fs::read(&file).unwrap();
+    let mut refused = 0;
+    for at in (0..sound.len()).step_by(sound.len() / 400 + 1).chain(sound.len() - 12..sound.len()) {
+        for wrong in [0x00, 0x7f, 0xff] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= wrong | 1;
+            fs::write(&file, &bytes).unwrap();
+            match Lake::new(LakeSettings::default()).latest(&location(&table)).await {
+                Ok(_) => {}
+                Err(LakeError::Unavailable { source, .. }) => panic!("byte {at} ^ {wrong:#x}: {source:?}"),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_hint_that_lies_about_the_checkpoints_size_is_only_a_hint() {
+    let (_folder, mut log, table) = table();
+    log.commit(&[add("a.parquet", 1)]);
+    checkpoint(&table).await;
+    for hint in [
+        json!({"version": 1, "size": 0, "sizeInBytes": 0, "numOfAddFiles": 0}),
+        json!({"version": 1, "size": i64::MAX, "sizeInBytes": i64::MAX, "numOfAddFiles": i64::MAX}),
+        json!({"version": 1, "size": 2, "parts": 1_000_000}),
+    ] {
+        fs::write(log.log_folder().join("_last_checkpoint"), hint.to_string()).unwrap();
+        let snapshot = Lake::new(LakeSettings::default()).latest(&location(&table)).await.unwrap();
+        assert_eq!((snapshot.version(), snapshot.files().len()), (1, 1), "{hint}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_statistics_are_no_statistics_is_never_skipped() {
+    let (_folder, mut log, table) = table();
+    let nested = format!("{}1{}", r#"{"minValues":"#.repeat(200), "}".repeat(200));
+    let wrong = ["", "null", "7", "[]", "{", "not json", r#"{"minValues":7}"#, r#"{"minValues":{"id":"x"}}"#, &nested];
+    for (number, stats) in wrong.iter().enumerate() {
+        let mut action = add(&format!("{number}.parquet"), 1);
+        action["add"]["stats"] = json!(stats);
+        log.commit(&[action]);
+    }
+    let mut action = add("described.parquet", 1);
+    action["add"]["stats"] =
+        json!(r#"{"numRecords":1,"minValues":{"id":1},"maxValues":{"id":2},"nullCount":{"id":0}}"#);
+    log.commit(&[action]);
+    for has_checkpoint in [false, true] {
+        if has_checkpoint {
+            checkpoint(&table).await;
+        }
+        let (lake, location) = (Lake::new(LakeSettings::default()), location(&table));
+        let snapshot = lake.latest(&location).await.unwrap();
+        let filter = Filter::from_hints(&["id = 100".to_owned()], None, None);
+        let kept = lake.select(&location, &snapshot, &filter, Order::Snapshot).await.unwrap();
+        assert_eq!(kept.len(), wrong.len());
+        assert_eq!(snapshot.files().rows(), None);
+    }
 }
 
 #[tokio::test]

@@ -249,6 +249,31 @@ async fn an_outage_is_not_a_missing_table_and_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn a_storage_that_sends_half_of_it_is_an_error_and_no_smaller_table() {
+    let folder = TempDir::new().unwrap();
+    for has_checkpoint in [false, true] {
+        let table = folder.path().join(format!("{has_checkpoint}"));
+        let mut log = HandWrittenLog::plain(&table);
+        log.commit(&[add("a.parquet", 1), add("b.parquet", 1)]);
+        if has_checkpoint {
+            checkpoint(&table).await;
+        }
+        let (store, location) = watched(&table);
+        let lake = Lake::new(LakeSettings::default());
+        store.set_cut(true);
+        lake.latest(&location).await.unwrap_err();
+        store.set_cut(false);
+        assert_eq!(paths(&*lake.latest(&location).await.unwrap()).len(), 2);
+        // One more commit that arrives in part must not be taken for a smaller one either.
+        log.commit(&[add("c.parquet", 1), add("d.parquet", 1)]);
+        store.set_cut(true);
+        lake.latest(&location).await.unwrap_err();
+        store.set_cut(false);
+        assert_eq!(paths(&*lake.latest(&location).await.unwrap()).len(), 4);
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_in_use_is_shared_even_where_the_cache_has_no_room() {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, path::Path,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
 
 /// Wraps a store; clones share the counts.
@@ -29,6 +29,7 @@ struct Watch {
     listings: Mutex<usize>,
     reads: Mutex<Vec<String>>,
     is_down: AtomicBool,
+    cuts: AtomicBool,
 }
 
 impl WatchedStore {
@@ -50,6 +51,19 @@ impl WatchedStore {
     /// From now on, every request fails, or none does.
     pub fn set_down(&self, is_down: bool) {
         self.watch.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// From now on, the last byte of every body is missing, or none is.
+    pub fn set_cut(&self, cuts: bool) {
+        self.watch.cuts.store(cuts, Ordering::SeqCst);
+    }
+
+    /// The bodies as they are sent.
+    fn cut(&self, mut bodies: Vec<Bytes>) -> Vec<Bytes> {
+        if self.watch.cuts.load(Ordering::SeqCst) {
+            bodies.iter_mut().for_each(|body| body.truncate(body.len().saturating_sub(1)));
+        }
+        bodies
     }
 
     fn check(&self) -> Result<()> {
@@ -92,12 +106,20 @@ impl ObjectStore for WatchedStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.note_read(location)?;
-        self.inner.get_opts(location, options).await
+        let is_head = options.head;
+        let result = self.inner.get_opts(location, options).await?;
+        if is_head {
+            return Ok(result);
+        }
+        let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
+        let body = self.cut(vec![result.bytes().await?]);
+        let payload = GetResultPayload::Stream(stream::iter(body.into_iter().map(Ok)).boxed());
+        Ok(GetResult { payload, meta, range, attributes })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.note_read(location)?;
-        self.inner.get_ranges(location, ranges).await
+        Ok(self.cut(self.inner.get_ranges(location, ranges).await?))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
