@@ -18,6 +18,7 @@ pub mod freezes;
 pub mod grants;
 pub mod idempotency;
 pub mod keys;
+mod leisure;
 mod lookup;
 pub mod meter;
 pub mod notary;

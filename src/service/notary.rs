@@ -3,7 +3,7 @@
 //! Every step can be repeated, and several replicas may try: a lease keeps them from doing the same work, and the
 //! database from keeping two checkpoints behind one. What does not verify is never signed. Never here: a timer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     audit_export::{self, ExportWalk},
     clock::Clock,
+    leisure,
     verification::{AuditError, PAGE, presented, resume},
 };
 use crate::{
@@ -224,7 +225,9 @@ impl Notary {
         mut each: impl FnMut(&StoredEvent) -> Result<(), AuditError> + Send,
     ) -> Result<(), AuditError> {
         while walk.head().seq < target {
-            let left = u32::try_from(target - walk.head().seq).unwrap_or(PAGE).min(PAGE);
+            let begun = Instant::now();
+            let left = target - walk.head().seq;
+            let left = u32::try_from(left).unwrap_or(leisure::PAGE).min(leisure::PAGE);
             let page = self.db.list_chain(walk.head().seq, left).await?;
             if page.is_empty() {
                 return Err(Broken::at(walk.next_seq(), "the event is missing").into());
@@ -237,6 +240,7 @@ impl Notary {
                     yield_now().await;
                 }
             }
+            leisure::rest(begun, target - walk.head().seq).await;
         }
         Ok(())
     }

@@ -4,7 +4,10 @@
 //! far they go is kept with them. Any replica may count, and several do no harm. Never here: what an event counts as,
 //! which `domain::usage` says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::Mac;
@@ -12,7 +15,7 @@ use rand::Rng;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Service, error::ServiceError, page::PageRequest, verification::PAGE};
+use super::{Service, error::ServiceError, leisure, page::PageRequest};
 use crate::{
     domain::{
         limits::span,
@@ -91,6 +94,7 @@ impl Service {
     /// Counts what the trail has that was not counted yet.
     pub async fn count_usage(&self) -> Result<(), ServiceError> {
         loop {
+            let begun = Instant::now();
             let progress = self.db.find_usage_progress().await?;
             let waiting = self.db.find_audit_head().await?.seq.saturating_sub(progress.seq);
             self.metrics.usage_waits_for(waiting);
@@ -106,7 +110,7 @@ impl Service {
                 continue;
             };
             // What was detached before it was counted is not there any more, and leaves a gap.
-            let page = self.db.list_chain(progress.seq, PAGE).await?;
+            let page = self.db.list_chain(progress.seq, leisure::PAGE).await?;
             let Some(last) = page.last().map(|(event, _)| event.seq) else { return Ok(()) };
             // A page takes milliseconds, which no request should wait for.
             let sums = spawn_blocking(move || sum_up(page.iter().map(|(event, _)| event), &key)).await;
@@ -118,6 +122,7 @@ impl Service {
                 Err(StoreError::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
+            leisure::rest(begun, waiting - i64::from(leisure::PAGE)).await;
         }
     }
 
