@@ -124,11 +124,14 @@ impl Preparers {
     ) -> Prepared<T> {
         let permits = Arc::clone(&self.0);
         let prepare = async move {
-            let _permit = permits.acquire_owned().await.map_err(ServiceError::internal)?;
+            let permit = permits.acquire_owned().await.map_err(ServiceError::internal)?;
             let runtime = Handle::current();
-            spawn_blocking(move || finish(runtime.block_on(content.sign(&signer))?))
-                .await
-                .map_err(ServiceError::internal)?
+            let work = move || {
+                // Held to the end of the work, which goes on if it is given up meanwhile.
+                let _permit = permit;
+                finish(runtime.block_on(content.sign(&signer))?)
+            };
+            spawn_blocking(work).await.map_err(ServiceError::internal)?
         };
         AbortOnDropHandle::new(tokio::spawn(prepare.in_current_span()))
     }
