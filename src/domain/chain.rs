@@ -79,6 +79,20 @@ impl Walk {
 
     /// Takes the next event.
     pub fn step(&mut self, event: Presented<'_>) -> Result<(), Broken> {
+        self.take(event, |named: &Named<'_>| (Some(named.seq), named.personal.as_deref())).map(drop)
+    }
+
+    /// Takes the next event, and answers what its text says.
+    pub fn step_and_read(&mut self, event: Presented<'_>) -> Result<Value, Broken> {
+        self.take(event, |body: &Value| (body["seq"].as_i64(), body["personal"].as_str()))
+    }
+
+    /// Takes the next event, and answers its text as a `T`, of which `named` are its place and its commitment.
+    fn take<'e, T: Deserialize<'e>>(
+        &mut self,
+        event: Presented<'e>,
+        named: impl Fn(&T) -> (Option<i64>, Option<&str>),
+    ) -> Result<T, Broken> {
         let seq = self.next_seq();
         if event.seq > seq {
             return Err(Broken::at(seq, "the event is missing"));
@@ -92,13 +106,13 @@ impl Walk {
         if link_hash(&event.prev_hash, event.body) != event.hash {
             return Err(Broken::at(seq, "its text is not what was hashed"));
         }
-        let body = match serde_json::from_str::<Named<'_>>(event.body) {
-            Ok(body) if body.seq == seq => body,
+        let body: T = match serde_json::from_str(event.body) {
+            Ok(body) if named(&body).0 == Some(seq) => body,
             Err(error) if !error.is_data() => return Err(Broken::at(seq, "its text is no JSON")),
             Ok(_) | Err(_) => return Err(Broken::at(seq, "its text names another sequence number")),
         };
         if let Some((salt, personal)) = event.personal
-            && body.personal.as_deref() != Some(commitment(salt, personal).as_str())
+            && named(&body).1 != Some(commitment(salt, personal).as_str())
         {
             return Err(Broken::at(seq, "its personal part is not the one that its text commits to"));
         }
@@ -106,13 +120,7 @@ impl Walk {
         if let Some(tree) = &mut self.tree {
             tree.push(event.hash);
         }
-        Ok(())
-    }
-
-    /// Takes the next event, and answers what its text says.
-    pub fn step_and_read(&mut self, event: Presented<'_>) -> Result<Value, Broken> {
-        self.step(event)?;
-        serde_json::from_str(event.body).map_err(|_| Broken::at(event.seq, "its text is no JSON"))
+        Ok(body)
     }
 }
 
