@@ -319,8 +319,7 @@ impl Members {
         members.out.push(b'{');
         add_all(&mut members);
         members.out.push(b'}');
-        // What serde_json writes is UTF-8.
-        String::from_utf8(members.out).unwrap_or_default()
+        text(members.out)
     }
 
     fn name(&mut self, name: &'static str) {
@@ -379,8 +378,12 @@ pub fn timestamp(at: DateTime<Utc>) -> String {
 pub fn canonical(value: &Value) -> String {
     let mut out = Vec::with_capacity(1024);
     write_canonical(value, &mut out);
-    // What serde_json writes is UTF-8.
-    String::from_utf8(out).unwrap_or_default()
+    text(out)
+}
+
+/// What serde_json writes is UTF-8.
+fn text(written: Vec<u8>) -> String {
+    String::from_utf8(written).unwrap_or_default()
 }
 
 fn write_canonical(value: &Value, out: &mut Vec<u8>) {

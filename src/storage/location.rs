@@ -103,35 +103,37 @@ impl fmt::Display for Location {
     }
 }
 
+/// The bytes that most paths in logs have at most, with the separator before them.
+const MOST_PATHS: usize = 128;
+
 /// A path written in a table's log, as the object it names under `root`, the table's own place.
 ///
 /// The Delta protocol writes paths as relative URIs, or as absolute ones (shallow clones); absolute ones are refused
 /// here, as is everything that does not name a file strictly below `root` after one percent-decode. The table's own log
 /// is no data either: a signed URL for a commit would disclose the history that is not shared.
 pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
-    if is_plain(log_path) {
-        let mut raw = String::with_capacity(root.as_ref().len() + 1 + log_path.len());
-        if !root.as_ref().is_empty() {
-            raw.push_str(root.as_ref());
-            raw.push('/');
-        }
-        raw.push_str(log_path);
-        if let Ok(path) = Path::parse(raw) {
-            return Ok(path);
-        }
+    if is_plain(log_path)
+        && let Ok(path) = under(root, [log_path])
+    {
+        return Ok(path);
     }
     relative(log_path)
         .and_then(|segments| {
-            let mut raw = String::from(root.as_ref());
-            for segment in &segments {
-                if !raw.is_empty() {
-                    raw.push('/');
-                }
-                raw.push_str(segment);
-            }
-            Path::parse(raw).map_err(|_| "it is not a valid object path")
+            under(root, segments.iter().map(String::as_str)).map_err(|_| "it is not a valid object path")
         })
         .map_err(|reason| StorageError::Escapes { path: printable(log_path), reason })
+}
+
+fn under<'a>(root: &Path, segments: impl IntoIterator<Item = &'a str>) -> Result<Path, object_store::path::Error> {
+    let mut raw = String::with_capacity(root.as_ref().len() + MOST_PATHS);
+    raw.push_str(root.as_ref());
+    for segment in segments {
+        if !raw.is_empty() {
+            raw.push('/');
+        }
+        raw.push_str(segment);
+    }
+    Path::parse(raw)
 }
 
 /// Whether a path is one that no rule of [`relative`] changes or refuses, as nearly all are.

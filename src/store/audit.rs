@@ -229,6 +229,19 @@ reads! {
     }
 }
 
+macro_rules! insert_events {
+    () => {
+        "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, share_id, table_id, \
+         token_id, grant_id, presigned_files, presigned_until) "
+    };
+}
+
+macro_rules! insert_personal {
+    () => {
+        "INSERT INTO audit_personal (seq, salt, personal) "
+    };
+}
+
 /// An event as its row has it: its text, and the columns that it is searched and counted by.
 struct Row<'a> {
     seq: i64,
@@ -336,12 +349,11 @@ impl Tx {
     }
 
     async fn insert_personal(&mut self, entries: &[(&Link, &str)]) -> Result<()> {
-        const COLUMNS: &str = "INSERT INTO audit_personal (seq, salt, personal) \
-            SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::text[])";
+        const COLUMNS: &str = concat!(insert_personal!(), "SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::text[])");
         match self {
             Self::Sqlite(tx) => {
                 for entries in power_of_two_chunks(entries) {
-                    let mut query = QueryBuilder::new("INSERT INTO audit_personal (seq, salt, personal) ");
+                    let mut query = QueryBuilder::new(insert_personal!());
                     query.push_values(entries, |mut row, (link, personal)| {
                         row.push_bind(link.seq).push_bind(&link.salt[..]).push_bind(*personal);
                     });
@@ -387,10 +399,7 @@ impl Tx {
 /// Inserts rows value by value.
 async fn insert_values(tx: &mut Transaction<'static, Sqlite>, rows: &[Row<'_>]) -> Result<()> {
     for rows in power_of_two_chunks(rows) {
-        let mut query = QueryBuilder::new(
-            "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, share_id, \
-             table_id, token_id, grant_id, presigned_files, presigned_until) ",
-        );
+        let mut query = QueryBuilder::new(insert_events!());
         query.push_values(rows, |mut values, row| {
             values
                 .push_bind(row.seq)
@@ -415,10 +424,11 @@ async fn insert_values(tx: &mut Transaction<'static, Sqlite>, rows: &[Row<'_>]) 
 
 /// Inserts rows column by column: what PostgreSQL spends on thousands of arguments is more than what it spends on rows.
 async fn insert_columns(tx: &mut Transaction<'static, Postgres>, rows: &[Row<'_>]) -> Result<()> {
-    const SQL: &str = "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, \
-        share_id, table_id, token_id, grant_id, presigned_files, presigned_until) \
-        SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::bytea[], $4::text[], $5::timestamptz[], $6::text[], \
-        $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int8[], $14::timestamptz[])";
+    const SQL: &str = concat!(
+        insert_events!(),
+        "SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::bytea[], $4::text[], $5::timestamptz[], $6::text[], \
+         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int8[], $14::timestamptz[])"
+    );
     fn column<'r, T>(rows: &'r [Row<'r>], of: impl Fn(&'r Row<'r>) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
@@ -436,7 +446,7 @@ async fn insert_columns(tx: &mut Transaction<'static, Postgres>, rows: &[Row<'_>
         .bind(column(rows, |row| row.token_id))
         .bind(column(rows, |row| row.grant_id))
         .bind(column(rows, |row| row.presigned_files))
-        .bind(column(rows, |row| row.presigned_until.map(|until| Micros::from(until).0)))
+        .bind(column(rows, |row| time(micros(row.presigned_until))))
         .execute(&mut **tx)
         .await?;
     Ok(())

@@ -20,9 +20,16 @@ impl<'o> Object<'o> {
         object.out.push(b'}');
     }
 
+    fn separate(&mut self) {
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
+        }
+    }
+
     /// A member that is known here, whose name needs no escapes.
     fn name(&mut self, name: &'static str) -> &mut Vec<u8> {
-        self.out.extend_from_slice(if std::mem::take(&mut self.is_empty) { b"\"" } else { b",\"" });
+        self.separate();
+        self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
@@ -30,9 +37,7 @@ impl<'o> Object<'o> {
 
     /// A member that the table names.
     pub(super) fn entry(&mut self, name: &str, value: Option<&str>) {
-        if !std::mem::take(&mut self.is_empty) {
-            self.out.push(b',');
-        }
+        self.separate();
         write_text(self.out, name);
         self.out.push(b':');
         match value {
