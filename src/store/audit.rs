@@ -242,6 +242,12 @@ macro_rules! insert_personal {
     };
 }
 
+macro_rules! move_head {
+    () => {
+        "UPDATE audit_head SET seq = "
+    };
+}
+
 /// An event as its row has it: its text, and the columns that it is searched and counted by.
 struct Row<'a> {
     seq: i64,
@@ -258,6 +264,8 @@ struct Row<'a> {
     grant_id: Option<Uuid>,
     presigned_files: Option<i64>,
     presigned_until: Option<DateTime<Utc>>,
+    /// What is kept beside it: the salt and the personal part's text.
+    personal: Option<(&'a [u8; 16], &'a str)>,
 }
 
 impl<'a> From<(&'a Event, &'a Link)> for Row<'a> {
@@ -278,6 +286,7 @@ impl<'a> From<(&'a Event, &'a Link)> for Row<'a> {
             grant_id: event.grant_id,
             presigned_files: event.files.filter(|_| presigned).map(i64::try_from).and_then(Result::ok),
             presigned_until: event.url_expires_at.filter(|_| presigned),
+            personal: link.personal.as_deref().map(|text| (&link.salt, text)),
         }
     }
 }
@@ -299,6 +308,7 @@ impl<'a> From<&'a (StoredEvent, Derived)> for Row<'a> {
             grant_id: derived.grant_id,
             presigned_files: derived.presigned_files,
             presigned_until: derived.presigned_until,
+            personal: None,
         }
     }
 }
@@ -307,9 +317,12 @@ impl Tx {
     /// Locks the chain's head until the transaction ends. From here on nobody else appends, revokes or grants: whoever
     /// does takes this lock first, and reads what it decides on after.
     pub async fn lock_audit_head(&mut self) -> Result<Head> {
-        // An update that changes nothing locks the row on PostgreSQL; on SQLite the transaction is alone anyway.
-        const SQL: &str = "UPDATE audit_head SET seq = seq WHERE id = 1 RETURNING seq, hash";
-        let row: Option<HeadRow> = on_tx!(self, db => sqlx::query_as(SQL).fetch_optional(db).await?);
+        const SQL: &str = "SELECT seq, hash FROM audit_head WHERE id = 1 FOR UPDATE";
+        let row: Option<HeadRow> = match self {
+            // The transaction is alone from its first moment.
+            Self::Sqlite(_) => return self.find_audit_head().await,
+            Self::Postgres(tx) => sqlx::query_as(SQL).fetch_optional(&mut **tx).await?,
+        };
         row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
     }
 
@@ -319,13 +332,7 @@ impl Tx {
         let before = *head;
         let links: Vec<Link> = events.iter().map(|event| head.append(event, at)).collect();
         let rows: Vec<Row<'_>> = events.iter().zip(&links).map(Row::from).collect();
-        self.insert_events(&rows).await?;
-        let personal: Vec<(&Link, &str)> =
-            links.iter().filter_map(|link| Some((link, link.personal.as_deref()?))).collect();
-        if !personal.is_empty() {
-            self.insert_personal(&personal).await?;
-        }
-        self.move_audit_head(before, *head).await?;
+        self.extend_audit(before, *head, &rows).await?;
         Ok(links)
     }
 
@@ -334,53 +341,18 @@ impl Tx {
     pub async fn take_over_audit(&mut self, head: &mut Head, events: &[(StoredEvent, Derived)]) -> Result<()> {
         let before = *head;
         let rows: Vec<Row<'_>> = events.iter().map(Row::from).collect();
-        self.insert_events(&rows).await?;
         if let Some((last, _)) = events.last() {
             *head = Head { seq: last.seq, hash: last.hash };
         }
-        self.move_audit_head(before, *head).await
+        self.extend_audit(before, *head, &rows).await
     }
 
-    async fn insert_events(&mut self, rows: &[Row<'_>]) -> Result<()> {
-        match self {
-            Self::Sqlite(tx) => insert_values(tx, rows).await,
-            Self::Postgres(tx) => insert_columns(tx, rows).await,
-        }
-    }
-
-    async fn insert_personal(&mut self, entries: &[(&Link, &str)]) -> Result<()> {
-        const COLUMNS: &str = concat!(insert_personal!(), "SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::text[])");
-        match self {
-            Self::Sqlite(tx) => {
-                for entries in power_of_two_chunks(entries) {
-                    let mut query = QueryBuilder::new(insert_personal!());
-                    query.push_values(entries, |mut row, (link, personal)| {
-                        row.push_bind(link.seq).push_bind(&link.salt[..]).push_bind(*personal);
-                    });
-                    query.build().execute(&mut **tx).await?;
-                }
-            }
-            Self::Postgres(tx) => {
-                sqlx::query(COLUMNS)
-                    .bind(entries.iter().map(|(link, _)| link.seq).collect::<Vec<_>>())
-                    .bind(entries.iter().map(|(link, _)| &link.salt[..]).collect::<Vec<_>>())
-                    .bind(entries.iter().map(|(_, personal)| *personal).collect::<Vec<_>>())
-                    .execute(&mut **tx)
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn move_audit_head(&mut self, from: Head, to: Head) -> Result<()> {
-        const SQL: &str = "UPDATE audit_head SET seq = $2, hash = $3 WHERE id = 1 AND seq = $1";
-        let moved = on_tx!(self, db => sqlx::query(SQL)
-            .bind(from.seq)
-            .bind(to.seq)
-            .bind(&to.hash[..])
-            .execute(db)
-            .await?
-            .rows_affected());
+    /// Inserts `rows`, and moves the head over them.
+    async fn extend_audit(&mut self, from: Head, to: Head, rows: &[Row<'_>]) -> Result<()> {
+        let moved = match self {
+            Self::Sqlite(tx) => extend_by_values(tx, from, to, rows).await?,
+            Self::Postgres(tx) => extend_by_columns(tx, from, to, rows).await?,
+        };
         // Only a head that was not locked in this transaction gets here.
         if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
@@ -396,8 +368,13 @@ impl Tx {
     }
 }
 
-/// Inserts rows value by value.
-async fn insert_values(tx: &mut Transaction<'static, Sqlite>, rows: &[Row<'_>]) -> Result<()> {
+/// Extends the chain by rows, value by value; answers how many heads were moved.
+async fn extend_by_values(
+    tx: &mut Transaction<'static, Sqlite>,
+    from: Head,
+    to: Head,
+    rows: &[Row<'_>],
+) -> Result<u64> {
     for rows in power_of_two_chunks(rows) {
         let mut query = QueryBuilder::new(insert_events!());
         query.push_values(rows, |mut values, row| {
@@ -419,20 +396,42 @@ async fn insert_values(tx: &mut Transaction<'static, Sqlite>, rows: &[Row<'_>]) 
         });
         query.build().execute(&mut **tx).await?;
     }
-    Ok(())
+    let personal: Vec<_> = rows.iter().filter_map(|row| Some((row.seq, row.personal?))).collect();
+    for entries in power_of_two_chunks(&personal) {
+        let mut query = QueryBuilder::new(insert_personal!());
+        query.push_values(entries, |mut values, (seq, (salt, text))| {
+            values.push_bind(seq).push_bind(&salt[..]).push_bind(*text);
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    let head = sqlx::query(concat!(move_head!(), "$1, hash = $2 WHERE id = 1 AND seq = $3"));
+    Ok(head.bind(to.seq).bind(&to.hash[..]).bind(from.seq).execute(&mut **tx).await?.rows_affected())
 }
 
-/// Inserts rows column by column: what PostgreSQL spends on thousands of arguments is more than what it spends on rows.
-async fn insert_columns(tx: &mut Transaction<'static, Postgres>, rows: &[Row<'_>]) -> Result<()> {
+/// Extends the chain by rows, column by column and in one statement: what PostgreSQL spends on thousands of arguments is
+/// more than what it spends on rows, and everybody waits for each time that it answers. Answers how many heads were moved.
+async fn extend_by_columns(
+    tx: &mut Transaction<'static, Postgres>,
+    from: Head,
+    to: Head,
+    rows: &[Row<'_>],
+) -> Result<u64> {
     const SQL: &str = concat!(
+        "WITH events AS (",
         insert_events!(),
         "SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::bytea[], $4::text[], $5::timestamptz[], $6::text[], \
-         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int8[], $14::timestamptz[])"
+         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int8[], $14::timestamptz[])), \
+         personal AS (",
+        insert_personal!(),
+        "SELECT * FROM UNNEST($15::int8[], $16::bytea[], $17::text[])) ",
+        move_head!(),
+        "$18, hash = $19 WHERE id = 1 AND seq = $20"
     );
     fn column<'r, T>(rows: &'r [Row<'r>], of: impl Fn(&'r Row<'r>) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
-    sqlx::query(SQL)
+    let personal: Vec<_> = rows.iter().filter_map(|row| Some((row.seq, row.personal?))).collect();
+    let extended = sqlx::query(SQL)
         .bind(column(rows, |row| row.seq))
         .bind(column(rows, |row| &row.prev_hash[..]))
         .bind(column(rows, |row| &row.hash[..]))
@@ -447,9 +446,13 @@ async fn insert_columns(tx: &mut Transaction<'static, Postgres>, rows: &[Row<'_>
         .bind(column(rows, |row| row.grant_id))
         .bind(column(rows, |row| row.presigned_files))
         .bind(column(rows, |row| time(micros(row.presigned_until))))
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
+        .bind(personal.iter().map(|(seq, _)| *seq).collect::<Vec<_>>())
+        .bind(personal.iter().map(|(_, (salt, _))| &salt[..]).collect::<Vec<_>>())
+        .bind(personal.iter().map(|(_, (_, text))| *text).collect::<Vec<_>>())
+        .bind(to.seq)
+        .bind(&to.hash[..])
+        .bind(from.seq);
+    Ok(extended.execute(&mut **tx).await?.rows_affected())
 }
 
 /// Cuts `items` into pieces whose lengths are powers of two, the longest first, so that statements over lists of every
