@@ -22,7 +22,7 @@ use crate::{
         Parts, Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
-        desk::Desks,
+        desk::Desk,
         first_reads::FirstReads,
         keys::{activate_key, check_keys, pseudonym_key},
         meter::Meter,
@@ -164,7 +164,7 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
     let service = Service::from(Parts {
         workshop,
         trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
-        desks: Desks::open(&db),
+        desk: Desk::of(&db),
         db,
         lake,
         storages: Arc::new(storages),

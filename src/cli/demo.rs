@@ -40,6 +40,7 @@ use crate::{
         tokens::{Issued, NewToken},
         views::ViewChange,
     },
+    store::{Seeker, Sought},
     telemetry,
 };
 
@@ -202,7 +203,8 @@ async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint
     let now = service.clock.now();
     if let Some(mut profile) = read_profile(path)? {
         let token = BearerToken::presented(&profile.bearer_token);
-        let bearer = service.desks.bearers.find(token.hash()).await?;
+        let sought = Sought { by: Seeker::Token(token.hash()), share: None, table: None };
+        let bearer = service.desk.find(sought).await?.and_then(|reached| reached.bearer);
         if bearer.is_some_and(|bearer| bearer.token.state(now) == TokenState::Active) {
             // The server may listen elsewhere than the last time.
             profile.endpoint = endpoint.to_owned();

@@ -46,6 +46,11 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// The bearer of one of the recipient's own tokens.
+    pub fn with(self, token: Token) -> Bearer {
+        Bearer { token, recipient: self.recipient, frozen: self.frozen }
+    }
+
     /// The bearer of a JWT that ends at `until`; nobody where the recipient is bound to nothing any more.
     pub fn bearer(self, until: DateTime<Utc>) -> Option<Bearer> {
         let Self { recipient, frozen } = self;

@@ -7,18 +7,9 @@
 use std::{collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 
 use super::error::ServiceError;
-use crate::{
-    domain::{
-        decision::{Bearer, ShareAccess},
-        share::SharedObject,
-        table::Table,
-        token::TokenHash,
-    },
-    store::{Db, StoreError},
-};
+use crate::store::{Db, Reached, Sought, StoreError};
 
 /// How many questions wait before requests are turned away.
 const QUEUE: usize = 4096;
@@ -117,44 +108,14 @@ fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<
     }
 }
 
-/// A shared object by the id of its share and the keys of its schema and name.
-type ObjectKey = (Uuid, String, String);
-
-/// What every request of the data plane is decided from.
-#[derive(Clone, Debug)]
-pub struct Desks {
-    /// Tokens with their recipients, by the token's hash.
-    pub bearers: Desk<TokenHash, Bearer>,
-    /// Shares with a recipient's grants, by the recipient's id and the share's key.
-    pub accesses: Desk<(Uuid, String), ShareAccess>,
-    /// Shared objects with their tables.
-    pub objects: Desk<ObjectKey, (SharedObject, Table)>,
-}
-
-impl Desks {
-    /// Desks that ask `db`.
-    pub fn open(db: &Db) -> Self {
-        let [bearers, accesses, objects] = [db, db, db].map(Db::clone);
-        Self {
-            bearers: Desk::open(move |hashes: Vec<TokenHash>| {
-                let db = bearers.clone();
-                async move { db.find_bearers_by_hash(&hashes).await }
-            }),
-            accesses: Desk::open(move |keys: Vec<(Uuid, String)>| {
-                let db = accesses.clone();
-                async move {
-                    let keys: Vec<_> = keys.iter().map(|(recipient, share)| (*recipient, share.as_str())).collect();
-                    db.find_share_accesses_by_key(&keys).await
-                }
-            }),
-            objects: Desk::open(move |keys: Vec<ObjectKey>| {
-                let db = objects.clone();
-                async move {
-                    let keys: Vec<_> = keys.iter().map(|(share, schema, name)| (*share, &**schema, &**name)).collect();
-                    db.find_objects(&keys).await
-                }
-            }),
-        }
+impl Desk<Sought, Reached> {
+    /// What every request of the data plane is decided from, asked of `db`.
+    pub fn of(db: &Db) -> Self {
+        let db = db.clone();
+        Self::open(move |sought: Vec<Sought>| {
+            let db = db.clone();
+            async move { db.find_reached(&sought).await }
+        })
     }
 }
 

@@ -54,14 +54,14 @@ use crate::{
     identity::Identities,
     lake::Lake,
     storage::Storages,
-    store::{Db, Tx},
+    store::{Db, Reached, Sought, Tx},
     telemetry::Metrics,
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, copies::Workshop, desk::Desks, error::ServiceError,
-    first_reads::FirstReads, meter::Meter, notary::Notary, schema_holds::SchemaHolds, sharing::stream::Preparers,
-    sign_in::SignIn, signals::Signals, trail::Trail,
+    clock::Clock, context::OperatorContext, copies::Workshop, desk::Desk, error::ServiceError, first_reads::FirstReads,
+    meter::Meter, notary::Notary, schema_holds::SchemaHolds, sharing::stream::Preparers, sign_in::SignIn,
+    signals::Signals, trail::Trail,
 };
 
 /// The use cases. Cheap to clone, as every layer around a request does.
@@ -96,7 +96,7 @@ pub struct Parts {
     /// The audit trail.
     pub trail: Trail,
     /// What requests are decided from, looked up together.
-    pub desks: Desks,
+    pub desk: Desk<Sought, Reached>,
     /// Prepares the chunks of large answers.
     pub preparers: Preparers,
     /// Seals page tokens.

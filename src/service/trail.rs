@@ -6,12 +6,7 @@
 
 #![cfg_attr(feature = "benchmark-without-audit", allow(dead_code))]
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, oneshot};
@@ -28,9 +23,9 @@ use super::{
 use crate::{
     domain::{
         audit::{Event, Outcome},
-        decision::{Allowed, Bearer, Credential, Facts, Reason, ShareAccess, Target, decide},
+        decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
     },
-    store::{Db, StoreError, Tx},
+    store::{Db, Footing, Ground, StoreError, Tx},
     telemetry::Metrics,
 };
 
@@ -64,9 +59,28 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// What is read again of it.
+    pub(super) fn footing(&self) -> Footing {
+        let Self { credential, recipient_id, share_id, .. } = *self;
+        Footing { credential, recipient_id, share_id, object_id: self.object.map(|(id, _)| id) }
+    }
+
+    /// Decides again on what is now where this stands.
+    pub(super) fn decide<'a>(&self, ground: Option<&'a Ground>, now: DateTime<Utc>) -> Result<Allowed<'a>, Reason> {
+        let target = match self.share_id {
+            None => Target::Own,
+            Some(_) => Target::Share(ground.and_then(|ground| ground.access.as_ref())),
+        };
+        let bearer = ground.and_then(|ground| ground.bearer.as_ref());
+        let allowed = decide(Facts { now, address: self.address, bearer, target })?;
+        let revision = ground.and_then(|ground| ground.object_revision);
+        let same_object = self.object.is_none_or(|(_, before)| revision == Some(before));
+        if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
+    }
+
     /// Whether what was prepared still fits what is allowed now: by the same grant, for no longer, to the same
     /// recipient. Otherwise the answer must be prepared again.
-    pub(super) fn fits(&self, allowed: &Allowed<'_>) -> bool {
+    fn fits(&self, allowed: &Allowed<'_>) -> bool {
         let shorter = match (self.until, allowed.until()) {
             (_, None) => false,
             (None, Some(_)) => true,
@@ -216,22 +230,29 @@ async fn write_batch(
 ) -> Result<Vec<Result<(), Reason>>, StoreError> {
     let mut tx = db.begin().await?;
     let mut head = tx.lock_audit_head().await?;
-    let live = Live::read(&mut tx, waiting).await?;
+    let footings: HashSet<Footing> =
+        waiting.iter().filter_map(|waiting| waiting.standing.as_ref()).map(Standing::footing).collect();
+    let grounds = tx.find_grounds(&footings.into_iter().collect::<Vec<_>>()).await?;
     let now = clock.now();
-    let mut quotas = Quotas::read(&mut tx, live.bearers.values(), now).await?;
+    let bearers = grounds.values().filter_map(|ground| ground.bearer.as_ref());
+    let mut quotas = Quotas::read(&mut tx, bearers, now).await?;
     let (mut used, mut sightings) = (HashSet::new(), Vec::new());
     let mut decisions = Vec::with_capacity(waiting.len());
     for (event, waiting) in events.iter_mut().zip(waiting) {
         let decision = match &waiting.standing {
             None => Ok(()),
-            Some(standing) => live.allow(standing, event, &mut quotas, now).map(|token| {
-                used.extend(token);
-                sightings.push(Sighting {
-                    recipient_id: standing.recipient_id,
-                    recipient: event.recipient.clone().unwrap_or_default(),
-                    address: standing.address,
-                });
-            }),
+            Some(standing) => {
+                let allowed = standing.decide(grounds.get(&standing.footing()), now);
+                let spent = allowed.and_then(|allowed| spend(standing, allowed.bearer, event, &mut quotas, now));
+                spent.map(|token| {
+                    used.extend(token);
+                    sightings.push(Sighting {
+                        recipient_id: standing.recipient_id,
+                        recipient: event.recipient.clone().unwrap_or_default(),
+                        address: standing.address,
+                    });
+                })
+            }
         };
         if let Err(reason) = decision {
             refuse(event, reason);
@@ -254,81 +275,18 @@ fn refuse(event: &mut Event, reason: Reason) {
     (event.files, event.rows, event.bytes, event.url_expires_at) = (None, None, None, None);
 }
 
-/// Credentials and grants as they are under the lock.
-struct Live {
-    bearers: HashMap<Credential, Bearer>,
-    /// By recipient and share.
-    accesses: HashMap<(Uuid, Uuid), ShareAccess>,
-    /// The revisions of those objects that are still shared.
-    objects: HashMap<Uuid, i64>,
-}
-
-impl Live {
-    async fn read(tx: &mut Tx, waiting: &[Waiting]) -> Result<Self, StoreError> {
-        let standings = || waiting.iter().filter_map(|waiting| waiting.standing.as_ref());
-        let credentials: HashSet<Credential> = standings().map(|standing| standing.credential).collect();
-        let pairs: HashSet<(Uuid, Uuid)> =
-            standings().filter_map(|standing| Some((standing.recipient_id, standing.share_id?))).collect();
-        let pairs: Vec<(Uuid, Uuid)> = pairs.into_iter().collect();
-        let object_ids: HashSet<Uuid> = standings().filter_map(|standing| Some(standing.object?.0)).collect();
-        let mut objects = HashMap::with_capacity(object_ids.len());
-        for id in object_ids {
-            if let Some((_, object, _)) = tx.find_object_by_id(id).await? {
-                objects.insert(id, object.revision);
-            }
-        }
-        let (bearers, accesses) = (find_bearers(tx, credentials).await?, tx.find_share_accesses(&pairs).await?);
-        Ok(Self { bearers, accesses, objects })
-    }
-
-    /// Decides, and counts what `event` issues; answers the token if its last use is to be noted anew.
-    fn allow(
-        &self,
-        standing: &Standing,
-        event: &Event,
-        quotas: &mut Quotas,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Uuid>, Reason> {
-        self.decide(standing, now)?;
-        let Some(bearer) = self.bearers.get(&standing.credential) else { return Ok(None) };
-        quotas.spend(bearer, event)?;
-        let is_noted = bearer.token.last_used_at.is_some_and(|at| now < at + USE_NOTED_EVERY);
-        Ok(match standing.credential {
-            Credential::Token(id) => (!is_noted).then_some(id),
-            Credential::Identity { .. } => None,
-        })
-    }
-
-    fn decide(&self, standing: &Standing, now: DateTime<Utc>) -> Result<(), Reason> {
-        let target = match standing.share_id {
-            None => Target::Own,
-            Some(share_id) => Target::Share(self.accesses.get(&(standing.recipient_id, share_id))),
-        };
-        let bearer = self.bearers.get(&standing.credential);
-        let allowed = decide(Facts { now, address: standing.address, bearer, target })?;
-        let same_object = standing.object.is_none_or(|(id, revision)| self.objects.get(&id) == Some(&revision));
-        if same_object && standing.fits(&allowed) { Ok(()) } else { Err(Reason::AccessChanged) }
-    }
-}
-
-async fn find_bearers(
-    tx: &mut Tx,
-    credentials: HashSet<Credential>,
-) -> Result<HashMap<Credential, Bearer>, StoreError> {
-    let (mut token_ids, mut identity_ids) = (Vec::new(), Vec::new());
-    for credential in &credentials {
-        match credential {
-            Credential::Token(id) => token_ids.push(*id),
-            Credential::Identity { id, .. } => identity_ids.push(*id),
-        }
-    }
-    let (mut tokens, holders) = (tx.find_bearers(&token_ids).await?, tx.find_holders(&identity_ids).await?);
-    let found = credentials.into_iter().filter_map(|credential| {
-        let bearer = match credential {
-            Credential::Token(id) => tokens.remove(&id),
-            Credential::Identity { id, until } => holders.get(&id).cloned().and_then(|holder| holder.bearer(until)),
-        };
-        Some((credential, bearer?))
-    });
-    Ok(found.collect())
+/// Counts what `event` issues, and answers the token if its last use is to be noted anew.
+fn spend(
+    standing: &Standing,
+    bearer: &Bearer,
+    event: &Event,
+    quotas: &mut Quotas,
+    now: DateTime<Utc>,
+) -> Result<Option<Uuid>, Reason> {
+    quotas.spend(bearer, event)?;
+    let is_noted = bearer.token.last_used_at.is_some_and(|at| now < at + USE_NOTED_EVERY);
+    Ok(match standing.credential {
+        Credential::Token(id) => (!is_noted).then_some(id),
+        Credential::Identity { .. } => None,
+    })
 }

@@ -1,5 +1,5 @@
-//! The hot path: what a decision is made from, each in one query; and the same again for a whole batch of requests
-//! under the audit head's lock.
+//! The hot path: all that decisions on many requests are made from, in one query by the names that they ask with; and
+//! again, by the ids of what they stand on, under the audit head's lock.
 
 use std::collections::HashMap;
 
@@ -7,20 +7,22 @@ use sqlx::{ColumnIndex, Decode, FromRow, QueryBuilder, Row, Type};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx,
+    Result, StoreError,
     grants::{GrantRow, grant_columns},
-    on_tx, reads,
+    objects::{ObjectRow, object_columns},
+    reads,
     recipients::{RecipientRow, recipient_columns},
     shares::{ShareRow, share_columns},
-    tokens::{LONGEST_LIST, TokenRow, token_columns},
-    value::{digest, padded},
+    tables::table_columns,
+    tokens::{TokenRow, token_columns},
+    value::padded,
 };
 use crate::domain::{
-    decision::{Bearer, ShareAccess},
-    grant::Grant,
+    decision::{Bearer, Credential, ShareAccess},
     identity::Holder,
-    share::Share,
-    token::TokenHash,
+    share::{Share, SharedObject},
+    table::Table,
+    token::{Token, TokenHash},
 };
 
 /// Whether everything is frozen, beside what is looked up.
@@ -87,20 +89,39 @@ impl TryFrom<HolderRow> for Holder {
     }
 }
 
-/// A bearer and the hash that it was asked for by.
-#[derive(FromRow)]
-struct AskedBearerRow {
-    token_hash: Vec<u8>,
-    #[sqlx(flatten)]
-    bearer: BearerRow,
+/// The row of an outer join; nothing where none was joined.
+struct Outer<T>(Option<T>);
+
+/// A row that outer joins are made with, and the column that it always has.
+trait Joined {
+    const ID: &'static str;
 }
 
-/// A share beside a grant, and the recipient that it was asked for.
-#[derive(FromRow)]
-struct AskedAccessRow {
-    asked_recipient_id: Uuid,
-    #[sqlx(flatten)]
-    access: AccessRow,
+impl Joined for TokenRow {
+    const ID: &'static str = "token_id";
+}
+
+impl Joined for ShareRow {
+    const ID: &'static str = "share_id";
+}
+
+impl Joined for GrantRow {
+    const ID: &'static str = "grant_id";
+}
+
+impl Joined for ObjectRow {
+    const ID: &'static str = "object_id";
+}
+
+impl<'r, R: Row, T: Joined + FromRow<'r, R>> FromRow<'r, R> for Outer<T>
+where
+    Option<Uuid>: Decode<'r, R::Database> + Type<R::Database>,
+    &'static str: ColumnIndex<R>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let id: Option<Uuid> = row.try_get(T::ID)?;
+        Ok(Self(id.map(|_| T::from_row(row)).transpose()?))
+    }
 }
 
 /// A share beside one of its grants, or beside none.
@@ -109,22 +130,149 @@ struct AccessRow {
     #[sqlx(flatten)]
     share: ShareRow,
     #[sqlx(flatten)]
-    grant: JoinedGrant,
+    grant: Outer<GrantRow>,
 }
 
-/// The grant of an outer join.
-struct JoinedGrant(Option<GrantRow>);
+/// Who asks, as far as a request says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Seeker {
+    /// Whoever holds the token with this hash.
+    Token(TokenHash),
+    /// The recipient with this id, whose credential is known.
+    Recipient(Uuid),
+}
 
-impl<'r, R: Row> FromRow<'r, R> for JoinedGrant
-where
-    GrantRow: FromRow<'r, R>,
-    Option<Uuid>: Decode<'r, R::Database> + Type<R::Database>,
-    &'static str: ColumnIndex<R>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        let id: Option<Uuid> = row.try_get("grant_id")?;
-        Ok(Self(id.map(|_| GrantRow::from_row(row)).transpose()?))
+/// Who asks for what: all that a request's decision is looked up by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sought {
+    /// Who asks.
+    pub by: Seeker,
+    /// The key of a share's name, where one is asked for.
+    pub share: Option<String>,
+    /// The keys of the names of a schema and a table in that share, where one is asked for.
+    pub table: Option<(String, String)>,
+}
+
+/// What is at the end of the names that a caller knows, whether it may have it or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reached {
+    /// The token and its recipient; `None` where a recipient was sought for.
+    pub bearer: Option<Bearer>,
+    /// The share, with every grant that the recipient ever had on it.
+    pub access: Option<ShareAccess>,
+    /// The shared object, with the table behind it.
+    pub object: Option<(SharedObject, Table)>,
+}
+
+/// The ids of what an allowed request stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Footing {
+    /// What shows who asks.
+    pub credential: Credential,
+    /// The recipient whose it is.
+    pub recipient_id: Uuid,
+    /// The share that is read, if one is.
+    pub share_id: Option<Uuid>,
+    /// The shared object in it that is read, if one is.
+    pub object_id: Option<Uuid>,
+}
+
+/// What a request stands on, as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ground {
+    /// Whoever has the credential, if it still is the recipient's.
+    pub bearer: Option<Bearer>,
+    /// The share, with every grant that the recipient ever had on it.
+    pub access: Option<ShareAccess>,
+    /// The shared object's revision, if it is still in the share.
+    pub object_revision: Option<i64>,
+}
+
+/// A caller beside a share and one of the grants on it.
+#[derive(FromRow)]
+struct CallerRow {
+    /// Which of those that were asked for.
+    place: i32,
+    #[sqlx(flatten)]
+    token: Outer<TokenRow>,
+    #[sqlx(flatten)]
+    holder: HolderRow,
+    #[sqlx(flatten)]
+    share: Outer<ShareRow>,
+    #[sqlx(flatten)]
+    grant: Outer<GrantRow>,
+}
+
+/// The columns of [`CallerRow`], from asked `a`, tokens `k`, recipients `r`, shares `s` and what [`join_grants!`] joins.
+macro_rules! caller_columns {
+    () => {
+        concat!("a.place, ", token_columns!(), ", ", holder_columns!(), ", ", share_columns!(), ", ", grant_columns!())
+    };
+}
+
+/// The grants of recipients `r` on shares `s`.
+macro_rules! join_grants {
+    () => {
+        "LEFT JOIN grants g ON g.share_id = s.id AND g.recipient_id = r.id \
+         LEFT JOIN grant_endings e ON e.grant_id = g.id "
+    };
+}
+
+/// The order in which grants are gathered.
+macro_rules! by_grant {
+    () => {
+        "ORDER BY g.valid_from, g.id"
+    };
+}
+
+#[derive(FromRow)]
+struct ReachedRow {
+    #[sqlx(flatten)]
+    caller: CallerRow,
+    #[sqlx(flatten)]
+    object: Outer<ObjectRow>,
+}
+
+#[derive(FromRow)]
+struct GroundRow {
+    #[sqlx(flatten)]
+    caller: CallerRow,
+    object_revision: Option<i64>,
+}
+
+impl CallerRow {
+    /// Puts the row's grant beside those of the rows before.
+    fn add_grant(self, access: &mut Option<ShareAccess>) -> Result<()> {
+        if let (Some(access), Some(grant)) = (access, self.grant.0) {
+            access.grants.push(grant.try_into()?);
+        }
+        Ok(())
     }
+}
+
+impl TryFrom<CallerRow> for (Option<Token>, Holder, Option<ShareAccess>) {
+    type Error = StoreError;
+
+    fn try_from(row: CallerRow) -> Result<Self> {
+        let access = match row.share.0 {
+            None => None,
+            Some(share) => {
+                let grants = row.grant.0.map(TryInto::try_into).transpose()?.into_iter().collect();
+                Some(ShareAccess { share: share.try_into()?, grants })
+            }
+        };
+        Ok((row.token.0.map(Token::from), row.holder.try_into()?, access))
+    }
+}
+
+/// `items` with their places.
+fn numbered<T>(items: &[T]) -> Vec<(i32, &T)> {
+    (0..).zip(items).collect()
+}
+
+/// The one of `items` that a row is about.
+fn asked<T>(items: &[T], place: i32) -> Result<&T> {
+    usize::try_from(place).ok().and_then(|place| items.get(place)).ok_or(StoreError::Corrupt("asked.place"))
 }
 
 /// Gathers the rows of each share, which stand together.
@@ -142,22 +290,83 @@ fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
 }
 
 reads! {
-    /// The tokens with these hashes and their recipients, whatever their states, by hash; what is not known is left out.
-    pub async fn find_bearers_by_hash(self, db, hashes: &[TokenHash]) -> Result<HashMap<TokenHash, Bearer>> {
-        if hashes.is_empty() {
+    /// What these callers reach by these names, each under what was sought; callers that nobody knows are left out.
+    pub async fn find_reached(self, db, sought: &[Sought]) -> Result<HashMap<Sought, Reached>> {
+        if sought.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut query = QueryBuilder::new(concat!("SELECT k.hash AS token_hash, ", bearer_columns!(), "k.hash IN ("));
-        let mut list = query.separated(", ");
-        padded(hashes).into_iter().for_each(|hash| {
-            list.push_bind(hash.0.to_vec());
+        let mut query = QueryBuilder::new("WITH asked (place, hash, recipient_id, share_key, schema_key, table_key) AS (");
+        query.push_values(padded(&numbered(sought)), |mut values, (place, sought)| {
+            let (hash, recipient_id) = match sought.by {
+                Seeker::Token(hash) => (Some(hash.0.to_vec()), None),
+                Seeker::Recipient(id) => (None, Some(id)),
+            };
+            let (schema, table) = sought.table.clone().unzip();
+            values.push_bind(place).push_bind(hash).push_bind(recipient_id);
+            values.push_bind(sought.share.clone()).push_bind(schema).push_bind(table);
         });
-        query.push(")");
-        let rows: Vec<AskedBearerRow> = query.build_query_as().fetch_all(db).await?;
-        let found = rows.into_iter().map(|row| {
-            Ok((TokenHash(digest("tokens.hash", &row.token_hash)?), Bearer::try_from(row.bearer)?))
+        query.push(concat!(
+            ") SELECT ", caller_columns!(), ", ", object_columns!(), " FROM (SELECT DISTINCT * FROM asked) a \
+             LEFT JOIN tokens k ON k.hash = a.hash JOIN recipients r ON r.id = COALESCE(k.recipient_id, a.recipient_id) \
+             LEFT JOIN shares s ON s.name_key = a.share_key ", join_grants!(),
+            "LEFT JOIN objects o ON o.share_id = s.id AND o.schema_key = a.schema_key AND o.name_key = a.table_key \
+             LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id ", by_grant!()
+        ));
+        let rows: Vec<ReachedRow> = query.build_query_as().fetch_all(db).await?;
+        let mut found = HashMap::<Sought, Reached>::with_capacity(sought.len());
+        for ReachedRow { caller, object } in rows {
+            let key = asked(sought, caller.place)?;
+            match found.get_mut(key) {
+                Some(reached) => caller.add_grant(&mut reached.access)?,
+                None => {
+                    let (token, holder, access) = caller.try_into()?;
+                    let bearer = token.map(|token| holder.with(token));
+                    let object = object.0.map(TryInto::try_into).transpose()?;
+                    found.insert(key.clone(), Reached { bearer, access, object });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What stands at these places now; recipients that are gone are left out.
+    pub async fn find_grounds(self, db, footings: &[Footing]) -> Result<HashMap<Footing, Ground>> {
+        if footings.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut query = QueryBuilder::new("WITH asked (place, token_id, recipient_id, share_id, object_id) AS (");
+        query.push_values(padded(&numbered(footings)), |mut values, (place, footing)| {
+            let token_id = match footing.credential {
+                Credential::Token(id) => Some(id),
+                Credential::Identity { .. } => None,
+            };
+            values.push_bind(place).push_bind(token_id).push_bind(footing.recipient_id);
+            values.push_bind(footing.share_id).push_bind(footing.object_id);
         });
-        found.collect()
+        query.push(concat!(
+            ") SELECT ", caller_columns!(), ", o.revision AS object_revision FROM (SELECT DISTINCT * FROM asked) a \
+             JOIN recipients r ON r.id = a.recipient_id \
+             LEFT JOIN tokens k ON k.id = a.token_id AND k.recipient_id = a.recipient_id \
+             LEFT JOIN shares s ON s.id = a.share_id ", join_grants!(),
+            "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id ", by_grant!()
+        ));
+        let rows: Vec<GroundRow> = query.build_query_as().fetch_all(db).await?;
+        let mut found = HashMap::<Footing, Ground>::with_capacity(footings.len());
+        for GroundRow { caller, object_revision } in rows {
+            let key = asked(footings, caller.place)?;
+            match found.get_mut(key) {
+                Some(ground) => caller.add_grant(&mut ground.access)?,
+                None => {
+                    let (token, holder, access) = caller.try_into()?;
+                    let bearer = match key.credential {
+                        Credential::Token(_) => token.map(|token| holder.with(token)),
+                        Credential::Identity { id, until } => holder.bearer(until).filter(|bearer| bearer.token.id == id),
+                    };
+                    found.insert(*key, Ground { bearer, access, object_revision });
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The token with this id and its recipient, whatever their states.
@@ -200,33 +409,6 @@ reads! {
         row.map(Holder::try_from).transpose()
     }
 
-    /// The shares with these name keys, each with every grant that the recipient it is asked for ever had on it, by recipient
-    /// id and key; shares that are not there are left out.
-    pub async fn find_share_accesses_by_key(
-        self, db, pairs: &[(Uuid, &str)]
-    ) -> Result<HashMap<(Uuid, String), ShareAccess>> {
-        if pairs.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let mut query = QueryBuilder::new("WITH asked (recipient_id, share_key) AS (");
-        query.push_values(padded(pairs), |mut pair, (recipient_id, share_key)| {
-            pair.push_bind(recipient_id).push_bind(share_key.to_owned());
-        });
-        query.push(concat!(
-            ") SELECT a.recipient_id AS asked_recipient_id, ", share_columns!(), ", ", grant_columns!(),
-            " FROM (SELECT DISTINCT recipient_id, share_key FROM asked) a JOIN shares s ON s.name_key = a.share_key              LEFT JOIN grants g ON g.share_id = s.id AND g.recipient_id = a.recipient_id              LEFT JOIN grant_endings e ON e.grant_id = g.id ORDER BY g.valid_from, g.id"
-        ));
-        let rows: Vec<AskedAccessRow> = query.build_query_as().fetch_all(db).await?;
-        let mut accesses = HashMap::<(Uuid, String), ShareAccess>::with_capacity(pairs.len());
-        for AskedAccessRow { asked_recipient_id, access } in rows {
-            let share = Share::try_from(access.share)?;
-            let grant = access.grant.0.map(Grant::try_from).transpose()?;
-            let key = (asked_recipient_id, share.name.key().to_owned());
-            accesses.entry(key).or_insert_with(|| ShareAccess { share, grants: vec![] }).grants.extend(grant);
-        }
-        Ok(accesses)
-    }
-
     /// The shares that the recipient was ever granted, with those grants, in the order of their name keys, from behind
     /// the key `after`; `limit` counts shares.
     pub async fn list_share_access(
@@ -243,83 +425,5 @@ reads! {
         let rows: Vec<AccessRow> =
             sqlx::query_as(sql).bind(recipient_id).bind(after).bind(i64::from(limit)).fetch_all(db).await?;
         gather(rows)
-    }
-}
-
-impl Tx {
-    /// The tokens with these ids and their recipients, by token id; those that are gone are left out.
-    pub async fn find_bearers(&mut self, token_ids: &[Uuid]) -> Result<HashMap<Uuid, Bearer>> {
-        let mut bearers = HashMap::with_capacity(token_ids.len());
-        for ids in token_ids.chunks(LONGEST_LIST) {
-            let rows: Vec<BearerRow> = on_tx!(self, db => {
-                let mut query = QueryBuilder::new(concat!(select_bearers!(), "k.id IN ("));
-                let mut list = query.separated(", ");
-                padded(ids).into_iter().for_each(|id| {
-                    list.push_bind(id);
-                });
-                query.push(")");
-                query.build_query_as().fetch_all(db).await?
-            });
-            for row in rows {
-                let bearer = Bearer::try_from(row)?;
-                bearers.insert(bearer.token.id, bearer);
-            }
-        }
-        Ok(bearers)
-    }
-
-    /// The recipients that are bound to the identities with these ids, by that id; those that are gone are left out.
-    pub async fn find_holders(&mut self, identity_ids: &[Uuid]) -> Result<HashMap<Uuid, Holder>> {
-        let mut holders = HashMap::with_capacity(identity_ids.len());
-        for ids in identity_ids.chunks(LONGEST_LIST) {
-            let rows: Vec<HolderRow> = on_tx!(self, db => {
-                let mut query =
-                    QueryBuilder::new(concat!("SELECT ", holder_columns!(), " FROM recipients r WHERE r.oidc_id IN ("));
-                let mut list = query.separated(", ");
-                padded(ids).into_iter().for_each(|id| {
-                    list.push_bind(id);
-                });
-                query.push(")");
-                query.build_query_as().fetch_all(db).await?
-            });
-            for row in rows {
-                let holder = Holder::try_from(row)?;
-                holders.extend(holder.recipient.identity.as_ref().map(|identity| identity.id).map(|id| (id, holder)));
-            }
-        }
-        Ok(holders)
-    }
-
-    /// What recipients may do with shares, by recipient id and share id, with every grant that they ever had; pairs
-    /// without one, and shares that are gone, are left out.
-    pub async fn find_share_accesses(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<HashMap<(Uuid, Uuid), ShareAccess>> {
-        let mut accesses = HashMap::<(Uuid, Uuid), ShareAccess>::with_capacity(pairs.len());
-        for pairs in pairs.chunks(LONGEST_LIST) {
-            let rows: Vec<AccessRow> = on_tx!(self, db => {
-                // As a join, because SQLite would look through every grant for a list of pairs.
-                let mut query = QueryBuilder::new("WITH asked (recipient_id, share_id) AS (");
-                query.push_values(padded(pairs), |mut pair, (recipient_id, share_id)| {
-                    pair.push_bind(recipient_id).push_bind(share_id);
-                });
-                query.push(concat!(
-                    ") SELECT ",
-                    share_columns!(),
-                    ", ",
-                    grant_columns!(),
-                    " FROM (SELECT DISTINCT recipient_id, share_id FROM asked) a \
-                     JOIN grants g ON g.recipient_id = a.recipient_id AND g.share_id = a.share_id \
-                     JOIN shares s ON s.id = g.share_id LEFT JOIN grant_endings e ON e.grant_id = g.id \
-                     ORDER BY g.valid_from, g.id"
-                ));
-                query.build_query_as().fetch_all(db).await?
-            });
-            for row in rows {
-                let share = Share::try_from(row.share)?;
-                let Some(grant) = row.grant.0.map(Grant::try_from).transpose()? else { continue };
-                let key = (grant.recipient_id, share.id);
-                accesses.entry(key).or_insert_with(|| ShareAccess { share, grants: vec![] }).grants.push(grant);
-            }
-        }
-        Ok(accesses)
     }
 }

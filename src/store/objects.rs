@@ -1,6 +1,6 @@
 //! Shared objects, kept; read together with the table behind them, which every reader needs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use super::{
     Result, StoreError, Tx, on_tx, reads,
     shares::{ShareRow, share_columns},
     tables::{TableRow, table_columns},
-    value::{Json, Micros, delivery, name, padded, word},
+    value::{Json, Micros, delivery, name, word},
 };
 use crate::domain::{
     delivery::Delivery,
@@ -45,8 +45,10 @@ macro_rules! objects_from {
     };
 }
 
+pub(super) use object_columns;
+
 #[derive(FromRow)]
-struct ObjectRow {
+pub(super) struct ObjectRow {
     object_id: Uuid,
     object_share_id: Uuid,
     object_schema_name: String,
@@ -143,31 +145,6 @@ reads! {
         let row: Option<ObjectRow> =
             sqlx::query_as(sql).bind(share_id).bind(schema_key).bind(name_key).fetch_optional(db).await?;
         row.map(TryInto::try_into).transpose()
-    }
-
-    /// The objects under these keys of shares, with their tables; what is not there is left out.
-    pub async fn find_objects(
-        self, db, keys: &[(Uuid, &str, &str)]
-    ) -> Result<HashMap<(Uuid, String, String), (SharedObject, Table)>> {
-        if keys.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let mut query = QueryBuilder::new("WITH asked (share_id, schema_key, name_key) AS (");
-        query.push_values(padded(keys), |mut key, (share_id, schema_key, name_key)| {
-            key.push_bind(share_id).push_bind(schema_key.to_owned()).push_bind(name_key.to_owned());
-        });
-        query.push(concat!(
-            ") SELECT ", object_columns!(), " FROM ", objects_from!(),
-            "JOIN (SELECT DISTINCT share_id, schema_key, name_key FROM asked) a \
-             ON o.share_id = a.share_id AND o.schema_key = a.schema_key AND o.name_key = a.name_key"
-        ));
-        let rows: Vec<ObjectRow> = query.build_query_as().fetch_all(db).await?;
-        let found = rows.into_iter().map(|row| {
-            let (object, table) = <(SharedObject, Table)>::try_from(row)?;
-            let key = (object.share_id, object.schema.key().to_owned(), object.name.key().to_owned());
-            Ok((key, (object, table)))
-        });
-        found.collect()
     }
 
     /// The object with this id, with its share and its table.

@@ -14,13 +14,14 @@ use uuid::Uuid;
 use super::{
     Caller, TablePath,
     presented::{ISSUER_UNAVAILABLE, Presented},
+    refusal::Asked,
 };
 use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome},
         decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
         grant::Grant,
-        name::{Name, name_key},
+        name::Name,
         share::{Share, SharedObject},
         table::Table,
         token::BearerToken,
@@ -46,6 +47,10 @@ pub(super) struct Attempt<'a> {
     /// The event that will be written, filled in on the way.
     pub(super) event: Event,
     bearer: Option<Bearer>,
+    /// The share that is asked for, until it is decided on.
+    access: Option<ShareAccess>,
+    /// What is asked for in it, until it is allowed.
+    found: Option<(SharedObject, Table)>,
     /// Why there is none, where there is none.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
@@ -97,21 +102,10 @@ impl Hold {
 
     /// Decides again as things are now, and answers the refusal.
     async fn check(&self, service: &Service) -> Result<(), ServiceError> {
-        let Standing { credential, recipient_id, address, object, .. } = self.standing;
-        let bearer = service.find_again(credential).await?;
-        let access = service.desks.accesses.find((recipient_id, self.share.key().to_owned())).await?;
-        let same_object = match object {
-            None => true,
-            Some((id, revision)) => {
-                service.db.find_object_by_id(id).await?.is_some_and(|(_, object, _)| object.revision == revision)
-            }
-        };
-        let target = Target::Share(access.as_ref());
-        let now = service.clock.now();
-        let decided = decide(Facts { now, address, bearer: bearer.as_ref(), target }).and_then(|allowed| {
-            if same_object && self.standing.fits(&allowed) { Ok(()) } else { Err(Reason::AccessChanged) }
-        });
-        decided.map_err(|reason| {
+        let footing = self.standing.footing();
+        let ground = service.db.find_grounds(&[footing]).await?.remove(&footing);
+        let decided = self.standing.decide(ground.as_ref(), service.clock.now());
+        decided.map(drop).map_err(|reason| {
             let subject = Subject::share(self.share.as_str());
             ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
         })
@@ -119,15 +113,18 @@ impl Hold {
 }
 
 impl<'a> Attempt<'a> {
-    /// Finds the caller, and begins the event of `action`.
+    /// Finds the caller and what is asked for, and begins the event of `action`.
     pub(super) async fn begin(
         service: &'a Service,
         caller: &'a Caller,
         action: &'static str,
+        asked: Asked<'_>,
     ) -> Result<Self, ServiceError> {
-        match service.find_presented(caller.token.as_ref(), service.clock.now()).await? {
-            Ok(Presented { bearer, unknown, subject }) => {
-                let mut attempt = Self::of(service, caller, action, bearer);
+        match service.find_presented(caller.token.as_ref(), asked, service.clock.now()).await? {
+            Ok(Presented { reached, unknown, subject }) => {
+                let (bearer, access, found) =
+                    reached.map_or_else(Default::default, |reached| (reached.bearer, reached.access, reached.object));
+                let mut attempt = Self { access, found, ..Self::of(service, caller, action, bearer) };
                 attempt.unknown = unknown;
                 attempt.event.personal.subject = subject;
                 Ok(attempt)
@@ -156,8 +153,8 @@ impl<'a> Attempt<'a> {
         event.recipient_id = event.actor.id;
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal = caller.personal();
-        let unknown = Reason::TokenUnknown;
-        Self { service, caller, event, bearer, unknown, object: None, now: service.clock.now() }
+        let (access, found, object, unknown) = (None, None, None, Reason::TokenUnknown);
+        Self { service, caller, event, bearer, access, found, unknown, object, now: service.clock.now() }
     }
 
     /// Decides on something of the recipient's own.
@@ -166,12 +163,9 @@ impl<'a> Attempt<'a> {
         self.count_request(granted).await
     }
 
-    /// Decides on a share and anything under it.
-    pub(super) async fn decide_share(&mut self, share: &str, subject: &Subject<'_>) -> Result<Granted, ServiceError> {
-        let access = match &self.bearer {
-            Some(bearer) => self.service.desks.accesses.find((bearer.recipient.id, name_key(share))).await?,
-            None => None,
-        };
+    /// Decides on the share that is asked for and anything under it.
+    pub(super) async fn decide_share(&mut self, subject: &Subject<'_>) -> Result<Granted, ServiceError> {
+        let access = self.access.take();
         let granted = self.decide_access(access.as_ref(), subject).await?;
         self.count_request(granted).await
     }
@@ -248,14 +242,9 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Finds the object that `path` names inside the share that was decided on.
-    pub(super) async fn find_object(
-        &mut self,
-        granted: &Granted,
-        path: &TablePath,
-    ) -> Result<(SharedObject, Table), ServiceError> {
-        let (schema, table) = (name_key(&path.schema), name_key(&path.table));
-        match self.service.desks.objects.find((granted.share()?.id, schema, table)).await? {
+    /// The object that is asked for by `path`, inside the share that was decided on.
+    pub(super) async fn take_object(&mut self, path: &TablePath) -> Result<(SharedObject, Table), ServiceError> {
+        match self.found.take() {
             Some((object, table)) => {
                 self.name_object(&object);
                 Ok((object, table))

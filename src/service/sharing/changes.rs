@@ -11,6 +11,7 @@ use super::{
     Caller, Described, Stamp, TableHead, TablePath,
     attempt::Attempt,
     query::{Disclosed, PageAsk, digest},
+    refusal::Asked,
     stream::{Answer, Lines},
     table::FoundTable,
 };
@@ -64,7 +65,7 @@ impl Service {
             Feed::Files => "table.query",
             Feed::Changes => "table.changes",
         };
-        let mut attempt = Attempt::begin(self, caller, action).await?;
+        let mut attempt = Attempt::begin(self, caller, action, Asked::Table(path)).await?;
         let prepared = self.prepare_changes(&mut attempt, path, request).await;
         let (found, head, (lines, disclosed), next_page_token) = attempt.settle(prepared).await?;
         let mut answer =

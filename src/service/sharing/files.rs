@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Caller,
     attempt::{Attempt, Granted, Hold, Subject},
+    refusal::Asked,
 };
 use crate::{
     domain::{
@@ -29,6 +30,7 @@ use crate::{
         meter::{self, Stream},
     },
     storage::{Object, TableLocation},
+    store::Seeker,
 };
 
 /// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the
@@ -157,7 +159,8 @@ impl Service {
         let found = self.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
             (Some(bearer), Some((share, ..))) => {
-                self.desks.accesses.find((bearer.recipient.id, share.name.key().to_owned())).await?
+                let by = Seeker::Recipient(bearer.recipient.id);
+                self.desk.find(Asked::Share(share.name.as_str()).sought(by)).await?.and_then(|reached| reached.access)
             }
             _ => None,
         };

@@ -5,6 +5,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::{
     Caller,
     attempt::{Attempt, Granted, Subject},
+    refusal::Asked,
 };
 use crate::{
     domain::{
@@ -66,7 +67,7 @@ pub struct TableItem {
 impl Service {
     /// The shares that the caller may read now.
     pub async fn list_granted_shares(&self, caller: &Caller, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "shares.list").await?;
+        let mut attempt = Attempt::begin(self, caller, "shares.list", Asked::Own).await?;
         let granted = attempt.decide_own().await?;
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
@@ -104,8 +105,8 @@ impl Service {
 
     /// One share.
     pub async fn get_granted_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "share.get").await?;
-        let granted = attempt.decide_share(share, &Subject::share(share)).await?;
+        let mut attempt = Attempt::begin(self, caller, "share.get", Asked::Share(share)).await?;
+        let granted = attempt.decide_share(&Subject::share(share)).await?;
         let share = self.described(granted.share()?.clone(), &granted, granted.grant_until);
         attempt.allow(&granted).await?;
         Ok(share)
@@ -134,8 +135,8 @@ impl Service {
         share: &str,
         page: &PageRequest,
     ) -> Result<Page<SchemaItem>, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "schemas.list").await?;
-        let granted = attempt.decide_share(share, &Subject::share(share)).await?;
+        let mut attempt = Attempt::begin(self, caller, "schemas.list", Asked::Share(share)).await?;
+        let granted = attempt.decide_share(&Subject::share(share)).await?;
         let share = granted.share()?;
         let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
         let after = attempt.settle(self.open_listing(page, &context)).await?;
@@ -156,8 +157,8 @@ impl Service {
         schema: Option<&str>,
         page: &PageRequest,
     ) -> Result<Page<TableItem>, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "tables.list").await?;
-        let granted = attempt.decide_share(share, &Subject::share(share)).await?;
+        let mut attempt = Attempt::begin(self, caller, "tables.list", Asked::Share(share)).await?;
+        let granted = attempt.decide_share(&Subject::share(share)).await?;
         let found = granted.share()?.clone();
         let schema_key = schema.map(name_key);
         let context = format!(

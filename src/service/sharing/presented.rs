@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::refusal::Asked;
 use crate::{
     config::LONGEST_IDENTITY_TEXT,
     domain::{
@@ -10,7 +11,7 @@ use crate::{
     },
     identity::{IdentityError, Refused, Side, Verified},
     service::{Service, error::ServiceError},
-    store::StoreError,
+    store::{Reached, Seeker, StoreError},
 };
 
 /// How many texts of a JWT's claims are looked for; more do not fit into one that is read.
@@ -23,8 +24,8 @@ pub(super) const ISSUER_UNAVAILABLE: &str = "ISSUER_UNAVAILABLE";
 /// What a credential comes to.
 #[derive(Debug)]
 pub(super) struct Presented {
-    /// Whose it is, whatever that one may.
-    pub(super) bearer: Option<Bearer>,
+    /// Whose it is, and what that one asks for, whatever that one may.
+    pub(super) reached: Option<Reached>,
     /// Why it is nobody's, where it is.
     pub(super) unknown: Reason,
     /// Whom the issuer says that it is.
@@ -34,24 +35,26 @@ pub(super) struct Presented {
 impl Presented {
     /// Somebody without a credential, or one for `reason`.
     pub(super) fn nobody(reason: Reason) -> Self {
-        Self { bearer: None, unknown: reason, subject: None }
+        Self { reached: None, unknown: reason, subject: None }
     }
 }
 
 impl Service {
-    /// Finds whom `token` belongs to. The inner error is for those alone who present a JWT: its issuer does not answer.
+    /// Finds whom `token` belongs to, and what is asked for. The inner error is for those alone who present a JWT: its
+    /// issuer does not answer.
     pub(super) async fn find_presented(
         &self,
         token: Option<&BearerToken>,
+        asked: Asked<'_>,
         now: DateTime<Utc>,
     ) -> Result<Result<Presented, IdentityError>, ServiceError> {
         let Some(token) = token else { return Ok(Ok(Presented::nobody(Reason::TokenUnknown))) };
         if !self.identities.may_be_token(token.reveal()) {
-            let bearer = self.desks.bearers.find(token.hash()).await?;
-            return Ok(Ok(Presented { bearer, ..Presented::nobody(Reason::TokenUnknown) }));
+            let reached = self.desk.find(asked.sought(Seeker::Token(token.hash()))).await?;
+            return Ok(Ok(Presented { reached, ..Presented::nobody(Reason::TokenUnknown) }));
         }
         match self.identities.verify(token.reveal(), Side::Recipients, now).await {
-            Ok(verified) => Ok(Ok(self.find_holder_of(&verified).await?)),
+            Ok(verified) => Ok(Ok(self.find_holder_of(&verified, asked).await?)),
             Err(IdentityError::Refused(why)) => {
                 tracing::info!(why = %why, "a recipient's JWT is refused");
                 let expired = why == Refused::Expired;
@@ -61,7 +64,7 @@ impl Service {
         }
     }
 
-    async fn find_holder_of(&self, verified: &Verified) -> Result<Presented, StoreError> {
+    async fn find_holder_of(&self, verified: &Verified, asked: Asked<'_>) -> Result<Presented, ServiceError> {
         let audiences: Vec<&str> = verified.audiences.iter().map(String::as_str).collect();
         // What nobody can be bound to is not looked for.
         let could_be_bound = |text: &str| text.len() <= LONGEST_IDENTITY_TEXT && !text.contains(char::is_control);
@@ -74,8 +77,14 @@ impl Service {
             tracing::info!(issuer = verified.issuer, "a recipient's JWT is refused: no one recipient is bound to it");
         }
         let subject = verified.claims.text("sub").map(|subject| subject.chars().take(KEPT_SUBJECT).collect());
-        let bearer = holder.and_then(|holder| holder.bearer(verified.until));
-        Ok(Presented { bearer, unknown: Reason::IdentityUnbound, subject })
+        let reached = match holder.and_then(|holder| holder.bearer(verified.until)) {
+            None => None,
+            Some(bearer) => {
+                let sought = asked.sought(Seeker::Recipient(bearer.recipient.id));
+                self.desk.find(sought).await?.map(|reached| Reached { bearer: Some(bearer), ..reached })
+            }
+        };
+        Ok(Presented { reached, unknown: Reason::IdentityUnbound, subject })
     }
 
     /// Finds again whom something was handed out to.

@@ -13,6 +13,7 @@ use super::{
     attempt::Attempt,
     continuation::Continuations,
     delivery::{SignedUrls, Signer},
+    refusal::Asked,
     stream::{Answer, Ending, Lines},
     table::FoundTable,
 };
@@ -153,7 +154,7 @@ impl Service {
         request: &QueryRequest,
     ) -> Result<Answer, ServiceError> {
         let started = Instant::now();
-        let mut attempt = Attempt::begin(self, caller, "table.query").await?;
+        let mut attempt = Attempt::begin(self, caller, "table.query", Asked::Table(path)).await?;
         attempt.event.predicate_digest = request.predicates.as_ref().map(|text| digest(text));
         let prepared = self.prepare_query(&mut attempt, path, request).await;
         let (found, head, files, tokens) = attempt.settle(prepared).await?;

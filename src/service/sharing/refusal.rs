@@ -6,7 +6,11 @@ use super::{
     Caller, TablePath,
     attempt::{Attempt, Subject},
 };
-use crate::service::{Service, error::ServiceError};
+use crate::{
+    domain::name::name_key,
+    service::{Service, error::ServiceError},
+    store::{Seeker, Sought},
+};
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +23,18 @@ pub enum Asked<'a> {
     Table(&'a TablePath),
 }
 
+impl Asked<'_> {
+    /// What is looked up for it.
+    pub(super) fn sought(self, by: Seeker) -> Sought {
+        let (share, table) = match self {
+            Self::Own => (None, None),
+            Self::Share(share) => (Some(name_key(share)), None),
+            Self::Table(path) => (Some(name_key(&path.share)), Some((name_key(&path.schema), name_key(&path.table)))),
+        };
+        Sought { by, share, table }
+    }
+}
+
 impl Service {
     /// Answers what the caller of a request that cannot be answered because of `error` is told: the refusal, where the
     /// caller may not ask at all, and `error` otherwise.
@@ -29,13 +45,13 @@ impl Service {
         asked: Asked<'_>,
         error: ServiceError,
     ) -> ServiceError {
-        let mut attempt = match Attempt::begin(self, caller, action).await {
+        let mut attempt = match Attempt::begin(self, caller, action, asked).await {
             Ok(attempt) => attempt,
             Err(unavailable) => return unavailable,
         };
         let decided = match asked {
             Asked::Own => attempt.decide_own().await.map(drop),
-            Asked::Share(share) => attempt.decide_share(share, &Subject::share(share)).await.map(drop),
+            Asked::Share(share) => attempt.decide_share(&Subject::share(share)).await.map(drop),
             Asked::Table(path) => self.find_table(&mut attempt, path).await.map(drop),
         };
         let outcome: Result<(), ServiceError> = attempt.settle(decided.and(Err(error))).await;

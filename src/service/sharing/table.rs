@@ -6,6 +6,7 @@ use super::{
     Caller, Described, Stamp, TableHead, TablePath,
     attempt::{Attempt, Granted, Subject},
     query::{AsOf, timestamp_of},
+    refusal::Asked,
 };
 use crate::{
     domain::{
@@ -40,7 +41,7 @@ impl Service {
         path: &TablePath,
         since: Option<&str>,
     ) -> Result<u64, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "table.version").await?;
+        let mut attempt = Attempt::begin(self, caller, "table.version", Asked::Table(path)).await?;
         let found = self.find_version(&mut attempt, path, since).await;
         let (found, version) = attempt.settle(found).await?;
         attempt.event.table_version = Some(version);
@@ -87,7 +88,7 @@ impl Service {
         as_of: AsOf,
         declared: &Declared,
     ) -> Result<TableHead, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "table.metadata").await?;
+        let mut attempt = Attempt::begin(self, caller, "table.metadata", Asked::Table(path)).await?;
         let found = self.find_head(&mut attempt, path, as_of, declared).await;
         let (found, head) = attempt.settle(found).await?;
         attempt.allow(&found.granted).await?;
@@ -114,8 +115,8 @@ impl Service {
         attempt: &mut Attempt<'_>,
         path: &TablePath,
     ) -> Result<FoundTable, ServiceError> {
-        let granted = attempt.decide_share(&path.share, &Subject::table(path)).await?;
-        let (object, table) = attempt.find_object(&granted, path).await?;
+        let granted = attempt.decide_share(&Subject::table(path)).await?;
+        let (object, table) = attempt.take_object(path).await?;
         let location = self.storages.locate(&table.location)?;
         let view = match &object.view {
             None => None,

@@ -3,25 +3,50 @@
 use uuid::Uuid;
 use weir::{
     domain::{
-        decision::{Bearer, ShareAccess},
+        decision::{Bearer, Credential, ShareAccess},
         grant::{Ending, Grant},
+        recipient::Recipient,
+        share::Share,
         token::{BearerToken, Token, TokenHash},
     },
-    store::{Constraint, Db, StoreError},
+    store::{Constraint, Db, Footing, Ground, Reached, Seeker, Sought, StoreError, Tx},
 };
 
-use super::samples::{days, grant, insert_pair, now, recipient, share, token};
+use super::samples::{days, grant, insert_pair, now, object, recipient, share, table, token};
 use crate::support::postgres::TestDatabase;
+
+/// What is sought by a caller, by the keys of a share and of a schema and a table in it.
+fn sought(by: Seeker, share: Option<&str>, table: Option<(&str, &str)>) -> Sought {
+    let text = |text: &str| text.to_owned();
+    Sought { by, share: share.map(text), table: table.map(|(schema, table)| (text(schema), text(table))) }
+}
 
 /// The token with this hash and its recipient.
 pub(super) async fn bearer(db: &Db, hash: TokenHash) -> Option<Bearer> {
-    db.find_bearers_by_hash(&[hash]).await.unwrap().remove(&hash)
+    let sought = sought(Seeker::Token(hash), None, None);
+    let reached = db.find_reached(std::slice::from_ref(&sought)).await.unwrap().remove(&sought)?;
+    assert_eq!((reached.access, reached.object), (None, None));
+    reached.bearer
 }
 
 /// The share with this key, with what the recipient may do with it.
 async fn share_access(db: &Db, recipient_id: Uuid, key: &str) -> Option<ShareAccess> {
-    let mut found = db.find_share_accesses_by_key(&[(recipient_id, key)]).await.unwrap();
-    found.remove(&(recipient_id, key.to_owned()))
+    let sought = sought(Seeker::Recipient(recipient_id), Some(key), None);
+    let reached = db.find_reached(std::slice::from_ref(&sought)).await.unwrap().remove(&sought)?;
+    assert_eq!((reached.bearer, reached.object), (None, None));
+    reached.access
+}
+
+fn footing(token: &Token, share_id: Option<Uuid>, object_id: Option<Uuid>) -> Footing {
+    Footing { credential: Credential::Token(token.id), recipient_id: token.recipient_id, share_id, object_id }
+}
+
+/// The token, as it is now.
+pub(super) async fn token_now(tx: &mut Tx, token: &Token) -> Bearer {
+    let footing = footing(token, None, None);
+    let ground = tx.find_grounds(&[footing]).await.unwrap().remove(&footing).unwrap();
+    assert_eq!((ground.access, ground.object_revision), (None, None));
+    ground.bearer.unwrap()
 }
 
 #[tokio::test]
@@ -57,9 +82,9 @@ async fn a_freeze_shows_on_every_bearer_until_it_is_lifted() {
         assert!(matches!(twice, Err(StoreError::Conflict(Constraint::FreezeLive))), "{twice:?}");
         drop(tx);
         let mut tx = db.begin().await.unwrap();
-        assert!(tx.find_bearers(&[token.id]).await.unwrap()[&token.id].frozen);
+        assert!(token_now(&mut tx, &token).await.frozen);
         tx.lift_freeze("bob", days(1)).await.unwrap();
-        assert!(!tx.find_bearers(&[token.id]).await.unwrap()[&token.id].frozen);
+        assert!(!token_now(&mut tx, &token).await.frozen);
         assert!(matches!(tx.lift_freeze("bob", days(1)).await, Err(StoreError::Stale)));
         tx.insert_freeze(Uuid::now_v7(), "again", "ann", days(2)).await.unwrap();
         tx.commit().await.unwrap();
@@ -88,12 +113,93 @@ async fn access_to_a_share_holds_every_grant_of_the_recipient_and_no_other() {
         assert_eq!(share_access(&db, recipient.id, "nothing").await, None);
 
         let mut tx = db.begin().await.unwrap();
-        let pair = (recipient.id, share.id);
-        let pairs = [pair, (other.id, share.id), (recipient.id, Uuid::now_v7()), pair, pair];
-        let accesses = tx.find_share_accesses(&pairs).await.unwrap();
-        assert_eq!(accesses.len(), 1);
-        assert_eq!(accesses[&(recipient.id, share.id)], ShareAccess { share, grants: vec![ended, later] });
-        assert!(tx.find_share_accesses(&[]).await.unwrap().is_empty());
+        let credential = Credential::Token(Uuid::now_v7());
+        let footing = |recipient_id, share_id| Footing { credential, recipient_id, share_id, object_id: None };
+        let of = [
+            footing(recipient.id, Some(share.id)),
+            footing(other.id, Some(share.id)),
+            footing(recipient.id, Some(Uuid::now_v7())),
+            footing(recipient.id, None),
+            footing(Uuid::now_v7(), Some(share.id)),
+        ];
+        let grounds = tx.find_grounds(&of).await.unwrap();
+        assert_eq!(grounds.len(), 4, "nothing is known of a recipient that is gone");
+        let accesses = of[..4].iter().map(|footing| grounds[footing].access.clone());
+        let of_all = ShareAccess { share: share.clone(), grants: vec![ended, later] };
+        let of_other = ShareAccess { share, grants: vec![] };
+        assert_eq!(accesses.collect::<Vec<_>>(), [Some(of_all), Some(of_other), None, None]);
+        assert!(grounds.values().all(|ground| ground.bearer.is_none()), "nobody has that token");
+        assert!(tx.find_grounds(&[]).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
+    for db in TestDatabase::each().await {
+        let (share, acme) = insert_pair(&db).await;
+        let (rival, empty, behind) = (recipient("rival"), super::samples::share("empty"), table("claims.claims"));
+        let object = object(&share, "Main", "Claims", &behind);
+        let grants = [days(2), now(), days(1)].map(|valid_from| Grant { valid_from, ..grant(&share, &acme) });
+        let hashes: Vec<TokenHash> = (0..3).map(|_| BearerToken::generate().hash()).collect();
+        let tokens = [token(&acme), token(&rival), token(&acme)];
+        let mut tx = db.begin().await.unwrap();
+        tx.insert_recipient(&rival).await.unwrap();
+        tx.insert_share(&empty).await.unwrap();
+        tx.insert_table(&behind).await.unwrap();
+        tx.insert_object(&object).await.unwrap();
+        for grant in &grants {
+            tx.insert_grant(grant).await.unwrap();
+        }
+        for (token, hash) in tokens.iter().zip(&hashes) {
+            tx.insert_token(token, Some(hash)).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+
+        let claims = Some(("main", "claims"));
+        let by = |place: usize| Seeker::Token(hashes[place]);
+        let all = [
+            sought(by(0), Some("claims"), claims),
+            sought(by(1), Some("claims"), claims),
+            sought(by(0), Some("claims"), Some(("main", "other"))),
+            sought(by(2), Some("empty"), claims),
+            sought(by(2), None, None),
+            sought(Seeker::Recipient(acme.id), Some("claims"), claims),
+            sought(Seeker::Token(BearerToken::generate().hash()), Some("claims"), claims),
+            sought(Seeker::Recipient(Uuid::now_v7()), Some("claims"), claims),
+        ];
+        let reached = db.find_reached(&all).await.unwrap();
+        assert_eq!(reached.len(), 6, "nobody knows the last two");
+        let [first, second, third] = grants;
+        let granted = Some(ShareAccess { share: share.clone(), grants: vec![second, third, first] });
+        let ungranted = |share: &Share| Some(ShareAccess { share: share.clone(), grants: vec![] });
+        let bearer = |token: &Token, recipient: &Recipient| {
+            Some(Bearer { token: token.clone(), recipient: recipient.clone(), frozen: false })
+        };
+        let found = Some((object.clone(), behind));
+        for (sought, bearer, access, object) in [
+            (&all[0], bearer(&tokens[0], &acme), granted.clone(), found.clone()),
+            (&all[1], bearer(&tokens[1], &rival), ungranted(&share), found.clone()),
+            (&all[2], bearer(&tokens[0], &acme), granted.clone(), None),
+            (&all[3], bearer(&tokens[2], &acme), ungranted(&empty), None),
+            (&all[4], bearer(&tokens[2], &acme), None, None),
+            (&all[5], None, granted.clone(), found),
+        ] {
+            assert_eq!(reached[sought], Reached { bearer, access, object }, "{sought:?}");
+        }
+        assert!(db.find_reached(&[]).await.unwrap().is_empty());
+
+        let mut tx = db.begin().await.unwrap();
+        let stands = footing(&tokens[0], Some(share.id), Some(object.id));
+        let stolen = Footing { recipient_id: rival.id, ..stands };
+        let gone = footing(&tokens[0], Some(share.id), Some(Uuid::now_v7()));
+        let elsewhere = footing(&tokens[0], Some(empty.id), Some(object.id));
+        let grounds = tx.find_grounds(&[stands, stolen, gone, elsewhere]).await.unwrap();
+        let ground = |bearer, access, object_revision| Ground { bearer, access, object_revision };
+        let own = bearer(&tokens[0], &acme);
+        assert_eq!(grounds[&stands], ground(own.clone(), granted.clone(), Some(object.revision)));
+        assert_eq!(grounds[&stolen], ground(None, ungranted(&share), Some(object.revision)), "a token of another one");
+        assert_eq!(grounds[&gone], ground(own.clone(), granted, None));
+        assert_eq!(grounds[&elsewhere], ground(own, ungranted(&empty), None), "an object of another share");
     }
 }
 
@@ -132,13 +238,14 @@ async fn bearers_of_a_long_batch_are_all_found() {
         for token in &tokens {
             tx.insert_token(token, None).await.unwrap();
         }
-        let mut ids: Vec<Uuid> = tokens.iter().map(|token| token.id).collect();
-        ids.push(Uuid::now_v7());
-        let bearers = tx.find_bearers(&ids).await.unwrap();
-        assert_eq!(bearers.len(), tokens.len());
-        assert!(tokens.iter().all(|token| bearers[&token.id].token == *token));
+        let mut footings: Vec<Footing> = tokens.iter().map(|token| footing(token, None, None)).collect();
+        footings.push(Footing { credential: Credential::Token(Uuid::now_v7()), ..footings[0] });
+        let grounds = tx.find_grounds(&footings).await.unwrap();
+        let kept = |(token, footing): (&Token, &Footing)| grounds[footing].bearer.as_ref().unwrap().token == *token;
+        assert!(tokens.iter().zip(&footings).all(kept));
+        assert_eq!(grounds[&footings[300]].bearer, None);
+        let ids: Vec<Uuid> = tokens.iter().map(|token| token.id).collect();
         tx.update_tokens_used(&ids, days(1)).await.unwrap();
-        assert_eq!(tx.find_bearers(&ids[299..]).await.unwrap()[&ids[299]].token.last_used_at, Some(days(1)));
-        assert!(tx.find_bearers(&[]).await.unwrap().is_empty());
+        assert_eq!(token_now(&mut tx, &tokens[299]).await.token.last_used_at, Some(days(1)));
     }
 }

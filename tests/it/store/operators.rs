@@ -3,13 +3,14 @@
 use uuid::Uuid;
 use weir::{
     domain::{
-        identity::Identity,
+        decision::Credential,
+        identity::{Holder, Identity},
         name::{Name, NameKind},
         operator::{Operator, OperatorToken, Role},
         recipient::Recipient,
         token::BearerToken,
     },
-    store::{Constraint, StoreError},
+    store::{Constraint, Footing, StoreError},
 };
 
 use super::samples::{days, now, recipient};
@@ -152,8 +153,19 @@ async fn a_recipient_is_found_by_its_whole_identity_and_nobody_elses() {
         assert_eq!(db.find_holder(id).await.unwrap().unwrap().recipient, acme);
         assert_eq!(db.find_holder(Uuid::now_v7()).await.unwrap(), None);
         let mut tx = db.begin().await.unwrap();
-        let holders = tx.find_holders(&[id, Uuid::now_v7()]).await.unwrap();
-        assert_eq!((holders.len(), &holders[&id].recipient), (1, &acme));
+        let until = days(1);
+        let footing = |recipient: &Recipient, id| Footing {
+            credential: Credential::Identity { id, until },
+            recipient_id: recipient.id,
+            share_id: None,
+            object_id: None,
+        };
+        let (own, other) = (footing(&acme, id), footing(&acme, Uuid::now_v7()));
+        let rivals = footing(&rival, id);
+        let grounds = tx.find_grounds(&[own, other, rivals]).await.unwrap();
+        let holder = Holder { recipient: acme.clone(), frozen: false };
+        assert_eq!(grounds[&own].bearer, holder.bearer(until));
+        assert_eq!((&grounds[&other].bearer, &grounds[&rivals].bearer), (&None, &None));
         let identity = Identity { id: Uuid::now_v7(), ..acme.identity.clone().unwrap() };
         assert_eq!(tx.find_recipient_by_identity(&identity).await.unwrap(), Some(acme.clone()));
         let same = tx.insert_recipient(&Recipient { identity: Some(identity), ..recipient("third") }).await;

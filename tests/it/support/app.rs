@@ -33,7 +33,7 @@ use weir::{
         Parts, Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
-        desk::Desks,
+        desk::Desk,
         first_reads::FirstReads,
         meter::Meter,
         notary::Notary,
@@ -221,7 +221,7 @@ impl Ground {
         });
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let service = Service::from(Parts {
-            desks: Desks::open(&self.database),
+            desk: Desk::of(&self.database),
             workshop,
             trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
             db: (**self.database).clone(),
