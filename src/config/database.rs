@@ -15,7 +15,7 @@ pub struct DatabaseSettings {
     /// PostgreSQL only: the URL of the role that owns the tables, where that is another one.
     #[serde(deserialize_with = "empty_as_none")]
     pub migrate_url: Option<Secret>,
-    /// Connections held at most.
+    /// Connections held at most, but for those that look-ups and the audit trail have apart.
     pub max_connections: u32,
 }
 

@@ -4,9 +4,19 @@
 //! No answer comes from a query that began before its question, so that nothing outlives a revocation here. Never here:
 //! what the answers mean.
 
-use std::{collections::HashMap, fmt, future::Future, hash::Hash, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 
 use super::error::ServiceError;
 use crate::store::{Db, Reached, Sought, StoreError};
@@ -15,6 +25,12 @@ use crate::store::{Db, Reached, Sought, StoreError};
 const QUEUE: usize = 4096;
 /// How many questions one query answers.
 const BATCH: usize = 256;
+/// One that asks, and one that is given back meanwhile.
+const CONNECTIONS: u32 = 2;
+/// How many times as long as a query took is rested after it while many ask, and for how long at most. Asked without a
+/// pause, the database would be asked for a few at a time and do little else, and commits would come late.
+const REST: u32 = 3;
+const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// Answers what is kept under keys of one kind. Cheap to clone.
 pub struct Desk<K, V> {
@@ -54,6 +70,7 @@ where
         tokio::spawn(async move {
             let mut waiting = Vec::with_capacity(BATCH);
             while gather(&mut questions, &mut waiting, BATCH).await > 0 {
+                let (begun, is_alone) = (Instant::now(), waiting.len() == 1);
                 let mut by_key = HashMap::<K, Vec<Reply<V>>>::with_capacity(waiting.len());
                 for question in waiting.drain(..) {
                     by_key.entry(question.key).or_default().push(question.reply);
@@ -70,6 +87,9 @@ where
                         }
                     }
                     Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
+                }
+                if !is_alone || !questions.is_empty() {
+                    sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
                 }
             }
         });
@@ -111,7 +131,7 @@ fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<
 impl Desk<Sought, Reached> {
     /// What every request of the data plane is decided from, asked of `db`.
     pub fn of(db: &Db) -> Self {
-        let db = db.clone();
+        let db = db.apart(CONNECTIONS);
         Self::open(move |sought: Vec<Sought>| {
             let db = db.clone();
             async move { db.find_reached(&sought).await }

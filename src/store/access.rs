@@ -218,13 +218,6 @@ macro_rules! join_grants {
     };
 }
 
-/// The order in which grants are gathered.
-macro_rules! by_grant {
-    () => {
-        "ORDER BY g.valid_from, g.id"
-    };
-}
-
 #[derive(FromRow)]
 struct ReachedRow {
     #[sqlx(flatten)]
@@ -265,14 +258,29 @@ impl TryFrom<CallerRow> for (Option<Token>, Holder, Option<ShareAccess>) {
     }
 }
 
-/// `items` with their places.
+/// `items` with their places, padded as [`padded`] does by some of no place.
 fn numbered<T>(items: &[T]) -> Vec<(i32, &T)> {
-    (0..).zip(items).collect()
+    let mut numbered: Vec<(i32, &T)> = (0..).zip(items).collect();
+    if let Some(last) = items.last() {
+        numbered.resize(items.len().next_power_of_two(), (NO_PLACE, last));
+    }
+    numbered
 }
+
+/// The place of padding, of which nothing is looked up.
+const NO_PLACE: i32 = -1;
 
 /// The one of `items` that a row is about.
 fn asked<T>(items: &[T], place: i32) -> Result<&T> {
     usize::try_from(place).ok().and_then(|place| items.get(place)).ok_or(StoreError::Corrupt("asked.place"))
+}
+
+/// Sorts grants by when they begin. Not in the statement, where it would cost every look-up more than here the few that
+/// find several.
+fn sort_grants(access: &mut Option<ShareAccess>) {
+    if let Some(access) = access {
+        access.grants.sort_unstable_by_key(|grant| (grant.valid_from, grant.id));
+    }
 }
 
 /// Gathers the rows of each share, which stand together.
@@ -296,7 +304,7 @@ reads! {
             return Ok(HashMap::new());
         }
         let mut query = QueryBuilder::new("WITH asked (place, hash, recipient_id, share_key, schema_key, table_key) AS (");
-        query.push_values(padded(&numbered(sought)), |mut values, (place, sought)| {
+        query.push_values(numbered(sought), |mut values, (place, sought)| {
             let (hash, recipient_id) = match sought.by {
                 Seeker::Token(hash) => (Some(hash.0.to_vec()), None),
                 Seeker::Recipient(id) => (None, Some(id)),
@@ -306,11 +314,11 @@ reads! {
             values.push_bind(sought.share.clone()).push_bind(schema).push_bind(table);
         });
         query.push(concat!(
-            ") SELECT ", caller_columns!(), ", ", object_columns!(), " FROM (SELECT DISTINCT * FROM asked) a \
+            ") SELECT ", caller_columns!(), ", ", object_columns!(), " FROM asked a \
              LEFT JOIN tokens k ON k.hash = a.hash JOIN recipients r ON r.id = COALESCE(k.recipient_id, a.recipient_id) \
              LEFT JOIN shares s ON s.name_key = a.share_key ", join_grants!(),
             "LEFT JOIN objects o ON o.share_id = s.id AND o.schema_key = a.schema_key AND o.name_key = a.table_key \
-             LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id ", by_grant!()
+             LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id WHERE a.place >= 0"
         ));
         let rows: Vec<ReachedRow> = query.build_query_as().fetch_all(db).await?;
         let mut found = HashMap::<Sought, Reached>::with_capacity(sought.len());
@@ -326,6 +334,7 @@ reads! {
                 }
             }
         }
+        found.values_mut().for_each(|reached| sort_grants(&mut reached.access));
         Ok(found)
     }
 
@@ -335,7 +344,7 @@ reads! {
             return Ok(HashMap::new());
         }
         let mut query = QueryBuilder::new("WITH asked (place, token_id, recipient_id, share_id, object_id) AS (");
-        query.push_values(padded(&numbered(footings)), |mut values, (place, footing)| {
+        query.push_values(numbered(footings), |mut values, (place, footing)| {
             let token_id = match footing.credential {
                 Credential::Token(id) => Some(id),
                 Credential::Identity { .. } => None,
@@ -344,11 +353,11 @@ reads! {
             values.push_bind(footing.share_id).push_bind(footing.object_id);
         });
         query.push(concat!(
-            ") SELECT ", caller_columns!(), ", o.revision AS object_revision FROM (SELECT DISTINCT * FROM asked) a \
+            ") SELECT ", caller_columns!(), ", o.revision AS object_revision FROM asked a \
              JOIN recipients r ON r.id = a.recipient_id \
              LEFT JOIN tokens k ON k.id = a.token_id AND k.recipient_id = a.recipient_id \
              LEFT JOIN shares s ON s.id = a.share_id ", join_grants!(),
-            "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id ", by_grant!()
+            "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id WHERE a.place >= 0"
         ));
         let rows: Vec<GroundRow> = query.build_query_as().fetch_all(db).await?;
         let mut found = HashMap::<Footing, Ground>::with_capacity(footings.len());
@@ -366,6 +375,7 @@ reads! {
                 }
             }
         }
+        found.values_mut().for_each(|ground| sort_grants(&mut ground.access));
         Ok(found)
     }
 

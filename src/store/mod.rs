@@ -140,6 +140,18 @@ impl Db {
         })
     }
 
+    /// The same database through at most `max_connections` connections apart, for one that asks again and again: it waits
+    /// for nobody else's. A pool hands out in turn whatever it has, so that each would be one that others used since.
+    pub fn apart(&self, max_connections: u32) -> Self {
+        match self {
+            Self::Sqlite { .. } => self.clone(),
+            Self::Postgres(pool) => {
+                let (options, place) = (pool.options().clone(), pool.connect_options().as_ref().clone());
+                Self::Postgres(options.max_connections(max_connections).connect_lazy_with(place))
+            }
+        }
+    }
+
     /// Closes every connection; what is being done is finished first.
     pub async fn close(&self) {
         match self {
