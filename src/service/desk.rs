@@ -19,15 +19,13 @@ use tokio::{
 };
 
 use super::error::ServiceError;
-use crate::store::{Db, Reached, Sought, StoreError};
+use crate::store::{Db, Line, Reached, Sought, StoreError};
 
 /// How many questions wait before requests are turned away.
 const QUEUE: usize = 4096;
 /// How many questions one query answers.
 const BATCH: usize = 256;
-/// One that asks, and one that is given back meanwhile.
-const CONNECTIONS: u32 = 2;
-/// How many times as long as a query took is rested after it while many ask, and for how long at most. Asked without a
+/// How many times as long as a query took is rested after it while several ask, and for how long at most. Asked without a
 /// pause, the database would be asked for a few at a time and do little else, and commits would come late.
 const REST: u32 = 3;
 const LONGEST_REST: Duration = Duration::from_millis(5);
@@ -88,7 +86,7 @@ where
                     }
                     Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
                 }
-                if !is_alone || !questions.is_empty() {
+                if (!is_alone || !questions.is_empty()) && questions.len() < BATCH {
                     sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
                 }
             }
@@ -131,7 +129,7 @@ fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<
 impl Desk<Sought, Reached> {
     /// What every request of the data plane is decided from, asked of `db`.
     pub fn of(db: &Db) -> Self {
-        let db = db.apart(CONNECTIONS);
+        let db = db.apart(Line::LookUps);
         Self::open(move |sought: Vec<Sought>| {
             let db = db.clone();
             async move { db.find_reached(&sought).await }

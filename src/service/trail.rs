@@ -25,7 +25,7 @@ use crate::{
         audit::{Event, Outcome},
         decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
     },
-    store::{Db, Footing, Ground, StoreError, Tx},
+    store::{Db, Footing, Ground, Line, StoreError, Tx},
     telemetry::Metrics,
 };
 
@@ -33,8 +33,6 @@ use crate::{
 const QUEUE: usize = 4096;
 /// How many events one commit takes.
 const BATCH: usize = 512;
-/// One that commits, and one that is given back meanwhile.
-const CONNECTIONS: u32 = 2;
 
 /// How long a token's last use stands before it is noted anew: one write a token and minute.
 const USE_NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -125,7 +123,7 @@ impl Trail {
         #[cfg(feature = "benchmark-without-audit")]
         tracing::error!("this build writes no audit trail: it is for benchmarks alone and must never serve anybody");
         let (queue, entries) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(db.apart(CONNECTIONS), clock, metrics, signals, entries));
+        tokio::spawn(write_all(db.apart(Line::Trail), clock, metrics, signals, entries));
         Self { queue, later: TaskTracker::new() }
     }
 

@@ -1,7 +1,11 @@
 //! The hot path: all that decisions on many requests are made from, in one query by the names that they ask with; and
 //! again, by the ids of what they stand on, under the audit head's lock.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::Hash,
+    sync::Arc,
+};
 
 use sqlx::{ColumnIndex, Decode, FromRow, QueryBuilder, Row, Type};
 use uuid::Uuid;
@@ -19,6 +23,7 @@ use super::{
 };
 use crate::domain::{
     decision::{Bearer, Credential, ShareAccess},
+    grant::Grant,
     identity::Holder,
     share::{Share, SharedObject},
     table::Table,
@@ -29,25 +34,6 @@ use crate::domain::{
 macro_rules! frozen_column {
     () => {
         "EXISTS (SELECT 1 FROM freezes WHERE scope = 'everything' AND lifted_at IS NULL) AS frozen"
-    };
-}
-
-macro_rules! bearer_columns {
-    () => {
-        concat!(
-            token_columns!(),
-            ", ",
-            recipient_columns!(),
-            ", ",
-            frozen_column!(),
-            " FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE "
-        )
-    };
-}
-
-macro_rules! select_bearers {
-    () => {
-        concat!("SELECT ", bearer_columns!())
     };
 }
 
@@ -153,15 +139,22 @@ pub struct Sought {
     pub table: Option<(String, String)>,
 }
 
+impl Sought {
+    /// What has the same grants.
+    fn of_share(&self) -> (Seeker, Option<String>) {
+        (self.by, self.share.clone())
+    }
+}
+
 /// What is at the end of the names that a caller knows, whether it may have it or not.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Reached {
     /// The token and its recipient; `None` where a recipient was sought for.
     pub bearer: Option<Bearer>,
     /// The share, with every grant that the recipient ever had on it.
     pub access: Option<ShareAccess>,
-    /// The shared object, with the table behind it.
-    pub object: Option<(SharedObject, Table)>,
+    /// The shared object, with the table behind it. What is wrong with one is for those alone who may have it.
+    pub object: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
 }
 
 /// The ids of what an allowed request stands on.
@@ -175,6 +168,13 @@ pub struct Footing {
     pub share_id: Option<Uuid>,
     /// The shared object in it that is read, if one is.
     pub object_id: Option<Uuid>,
+}
+
+impl Footing {
+    /// What has the same grants.
+    fn of_share(&self) -> (Uuid, Option<Uuid>) {
+        (self.recipient_id, self.share_id)
+    }
 }
 
 /// What a request stands on, as it is now.
@@ -210,10 +210,10 @@ macro_rules! caller_columns {
     };
 }
 
-/// The grants of recipients `r` on shares `s`.
+/// The grants of recipients `r` on shares `s`, once for all that are asked for in a share.
 macro_rules! join_grants {
     () => {
-        "LEFT JOIN grants g ON g.share_id = s.id AND g.recipient_id = r.id \
+        "LEFT JOIN grants g ON a.with_grants AND g.share_id = s.id AND g.recipient_id = r.id \
          LEFT JOIN grant_endings e ON e.grant_id = g.id "
     };
 }
@@ -258,28 +258,43 @@ impl TryFrom<CallerRow> for (Option<Token>, Holder, Option<ShareAccess>) {
     }
 }
 
-/// `items` with their places, padded as [`padded`] does by some of no place.
-fn numbered<T>(items: &[T]) -> Vec<(i32, &T)> {
-    let mut numbered: Vec<(i32, &T)> = (0..).zip(items).collect();
+/// The place of what pads a list; the others count from 0.
+const NO_PLACE: i32 = -1;
+
+/// `items` with their places, and whether each is the first with its share, in a list of a length that is a power of two.
+fn numbered<T, S: Eq + Hash>(items: &[T], share: impl Fn(&T) -> S) -> Vec<(i32, bool, &T)> {
+    let mut shares = HashSet::with_capacity(items.len());
+    let mut numbered: Vec<(i32, bool, &T)> =
+        (0..).zip(items).map(|(place, item)| (place, shares.insert(share(item)), item)).collect();
     if let Some(last) = items.last() {
-        numbered.resize(items.len().next_power_of_two(), (NO_PLACE, last));
+        numbered.resize(items.len().next_power_of_two(), (NO_PLACE, false, last));
     }
     numbered
 }
-
-/// The place of padding, of which nothing is looked up.
-const NO_PLACE: i32 = -1;
 
 /// The one of `items` that a row is about.
 fn asked<T>(items: &[T], place: i32) -> Result<&T> {
     usize::try_from(place).ok().and_then(|place| items.get(place)).ok_or(StoreError::Corrupt("asked.place"))
 }
 
-/// Sorts grants by when they begin. Not in the statement, where it would cost every look-up more than here the few that
-/// find several.
-fn sort_grants(access: &mut Option<ShareAccess>) {
-    if let Some(access) = access {
-        access.grants.sort_unstable_by_key(|grant| (grant.valid_from, grant.id));
+/// Sorts the grants of each share by when they begin, which would cost every look-up more in its statement, and gives
+/// those that were read with the first of a share to the others.
+fn spread_grants<T: Eq + Hash, F, S: Eq + Hash>(
+    items: &[T],
+    found: &mut HashMap<T, F>,
+    share: impl Fn(&T) -> S,
+    access: impl Fn(&mut F) -> Option<&mut ShareAccess>,
+) {
+    let mut read = HashMap::<S, Vec<Grant>>::with_capacity(items.len());
+    for item in items {
+        let Some(access) = found.get_mut(item).and_then(&access) else { continue };
+        match read.entry(share(item)) {
+            Entry::Occupied(read) => access.grants.clone_from(read.get()),
+            Entry::Vacant(read) => {
+                access.grants.sort_unstable_by_key(|grant| (grant.valid_from, grant.id));
+                read.insert(access.grants.clone());
+            }
+        }
     }
 }
 
@@ -298,19 +313,21 @@ fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
 }
 
 reads! {
-    /// What these callers reach by these names, each under what was sought; callers that nobody knows are left out.
+    /// What is reached by each of these, which differ, under what was sought; callers that nobody knows are left out.
     pub async fn find_reached(self, db, sought: &[Sought]) -> Result<HashMap<Sought, Reached>> {
         if sought.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut query = QueryBuilder::new("WITH asked (place, hash, recipient_id, share_key, schema_key, table_key) AS (");
-        query.push_values(numbered(sought), |mut values, (place, sought)| {
+        let mut query = QueryBuilder::new(
+            "WITH asked (place, with_grants, hash, recipient_id, share_key, schema_key, table_key) AS ("
+        );
+        query.push_values(numbered(sought, Sought::of_share), |mut values, (place, with_grants, sought)| {
             let (hash, recipient_id) = match sought.by {
                 Seeker::Token(hash) => (Some(hash.0.to_vec()), None),
                 Seeker::Recipient(id) => (None, Some(id)),
             };
             let (schema, table) = sought.table.clone().unzip();
-            values.push_bind(place).push_bind(hash).push_bind(recipient_id);
+            values.push_bind(place).push_bind(with_grants).push_bind(hash).push_bind(recipient_id);
             values.push_bind(sought.share.clone()).push_bind(schema).push_bind(table);
         });
         query.push(concat!(
@@ -329,27 +346,29 @@ reads! {
                 None => {
                     let (token, holder, access) = caller.try_into()?;
                     let bearer = token.map(|token| holder.with(token));
-                    let object = object.0.map(TryInto::try_into).transpose()?;
+                    let object = object.0.map(TryInto::try_into).transpose().map_err(Arc::new);
                     found.insert(key.clone(), Reached { bearer, access, object });
                 }
             }
         }
-        found.values_mut().for_each(|reached| sort_grants(&mut reached.access));
+        spread_grants(sought, &mut found, Sought::of_share, |reached| reached.access.as_mut());
         Ok(found)
     }
 
-    /// What stands at these places now; recipients that are gone are left out.
+    /// What each of these footings, which differ, stands on now; those of recipients that are gone are left out.
     pub async fn find_grounds(self, db, footings: &[Footing]) -> Result<HashMap<Footing, Ground>> {
         if footings.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut query = QueryBuilder::new("WITH asked (place, token_id, recipient_id, share_id, object_id) AS (");
-        query.push_values(numbered(footings), |mut values, (place, footing)| {
+        let mut query = QueryBuilder::new(
+            "WITH asked (place, with_grants, token_id, recipient_id, share_id, object_id) AS ("
+        );
+        query.push_values(numbered(footings, Footing::of_share), |mut values, (place, with_grants, footing)| {
             let token_id = match footing.credential {
                 Credential::Token(id) => Some(id),
                 Credential::Identity { .. } => None,
             };
-            values.push_bind(place).push_bind(token_id).push_bind(footing.recipient_id);
+            values.push_bind(place).push_bind(with_grants).push_bind(token_id).push_bind(footing.recipient_id);
             values.push_bind(footing.share_id).push_bind(footing.object_id);
         });
         query.push(concat!(
@@ -375,13 +394,16 @@ reads! {
                 }
             }
         }
-        found.values_mut().for_each(|ground| sort_grants(&mut ground.access));
+        spread_grants(footings, &mut found, Footing::of_share, |ground| ground.access.as_mut());
         Ok(found)
     }
 
     /// The token with this id and its recipient, whatever their states.
     pub async fn find_bearer_by_id(self, db, token_id: Uuid) -> Result<Option<Bearer>> {
-        let sql = concat!(select_bearers!(), "k.id = $1");
+        let sql = concat!(
+            "SELECT ", token_columns!(), ", ", recipient_columns!(), ", ", frozen_column!(),
+            " FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE k.id = $1"
+        );
         let row: Option<BearerRow> = sqlx::query_as(sql).bind(token_id).fetch_optional(db).await?;
         row.map(Bearer::try_from).transpose()
     }

@@ -13,8 +13,11 @@ use super::{Db, Result, StoreError};
 /// How long a call waits for a connection, and a SQLite writer for another process's transaction.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may have been idle and still be handed out untested.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// How many connections each [`super::Line`] has: one that asks, and one that is given back meanwhile.
+const APART: u32 = 2;
+
+/// How long a connection may have been idle and still be handed out untested; no database is back so soon after it went.
+const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 
 /// A statement that takes longer is given up; so is a transaction that waits for its client that long, because it may
 /// hold the audit chain's head.
@@ -101,5 +104,7 @@ async fn connect_postgres(url: &str, max_connections: u32, session: &'static str
             Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
         })
         .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }));
-    Ok(Db::Postgres(pool.connect_with(options).await?))
+    let apart = || pool.clone().max_connections(APART).connect_lazy_with(options.clone());
+    let (look_ups, trail) = (apart(), apart());
+    Ok(Db::Postgres { pool: pool.connect_with(options).await?, look_ups, trail })
 }

@@ -15,7 +15,7 @@ impl Db {
     /// What about the database's settings could lose a commit that was answered: one sentence each, empty when all is
     /// well. SQLite's settings are this server's own and always durable.
     pub async fn find_durability_faults(&self) -> Result<Vec<&'static str>> {
-        let Self::Postgres(pool) = self else { return Ok(Vec::new()) };
+        let Self::Postgres { pool, .. } = self else { return Ok(Vec::new()) };
         const SQL: &str = "SELECT current_setting('fsync') AS fsync, \
             current_setting('full_page_writes') AS full_page_writes, \
             current_setting('synchronous_commit') AS synchronous_commit";
@@ -31,7 +31,7 @@ impl Db {
     /// What keeps the server from writing: one sentence each, empty when nothing does. SQLite is a file, whose
     /// permissions say it.
     pub async fn find_writing_faults(&self) -> Result<Vec<&'static str>> {
-        let Self::Postgres(pool) = self else { return Ok(Vec::new()) };
+        let Self::Postgres { pool, .. } = self else { return Ok(Vec::new()) };
         const SQL: &str = "SELECT pg_is_in_recovery(), has_table_privilege('audit_events', 'INSERT')";
         let (is_standby, may_add): (bool, bool) = sqlx::query_as(SQL).fetch_one(pool).await?;
         let faults = [

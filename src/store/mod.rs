@@ -62,7 +62,23 @@ pub enum Db {
         writer: SqlitePool,
     },
     /// What replicas share.
-    Postgres(PgPool),
+    Postgres {
+        /// Connections for everything that has none of its own.
+        pool: PgPool,
+        /// Those of [`Line::LookUps`].
+        look_ups: PgPool,
+        /// Those of [`Line::Trail`].
+        trail: PgPool,
+    },
+}
+
+/// Who has connections apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Whoever looks up what requests are decided from.
+    LookUps,
+    /// Whoever writes requests to the audit trail.
+    Trail,
 }
 
 /// An open transaction; rolled back when dropped.
@@ -86,7 +102,7 @@ macro_rules! reads {
             pub async fn $name(&$this $(, $argument: $type)*) -> $answer {
                 match $this {
                     Self::Sqlite { reader: $db, .. } => $body,
-                    Self::Postgres($db) => $body,
+                    Self::Postgres { pool: $db, .. } => $body,
                 }
             })*
         }
@@ -136,18 +152,21 @@ impl Db {
                 Err(error @ sqlx::Error::PoolTimedOut) => return Err(StoreError::Contended(error)),
                 Err(error) => return Err(error.into()),
             },
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres { pool, .. } => Tx::Postgres(pool.begin().await?),
         })
     }
 
-    /// The same database through at most `max_connections` connections apart, for one that asks again and again: it waits
-    /// for nobody else's. A pool hands out in turn whatever it has, so that each would be one that others used since.
-    pub fn apart(&self, max_connections: u32) -> Self {
+    /// The same database through connections apart. Whoever asks there waits for nobody else, and finds statements prepared
+    /// and connections warm: the common pool hands out all of its connections in turn.
+    pub fn apart(&self, line: Line) -> Self {
         match self {
             Self::Sqlite { .. } => self.clone(),
-            Self::Postgres(pool) => {
-                let (options, place) = (pool.options().clone(), pool.connect_options().as_ref().clone());
-                Self::Postgres(options.max_connections(max_connections).connect_lazy_with(place))
+            Self::Postgres { look_ups, trail, .. } => {
+                let pool = match line {
+                    Line::LookUps => look_ups.clone(),
+                    Line::Trail => trail.clone(),
+                };
+                Self::Postgres { pool, look_ups: look_ups.clone(), trail: trail.clone() }
             }
         }
     }
@@ -160,7 +179,11 @@ impl Db {
                 // The last connection to go leaves one database file behind, so it must be one that can write.
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, look_ups, trail } => {
+                for pool in [pool, look_ups, trail] {
+                    pool.close().await;
+                }
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::domain::{
     table::Table,
 };
 
-/// The columns of [`ObjectRow`] and [`TableRow`], from [`objects_from!`].
+/// The columns of [`ObjectRow`] and [`TableRow`], from objects `o`, tables `t` and views `v`.
 macro_rules! object_columns {
     () => {
         concat!(
@@ -38,14 +38,14 @@ macro_rules! object_columns {
     };
 }
 
+pub(super) use object_columns;
+
 /// Objects with what they refer to.
 macro_rules! objects_from {
     () => {
         "objects o JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id "
     };
 }
-
-pub(super) use object_columns;
 
 #[derive(FromRow)]
 pub(super) struct ObjectRow {

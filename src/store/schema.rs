@@ -22,7 +22,7 @@ impl Db {
         }
         match self {
             Self::Sqlite { writer, .. } => migrate_sqlite(writer).await,
-            Self::Postgres(pool) => migrate_postgres(pool).await,
+            Self::Postgres { pool, .. } => migrate_postgres(pool).await,
         }
     }
 
@@ -32,7 +32,7 @@ impl Db {
         const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
         let (migrator, applied) = match self {
             Self::Sqlite { reader, .. } => (&SQLITE, sqlx::query_as(APPLIED).fetch_all(reader).await),
-            Self::Postgres(pool) => (&POSTGRES, sqlx::query_as(APPLIED).fetch_all(pool).await),
+            Self::Postgres { pool, .. } => (&POSTGRES, sqlx::query_as(APPLIED).fetch_all(pool).await),
         };
         match applied {
             Ok(applied) => compare(migrator, applied.into_iter().collect()),

@@ -228,4 +228,4 @@ impl Tx {
 }
 
 /// How many ids one statement lists at most.
-pub(super) const LONGEST_LIST: usize = 256;
+const LONGEST_LIST: usize = 256;

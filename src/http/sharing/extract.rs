@@ -12,7 +12,7 @@ use crate::{
     service::{
         Service,
         error::ServiceError,
-        sharing::{Caller, refusal::Asked},
+        sharing::{Asked, Caller},
     },
 };
 

@@ -17,8 +17,8 @@ use crate::{
         Service,
         error::ServiceError,
         sharing::{
+            Asked,
             listing::{MAX_RESULTS, Page, PageRequest, TableItem},
-            refusal::Asked,
         },
     },
 };

@@ -25,10 +25,9 @@ use crate::{
         Service,
         error::ServiceError,
         sharing::{
-            TableHead,
+            Asked, TableHead,
             changes::{ChangesRequest, Moment},
             query::{PageAsk, QueryRequest},
-            refusal::Asked,
             stream::{Answer, Prepared, SignedChunk},
         },
     },

@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,9 +13,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    Caller, TablePath,
+    Asked, Caller, TablePath,
     presented::{ISSUER_UNAVAILABLE, Presented},
-    refusal::Asked,
 };
 use crate::{
     domain::{
@@ -32,6 +32,7 @@ use crate::{
         meter::{self, Noted, Stream},
         trail::Standing,
     },
+    store::StoreError,
 };
 
 /// How long an answer goes on before it looks whether it still may.
@@ -49,8 +50,8 @@ pub(super) struct Attempt<'a> {
     bearer: Option<Bearer>,
     /// The share that is asked for, until it is decided on.
     access: Option<ShareAccess>,
-    /// What is asked for in it, until it is allowed.
-    found: Option<(SharedObject, Table)>,
+    /// What is asked for in it, until it is taken.
+    found: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
     /// Why there is none, where there is none.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
@@ -123,7 +124,7 @@ impl<'a> Attempt<'a> {
         match service.find_presented(caller.token.as_ref(), asked, service.clock.now()).await? {
             Ok(Presented { reached, unknown, subject }) => {
                 let (bearer, access, found) =
-                    reached.map_or_else(Default::default, |reached| (reached.bearer, reached.access, reached.object));
+                    reached.map_or((None, None, Ok(None)), |reached| (reached.bearer, reached.access, reached.object));
                 let mut attempt = Self { access, found, ..Self::of(service, caller, action, bearer) };
                 attempt.unknown = unknown;
                 attempt.event.personal.subject = subject;
@@ -153,7 +154,7 @@ impl<'a> Attempt<'a> {
         event.recipient_id = event.actor.id;
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal = caller.personal();
-        let (access, found, object, unknown) = (None, None, None, Reason::TokenUnknown);
+        let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
         Self { service, caller, event, bearer, access, found, unknown, object, now: service.clock.now() }
     }
 
@@ -244,7 +245,7 @@ impl<'a> Attempt<'a> {
 
     /// The object that is asked for by `path`, inside the share that was decided on.
     pub(super) async fn take_object(&mut self, path: &TablePath) -> Result<(SharedObject, Table), ServiceError> {
-        match self.found.take() {
+        match std::mem::replace(&mut self.found, Ok(None))? {
             Some((object, table)) => {
                 self.name_object(&object);
                 Ok((object, table))

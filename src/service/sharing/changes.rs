@@ -8,10 +8,9 @@ use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Instant};
 use chrono::{DateTime, Utc};
 
 use super::{
-    Caller, Described, Stamp, TableHead, TablePath,
+    Asked, Caller, Described, Stamp, TableHead, TablePath,
     attempt::Attempt,
     query::{Disclosed, PageAsk, digest},
-    refusal::Asked,
     stream::{Answer, Lines},
     table::FoundTable,
 };

@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::{
     Caller,
     attempt::{Attempt, Granted, Hold, Subject},
-    refusal::Asked,
 };
 use crate::{
     domain::{
@@ -30,7 +29,7 @@ use crate::{
         meter::{self, Stream},
     },
     storage::{Object, TableLocation},
-    store::Seeker,
+    store::{Seeker, Sought},
 };
 
 /// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the
@@ -159,8 +158,8 @@ impl Service {
         let found = self.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
             (Some(bearer), Some((share, ..))) => {
-                let by = Seeker::Recipient(bearer.recipient.id);
-                self.desk.find(Asked::Share(share.name.as_str()).sought(by)).await?.and_then(|reached| reached.access)
+                let (by, share) = (Seeker::Recipient(bearer.recipient.id), Some(share.name.key().to_owned()));
+                self.desk.find(Sought { by, share, table: None }).await?.and_then(|reached| reached.access)
             }
             _ => None,
         };

@@ -3,9 +3,8 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
-    Caller,
+    Asked, Caller,
     attempt::{Attempt, Granted, Subject},
-    refusal::Asked,
 };
 use crate::{
     domain::{

@@ -13,7 +13,7 @@ mod governed;
 pub mod listing;
 mod presented;
 pub mod query;
-pub mod refusal;
+mod refusal;
 pub mod stream;
 pub mod table;
 
@@ -24,6 +24,7 @@ use crate::{
         audit::Personal,
         copy::FileKey,
         delta::{Metadata, Protocol},
+        name::{MAX_CHARACTERS, name_key},
         negotiation::Format,
         share::SharedObject,
         token::BearerToken,
@@ -31,7 +32,11 @@ use crate::{
     lake::{LakeError, Snapshot, TableState},
     service::error::ServiceError,
     storage::StorageError,
+    store::{Seeker, Sought},
 };
+
+/// The most bytes that a name takes in any spelling: four a character, of which each may be decomposed into three.
+const LONGEST_SPELLING: usize = MAX_CHARACTERS * 4 * 3;
 
 /// Who sends a request, before anybody has looked the token up.
 #[derive(Clone, Debug)]
@@ -66,6 +71,30 @@ pub struct TablePath {
     pub schema: String,
     /// The table.
     pub table: String,
+}
+
+/// What a request asks for, as the caller spelt it.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// The caller's own shares.
+    Own,
+    /// A share, or what it holds.
+    Share(&'a str),
+    /// A table.
+    Table(&'a TablePath),
+}
+
+impl Asked<'_> {
+    /// What is looked up for it. What nothing can be named is not looked up, so that no text is longer than names are.
+    fn sought(self, by: Seeker) -> Sought {
+        let key = |text: &str| (text.len() <= LONGEST_SPELLING).then(|| name_key(text));
+        let (share, table) = match self {
+            Self::Own => (None, None),
+            Self::Share(share) => (key(share), None),
+            Self::Table(path) => (key(&path.share), key(&path.schema).zip(key(&path.table))),
+        };
+        Sought { by, share, table }
+    }
 }
 
 /// A table that the caller may read, at one version, in the format agreed.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::refusal::Asked;
+use super::Asked;
 use crate::{
     config::LONGEST_IDENTITY_TEXT,
     domain::{
@@ -79,6 +79,9 @@ impl Service {
         let subject = verified.claims.text("sub").map(|subject| subject.chars().take(KEPT_SUBJECT).collect());
         let reached = match holder.and_then(|holder| holder.bearer(verified.until)) {
             None => None,
+            Some(bearer) if matches!(asked, Asked::Own) => {
+                Some(Reached { bearer: Some(bearer), access: None, object: Ok(None) })
+            }
             Some(bearer) => {
                 let sought = asked.sought(Seeker::Recipient(bearer.recipient.id));
                 self.desk.find(sought).await?.map(|reached| Reached { bearer: Some(bearer), ..reached })

@@ -9,11 +9,10 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Caller, TableHead, TablePath,
+    Asked, Caller, TableHead, TablePath,
     attempt::Attempt,
     continuation::Continuations,
     delivery::{SignedUrls, Signer},
-    refusal::Asked,
     stream::{Answer, Ending, Lines},
     table::FoundTable,
 };

@@ -3,37 +3,10 @@
 //! They are decided all the same, so that nobody learns anything from them who may not ask, and recorded.
 
 use super::{
-    Caller, TablePath,
+    Asked, Caller,
     attempt::{Attempt, Subject},
 };
-use crate::{
-    domain::name::name_key,
-    service::{Service, error::ServiceError},
-    store::{Seeker, Sought},
-};
-
-/// What a request is about.
-#[derive(Clone, Copy, Debug)]
-pub enum Asked<'a> {
-    /// The caller's own shares.
-    Own,
-    /// A share, or what it holds.
-    Share(&'a str),
-    /// A table.
-    Table(&'a TablePath),
-}
-
-impl Asked<'_> {
-    /// What is looked up for it.
-    pub(super) fn sought(self, by: Seeker) -> Sought {
-        let (share, table) = match self {
-            Self::Own => (None, None),
-            Self::Share(share) => (Some(name_key(share)), None),
-            Self::Table(path) => (Some(name_key(&path.share)), Some((name_key(&path.schema), name_key(&path.table)))),
-        };
-        Sought { by, share, table }
-    }
-}
+use crate::service::{Service, error::ServiceError};
 
 impl Service {
     /// Answers what the caller of a request that cannot be answered because of `error` is told: the refusal, where the

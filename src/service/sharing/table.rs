@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Caller, Described, Stamp, TableHead, TablePath,
+    Asked, Caller, Described, Stamp, TableHead, TablePath,
     attempt::{Attempt, Granted, Subject},
     query::{AsOf, timestamp_of},
-    refusal::Asked,
 };
 use crate::{
     domain::{

@@ -12,7 +12,7 @@ const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
 /// A connection pool of a role of its own, with the documented rights.
 async fn serving(database: &TestDatabase) -> (Db, String) {
     let role = format!("weir_server_{}", Uuid::new_v4().simple());
-    let Db::Postgres(owner) = &**database else { unreachable!("roles are PostgreSQL's") };
+    let Db::Postgres { pool: owner, .. } = &**database else { unreachable!("roles are PostgreSQL's") };
     let grants = GRANTS.replace("weir_server", &role);
     let sql = format!("CREATE ROLE {role} LOGIN PASSWORD 'serving'; {grants}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(owner).await.unwrap();
@@ -31,7 +31,7 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
     assert_eq!(trail.notary.erase_due().await.unwrap(), 30);
     assert_eq!(trail.compare().await.unwrap().compared, 30);
 
-    let Db::Postgres(pool) = &db else { unreachable!("it is PostgreSQL") };
+    let Db::Postgres { pool, .. } = &db else { unreachable!("it is PostgreSQL") };
     for sql in [
         "UPDATE audit_events SET body = '{}' WHERE seq = 3",
         "DELETE FROM audit_events WHERE seq = 31",

@@ -106,7 +106,7 @@ async fn a_key_that_the_old_one_did_not_hand_on_to_is_not_followed() {
         let sql = sqlx::AssertSqlSafe(format!("UPDATE audit_checkpoints SET note = '{forged}' WHERE seq = 37"));
         match &*db {
             Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
-            Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+            Db::Postgres { pool, .. } => drop(sqlx::query(sql).execute(pool).await.unwrap()),
         }
         assert_eq!(first_bad(trail.verify(Since::Beginning).await), 37);
     }

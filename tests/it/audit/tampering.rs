@@ -22,7 +22,7 @@ async fn lift_triggers(db: &TestDatabase) {
             "DROP TRIGGER IF EXISTS audit_events_no_delete",
             "DELETE FROM audit_personal",
         ],
-        Db::Postgres(_) => {
+        Db::Postgres { .. } => {
             &["ALTER TABLE audit_events DISABLE TRIGGER audit_events_append_only", "DELETE FROM audit_personal"]
         }
     };
@@ -35,7 +35,7 @@ macro_rules! run {
     ($db:expr, $query:expr) => {
         match &**$db {
             Db::Sqlite { writer, .. } => $query.execute(writer).await.map(|_| ()).unwrap(),
-            Db::Postgres(pool) => $query.execute(pool).await.map(|_| ()).unwrap(),
+            Db::Postgres { pool, .. } => $query.execute(pool).await.map(|_| ()).unwrap(),
         }
     };
 }

@@ -248,7 +248,7 @@ async fn a_database_that_is_away_or_of_another_schema_is_named() {
 #[tokio::test]
 async fn a_role_that_may_not_write_is_named() {
     let Some(database) = TestDatabase::postgres().await else { return };
-    let Db::Postgres(owner) = &*database else { unreachable!("roles are PostgreSQL's") };
+    let Db::Postgres { pool: owner, .. } = &*database else { unreachable!("roles are PostgreSQL's") };
     let role = format!("weir_reader_{}", Uuid::new_v4().simple());
     let sql = format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'hush-hush'; GRANT USAGE ON SCHEMA public TO {role}; \

@@ -9,7 +9,7 @@ use weir::{
         share::Share,
         token::{BearerToken, Token, TokenHash},
     },
-    store::{Constraint, Db, Footing, Ground, Reached, Seeker, Sought, StoreError, Tx},
+    store::{Constraint, Db, Footing, Ground, Seeker, Sought, StoreError, Tx},
 };
 
 use super::samples::{days, grant, insert_pair, now, object, recipient, share, table, token};
@@ -25,7 +25,7 @@ fn sought(by: Seeker, share: Option<&str>, table: Option<(&str, &str)>) -> Sough
 pub(super) async fn bearer(db: &Db, hash: TokenHash) -> Option<Bearer> {
     let sought = sought(Seeker::Token(hash), None, None);
     let reached = db.find_reached(std::slice::from_ref(&sought)).await.unwrap().remove(&sought)?;
-    assert_eq!((reached.access, reached.object), (None, None));
+    assert_eq!((reached.access, reached.object.unwrap()), (None, None));
     reached.bearer
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn bearer(db: &Db, hash: TokenHash) -> Option<Bearer> {
 async fn share_access(db: &Db, recipient_id: Uuid, key: &str) -> Option<ShareAccess> {
     let sought = sought(Seeker::Recipient(recipient_id), Some(key), None);
     let reached = db.find_reached(std::slice::from_ref(&sought)).await.unwrap().remove(&sought)?;
-    assert_eq!((reached.bearer, reached.object), (None, None));
+    assert_eq!((reached.bearer, reached.object.unwrap()), (None, None));
     reached.access
 }
 
@@ -167,8 +167,8 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
             sought(Seeker::Token(BearerToken::generate().hash()), Some("claims"), claims),
             sought(Seeker::Recipient(Uuid::now_v7()), Some("claims"), claims),
         ];
-        let reached = db.find_reached(&all).await.unwrap();
-        assert_eq!(reached.len(), 6, "nobody knows the last two");
+        let nobodys = (0..150).map(|_| sought(Seeker::Token(BearerToken::generate().hash()), Some("claims"), claims));
+        let with_nobodys: Vec<Sought> = all.iter().cloned().chain(nobodys).collect();
         let [first, second, third] = grants;
         let granted = Some(ShareAccess { share: share.clone(), grants: vec![second, third, first] });
         let ungranted = |share: &Share| Some(ShareAccess { share: share.clone(), grants: vec![] });
@@ -176,15 +176,24 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
             Some(Bearer { token: token.clone(), recipient: recipient.clone(), frozen: false })
         };
         let found = Some((object.clone(), behind));
-        for (sought, bearer, access, object) in [
-            (&all[0], bearer(&tokens[0], &acme), granted.clone(), found.clone()),
-            (&all[1], bearer(&tokens[1], &rival), ungranted(&share), found.clone()),
-            (&all[2], bearer(&tokens[0], &acme), granted.clone(), None),
-            (&all[3], bearer(&tokens[2], &acme), ungranted(&empty), None),
-            (&all[4], bearer(&tokens[2], &acme), None, None),
-            (&all[5], None, granted.clone(), found),
-        ] {
-            assert_eq!(reached[sought], Reached { bearer, access, object }, "{sought:?}");
+        let expected = [
+            (bearer(&tokens[0], &acme), granted.clone(), found.clone()),
+            (bearer(&tokens[1], &rival), ungranted(&share), found.clone()),
+            (bearer(&tokens[0], &acme), granted.clone(), None),
+            (bearer(&tokens[2], &acme), ungranted(&empty), None),
+            (bearer(&tokens[2], &acme), None, None),
+            (None, granted.clone(), found),
+        ];
+        // Of lengths that are padded and not, the last one with several grants, too.
+        for asked in [&all[..1], &all[..6], &all[..], &with_nobodys] {
+            let reached = db.find_reached(asked).await.unwrap();
+            let known = asked.len().min(expected.len());
+            assert_eq!(reached.len(), known, "nobody knows those behind");
+            for (sought, (bearer, access, object)) in asked.iter().zip(&expected) {
+                let reached = &reached[sought];
+                assert_eq!((&reached.bearer, &reached.access), (bearer, access), "{sought:?}");
+                assert_eq!(reached.object.as_ref().unwrap(), object, "{sought:?}");
+            }
         }
         assert!(db.find_reached(&[]).await.unwrap().is_empty());
 

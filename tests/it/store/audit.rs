@@ -153,7 +153,7 @@ async fn events_are_never_changed_but_their_personal_parts_are_erased() {
             let refused: StoreError = db.execute(sql).await.unwrap_err().into();
             assert!(matches!(refused, StoreError::Conflict(Constraint::AppendOnly)), "{sql}: {refused:?}");
         }
-        if matches!(&*db, Db::Postgres(_)) {
+        if matches!(&*db, Db::Postgres { .. }) {
             let refused = db.execute("TRUNCATE audit_events CASCADE").await.unwrap_err();
             assert!(matches!(refused.into(), StoreError::Conflict(Constraint::AppendOnly)));
         }

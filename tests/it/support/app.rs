@@ -367,7 +367,7 @@ impl TestApp {
         let sql = sqlx::AssertSqlSafe(sql.into());
         match &self.service.db {
             Db::Sqlite { writer, .. } => drop(sqlx::query(sql).execute(writer).await.unwrap()),
-            Db::Postgres(pool) => drop(sqlx::query(sql).execute(pool).await.unwrap()),
+            Db::Postgres { pool, .. } => drop(sqlx::query(sql).execute(pool).await.unwrap()),
         }
     }
 

@@ -83,7 +83,7 @@ impl TestDatabase {
     pub async fn execute(&self, sql: &'static str) -> Result<(), sqlx::Error> {
         match &self.db {
             Db::Sqlite { writer, .. } => writer.execute(sql).await.map(|_| ()),
-            Db::Postgres(pool) => pool.execute(sql).await.map(|_| ()),
+            Db::Postgres { pool, .. } => pool.execute(sql).await.map(|_| ()),
         }
     }
 }
