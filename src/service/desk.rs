@@ -13,21 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::sleep,
-};
+use tokio::sync::{mpsc, oneshot};
 
-use super::error::ServiceError;
+use super::{error::ServiceError, leisure};
 use crate::store::{Db, Line, Reached, Sought, StoreError};
 
 /// How many questions wait before requests are turned away.
 const QUEUE: usize = 4096;
 /// How many questions one query answers.
 const BATCH: usize = 256;
-/// How many times as long as a query took is rested after it while several ask, and for how long at most. Asked without a
-/// pause, the database would be asked for a few at a time and do little else, and commits would come late.
-const REST: u32 = 3;
+/// For how long is rested at most after a query, while several ask. Asked without a pause, the database would be asked for
+/// a few at a time and do little else, and commits would come late.
 const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// Answers what is kept under keys of one kind. Cheap to clone.
@@ -87,7 +83,7 @@ where
                     Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
                 }
                 if (!is_alone || !questions.is_empty()) && questions.len() < BATCH {
-                    sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
+                    leisure::rest(begun, LONGEST_REST).await;
                 }
             }
         });

@@ -240,7 +240,7 @@ impl Notary {
                     yield_now().await;
                 }
             }
-            leisure::rest(begun, target - walk.head().seq).await;
+            leisure::rest_after_page(begun, target - walk.head().seq).await;
         }
         Ok(())
     }

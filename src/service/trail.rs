@@ -73,7 +73,7 @@ impl Standing {
         };
         let bearer = ground.and_then(|ground| ground.bearer.as_ref());
         let allowed = decide(Facts { now, address: self.address, bearer, target })?;
-        let revision = ground.and_then(|ground| ground.object_revision);
+        let revision = ground.and_then(|ground| ground.object);
         let same_object = self.object.is_none_or(|(_, before)| revision == Some(before));
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
     }

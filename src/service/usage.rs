@@ -122,7 +122,7 @@ impl Service {
                 Err(StoreError::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
-            leisure::rest(begun, waiting - i64::from(leisure::PAGE)).await;
+            leisure::rest_after_page(begun, waiting - i64::from(leisure::PAGE)).await;
         }
     }
 

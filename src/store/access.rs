@@ -37,23 +37,6 @@ macro_rules! frozen_column {
     };
 }
 
-#[derive(FromRow)]
-struct BearerRow {
-    #[sqlx(flatten)]
-    token: TokenRow,
-    #[sqlx(flatten)]
-    recipient: RecipientRow,
-    frozen: bool,
-}
-
-impl TryFrom<BearerRow> for Bearer {
-    type Error = StoreError;
-
-    fn try_from(row: BearerRow) -> Result<Self> {
-        Ok(Self { token: row.token.into(), recipient: row.recipient.try_into()?, frozen: row.frozen })
-    }
-}
-
 macro_rules! holder_columns {
     () => {
         concat!(recipient_columns!(), ", ", frozen_column!())
@@ -72,6 +55,22 @@ impl TryFrom<HolderRow> for Holder {
 
     fn try_from(row: HolderRow) -> Result<Self> {
         Ok(Self { recipient: row.recipient.try_into()?, frozen: row.frozen })
+    }
+}
+
+#[derive(FromRow)]
+struct BearerRow {
+    #[sqlx(flatten)]
+    token: TokenRow,
+    #[sqlx(flatten)]
+    holder: HolderRow,
+}
+
+impl TryFrom<BearerRow> for Bearer {
+    type Error = StoreError;
+
+    fn try_from(row: BearerRow) -> Result<Self> {
+        Ok(Holder::try_from(row.holder)?.with(row.token.into()))
     }
 }
 
@@ -139,23 +138,9 @@ pub struct Sought {
     pub table: Option<(String, String)>,
 }
 
-impl Sought {
-    /// What has the same grants.
-    fn of_share(&self) -> (Seeker, Option<String>) {
-        (self.by, self.share.clone())
-    }
-}
-
-/// What is at the end of the names that a caller knows, whether it may have it or not.
-#[derive(Clone, Debug)]
-pub struct Reached {
-    /// The token and its recipient; `None` where a recipient was sought for.
-    pub bearer: Option<Bearer>,
-    /// The share, with every grant that the recipient ever had on it.
-    pub access: Option<ShareAccess>,
-    /// The shared object, with the table behind it. What is wrong with one is for those alone who may have it.
-    pub object: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
-}
+/// What is at the end of the names that a caller knows, whether it may have it or not. The object comes with the table behind
+/// it; what is wrong with one is for those alone who may have it.
+pub type Reached = Found<Result<Option<(SharedObject, Table)>, Arc<StoreError>>>;
 
 /// The ids of what an allowed request stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,22 +155,56 @@ pub struct Footing {
     pub object_id: Option<Uuid>,
 }
 
-impl Footing {
-    /// What has the same grants.
-    fn of_share(&self) -> (Uuid, Option<Uuid>) {
-        (self.recipient_id, self.share_id)
-    }
-}
+/// What a request stands on, as it is now: of the object its revision, if it is still in the share.
+pub type Ground = Found<Option<i64>>;
 
-/// What a request stands on, as it is now.
+/// What a decision is made from, and the object that is asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ground {
-    /// Whoever has the credential, if it still is the recipient's.
+pub struct Found<O> {
+    /// Who asks, if the credential is still that one's; `None` where a recipient was sought for.
     pub bearer: Option<Bearer>,
     /// The share, with every grant that the recipient ever had on it.
     pub access: Option<ShareAccess>,
-    /// The shared object's revision, if it is still in the share.
-    pub object_revision: Option<i64>,
+    /// The shared object in it.
+    pub object: O,
+}
+
+/// What is looked up for one of many who ask at the same time.
+trait Lookup: Clone + Eq + Hash {
+    /// A caller and a share, with which grants go.
+    type Share: Eq + Hash;
+
+    fn share(&self) -> Self::Share;
+
+    /// Who asks, where this token and this recipient were found.
+    fn bearer(&self, token: Option<Token>, holder: Holder) -> Option<Bearer>;
+}
+
+impl Lookup for Sought {
+    type Share = (Seeker, Option<String>);
+
+    fn share(&self) -> Self::Share {
+        (self.by, self.share.clone())
+    }
+
+    fn bearer(&self, token: Option<Token>, holder: Holder) -> Option<Bearer> {
+        token.map(|token| holder.with(token))
+    }
+}
+
+impl Lookup for Footing {
+    type Share = (Uuid, Option<Uuid>);
+
+    fn share(&self) -> Self::Share {
+        (self.recipient_id, self.share_id)
+    }
+
+    fn bearer(&self, token: Option<Token>, holder: Holder) -> Option<Bearer> {
+        match self.credential {
+            Credential::Token(_) => token.map(|token| holder.with(token)),
+            Credential::Identity { id, until } => holder.bearer(until).filter(|bearer| bearer.token.id == id),
+        }
+    }
 }
 
 /// A caller beside a share and one of the grants on it.
@@ -233,62 +252,52 @@ struct GroundRow {
     object_revision: Option<i64>,
 }
 
-impl CallerRow {
-    /// Puts the row's grant beside those of the rows before.
-    fn add_grant(self, access: &mut Option<ShareAccess>) -> Result<()> {
-        if let (Some(access), Some(grant)) = (access, self.grant.0) {
-            access.grants.push(grant.try_into()?);
-        }
-        Ok(())
-    }
-}
-
-impl TryFrom<CallerRow> for (Option<Token>, Holder, Option<ShareAccess>) {
-    type Error = StoreError;
-
-    fn try_from(row: CallerRow) -> Result<Self> {
-        let access = match row.share.0 {
-            None => None,
-            Some(share) => {
-                let grants = row.grant.0.map(TryInto::try_into).transpose()?.into_iter().collect();
-                Some(ShareAccess { share: share.try_into()?, grants })
-            }
-        };
-        Ok((row.token.0.map(Token::from), row.holder.try_into()?, access))
-    }
-}
-
 /// The place of what pads a list; the others count from 0.
 const NO_PLACE: i32 = -1;
 
-/// `items` with their places, and whether each is the first with its share, in a list of a length that is a power of two.
-fn numbered<T, S: Eq + Hash>(items: &[T], share: impl Fn(&T) -> S) -> Vec<(i32, bool, &T)> {
-    let mut shares = HashSet::with_capacity(items.len());
-    let mut numbered: Vec<(i32, bool, &T)> =
-        (0..).zip(items).map(|(place, item)| (place, shares.insert(share(item)), item)).collect();
-    if let Some(last) = items.last() {
-        numbered.resize(items.len().next_power_of_two(), (NO_PLACE, false, last));
+/// `lookups` with their places, and whether each is the first with its share, in a list of a length that is a power of two.
+fn numbered<L: Lookup>(lookups: &[L]) -> Vec<(i32, bool, &L)> {
+    let mut shares = HashSet::with_capacity(lookups.len());
+    let mut numbered: Vec<(i32, bool, &L)> =
+        (0..).zip(lookups).map(|(place, lookup)| (place, shares.insert(lookup.share()), lookup)).collect();
+    if let Some(last) = lookups.last() {
+        numbered.resize(lookups.len().next_power_of_two(), (NO_PLACE, false, last));
     }
     numbered
 }
 
-/// The one of `items` that a row is about.
-fn asked<T>(items: &[T], place: i32) -> Result<&T> {
-    usize::try_from(place).ok().and_then(|place| items.get(place)).ok_or(StoreError::Corrupt("asked.place"))
+/// Gathers the rows of each of `lookups`: one for each of its grants, or one alone. `read` makes the object of a row.
+fn found<L: Lookup, T, O>(
+    lookups: &[L],
+    rows: impl Iterator<Item = (CallerRow, T)>,
+    read: impl Fn(T) -> O,
+) -> Result<HashMap<L, Found<O>>> {
+    let mut found = HashMap::<L, Found<O>>::with_capacity(lookups.len());
+    for (CallerRow { place, token, holder, share, grant }, object) in rows {
+        let lookup = usize::try_from(place).ok().and_then(|place| lookups.get(place));
+        let lookup = lookup.ok_or(StoreError::Corrupt("asked.place"))?;
+        let grant = grant.0.map(Grant::try_from).transpose()?;
+        match found.get_mut(lookup) {
+            Some(found) => found.access.iter_mut().zip(grant).for_each(|(access, grant)| access.grants.push(grant)),
+            None => {
+                let bearer = lookup.bearer(token.0.map(Token::from), holder.try_into()?);
+                let share = share.0.map(Share::try_from).transpose()?;
+                let access = share.map(|share| ShareAccess { share, grants: grant.into_iter().collect() });
+                found.insert(lookup.clone(), Found { bearer, access, object: read(object) });
+            }
+        }
+    }
+    spread_grants(lookups, &mut found);
+    Ok(found)
 }
 
 /// Sorts the grants of each share by when they begin, which would cost every look-up more in its statement, and gives
 /// those that were read with the first of a share to the others.
-fn spread_grants<T: Eq + Hash, F, S: Eq + Hash>(
-    items: &[T],
-    found: &mut HashMap<T, F>,
-    share: impl Fn(&T) -> S,
-    access: impl Fn(&mut F) -> Option<&mut ShareAccess>,
-) {
-    let mut read = HashMap::<S, Vec<Grant>>::with_capacity(items.len());
-    for item in items {
-        let Some(access) = found.get_mut(item).and_then(&access) else { continue };
-        match read.entry(share(item)) {
+fn spread_grants<L: Lookup, O>(lookups: &[L], found: &mut HashMap<L, Found<O>>) {
+    let mut read = HashMap::<L::Share, Vec<Grant>>::with_capacity(lookups.len());
+    for lookup in lookups {
+        let Some(access) = found.get_mut(lookup).and_then(|found| found.access.as_mut()) else { continue };
+        match read.entry(lookup.share()) {
             Entry::Occupied(read) => access.grants.clone_from(read.get()),
             Entry::Vacant(read) => {
                 access.grants.sort_unstable_by_key(|grant| (grant.valid_from, grant.id));
@@ -321,7 +330,7 @@ reads! {
         let mut query = QueryBuilder::new(
             "WITH asked (place, with_grants, hash, recipient_id, share_key, schema_key, table_key) AS ("
         );
-        query.push_values(numbered(sought, Sought::of_share), |mut values, (place, with_grants, sought)| {
+        query.push_values(numbered(sought), |mut values, (place, with_grants, sought)| {
             let (hash, recipient_id) = match sought.by {
                 Seeker::Token(hash) => (Some(hash.0.to_vec()), None),
                 Seeker::Recipient(id) => (None, Some(id)),
@@ -338,21 +347,8 @@ reads! {
              LEFT JOIN tables t ON t.id = o.table_id LEFT JOIN views v ON v.id = o.view_id WHERE a.place >= 0"
         ));
         let rows: Vec<ReachedRow> = query.build_query_as().fetch_all(db).await?;
-        let mut found = HashMap::<Sought, Reached>::with_capacity(sought.len());
-        for ReachedRow { caller, object } in rows {
-            let key = asked(sought, caller.place)?;
-            match found.get_mut(key) {
-                Some(reached) => caller.add_grant(&mut reached.access)?,
-                None => {
-                    let (token, holder, access) = caller.try_into()?;
-                    let bearer = token.map(|token| holder.with(token));
-                    let object = object.0.map(TryInto::try_into).transpose().map_err(Arc::new);
-                    found.insert(key.clone(), Reached { bearer, access, object });
-                }
-            }
-        }
-        spread_grants(sought, &mut found, Sought::of_share, |reached| reached.access.as_mut());
-        Ok(found)
+        let rows = rows.into_iter().map(|row| (row.caller, row.object));
+        found(sought, rows, |object| object.0.map(TryInto::try_into).transpose().map_err(Arc::new))
     }
 
     /// What each of these footings, which differ, stands on now; those of recipients that are gone are left out.
@@ -363,7 +359,7 @@ reads! {
         let mut query = QueryBuilder::new(
             "WITH asked (place, with_grants, token_id, recipient_id, share_id, object_id) AS ("
         );
-        query.push_values(numbered(footings, Footing::of_share), |mut values, (place, with_grants, footing)| {
+        query.push_values(numbered(footings), |mut values, (place, with_grants, footing)| {
             let token_id = match footing.credential {
                 Credential::Token(id) => Some(id),
                 Credential::Identity { .. } => None,
@@ -379,29 +375,13 @@ reads! {
             "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id WHERE a.place >= 0"
         ));
         let rows: Vec<GroundRow> = query.build_query_as().fetch_all(db).await?;
-        let mut found = HashMap::<Footing, Ground>::with_capacity(footings.len());
-        for GroundRow { caller, object_revision } in rows {
-            let key = asked(footings, caller.place)?;
-            match found.get_mut(key) {
-                Some(ground) => caller.add_grant(&mut ground.access)?,
-                None => {
-                    let (token, holder, access) = caller.try_into()?;
-                    let bearer = match key.credential {
-                        Credential::Token(_) => token.map(|token| holder.with(token)),
-                        Credential::Identity { id, until } => holder.bearer(until).filter(|bearer| bearer.token.id == id),
-                    };
-                    found.insert(*key, Ground { bearer, access, object_revision });
-                }
-            }
-        }
-        spread_grants(footings, &mut found, Footing::of_share, |ground| ground.access.as_mut());
-        Ok(found)
+        found(footings, rows.into_iter().map(|row| (row.caller, row.object_revision)), |revision| revision)
     }
 
     /// The token with this id and its recipient, whatever their states.
     pub async fn find_bearer_by_id(self, db, token_id: Uuid) -> Result<Option<Bearer>> {
         let sql = concat!(
-            "SELECT ", token_columns!(), ", ", recipient_columns!(), ", ", frozen_column!(),
+            "SELECT ", token_columns!(), ", ", holder_columns!(),
             " FROM tokens k JOIN recipients r ON r.id = k.recipient_id WHERE k.id = $1"
         );
         let row: Option<BearerRow> = sqlx::query_as(sql).bind(token_id).fetch_optional(db).await?;

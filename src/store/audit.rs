@@ -248,6 +248,9 @@ macro_rules! move_head {
     };
 }
 
+/// The place of an event, and the salt and text of its personal part.
+type Personal<'a> = (i64, (&'a [u8; 16], &'a str));
+
 /// An event as its row has it: its text, and the columns that it is searched and counted by.
 struct Row<'a> {
     seq: i64,
@@ -349,9 +352,10 @@ impl Tx {
 
     /// Inserts `rows`, and moves the head over them.
     async fn extend_audit(&mut self, from: Head, to: Head, rows: &[Row<'_>]) -> Result<()> {
+        let personal: Vec<_> = rows.iter().filter_map(|row| Some((row.seq, row.personal?))).collect();
         let moved = match self {
-            Self::Sqlite(tx) => extend_by_values(tx, from, to, rows).await?,
-            Self::Postgres(tx) => extend_by_columns(tx, from, to, rows).await?,
+            Self::Sqlite(tx) => extend_by_values(tx, from, to, rows, &personal).await?,
+            Self::Postgres(tx) => extend_by_columns(tx, from, to, rows, &personal).await?,
         };
         // Only a head that was not locked in this transaction gets here.
         if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
@@ -374,6 +378,7 @@ async fn extend_by_values(
     from: Head,
     to: Head,
     rows: &[Row<'_>],
+    personal: &[Personal<'_>],
 ) -> Result<u64> {
     for rows in power_of_two_chunks(rows) {
         let mut query = QueryBuilder::new(insert_events!());
@@ -396,8 +401,7 @@ async fn extend_by_values(
         });
         query.build().execute(&mut **tx).await?;
     }
-    let personal: Vec<_> = rows.iter().filter_map(|row| Some((row.seq, row.personal?))).collect();
-    for entries in power_of_two_chunks(&personal) {
+    for entries in power_of_two_chunks(personal) {
         let mut query = QueryBuilder::new(insert_personal!());
         query.push_values(entries, |mut values, (seq, (salt, text))| {
             values.push_bind(seq).push_bind(&salt[..]).push_bind(*text);
@@ -415,6 +419,7 @@ async fn extend_by_columns(
     from: Head,
     to: Head,
     rows: &[Row<'_>],
+    personal: &[Personal<'_>],
 ) -> Result<u64> {
     const SQL: &str = concat!(
         "WITH events AS (",
@@ -430,7 +435,6 @@ async fn extend_by_columns(
     fn column<'r, T>(rows: &'r [Row<'r>], of: impl Fn(&'r Row<'r>) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
     }
-    let personal: Vec<_> = rows.iter().filter_map(|row| Some((row.seq, row.personal?))).collect();
     let extended = sqlx::query(SQL)
         .bind(column(rows, |row| row.seq))
         .bind(column(rows, |row| &row.prev_hash[..]))

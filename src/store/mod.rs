@@ -36,7 +36,7 @@ mod views;
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
-pub use access::{Footing, Ground, Reached, Seeker, Sought};
+pub use access::{Footing, Found, Ground, Reached, Seeker, Sought};
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
 pub use checkpoints::{Derived, StoredCheckpoint};
 pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, Serving};

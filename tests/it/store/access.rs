@@ -45,7 +45,7 @@ fn footing(token: &Token, share_id: Option<Uuid>, object_id: Option<Uuid>) -> Fo
 pub(super) async fn token_now(tx: &mut Tx, token: &Token) -> Bearer {
     let footing = footing(token, None, None);
     let ground = tx.find_grounds(&[footing]).await.unwrap().remove(&footing).unwrap();
-    assert_eq!((ground.access, ground.object_revision), (None, None));
+    assert_eq!((ground.access, ground.object), (None, None));
     ground.bearer.unwrap()
 }
 
@@ -203,7 +203,7 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
         let gone = footing(&tokens[0], Some(share.id), Some(Uuid::now_v7()));
         let elsewhere = footing(&tokens[0], Some(empty.id), Some(object.id));
         let grounds = tx.find_grounds(&[stands, stolen, gone, elsewhere]).await.unwrap();
-        let ground = |bearer, access, object_revision| Ground { bearer, access, object_revision };
+        let ground = |bearer, access, object| Ground { bearer, access, object };
         let own = bearer(&tokens[0], &acme);
         assert_eq!(grounds[&stands], ground(own.clone(), granted.clone(), Some(object.revision)));
         assert_eq!(grounds[&stolen], ground(None, ungranted(&share), Some(object.revision)), "a token of another one");
