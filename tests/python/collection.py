@@ -3,9 +3,6 @@
 import os
 import pathlib
 
-# Begins the reason of a skip that even CI accepts.
-NOT_HERE = "not here: "
-
 ROOT = pathlib.Path(os.environ["WEIR_TEST_TABLES"]).resolve() if os.environ.get("WEIR_TEST_TABLES") else None
 TABLES = sorted(path.name for path in ROOT.iterdir() if path.is_dir()) if ROOT else []
 

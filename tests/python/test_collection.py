@@ -6,7 +6,7 @@ import rows
 from deltalake import DeltaTable
 from test_pandas import FORMATS, assert_parquet_is_refused, assert_read_equals
 
-pytestmark = pytest.mark.skipif(not collection.TABLES, reason=f"{collection.NOT_HERE}WEIR_TEST_TABLES names no folder of Delta tables")
+pytestmark = pytest.mark.skipif(not collection.TABLES, reason="WEIR_TEST_TABLES names no folder of Delta tables")
 
 
 @pytest.mark.parametrize("response_format", FORMATS)
