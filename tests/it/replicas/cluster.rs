@@ -106,7 +106,12 @@ impl Cluster {
 
     /// Runs statements as the superuser.
     pub async fn admin(&self, database: &str, sql: &str) {
-        let mut connection = PgConnection::connect(&self.url_of("postgres", database)).await.unwrap();
+        self.admin_as("postgres", database, sql).await;
+    }
+
+    /// Runs statements as a role.
+    pub async fn admin_as(&self, role: &str, database: &str, sql: &str) {
+        let mut connection = PgConnection::connect(&self.url_of(role, database)).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
     }

@@ -227,8 +227,18 @@ impl S3Server {
         self.store(BUCKET).put(&Path::parse(key).unwrap(), bytes.into().into()).await.unwrap();
     }
 
-    /// Writes every file below `directory` under `prefix`.
+    /// Writes every file below `directory` under `prefix` in the lake.
     pub async fn put_directory(&self, directory: &FilePath, prefix: &str) {
+        self.put_all(BUCKET, directory, &format!("{prefix}/")).await;
+    }
+
+    /// Writes every file below `directory` into a bucket.
+    pub async fn put_files(&self, bucket: &str, directory: &FilePath) {
+        self.put_all(bucket, directory, "").await;
+    }
+
+    async fn put_all(&self, bucket: &str, directory: &FilePath, prefix: &str) {
+        let store = self.store(bucket);
         let mut pending = vec![directory.to_owned()];
         while let Some(next) = pending.pop() {
             for entry in std::fs::read_dir(next).unwrap() {
@@ -237,7 +247,8 @@ impl S3Server {
                     pending.push(path);
                 } else {
                     let name = path.strip_prefix(directory).unwrap().to_str().unwrap();
-                    self.put(&format!("{prefix}/{name}"), std::fs::read(&path).unwrap()).await;
+                    let key = Path::parse(format!("{prefix}{name}")).unwrap();
+                    store.put(&key, std::fs::read(&path).unwrap().into()).await.unwrap();
                 }
             }
         }
