@@ -24,6 +24,13 @@ client-tests:  ## the real clients alone, against the debug build
 	cargo build --bin weir --example s3_server
 	$(WEIR_TEST_CACHE)/venv/bin/pytest tests/python
 
+image:     ## the container image `weir`, its base images made from Debian's packages (docker/bases says what it needs)
+	docker/bases
+
+image-test: setup  ## run that image as it is meant to be run, with the demo, and with PostgreSQL and S3 (ENGINE=podman)
+	cargo build --example s3_server
+	tests/setup/with-services $(WEIR_TEST_CACHE)/venv/bin/python tests/image/run
+
 lint:      ## formatting and clippy, warnings refused
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
@@ -40,4 +47,4 @@ clean:     ## remove build output and what the tests installed
 	cargo clean
 	rm -rf $(WEIR_TEST_CACHE)
 
-.PHONY: help demo test setup rust-tests mutants client-tests lint bench sbom clean
+.PHONY: help demo test setup rust-tests mutants client-tests image image-test lint bench sbom clean
