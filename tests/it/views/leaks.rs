@@ -11,11 +11,11 @@ use super::{
     plain::{Expected, Lens, Pick},
     scene::{PLANS, claims, columns, findings, read_version_well, read_well, reader, shared_claims},
     source::{Mapping, Table, word},
-    stage::{RELAYED, SHARE, SHOWN, Stage, TABLE, VIEW, on_postgres, with_all_copies},
+    stage::{RELAYED, SHARE, SHOWN, Stage, TABLE, VIEW, everywhere},
     value::{Row, Value},
 };
 
-with_all_copies!(
+everywhere!(
     lt01_no_secret_is_in_any_file,
     lt02_no_hidden_name_leaves_in_any_answer,
     lt03_statistics_and_partition_values_speak_of_what_is_shown,
@@ -42,16 +42,6 @@ with_all_copies!(
     lt21_files_do_not_tell_how_many_rows_are_hidden,
     lt22_corrupt_files_and_overflows_say_no_value,
     lt24_no_spelling_of_a_name_brings_in_a_hidden_column,
-);
-on_postgres!(
-    lt01_no_secret_is_in_any_file,
-    lt09_older_versions_are_masked_as_the_newest,
-    lt09_what_had_a_shown_name_before_is_not_shown,
-    lt11_without_its_property_nobody_sees_a_row,
-    lt14_pseudonyms_of_partners_differ,
-    lt16_what_was_never_granted_is_not_there,
-    lt18_versions_that_do_not_fit_are_out_of_reach,
-    lt22_corrupt_files_and_overflows_say_no_value,
 );
 
 fn hmo() -> Json {

@@ -34,8 +34,8 @@ pub const TABLE: &str = "lake.zsourcetable";
 /// The view's name, which they do not see either.
 pub const VIEW: &str = "lake.zviewname";
 
-/// Runs each named test, an `async fn(Stage)`, with copies in a folder and with copies in S3.
-macro_rules! with_all_copies {
+/// Runs each named test, an `async fn(Stage)`, on every [`Kind`].
+macro_rules! everywhere {
     ($($name:ident),* $(,)?) => {
         mod folder {
             $(#[test]
@@ -49,12 +49,6 @@ macro_rules! with_all_copies {
                 crate::views::stage::run(crate::views::stage::Kind::S3, super::$name);
             })*
         }
-    };
-}
-
-/// Runs each named test, an `async fn(Stage)`, on PostgreSQL: those that stand on what the database keeps.
-macro_rules! on_postgres {
-    ($($name:ident),* $(,)?) => {
         mod postgres {
             $(#[test]
             fn $name() {
@@ -63,16 +57,7 @@ macro_rules! on_postgres {
         }
     };
 }
-/// [`with_all_copies`] and [`on_postgres`] at once.
-macro_rules! everywhere {
-    ($($name:ident),* $(,)?) => {
-        crate::views::stage::with_all_copies!($($name),*);
-        crate::views::stage::on_postgres!($($name),*);
-    };
-}
 pub(crate) use everywhere;
-pub(crate) use on_postgres;
-pub(crate) use with_all_copies;
 
 /// What a server stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
