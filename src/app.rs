@@ -13,10 +13,10 @@ use crate::{
     http::{
         Faces,
         admin::Admin,
-        listen::{Listener, Listeners, StopSignals},
+        listen::{Listener, Listeners, StopSignals, most_connections},
         middleware::{Draining, Limits, Proxies, RequestLayer},
     },
-    identity::Identities,
+    identity::{Identities, Longest},
     lake::{Lake, LakeSettings},
     service::{
         Parts, Service,
@@ -27,6 +27,7 @@ use crate::{
         keys::{activate_key, check_keys, pseudonym_key},
         meter::Meter,
         notary::Notary,
+        places::{Places, Room},
         recovery::{Recovery, RecoveryError},
         schema_holds::SchemaHolds,
         sharing::stream::Preparers,
@@ -43,6 +44,11 @@ use crate::{
 
 /// How many tables are read at a time when their places are compared with that of copies.
 const TABLES_CHECKED_AT_ONCE: u32 = 1_000;
+
+/// How long a request waits for a place before it is turned away.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// One in so many connections is an operator's, where operators have an address of their own.
+const ADMIN_CONNECTIONS: usize = 8;
 
 /// A server that is built and has its sockets, and does not serve yet.
 #[derive(Debug)]
@@ -173,7 +179,10 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
         files: Sealer::new(&keys, Purpose::FileUrl),
         first_reads: Arc::new(FirstReads::default()),
         meter: Arc::new(Meter::default()),
-        identities: Identities::new(&settings.identity)?,
+        identities: Identities::new(
+            &settings.identity,
+            Longest { recipients: settings.sharing.token_max_seconds, operators: settings.operators.token_max_seconds },
+        )?,
         schema_holds: Arc::new(SchemaHolds::default()),
         sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
         signals,
@@ -312,15 +321,25 @@ pub fn guarded(settings: &Settings, config_file: Option<PathBuf>) -> Vec<PathBuf
 fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
     let server = &settings.server;
     let proxies = Proxies(server.trusted_proxies.iter().map(|network| network.0).collect());
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let limits = |requests, per_address| Limits {
+        places: Places::new(Room {
+            requests: count(requests),
+            per_address: count(per_address),
+            per_recipient: count(server.max_requests_per_recipient),
+            patience: PATIENCE,
+        }),
+        answer_within: Duration::from_secs(server.request_timeout_seconds),
+        body_within: Duration::from_secs(server.body_timeout_seconds),
+    };
+    let admin_requests = server.max_concurrent_admin_requests;
     Faces {
         service: service.clone(),
         requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
-        limits: Limits::new(
-            usize::try_from(server.max_concurrent_requests).unwrap_or(usize::MAX),
-            Duration::from_secs(server.request_timeout_seconds),
-        ),
+        limits: limits(server.max_concurrent_requests, server.max_requests_per_address),
+        admin_limits: limits(admin_requests, admin_requests.div_ceil(2)),
         draining: draining.clone(),
-        max_body_bytes: usize::try_from(server.max_body_bytes).unwrap_or(usize::MAX),
+        max_body_bytes: count(server.max_body_bytes),
         prefix: settings.sharing.prefix.clone(),
         admin: Admin { service: service.clone(), endpoint: service.endpoint() },
     }
@@ -328,11 +347,16 @@ fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
 
 fn listeners(settings: &Settings, faces: &Faces) -> Vec<Listener> {
     let server = &settings.server;
+    let connections = most_connections(usize::try_from(settings.database.max_connections).unwrap_or(usize::MAX));
+    let listener = |addr, router, connections| Listener { addr, router, tls: server.tls(), connections };
     match server.admin_listen {
-        None => vec![Listener { addr: server.listen, router: faces.all(), tls: server.tls() }],
-        Some(admin) => vec![
-            Listener { addr: server.listen, router: faces.sharing_only(), tls: server.tls() },
-            Listener { addr: admin, router: faces.admin_only(), tls: server.tls() },
-        ],
+        None => vec![listener(server.listen, faces.all(), connections)],
+        Some(admin) => {
+            let admins = (connections / ADMIN_CONNECTIONS).max(1);
+            vec![
+                listener(server.listen, faces.sharing_only(), connections - admins),
+                listener(admin, faces.admin_only(), admins),
+            ]
+        }
     }
 }

@@ -26,10 +26,18 @@ pub struct ServerSettings {
     pub tls_terminated_upstream: bool,
     /// The largest request body in bytes.
     pub max_body_bytes: u64,
-    /// Requests served at one time.
+    /// Requests of recipients that are worked on at one time.
     pub max_concurrent_requests: u64,
+    /// Those of them that come from one address.
+    pub max_requests_per_address: u64,
+    /// Requests of one recipient at one time, those included that wait.
+    pub max_requests_per_recipient: u64,
+    /// Requests of operators that are worked on at one time, beside those of recipients.
+    pub max_concurrent_admin_requests: u64,
     /// Seconds until a response must have begun.
     pub request_timeout_seconds: u64,
+    /// Seconds until a request's body must have arrived.
+    pub body_timeout_seconds: u64,
     /// Seconds that a server goes on answering after a stop signal, while it says that it is not ready.
     pub drain_seconds: u64,
     /// Seconds that running streams get after that.
@@ -87,6 +95,15 @@ impl ServerSettings {
         problems.bound("server.max_body_bytes", self.max_body_bytes, 1024..=64 * MIB, "a body is held in memory");
         let requests = self.max_concurrent_requests;
         problems.bound("server.max_concurrent_requests", requests, 1..=100_000, "each holds memory");
+        for (key, number) in [
+            ("server.max_requests_per_address", self.max_requests_per_address),
+            ("server.max_requests_per_recipient", self.max_requests_per_recipient),
+            ("server.max_concurrent_admin_requests", self.max_concurrent_admin_requests),
+        ] {
+            problems.bound(key, number, 1..=100_000, "each holds memory");
+        }
+        let body = self.body_timeout_seconds;
+        problems.bound("server.body_timeout_seconds", body, 1..=300, "a body that stalls keeps others waiting");
         let timeout = self.request_timeout_seconds;
         problems.bound("server.request_timeout_seconds", timeout, 1..=3600, "clients give up after minutes");
         let drain = self.drain_seconds;

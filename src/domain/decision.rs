@@ -134,6 +134,8 @@ pub enum Reason {
     TooManyFailures,
     /// The recipient has asked as often as it may in a minute.
     RequestsPerMinute,
+    /// As many of the recipient's requests are being answered as may at once.
+    ConcurrentRequests,
     /// As many answers are streaming to the recipient as may.
     ConcurrentStreams,
     /// The recipient would be issued more bytes than it may in a day.
@@ -165,7 +167,7 @@ pub enum Refusal {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::TokenUnknown,
         Self::TokenPending,
         Self::TokenRevoked,
@@ -189,6 +191,7 @@ impl Reason {
         Self::ActivationExpired,
         Self::TooManyFailures,
         Self::RequestsPerMinute,
+        Self::ConcurrentRequests,
         Self::ConcurrentStreams,
         Self::BytesPerDay,
         Self::AccessChanged,
@@ -223,6 +226,7 @@ impl Reason {
             Self::ActivationExpired => "ACTIVATION_EXPIRED",
             Self::TooManyFailures => "TOO_MANY_FAILURES",
             Self::RequestsPerMinute => "REQUESTS_PER_MINUTE",
+            Self::ConcurrentRequests => "CONCURRENT_REQUESTS",
             Self::ConcurrentStreams => "CONCURRENT_STREAMS",
             Self::BytesPerDay => "BYTES_PER_DAY",
             Self::AccessChanged => "ACCESS_CHANGED",
@@ -259,6 +263,7 @@ impl Reason {
             Self::ActivationUsed | Self::ActivationCancelled | Self::ActivationExpired => Refusal::Gone,
             Self::TooManyFailures
             | Self::RequestsPerMinute
+            | Self::ConcurrentRequests
             | Self::ConcurrentStreams
             | Self::BytesPerDay
             | Self::AccessChanged => Refusal::Limited,
@@ -269,15 +274,15 @@ impl Reason {
     pub fn retry_after_seconds(self, now: DateTime<Utc>) -> u64 {
         match self {
             Self::BytesPerDay => seconds_to_next_day(now),
-            Self::ConcurrentStreams => STREAM_WAIT_SECONDS,
+            Self::ConcurrentRequests | Self::ConcurrentStreams => TURN_WAIT_SECONDS,
             Self::AccessChanged => 1,
             _ => seconds_to_next_minute(now),
         }
     }
 }
 
-/// How long a client waits for one of its streams to end before it asks again.
-const STREAM_WAIT_SECONDS: u64 = 5;
+/// How long a client waits for one of its requests or streams to end before it asks again.
+const TURN_WAIT_SECONDS: u64 = 5;
 
 /// A request that may go on, and what it stands on.
 #[derive(Clone, Copy, Debug, PartialEq)]

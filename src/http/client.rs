@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::{Extensions, HeaderMap, header};
 
 use super::middleware::{ClientAddress, RequestId};
+use crate::service::places::Place;
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL: usize = 16 * 1024;
@@ -27,6 +28,11 @@ pub fn user_agent(headers: &HeaderMap) -> Option<String> {
 /// Where the request came from.
 pub fn address(extensions: &Extensions) -> IpAddr {
     extensions.get::<ClientAddress>().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.0)
+}
+
+/// The request's place among those that are worked on.
+pub fn place(extensions: &Extensions) -> Place {
+    extensions.get::<Place>().cloned().unwrap_or_default()
 }
 
 /// The request's id; empty where no layer gave it one.

@@ -3,25 +3,11 @@
 //! Lives here: what happens below the first byte of a request. Never here: routes, or limits that a response can
 //! explain; those are middleware.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::connect_info::{ConnectInfo, IntoMakeServiceWithConnectInfo},
-    middleware::AddExtension,
-};
+use axum::Router;
 use axum_server::{
     Handle, Server,
-    accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use rustls::{
@@ -31,22 +17,26 @@ use rustls::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
-use tokio_util::sync::PollSemaphore;
-use tower::Service;
 
+pub use super::connections::most_connections;
+use super::connections::{Closable, Connections};
 use crate::config::TlsFiles;
 
-/// Time for the headers of a request, and for the first request of a connection: longer is a slow-loris attack.
+/// Time for the first request of a connection, up to the end of its headers: longer is a slow-loris attack.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the headers of a later one, the rest before it included, which clients and proxies expect to be longer.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 peer that answers no ping for this long is gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections per listener; more wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 8192;
 /// Streams of one HTTP/2 connection.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 32;
+/// What an HTTP/2 connection may send ahead of what is read of it, in bytes, and one of its streams.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// What is kept of one HTTP/2 stream's answer until its client takes it, in bytes.
+const STREAM_BUFFER: usize = 128 * 1024;
 
 /// One address to answer on.
 #[derive(Debug)]
@@ -57,6 +47,8 @@ pub struct Listener {
     pub router: Router,
     /// The certificate and its key, where the listener speaks TLS.
     pub tls: Option<TlsFiles>,
+    /// How many connections it holds; see [`most_connections`].
+    pub connections: usize,
 }
 
 /// Why the server cannot answer.
@@ -109,6 +101,7 @@ struct Bound {
     socket: std::net::TcpListener,
     router: Router,
     tls: Option<Arc<ServerConfig>>,
+    connections: usize,
 }
 
 /// Binds `listeners` and serves them until `shutdown`; see [`Listeners::serve`].
@@ -188,48 +181,49 @@ impl Listeners {
 
 impl Bound {
     fn new(listener: Listener) -> Result<Self, ListenError> {
-        let Listener { addr, router, tls } = listener;
+        let Listener { addr, router, tls, connections } = listener;
         let failed = |source| ListenError::Bind { addr, source };
         let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
         // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections to time out.
         let socket = std::net::TcpListener::bind(addr).map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
-        Ok(Self { addr, socket, router, tls })
+        Ok(Self { addr, socket, router, tls, connections })
     }
 
     async fn serve(self, handle: Handle<SocketAddr>) -> Result<(), ListenError> {
-        let Self { addr, socket, router, tls } = self;
-        let connections = Connections::new(router, MAX_CONNECTIONS);
+        let Self { addr, socket, router, tls, connections } = self;
+        let connections = Connections::new(router, connections);
         let failed = |source| ListenError::Serve { addr, source };
         let server = configured(axum_server::from_tcp(socket).map_err(failed)?).handle(handle);
         let served = match tls {
             Some(tls) => {
-                let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(NoDelayAcceptor::new());
+                let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(Closable);
                 server.acceptor(acceptor).serve(connections).await
             }
-            None => server.acceptor(NoDelayAcceptor::new()).serve(connections).await,
+            None => server.acceptor(Closable).serve(connections).await,
         };
         served.map_err(failed)
     }
 }
 
 fn configured(server: Server<SocketAddr>) -> Server<SocketAddr> {
-    let mut server = server.first_request_timeout(HEADER_TIMEOUT).accept_error_handler(|peer, error| {
+    let mut server = server.first_request_timeout(FIRST_REQUEST_TIMEOUT).accept_error_handler(|peer, error| {
         tracing::debug!(client = ?peer, %error, "a connection could not be accepted");
     });
     let builder = server.http_builder();
     builder.http1().header_read_timeout(HEADER_TIMEOUT);
     builder.http2().keep_alive_interval(HEADER_TIMEOUT).keep_alive_timeout(PING_TIMEOUT);
-    builder.http2().max_concurrent_streams(MAX_STREAMS);
+    builder.http2().max_concurrent_streams(MAX_STREAMS).max_send_buf_size(STREAM_BUFFER);
+    builder.http2().initial_connection_window_size(CONNECTION_WINDOW).initial_stream_window_size(STREAM_WINDOW);
     server
 }
 
-/// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
 /// Whether a certificate and its key can be read and used together.
 pub fn check_tls(files: &TlsFiles) -> Result<(), ListenError> {
     server_config(files).map(|_| ())
 }
 
+/// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();
@@ -247,84 +241,4 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// Makes one service a connection, and no more connections than there are permits.
-struct Connections {
-    services: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
-    permits: PollSemaphore,
-    next: Option<OwnedSemaphorePermit>,
-}
-
-impl Connections {
-    fn new(router: Router, max: usize) -> Self {
-        let permits = PollSemaphore::new(Arc::new(Semaphore::new(max)));
-        Self { services: router.into_make_service_with_connect_info(), permits, next: None }
-    }
-}
-
-type ConnectionService = AddExtension<Router, ConnectInfo<SocketAddr>>;
-
-impl Service<SocketAddr> for Connections {
-    type Response = Connection;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Connection, Infallible>> + Send>>;
-
-    /// The accept loop waits here, so that connections beyond the limit stay in the kernel's backlog.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.next.is_none() {
-            self.next = ready!(self.permits.poll_acquire(cx));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, peer: SocketAddr) -> Self::Future {
-        let permit = self.next.take().map(Arc::new);
-        let service = Service::<SocketAddr>::call(&mut self.services, peer);
-        Box::pin(async move { Ok(Connection { service: service.await?, _permit: permit }) })
-    }
-}
-
-/// The service of one connection. It holds a permit until the connection and all its requests are done.
-#[derive(Clone)]
-struct Connection {
-    service: ConnectionService,
-    _permit: Option<Arc<OwnedSemaphorePermit>>,
-}
-
-impl<R> Service<R> for Connection
-where
-    ConnectionService: Service<R>,
-{
-    type Response = <ConnectionService as Service<R>>::Response;
-    type Error = <ConnectionService as Service<R>>::Error;
-    type Future = <ConnectionService as Service<R>>::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<R>::poll_ready(&mut self.service, cx)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        self.service.call(request)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tower::ServiceExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn connection_beyond_the_limit_waits_for_one_to_end() {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let mut connections = Connections::new(Router::new(), 1);
-        let first = connections.ready().await.unwrap().call(peer).await.unwrap();
-        let request_under_way = first.clone();
-        drop(first);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(connections.poll_ready(&mut cx).is_pending());
-        drop(request_under_way);
-        assert!(connections.poll_ready(&mut cx).is_ready());
-    }
 }

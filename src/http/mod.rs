@@ -4,7 +4,9 @@
 
 mod activation;
 pub mod admin;
+mod body;
 mod client;
+mod connections;
 mod fault;
 mod files;
 pub mod listen;
@@ -12,7 +14,12 @@ pub mod middleware;
 mod operations;
 pub mod sharing;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, routing::get};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::{from_fn_with_state, map_request},
+    routing::get,
+};
 
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
@@ -31,8 +38,10 @@ pub struct Faces {
     pub service: Service,
     /// Follows requests.
     pub requests: RequestLayer,
-    /// Bounds requests.
+    /// Bounds what recipients send.
     pub limits: Limits,
+    /// Bounds what operators send, apart, so that nothing that recipients do keeps them out.
+    pub admin_limits: Limits,
     /// Whether the server is about to stop.
     pub draining: Draining,
     /// The largest request body, in bytes.
@@ -60,18 +69,20 @@ impl Faces {
     }
 
     fn sharing_routes(&self) -> Router {
+        let lines = sharing::router().layer(compression()).layer(map_request(middleware::accept_identity));
         Router::new()
             // Never the files' bytes: they are compressed already, and ranges are of what is stored.
-            .nest(&self.prefix, sharing::router().layer(compression()))
+            .nest(&self.prefix, lines)
             .route("/files/{sealed}", get(files::get_file))
             .merge(activation::router())
             .with_state(self.service.clone())
+            .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
     }
 
     fn admin_routes(&self) -> Router {
         let metrics = Router::new().route("/metrics", get(operations::metrics)).with_state(self.service.clone());
         let (api, _document) = admin::router(self.admin.clone());
-        api.merge(metrics)
+        api.merge(metrics).layer(from_fn_with_state(self.admin_limits.clone(), middleware::bound))
     }
 
     /// What every listener answers, and what surrounds every request.
@@ -80,13 +91,13 @@ impl Faces {
         let health = Router::new()
             .route("/healthz", get(operations::healthz))
             .route("/readyz", get(operations::readyz))
-            .with_state((self.service.clone(), self.draining.clone()));
+            .with_state((self.service.clone(), self.draining.clone()))
+            .layer(from_fn_with_state(self.limits.answer_within, middleware::contain));
         router
             .merge(health)
             .method_not_allowed_fallback(fault::method_not_allowed)
             .fallback(fault::not_found)
             .layer(DefaultBodyLimit::max(self.max_body_bytes))
-            .layer(from_fn_with_state(self.limits.clone(), middleware::bound))
             .layer(from_fn_with_state(self.draining.clone(), middleware::drain))
             .layer(from_fn_with_state(contact, sharing::write_errors))
             .layer(from_fn_with_state(self.requests.clone(), middleware::follow))

@@ -49,6 +49,9 @@ pub enum Refused {
     /// It is over.
     #[error("it has expired")]
     Expired,
+    /// It lives longer than tokens may.
+    #[error("it lives longer than tokens may; see token_max_seconds")]
+    LivesTooLong,
     /// It has not begun, by more than clocks may differ.
     #[error("it is from the future")]
     NotYet,

@@ -53,11 +53,32 @@ pub struct Identities {
     issuers: Vec<Arc<Issuer>>,
     operators: OperatorSignInSettings,
     skew: TimeDelta,
+    longest: Longest,
+}
+
+/// The longest life of a token, whoever issued it, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Longest {
+    /// Of a recipient's.
+    pub recipients: u64,
+    /// Of an operator's.
+    pub operators: u64,
+}
+
+impl Longest {
+    fn on(self, side: Side) -> TimeDelta {
+        let longest = match side {
+            Side::Recipients => self.recipients,
+            Side::Operators => self.operators,
+        };
+        i64::try_from(longest).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
+    }
 }
 
 impl Identities {
-    /// The issuers of the settings. Nothing is fetched before the first token comes.
-    pub fn new(settings: &IdentitySettings) -> Result<Self, IdentityError> {
+    /// The issuers of the settings, whose tokens live for `longest` at most. Nothing is fetched before the first token
+    /// comes.
+    pub fn new(settings: &IdentitySettings, longest: Longest) -> Result<Self, IdentityError> {
         let timeout = Duration::from_secs(settings.fetch_timeout_seconds);
         let fetcher = Fetcher::new(timeout, settings.allow_http_loopback)?;
         let issuers = settings.issuer.iter().map(|issuer| Arc::new(Issuer::new(issuer.clone(), fetcher.clone())));
@@ -65,6 +86,7 @@ impl Identities {
             issuers: issuers.collect(),
             operators: settings.operators.clone(),
             skew: TimeDelta::seconds(i64::try_from(settings.clock_skew_seconds).unwrap_or_default()),
+            longest,
         })
     }
 
@@ -116,7 +138,7 @@ impl Identities {
         }
         let claims: Claims = decode(token, &key.decoding, &validation(&key)).map_err(Refused::signature)?.claims;
         let audiences = self.audiences(&claims, issuer, side)?;
-        let until = token::check_times(&claims, now, self.skew)?;
+        let until = token::check_times(&claims, now, self.skew, self.longest.on(side))?;
         Ok(Verified { issuer: issuer.settings.url.clone(), audiences, claims, until })
     }
 

@@ -92,8 +92,14 @@ pub fn check_header(header: &Header) -> Result<(), Refused> {
     Ok(())
 }
 
-/// When the token ends, `skew` included; refused where it has, and where it has not begun.
-pub fn check_times(claims: &Claims, now: DateTime<Utc>, skew: TimeDelta) -> Result<DateTime<Utc>, Refused> {
+/// When the token ends, `skew` included; refused where it has, where it has not begun, and where it lives for longer than
+/// `longest`: since it was issued, or where it does not say when that was, from now on.
+pub fn check_times(
+    claims: &Claims,
+    now: DateTime<Utc>,
+    skew: TimeDelta,
+    longest: TimeDelta,
+) -> Result<DateTime<Utc>, Refused> {
     let expires_at = claims.time("exp")?.ok_or(Refused::Claim("exp"))?;
     let until = expires_at.checked_add_signed(skew).unwrap_or(DateTime::<Utc>::MAX_UTC);
     if until <= now {
@@ -103,6 +109,10 @@ pub fn check_times(claims: &Claims, now: DateTime<Utc>, skew: TimeDelta) -> Resu
         if claims.time(begins)?.is_some_and(|at| at > now + skew) {
             return Err(Refused::NotYet);
         }
+    }
+    let begins = claims.time("iat")?.unwrap_or(now);
+    if expires_at.signed_duration_since(begins) > longest {
+        return Err(Refused::LivesTooLong);
     }
     Ok(until)
 }
@@ -143,7 +153,8 @@ mod tests {
 
     #[test]
     fn times_may_differ_by_the_skew_and_no_more() {
-        let check = |value: Value, now| check_times(&claims(value), at(now), TimeDelta::seconds(60));
+        let (skew, longest) = (TimeDelta::seconds(60), TimeDelta::hours(1));
+        let check = |value: Value, now| check_times(&claims(value), at(now), skew, longest);
         let base = 1_790_000_000;
         assert_eq!(check(json!({"exp": base}), 59), Ok(at(60)));
         assert_eq!(check(json!({"exp": base}), 60), Err(Refused::Expired));
@@ -155,6 +166,23 @@ mod tests {
         }
         for missing in [json!({}), json!({"exp": null}), json!({"exp": "1790000600"}), json!({"exp": 1e300})] {
             assert_eq!(check(missing, 0), Err(Refused::Claim("exp")));
+        }
+    }
+
+    #[test]
+    fn a_token_lives_no_longer_than_is_allowed_wherever_in_its_life_it_is_shown() {
+        let longest = TimeDelta::hours(1);
+        let check = |value: Value, now| check_times(&claims(value), at(now), TimeDelta::seconds(60), longest);
+        let base = 1_790_000_000;
+        for now in [0, 1_800, 3_599] {
+            assert_eq!(check(json!({"iat": base, "exp": base + 3_600}), now), Ok(at(3_660)));
+            assert_eq!(check(json!({"iat": base, "exp": base + 3_601}), now), Err(Refused::LivesTooLong));
+        }
+        assert_eq!(check(json!({"exp": base + 3_600}), 0), Ok(at(3_660)));
+        for claims in
+            [json!({"exp": base + 3_601}), json!({"exp": 8_000_000_000_000_i64}), json!({"iat": 0, "exp": base})]
+        {
+            assert_eq!(check(claims, 0), Err(Refused::LivesTooLong));
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinError;
 use super::{
     error::LakeError,
     history::HistoryCache,
+    judging::{GivenUp, Judges},
     kernel::Loader,
     log_store::{LogLimits, LogTip},
     skipping::Order,
@@ -26,6 +27,11 @@ const REMEMBERED_TABLES: u64 = 100_000;
 
 /// The largest table, in files, whose files are selected without leaving the caller's thread: a few milliseconds.
 const SELECTED_AT_ONCE: usize = 2_048;
+/// The most comparisons that are made there, for each file.
+const COMPARED_AT_ONCE: usize = 32;
+/// How often the hints of one request are compared with a file, in all: a tenth of a second or two. Hints beyond that keep
+/// every file.
+const MOST_COMPARISONS: usize = 50_000_000;
 
 /// The part of the cache that commits get; snapshots get the rest.
 const COMMITS_SHARE: u64 = 8;
@@ -69,6 +75,7 @@ pub struct Held {
     tables: Cache<String, Arc<Table>>,
     snapshots: Cache<SnapshotKey, Arc<Snapshot>>,
     pub(super) past: HistoryCache,
+    judges: Judges,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -129,6 +136,7 @@ impl Lake {
                 .weigher(weight)
                 .build(),
             past: HistoryCache::new(settings.cache_bytes / COMMITS_SHARE),
+            judges: Judges::default(),
             metrics: None,
         }))
     }
@@ -204,6 +212,11 @@ impl Lake {
         self.snapshots.get(&SnapshotKey { url: location.url().to_owned(), generation, version }).await
     }
 
+    /// Those who do what takes a while, such as judging a large table's files.
+    pub fn judges(&self) -> &Judges {
+        &self.judges
+    }
+
     /// The indices of the files of `snapshot` that a client needs, in `order`; `None` for all of them.
     ///
     /// The first predicate on a column reads it for every file, which another thread does for large tables.
@@ -217,11 +230,12 @@ impl Lake {
         if filter.is_everything() {
             return None;
         }
-        let (selected, has_grown) = if snapshot.files().len() <= SELECTED_AT_ONCE {
-            snapshot.select(filter, order)
+        let files = snapshot.files().len();
+        let (selected, has_grown) = if files <= SELECTED_AT_ONCE && filter.passes() <= COMPARED_AT_ONCE {
+            snapshot.select(filter, order, &GivenUp::default())
         } else {
-            let (own, filter) = (snapshot.clone(), filter.clone());
-            match tokio::task::spawn_blocking(move || own.select(&filter, order)).await {
+            let (own, filter) = (snapshot.clone(), filter.within(MOST_COMPARISONS / files.max(1)));
+            match self.judges.apart(move |given_up| own.select(&filter, order, given_up)).await {
                 Ok(selected) => selected,
                 Err(error) => {
                     tracing::error!(table.location = location.url(), %error, "files were not selected; all are kept");

@@ -10,6 +10,7 @@ use delta_kernel::schema::StructField;
 
 use super::{
     files::Chunk,
+    judging::GivenUp,
     snapshot::Snapshot,
     statistics::{BoundTest, ColumnKey},
 };
@@ -19,6 +20,9 @@ use crate::domain::predicate::{Claim, ColumnName, Filter, Outcomes, Predicate, T
 const COLLATIONS: &str = "__COLLATIONS";
 /// Marks a column that had other types before.
 const TYPE_CHANGES: &str = "delta.typeChanges";
+
+/// The most columns that the hints of one request are looked up in; far beyond those that people filter by.
+const MOST_COLUMNS: usize = 64;
 
 /// In which order files are listed, which decides the ones that a limit needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +50,9 @@ struct BoundLeaf {
 
 impl Snapshot {
     /// The indices of the files that `filter` needs, in `order`, or `None` for all of them; and whether columns had to
-    /// be read for it, which the snapshot now holds.
-    pub(super) fn select(&self, filter: &Filter, order: Order) -> (Option<Vec<u32>>, bool) {
-        let Verdicts { outcomes, has_read } = self.judge(filter);
+    /// be read for it, which the snapshot now holds. Work that is given up ends soon, with any files.
+    pub(super) fn select(&self, filter: &Filter, order: Order, given_up: &GivenUp) -> (Option<Vec<u32>>, bool) {
+        let Verdicts { outcomes, has_read } = self.judge(filter, given_up);
         let is_kept = |&index: &u32| outcomes.get(index as usize).is_some_and(|outcome| !outcome.cannot_match());
         let kept = self.all_indices().filter(is_kept);
         let selected = match (order, filter.limit) {
@@ -79,11 +83,14 @@ impl Snapshot {
             .collect()
     }
 
-    fn judge(&self, filter: &Filter) -> Verdicts {
+    fn judge(&self, filter: &Filter, given_up: &GivenUp) -> Verdicts {
         let (predicate, columns) = self.bind(filter);
         let mut verdicts = Verdicts { outcomes: Vec::with_capacity(self.files().len()), has_read: false };
         for chunk in self.files().chunks() {
-            let (outcomes, has_read) = evaluate(&predicate, &columns, chunk);
+            if given_up.is_so() {
+                break;
+            }
+            let (outcomes, has_read) = evaluate(&predicate, &columns, chunk, given_up);
             verdicts.outcomes.extend(outcomes);
             verdicts.has_read |= has_read;
         }
@@ -120,10 +127,15 @@ impl Snapshot {
         let name: Arc<str> = field.physical_name(self.mapping).into();
         let partition = self.files().partition_columns().iter().position(|own| **own == *name);
         let key = ColumnKey { name, partition, value_type };
-        let column = columns.iter().position(|own| *own == key).unwrap_or_else(|| {
-            columns.push(key);
-            columns.len() - 1
-        });
+        let column = match columns.iter().position(|own| *own == key) {
+            Some(column) => column,
+            // Each is read of every file.
+            None if columns.len() == MOST_COLUMNS => return unknown,
+            None => {
+                columns.push(key);
+                columns.len() - 1
+            }
+        };
         Some(Predicate::Leaf(BoundLeaf { column, test }))
     }
 
@@ -160,11 +172,16 @@ fn type_of(field: &StructField) -> Option<ValueType> {
 }
 
 /// What the predicate comes to for each file of a chunk, and whether columns had to be read.
-fn evaluate(predicate: &Predicate<BoundLeaf>, columns: &[ColumnKey], chunk: &Chunk) -> (Vec<Outcomes>, bool) {
+fn evaluate(
+    predicate: &Predicate<BoundLeaf>,
+    columns: &[ColumnKey],
+    chunk: &Chunk,
+    given_up: &GivenUp,
+) -> (Vec<Outcomes>, bool) {
     let (kept, sources) = chunk.columns();
     let (bounds, was_read) = kept.find(columns, sources);
     let outcomes = predicate.evaluate(chunk.len(), &mut |leaf| {
-        let found = columns.get(leaf.column).and_then(|key| bounds.get(key));
+        let found = columns.get(leaf.column).filter(|_| !given_up.is_so()).and_then(|key| bounds.get(key));
         found.map_or_else(|| vec![Outcomes::ANYTHING; chunk.len()], |bounds| bounds.outcomes(&leaf.test))
     });
     (outcomes, was_read)

@@ -251,7 +251,8 @@ fn summary(event: Event, count: u64, since: DateTime<Utc>) -> Event {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// Whose address it is: of IPv6 the first 64 bits, since a single host has all the rest.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & (u128::MAX << 64))),

@@ -26,6 +26,7 @@ pub mod notifications;
 pub mod objects;
 pub mod operators;
 pub mod page;
+pub mod places;
 pub mod precondition;
 mod quota;
 mod raw_disclosures;

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{mpsc, oneshot},
+};
 use weir::{
     config::TlsFiles,
     http::listen::{ListenError, Listener, Listeners},
@@ -35,7 +38,7 @@ impl Serving {
 }
 
 fn plain(router: Router) -> Listener {
-    Listener { addr: ANY_PORT, router, tls: None }
+    Listener { addr: ANY_PORT, router, tls: None, connections: 100 }
 }
 
 fn whoami() -> Router {
@@ -114,11 +117,39 @@ async fn idle_connection_does_not_hold_up_the_end() {
     drop(client);
 }
 
+/// Many more than there is room for: none of them keeps a new one out, and one that is in use is left alone.
+#[tokio::test]
+async fn idle_connections_make_room_for_new_ones() {
+    let (router, chunks) = streaming();
+    let listener = Listener { connections: 4, ..plain(router.merge(whoami())) };
+    let serving = Serving::start(vec![listener], GRACE);
+    let address = serving.addresses[0];
+    let mut in_use = reqwest::get(format!("http://{address}/stream")).await.unwrap();
+    let mut idle = Vec::new();
+    for beginning in
+        ["", "GET /peer HTTP/1.1\r\nHost: x\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"].iter().cycle().take(30)
+    {
+        let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+        connection.write_all(beginning.as_bytes()).await.unwrap();
+        idle.push(connection);
+    }
+    for _ in 0..3 {
+        let body = reqwest::get(format!("http://{address}/peer")).await.unwrap().text().await.unwrap();
+        assert_eq!(body, "127.0.0.1");
+    }
+    // Closed, with an end or a reset.
+    assert!(!matches!(idle[0].read(&mut [0; 64]).await, Ok(1..)), "the oldest is closed");
+    chunks.send(Bytes::from_static(b"still there")).unwrap();
+    assert_eq!(in_use.chunk().await.unwrap().unwrap(), "still there");
+    drop((chunks, in_use, idle));
+    serving.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn address_in_use_is_named() {
     let taken = std::net::TcpListener::bind(ANY_PORT).unwrap();
     let addr = taken.local_addr().unwrap();
-    let error = Listeners::bind(vec![Listener { addr, router: Router::new(), tls: None }]).unwrap_err();
+    let error = Listeners::bind(vec![Listener { addr, ..plain(Router::new()) }]).unwrap_err();
     assert!(error.to_string().contains(&format!("cannot listen on `{addr}`")), "{error}");
 }
 

@@ -4,17 +4,20 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Claim, ColumnName, Comparison, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, MAX_LEAVES, Outcomes, Predicate,
+    Claim, ColumnName, Comparison, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, MAX_PASSES, Outcomes, Predicate,
     Test, ValueType, compare_constants,
 };
 
-/// The predicate that `text` spells; `None` where any of it is not understood.
-pub(super) fn parse(text: &str) -> Option<Predicate> {
+/// The predicate that `text` spells with at most `most` comparisons; `None` where any of it is not understood.
+pub(super) fn parse(text: &str, most: usize) -> Option<Predicate> {
     if text.len() > MAX_CHARACTERS && text.chars().count() > MAX_CHARACTERS {
         return None;
     }
-    Reader::default().expression(text, 1)?.into_predicate()
+    Reader { leaves_left: most, nodes_left: MAX_NODES }.expression(text, 1)?.into_predicate()
 }
+
+/// The most nodes of a tree: comparisons have three each, and are joined and negated.
+const MAX_NODES: usize = 4 * MAX_PASSES;
 
 /// One node of the tree. Its children stay text until it is known that they are not too deep.
 #[derive(Deserialize)]
@@ -60,9 +63,9 @@ impl Expression {
     }
 }
 
-#[derive(Default)]
 struct Reader {
-    leaves: usize,
+    leaves_left: usize,
+    nodes_left: usize,
 }
 
 impl Reader {
@@ -70,6 +73,7 @@ impl Reader {
         if depth > MAX_DEPTH {
             return None;
         }
+        self.nodes_left = self.nodes_left.checked_sub(1)?;
         let node: Node<'_> = serde_json::from_str(text).ok()?;
         let value_type =
             node.value_type.as_deref().map(|name| ValueType::from_json(name).ok_or(())).transpose().ok()?;
@@ -79,9 +83,8 @@ impl Reader {
         }
         let comparison = match node.op.as_str() {
             "column" if children.is_empty() => {
-                self.leaves += 1;
-                let name = node.name.filter(|_| self.leaves <= MAX_LEAVES)?;
-                let column = ColumnName { name, value_type: Some(value_type?), is_partition: false };
+                self.leaves_left = self.leaves_left.checked_sub(1)?;
+                let column = ColumnName { name: node.name?, value_type: Some(value_type?), is_partition: false };
                 return Some(Expression::Column(column));
             }
             "literal" if children.is_empty() => return constant(value_type?, node.value?),
@@ -158,7 +161,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::MAX_LEAVES, *};
 
     const TYPES: [(&str, &str, ValueType); 8] = [
         ("bool", "true", ValueType::Bool),
@@ -177,6 +180,10 @@ mod tests {
         ("greaterThan", Comparison::Greater),
         ("greaterThanOrEqual", Comparison::GreaterOrEqual),
     ];
+
+    fn parse(text: &str) -> Option<Predicate> {
+        super::parse(text, MAX_LEAVES)
+    }
 
     fn column(value_type: &str) -> Value {
         json!({"op": "column", "name": "c", "valueType": value_type})

@@ -14,10 +14,15 @@ pub use value::{Scalar, ValueType, read_date, read_instant};
 
 /// The longest hint that is looked at, in characters (Delta Sharing protocol, JSON predicates).
 const MAX_CHARACTERS: usize = 1 << 20;
+/// The longest that all hints of a request are together, in bytes: characters take up to four, and connectors say the same
+/// in both spellings.
+const MAX_BYTES: usize = 4 * MAX_CHARACTERS;
 /// The deepest tree that is looked at.
 const MAX_DEPTH: usize = 100;
-/// The most comparisons of one hint; each is a pass over the table's files.
+/// The most comparisons of all hints of a request together; each is a pass over the table's files.
 const MAX_LEAVES: usize = 2_000;
+/// The most passes that they need, negations and constants included.
+const MAX_PASSES: usize = 2 * MAX_LEAVES;
 
 /// What a client wants of a table's rows; by default all of them.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,15 +115,45 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// What hints come to together. SQL hints are conjuncts, each for itself; a negative limit is none.
+    /// What hints come to together. SQL hints are conjuncts, each for itself; a negative limit is none. Hints beyond what
+    /// is looked at in one request tell nothing, like those that cannot be read.
     pub fn from_hints(sql: &[String], json: Option<&str>, limit: Option<i64>) -> Self {
-        // A hint that cannot be read still says that the client is not after every row, which the limit must respect.
-        let unknown = Predicate::Known(Outcomes::ANYTHING);
         let is_given = |hint: &&str| !hint.trim().is_empty();
-        let sql = sql.iter().map(String::as_str).filter(is_given).map(sql::parse);
-        let json = json.filter(is_given).map(json::parse);
-        let hints = sql.chain(json).map(|hint| hint.unwrap_or_else(|| unknown.clone())).collect();
+        let mut left = Left { bytes: MAX_BYTES, leaves: MAX_LEAVES, passes: MAX_PASSES };
+        let sql = sql.iter().map(String::as_str).filter(is_given).map(|hint| (hint, sql::parse as Parse));
+        let json = json.filter(is_given).map(|hint| (hint, json::parse as Parse));
+        // A hint that cannot be read still says that the client is not after every row, which the limit must respect;
+        // one is enough for that.
+        let (mut hints, mut is_unknown) = (Vec::new(), false);
+        for (text, parse) in sql.chain(json) {
+            match left.read(text, parse) {
+                Some(hint) => hints.push(hint),
+                None => is_unknown = true,
+            }
+        }
+        if is_unknown {
+            hints.push(Predicate::Known(Outcomes::ANYTHING));
+        }
         Self { predicate: Predicate::All(hints), limit: limit.and_then(|limit| u64::try_from(limit).ok()) }
+    }
+
+    /// How many passes over a table's files it takes to judge them.
+    pub fn passes(&self) -> usize {
+        self.predicate.passes()
+    }
+
+    /// The same within `most` passes: hints beyond them tell nothing.
+    #[must_use]
+    pub fn within(&self, most: usize) -> Self {
+        let mut left = most;
+        let hints = self.hints().iter().map(|hint| match left.checked_sub(hint.passes()) {
+            Some(rest) => {
+                left = rest;
+                hint.clone()
+            }
+            None => Predicate::Known(Outcomes::ANYTHING),
+        });
+        Self { predicate: Predicate::All(hints.collect()), limit: self.limit }
     }
 
     /// Whether every file is wanted, whatever it holds.
@@ -135,7 +170,48 @@ impl Filter {
     }
 }
 
+/// Reads a hint of at most so many comparisons.
+type Parse = fn(&str, usize) -> Option<Predicate>;
+
+/// How much of a request's hints may still be looked at.
+struct Left {
+    bytes: usize,
+    leaves: usize,
+    passes: usize,
+}
+
+impl Left {
+    /// What `text` says, if it can be read and there is enough left for it.
+    fn read(&mut self, text: &str, parse: Parse) -> Option<Predicate> {
+        self.bytes = self.bytes.checked_sub(text.len())?;
+        let predicate = parse(text, self.leaves)?;
+        let (leaves, passes) = (predicate.leaves(), predicate.passes());
+        self.passes = self.passes.checked_sub(passes)?;
+        self.leaves = self.leaves.saturating_sub(leaves);
+        Some(predicate)
+    }
+}
+
 impl<L> Predicate<L> {
+    /// How many conditions it has.
+    fn leaves(&self) -> usize {
+        match self {
+            Self::Known(_) => 0,
+            Self::Leaf(_) => 1,
+            Self::Not(child) => child.leaves(),
+            Self::All(children) | Self::Any(children) => children.iter().map(Self::leaves).sum(),
+        }
+    }
+
+    /// How many passes over a table's files it takes to evaluate it.
+    fn passes(&self) -> usize {
+        match self {
+            Self::Known(_) | Self::Leaf(_) => 1,
+            Self::Not(child) => 1 + child.passes(),
+            Self::All(children) | Self::Any(children) => children.iter().map(Self::passes).sum(),
+        }
+    }
+
     /// The same tree over other leaves; `None` as soon as one leaf has no counterpart.
     pub fn bind<M>(&self, leaf: &mut impl FnMut(&L) -> Option<Predicate<M>>) -> Option<Predicate<M>> {
         let mut all = |children: &[Self]| children.iter().map(|child| child.bind(leaf)).collect::<Option<_>>();
@@ -269,6 +345,35 @@ mod tests {
         assert!(!Filter::from_hints(&none, None, Some(0)).is_everything());
         let unreadable = Filter::from_hints(&none, Some("{"), Some(1));
         assert_eq!(unreadable.hints(), [Predicate::Known(Outcomes::ANYTHING)]);
+    }
+
+    #[test]
+    fn all_hints_of_a_request_share_one_limit() {
+        let list = |count: usize| format!("a IN ({})", vec!["1"; count].join(","));
+        let understood = |hints: &[String]| {
+            let filter = Filter::from_hints(hints, None, None);
+            let unknown = Predicate::Known(Outcomes::ANYTHING);
+            (filter.hints().iter().filter(|hint| **hint != unknown).count(), filter.passes())
+        };
+        assert_eq!(understood(&[list(2_000)]), (1, 2_000));
+        assert_eq!(understood(&[list(2_001)]), (0, 1));
+        assert_eq!(understood(&vec![list(2_000); 970]), (1, 2_001), "the first fits, the others tell nothing");
+        assert_eq!(understood(&vec![list(600); 970]), (3, 1_801));
+        let constants = vec!["true"; 5_000].join(" OR ");
+        assert_eq!(understood(&[constants, list(1)]), (1, 2), "constants cost a pass, too");
+        let long = format!("{}a = 1", " ".repeat(MAX_CHARACTERS - 100));
+        assert_eq!(understood(&vec![long; 9]).0, 4);
+    }
+
+    #[test]
+    fn hints_beyond_the_passes_that_are_left_tell_nothing() {
+        let filter = Filter::from_hints(&["a IN (1, 2, 3)".into(), "b = 1".into(), "c <> 1".into()], None, Some(7));
+        assert_eq!(filter.passes(), 6);
+        assert_eq!(filter.within(6), filter);
+        let within = filter.within(5);
+        assert_eq!(within.hints()[..2], filter.hints()[..2]);
+        assert_eq!((&within.hints()[2], within.limit), (&Predicate::Known(Outcomes::ANYTHING), Some(7)));
+        assert!(filter.within(0).hints().iter().all(|hint| *hint == Predicate::Known(Outcomes::ANYTHING)));
     }
 
     #[test]

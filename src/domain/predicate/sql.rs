@@ -4,20 +4,20 @@
 //! read at all.
 
 use super::{
-    Claim, ColumnName, Comparison, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, MAX_LEAVES, Outcomes, Predicate,
-    Test, ValueType,
+    Claim, ColumnName, Comparison, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, Outcomes, Predicate, Test,
+    ValueType,
 };
 
 /// How Spark qualifies a column of which it knows only the partition's value.
 const PARTITION_VALUES: &str = "partitionValues";
 
-/// The predicate that `text` spells; `None` where any of it is not understood.
-pub(super) fn parse(text: &str) -> Option<Predicate> {
+/// The predicate that `text` spells with at most `most` comparisons; `None` where any of it is not understood.
+pub(super) fn parse(text: &str, most: usize) -> Option<Predicate> {
     if text.len() > MAX_CHARACTERS {
         return None;
     }
     let tokens = Lexer { rest: text }.tokens()?;
-    let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, leaves: 0 };
+    let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, leaves_left: most };
     let predicate = parser.any()?.into_predicate()?;
     parser.next().is_none().then_some(predicate)
 }
@@ -121,7 +121,7 @@ struct Parser<'a> {
     tokens: &'a [Token<'a>],
     at: usize,
     depth: usize,
-    leaves: usize,
+    leaves_left: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -257,8 +257,8 @@ impl<'a> Parser<'a> {
     }
 
     fn leaf(&mut self, column: ColumnName, test: Test) -> Option<Predicate> {
-        self.leaves += 1;
-        (self.leaves <= MAX_LEAVES).then_some(Predicate::Leaf(Claim { column, test }))
+        self.leaves_left = self.leaves_left.checked_sub(1)?;
+        Some(Predicate::Leaf(Claim { column, test }))
     }
 
     fn operand(&mut self) -> Option<Expression> {
@@ -377,7 +377,11 @@ fn cast_constant(literal: Literal, value_type: ValueType) -> Option<Literal> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::MAX_LEAVES, *};
+
+    fn parse(text: &str) -> Option<Predicate> {
+        super::parse(text, MAX_LEAVES)
+    }
 
     fn named(name: &str, value_type: Option<ValueType>) -> ColumnName {
         ColumnName { name: name.into(), value_type, is_partition: false }

@@ -51,6 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
             address: client::address(&parts.extensions),
             user_agent: client::user_agent(&parts.headers),
             request_id: client::request_id(&parts.extensions),
+            place: client::place(&parts.extensions),
         };
         // Every browser names it, and hardly any program does.
         let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());

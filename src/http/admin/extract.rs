@@ -3,13 +3,16 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request, path::ErrorKind, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::problem::{FieldProblem, Problem, ProblemCode};
-use crate::service::{idempotency::IdempotencyKey, precondition::Precondition};
+use crate::{
+    http::body::{self, BodyFault},
+    service::{idempotency::IdempotencyKey, precondition::Precondition},
+};
 
 /// How many problems of one body are reported; nobody reads more.
 const MAX_PROBLEMS: usize = 20;
@@ -46,18 +49,18 @@ pub struct IfMatch(pub Option<Precondition>);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for AdminJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        parse_object(&read(request, state).await?).map(Self)
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        parse_object(&read(request).await?).map(Self)
     }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for CreatingJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let key = request.headers().get(IDEMPOTENCY_KEY).cloned();
         let route = format!("{} {}", request.method(), request.uri().path());
-        let bytes = read(request, state).await?;
+        let bytes = read(request).await?;
         let body = parse_object(&bytes)?;
         let idempotency = match key {
             None => None,
@@ -77,13 +80,16 @@ fn idempotency_key(value: &HeaderValue) -> Result<&str, Problem> {
     })
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+async fn read(request: Request) -> Result<Bytes, Problem> {
     check_content_type(request.method(), request.headers())?;
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
+    body::read(request).await.map_err(|fault| match fault {
+        BodyFault::TooLarge => {
             Problem::new(ProblemCode::BodyTooLarge, "the body is larger than this server reads; send less")
         }
-        _ => Problem::new(ProblemCode::MalformedBody, "the body ended early; send it again"),
+        BodyFault::TooSlow => {
+            Problem::new(ProblemCode::BodyTooSlow, "the body did not arrive in time; send it at once")
+        }
+        BodyFault::Broken => Problem::new(ProblemCode::MalformedBody, "the body ended early; send it again"),
     })
 }
 

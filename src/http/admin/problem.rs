@@ -36,6 +36,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
 /// | `precondition_failed` | 412 | it was changed since it was read |
+/// | `body_too_slow` | 408 | the body did not arrive in time |
 /// | `body_too_large` | 413 | the body is too large |
 /// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
 /// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
@@ -63,6 +64,8 @@ pub enum ProblemCode {
     Conflict,
     /// It was changed since it was read.
     PreconditionFailed,
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The body is too large.
     BodyTooLarge,
     /// The body is not of a type that is read here.
@@ -88,6 +91,7 @@ impl ProblemCode {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
             StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::REQUEST_TIMEOUT => Self::BodyTooSlow,
             StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
             other if other.is_client_error() => Self::InvalidParameter,
@@ -105,6 +109,7 @@ impl ProblemCode {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidInput | Self::RawDisclosureUnacknowledged | Self::TableNotServable => {
@@ -132,6 +137,7 @@ impl ProblemCode {
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Conflict",
             Self::PreconditionFailed => "Changed in the meantime",
+            Self::BodyTooSlow => "The body did not arrive in time",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "Unsupported media type",
             Self::InvalidInput => "The input cannot be accepted",

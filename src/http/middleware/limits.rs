@@ -1,6 +1,7 @@
-//! Bounds every request: how many run at once, how long one may take to answer, and that a panic stays its own.
+//! Bounds every request: how many run at once, how long one may take to answer, how long its body may take to arrive, and
+//! that a panic stays its own.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     extract::{Request, State},
@@ -8,37 +9,63 @@ use axum::{
     response::Response,
 };
 use futures::FutureExt;
-use tokio::sync::Semaphore;
 
-use crate::{http::fault, service::error::ServiceError};
+use super::BodyWithin;
+use crate::{
+    http::{client, fault},
+    service::{
+        error::ServiceError,
+        places::{Place, Places},
+    },
+};
 
-/// The bounds.
+/// The bounds of one face.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    running: Arc<Semaphore>,
-    answer_within: Duration,
+    /// How many run at once.
+    pub places: Places,
+    /// Within what time an answer begins.
+    pub answer_within: Duration,
+    /// Within what time a request's body arrives.
+    pub body_within: Duration,
 }
 
-impl Limits {
-    /// At most `concurrent` requests at once, each answered (its headers sent) within `answer_within`.
-    pub fn new(concurrent: usize, answer_within: Duration) -> Self {
-        Self { running: Arc::new(Semaphore::new(concurrent.min(Semaphore::MAX_PERMITS))), answer_within }
+/// Leaves a request's place when it is answered, given up, or its client has gone.
+struct Leaving(Place);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
-/// Turns a request away when too many are running, gives up on one that takes too long, and contains a panic.
-pub async fn bound(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+/// Gives a request its place, or turns it away where there is none; gives up on one that takes too long, and contains a
+/// panic.
+pub async fn bound(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let face = fault::Face::of(&request);
-    let busy = |what, why: &'static str| face.respond(ServiceError::Unavailable { what, source: why.into() });
-    let Ok(permit) = limits.running.try_acquire_owned() else {
-        return busy("the server", "too many requests at once; see server.max_concurrent_requests");
+    let place = match limits.places.enter(client::address(request.extensions())).await {
+        Ok(place) => place,
+        Err(error) => return face.respond(error),
     };
+    let _leaving = Leaving(place.clone());
+    request.extensions_mut().insert(place);
+    request.extensions_mut().insert(BodyWithin(limits.body_within));
+    answer(&face, limits.answer_within, request, next).await
+}
+
+/// The same for what has to be answered however much else is asked, and asks for next to nothing.
+pub async fn contain(State(answer_within): State<Duration>, request: Request, next: Next) -> Response {
+    answer(&fault::Face::of(&request), answer_within, request, next).await
+}
+
+async fn answer(face: &fault::Face, within: Duration, request: Request, next: Next) -> Response {
     let answer = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind();
-    let response = match tokio::time::timeout(limits.answer_within, answer).await {
+    match tokio::time::timeout(within, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => face.respond(ServiceError::internal("a handler panicked")),
-        Err(_elapsed) => busy("an answer in time", "the request took too long; see server.request_timeout_seconds"),
-    };
-    drop(permit);
-    response
+        Err(_elapsed) => face.respond(ServiceError::Unavailable {
+            what: "an answer in time",
+            source: "the request took too long; see server.request_timeout_seconds".into(),
+        }),
+    }
 }

@@ -3,22 +3,28 @@
 //! Lives here: the values that the layers around a request leave for its handler and the other way round.
 
 mod draining;
+mod encodings;
 mod limits;
 mod request;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::service::error::ServiceError;
 
 pub use self::{
     draining::{Draining, drain},
-    limits::{Limits, bound},
+    encodings::accept_identity,
+    limits::{Limits, bound, contain},
     request::{Proxies, RequestLayer, follow},
 };
 
 /// The request's id, as its client sees it in `x-request-id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub String);
+
+/// Within what time the request's body has to arrive.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyWithin(pub Duration);
 
 /// Where the request came from, once trusted proxies are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

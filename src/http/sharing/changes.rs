@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// What audit events call asking for changes.
+const ACTION: &str = "table.changes";
+
 pub(super) async fn get_changes(
     State(service): State<Service>,
     headers: HeaderMap,
@@ -35,11 +38,12 @@ pub(super) async fn get_changes(
     let parsed = request(&of, &capabilities).and_then(|request| file_id_hash(&headers).map(|_| request));
     let request = match parsed {
         Ok(request) => request,
-        Err(error) => return Err(of.refuse_table(&service, "table.changes", error).await),
+        Err(error) => return Err(of.refuse_table(&service, ACTION, error).await),
     };
     let ends_with_action = capabilities.end_stream_action || request.page.max_files.is_some();
-    let answer = service.query_changes(&of.caller, &of.table_path(), &request).await;
-    let answer = answer.map_err(|error| of.error(error))?;
+    let path = of.table_path();
+    let admitted = service.admit_to_table(&of.caller, ACTION, &path).await.map_err(|error| of.error(error))?;
+    let answer = service.query_changes(admitted, &request).await.map_err(|error| of.error(error))?;
     let response = respond(answer, Asker::of(&service, &of), &headers, &capabilities, ends_with_action);
     Ok(response.map_err(|error| of.error(error))?.into_response())
 }

@@ -68,6 +68,7 @@ impl Error {
             StatusCode::NOT_FOUND => "RESOURCE_DOES_NOT_EXIST",
             StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "UNSUPPORTED_MEDIA_TYPE",
+            StatusCode::REQUEST_TIMEOUT => "REQUEST_TIMEOUT",
             StatusCode::PAYLOAD_TOO_LARGE => "REQUEST_TOO_LARGE",
             _ => "INVALID_PARAMETER_VALUE",
         };

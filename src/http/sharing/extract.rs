@@ -83,5 +83,6 @@ pub fn caller(parts: &Parts, request_id: String) -> Caller {
         address: client::address(&parts.extensions),
         user_agent: client::user_agent(&parts.headers),
         request_id,
+        place: client::place(&parts.extensions),
     }
 }

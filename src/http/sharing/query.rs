@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
@@ -19,42 +19,60 @@ use super::{
     wire::{self, EndStreamAction, IdHash},
 };
 use crate::{
-    domain::predicate::Filter,
+    domain::{negotiation::Declared, predicate::Filter},
+    http::body,
     lake::Feed,
     service::{
         Service,
         error::ServiceError,
         sharing::{
-            Asked, TableHead,
+            TableHead,
             changes::{ChangesRequest, Moment},
-            query::{PageAsk, QueryRequest},
+            query::{PageAsk, QueryRequest, digest},
             stream::{Answer, Prepared, SignedChunk},
+            table::Admitted,
         },
     },
 };
 
 /// What audit events call a query.
 const ACTION: &str = "table.query";
+/// The longest body that is read on the spot, in bytes; far beyond those that connectors send.
+const PARSED_AT_ONCE: usize = 16 * 1024;
+/// The longest predicates that are kept while a query runs, in bytes.
+const KEPT_PREDICATES: usize = 16 * 1024;
 
+/// Nothing of a body is looked at before its sender is known to read the table.
 pub(super) async fn query_table(
     State(service): State<Service>,
     of: CallerOf,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Error> {
-    let bytes = match read_body(&headers, request).await {
-        Ok(bytes) => bytes,
-        Err(fault) => return Err(fault.refuse(&service, &of).await),
-    };
-    let parsed = QueryBody::parse(&bytes).and_then(|body| file_id_hash(&headers).map(|_| body));
-    let body = match parsed {
-        Ok(body) => body,
-        Err(error) => return Err(of.refuse_table(&service, ACTION, error).await),
+    let path = of.table_path();
+    let admitted = match service.admit_to_table(&of.caller, ACTION, &path).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            body::discard(request).await;
+            return Err(of.error(error));
+        }
     };
     let capabilities = Capabilities::read(&headers);
-    let answer = ask(&service, &of, &body, &capabilities).await.map_err(|error| of.error(error))?;
+    let parsed = match read_body(&headers, request).await {
+        Ok(bytes) => parse(&service, bytes, capabilities.declared.clone()).await,
+        Err(fault) => return Err(fault.refuse(admitted, &of).await),
+    };
+    let query = match parsed.and_then(|query| file_id_hash(&headers).map(|_| query)) {
+        Ok(query) => query,
+        Err(error) => return Err(of.error(admitted.refuse(error).await)),
+    };
+    let answer = match &query.asked {
+        Asked::Snapshot(request) => service.query_table(admitted, request).await,
+        Asked::Since(request) => service.query_changes(admitted, request).await,
+    };
+    let answer = answer.map_err(|error| of.error(error))?;
     // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
-    let ends_with_action = capabilities.end_stream_action || body.include_refresh_token || body.max_files.is_some();
+    let ends_with_action = capabilities.end_stream_action || query.wants_end;
     let response = respond(answer, Asker::of(&service, &of), &headers, &capabilities, ends_with_action);
     Ok(response.map_err(|error| of.error(error))?.into_response())
 }
@@ -88,43 +106,65 @@ pub(super) fn respond(
     Ok((headers, stream_lines(head, answer, asker, id_hash, ends_with_action)))
 }
 
-async fn ask(
-    service: &Service,
-    of: &CallerOf,
-    body: &QueryBody,
-    capabilities: &Capabilities,
-) -> Result<Answer, ServiceError> {
-    let page = PageAsk { max_files: body.max_files, page_token: body.page_token.clone() };
-    match body.range {
-        QueryRange::Snapshot(as_of) => {
-            let request = QueryRequest {
-                declared: capabilities.declared.clone(),
-                as_of,
-                predicates: body.predicates(),
-                filter: Filter::from_hints(
-                    &body.predicate_hints,
-                    body.json_predicate_hints.as_deref(),
-                    body.limit_hint,
-                ),
-                page,
-                refresh_token: body.refresh_token.clone(),
-                include_refresh_token: body.include_refresh_token,
-            };
-            service.query_table(&of.caller, &of.table_path(), &request).await
-        }
-        QueryRange::Since { starting, ending } => {
-            let request = ChangesRequest {
-                declared: capabilities.declared.clone(),
+/// A query as its body has it.
+struct Query {
+    asked: Asked,
+    /// Whether something is asked for that only an EndStreamAction can tell.
+    wants_end: bool,
+}
+
+enum Asked {
+    Snapshot(QueryRequest),
+    Since(ChangesRequest),
+}
+
+impl Query {
+    fn parse(bytes: &[u8], declared: Declared) -> Result<Self, ServiceError> {
+        let body = QueryBody::parse(bytes)?;
+        let wants_end = body.include_refresh_token || body.max_files.is_some();
+        let page = PageAsk { max_files: body.max_files, page_token: body.page_token.clone() };
+        let asked = match body.range {
+            QueryRange::Snapshot(as_of) => {
+                let predicates = body.predicates();
+                let predicate_digest = predicates.as_deref().map(digest);
+                // What is long is not kept for as long as the query runs.
+                let is_long = predicates.as_ref().is_some_and(|text| text.len() > KEPT_PREDICATES);
+                Asked::Snapshot(QueryRequest {
+                    declared,
+                    as_of,
+                    predicates: if is_long { predicate_digest.clone() } else { predicates },
+                    predicate_digest,
+                    filter: Filter::from_hints(
+                        &body.predicate_hints,
+                        body.json_predicate_hints.as_deref(),
+                        body.limit_hint,
+                    ),
+                    page,
+                    refresh_token: body.refresh_token,
+                    include_refresh_token: body.include_refresh_token,
+                })
+            }
+            QueryRange::Since { starting, ending } => Asked::Since(ChangesRequest {
+                declared,
                 feed: Feed::Files,
                 starting: Moment::Version(starting),
                 ending: ending.map(Moment::Version),
                 include_historical_metadata: true,
                 include_historical_protocol: body.include_historical_protocol,
                 page,
-            };
-            service.query_changes(&of.caller, &of.table_path(), &request).await
-        }
+            }),
+        };
+        Ok(Self { asked, wants_end })
     }
+}
+
+/// Reads what a body says; a long one on a thread of its own, so that nobody else waits for it.
+async fn parse(service: &Service, bytes: Bytes, declared: Declared) -> Result<Query, ServiceError> {
+    if bytes.len() <= PARSED_AT_ONCE {
+        return Query::parse(&bytes, declared);
+    }
+    let parsed = service.lake.judges().apart(move |_| Query::parse(&bytes, declared)).await;
+    parsed.map_err(ServiceError::internal)?
 }
 
 /// A body that cannot be looked at.
@@ -134,11 +174,9 @@ struct BodyFault {
 }
 
 impl BodyFault {
-    /// Refuses the request for it, where its caller may ask at all.
-    async fn refuse(self, service: &Service, of: &CallerOf) -> Error {
-        let malformed = ServiceError::Malformed(self.message.to_owned());
-        let path = of.table_path();
-        let error = service.refuse_request(&of.caller, ACTION, Asked::Table(&path), malformed).await;
+    /// Refuses the request for it.
+    async fn refuse(self, admitted: Admitted<'_>, of: &CallerOf) -> Error {
+        let error = admitted.refuse(ServiceError::Malformed(self.message.to_owned())).await;
         match error {
             ServiceError::Malformed(_) if self.status != StatusCode::BAD_REQUEST => {
                 Error::status(self.status, self.message, &of.caller.request_id)
@@ -158,14 +196,13 @@ async fn read_body(headers: &HeaderMap, request: Request) -> Result<Bytes, BodyF
             return Err(BodyFault { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, message });
         }
     }
-    Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => {
-            BodyFault { status, message: "the request body is too large; send fewer predicates" }
-        }
-        _ => BodyFault {
-            status: StatusCode::BAD_REQUEST,
-            message: "the request body could not be read to its end; send it again",
-        },
+    body::read(request).await.map_err(|fault| {
+        let message = match fault {
+            body::BodyFault::TooLarge => "the request body is too large; send fewer predicates",
+            body::BodyFault::TooSlow => "the request body did not arrive in time; send it at once",
+            body::BodyFault::Broken => "the request body could not be read to its end; send it again",
+        };
+        BodyFault { status: fault.status(), message }
     })
 }
 

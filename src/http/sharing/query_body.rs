@@ -3,12 +3,21 @@
 //! Numbers may be strings, names may be camelCase or snake_case, unknown fields are ignored (Delta Sharing protocol,
 //! 1.0). Never here: what the fields mean.
 
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Number, value::RawValue};
 
 use crate::service::{
     error::ServiceError,
     sharing::query::{AsOf, timestamp_of},
 };
+
+/// The most predicates that are read; far beyond those that connectors send.
+const MOST_HINTS: usize = 10_000;
 
 /// A query's body.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -143,53 +152,164 @@ fn malformed(message: impl Into<String>) -> ServiceError {
     ServiceError::Malformed(message.into())
 }
 
-struct Fields(Map<String, Value>);
+/// The fields that are read, as the protocol spells them and in snake_case.
+const FIELDS: [(&str, &str); 12] = [
+    ("predicateHints", "predicate_hints"),
+    ("jsonPredicateHints", "json_predicate_hints"),
+    ("limitHint", "limit_hint"),
+    ("version", "version"),
+    ("timestamp", "timestamp"),
+    ("startingVersion", "starting_version"),
+    ("endingVersion", "ending_version"),
+    ("maxFiles", "max_files"),
+    ("pageToken", "page_token"),
+    ("includeRefreshToken", "include_refresh_token"),
+    ("refreshToken", "refresh_token"),
+    ("includeHistoricalProtocol", "include_historical_protocol"),
+];
 
-impl Fields {
-    fn parse(bytes: &[u8]) -> Result<Self, ServiceError> {
+/// The text of those fields that are read, by both spellings. What is not read takes no memory, whatever it is.
+#[derive(Default)]
+struct Fields<'a> {
+    camel: [Option<&'a RawValue>; FIELDS.len()],
+    snake: [Option<&'a RawValue>; FIELDS.len()],
+}
+
+/// A field's name: its place among those that are read, and whether it is the one in snake_case.
+struct FieldName(Option<(usize, bool)>);
+
+impl<'de> Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Known;
+
+        impl Visitor<'_> for Known {
+            type Value = FieldName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field's name")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<FieldName, E> {
+                let camel = FIELDS.iter().position(|(camel, _)| *camel == name).map(|at| (at, false));
+                let snake = || FIELDS.iter().position(|(_, snake)| *snake == name).map(|at| (at, true));
+                Ok(FieldName(camel.or_else(snake)))
+            }
+        }
+
+        deserializer.deserialize_str(Known)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(FieldName(known)) = map.next_key()? {
+                    let field = match known {
+                        Some((at, false)) => fields.camel.get_mut(at),
+                        Some((at, true)) => fields.snake.get_mut(at),
+                        None => None,
+                    };
+                    match field {
+                        Some(field) => *field = Some(map.next_value()?),
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The texts of an array; `None` where there are more than [`MOST_HINTS`].
+struct Texts(Option<Vec<String>>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Array;
+
+        impl<'de> Visitor<'de> for Array {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of strings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while texts.len() < MOST_HINTS {
+                    match items.next_element()? {
+                        Some(text) => texts.push(text),
+                        None => return Ok(Texts(Some(texts))),
+                    }
+                }
+                let mut has_more = false;
+                while items.next_element::<IgnoredAny>()?.is_some() {
+                    has_more = true;
+                }
+                Ok(Texts((!has_more).then_some(texts)))
+            }
+        }
+
+        deserializer.deserialize_seq(Array)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ServiceError> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(malformed("No content to map due to end-of-input; send {} where nothing is asked for"));
         }
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-            malformed(format!("the body is not valid JSON (line {}, column {})", error.line(), error.column()))
-        })?;
-        match value {
-            Value::Object(fields) => Ok(Self(fields)),
-            _ => Err(malformed("the body must be a JSON object")),
-        }
+        serde_json::from_slice(bytes).map_err(|error| {
+            if error.is_data() {
+                malformed("the body must be a JSON object")
+            } else {
+                malformed(format!("the body is not valid JSON (line {}, column {})", error.line(), error.column()))
+            }
+        })
     }
 
-    /// A field by its camelCase name or the same in snake_case; `null` is absent.
-    fn get(&self, name: &str) -> Option<&Value> {
-        let value = self.0.get(name).or_else(|| self.0.get(&snake_case(name)));
-        value.filter(|value| !value.is_null())
+    /// A field's text by its camelCase name, or else by the same in snake_case; `null` is absent.
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let at = FIELDS.iter().position(|(camel, _)| *camel == name)?;
+        let value = self.camel.get(at).copied().flatten().or_else(|| self.snake.get(at).copied().flatten())?;
+        Some(value.get()).filter(|text| *text != "null")
     }
 
     fn string(&self, name: &str) -> Result<Option<String>, ServiceError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(malformed(format!("{name}: expected a string"))),
-        }
+        let text = self.get(name).map(serde_json::from_str).transpose();
+        text.map_err(|_| malformed(format!("{name}: expected a string")))
     }
 
     fn strings(&self, name: &str) -> Result<Vec<String>, ServiceError> {
-        let wrong = || malformed(format!("Expected an array for repeated field {name}, of strings"));
-        match self.get(name) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(items)) => {
-                items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
-            }
-            Some(_) => Err(wrong()),
+        let Some(text) = self.get(name) else { return Ok(Vec::new()) };
+        match serde_json::from_str(text) {
+            Ok(Texts(Some(texts))) => Ok(texts),
+            Ok(Texts(None)) => Err(malformed(format!("{name}: there are more than {MOST_HINTS}; send fewer"))),
+            Err(_) => Err(malformed(format!("Expected an array for repeated field {name}, of strings"))),
         }
     }
 
     fn integer(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, ServiceError> {
-        let number = match self.get(name) {
-            None => return Ok(None),
-            Some(Value::Number(number)) => number.as_i64().or_else(|| whole(number.as_f64()?)),
-            Some(Value::String(text)) => text.parse().ok(),
-            Some(_) => None,
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let number = if text.starts_with('"') {
+            serde_json::from_str::<String>(text).ok().and_then(|text| text.parse().ok())
+        } else {
+            let number = serde_json::from_str::<Number>(text).ok();
+            number.and_then(|number| number.as_i64().or_else(|| whole(number.as_f64()?)))
         };
         let number = number.filter(|number| (least..=most).contains(number));
         number.map(Some).ok_or_else(|| malformed(format!("{name}: Not a numeric value between {least} and {most}")))
@@ -198,8 +318,8 @@ impl Fields {
     fn boolean(&self, name: &str) -> Result<Option<bool>, ServiceError> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(Value::String(text)) if text == "true" || text == "false" => Ok(Some(text == "true")),
+            Some("true" | r#""true""#) => Ok(Some(true)),
+            Some("false" | r#""false""#) => Ok(Some(false)),
             Some(_) => Err(malformed(format!("{name}: expected true or false"))),
         }
     }
@@ -212,17 +332,6 @@ fn whole(number: f64) -> Option<i64> {
     #[allow(clippy::cast_precision_loss)]
     let exact = integer as f64 == number && number.abs() < 9.0e15;
     exact.then_some(integer)
-}
-
-fn snake_case(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 4);
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
 }
 
 #[cfg(test)]
@@ -273,6 +382,17 @@ mod tests {
             assert!(message.contains(expected), "{body}: {message}");
         }
         assert!(QueryBody::parse("[".repeat(100_000).as_bytes()).is_err());
+        let many = format!(r#"{{"predicateHints":[{}""]}}"#, r#""","#.repeat(MOST_HINTS));
+        assert!(QueryBody::parse(many.as_bytes()).unwrap_err().to_string().contains("more than 10000"));
+    }
+
+    #[test]
+    fn what_is_not_read_may_be_anything() {
+        let deep = format!(r#"{{"x":{}{},"limitHint":1}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert_eq!(QueryBody::parse(deep.as_bytes()).unwrap().limit_hint, Some(1));
+        let spelt = br#"{"limit_hint":1,"limitHint":2,"limit_hint":3,"\u006caxFiles":1,"ma\u0078Files":4}"#;
+        let body = QueryBody::parse(spelt).unwrap();
+        assert_eq!((body.limit_hint, body.max_files), (Some(2), Some(4)));
     }
 
     proptest! {

@@ -30,7 +30,7 @@ use crate::{
     },
     engine::{ColumnMapping, EngineError, SourceFile},
     lake::DeletionVector,
-    service::{Service, error::ServiceError},
+    service::{Service, error::ServiceError, places::Place},
     store::MadeCopy,
 };
 
@@ -126,6 +126,7 @@ impl Service {
         &self,
         view: &Entitled,
         source: &Source,
+        place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
         if let Standing::Ready(served) = self.standing(view, source).await? {
@@ -138,7 +139,7 @@ impl Service {
         if let Some(served) = self.served_before(view, source).await? {
             return Ok(served);
         }
-        self.wait_for(view, source, &job).await
+        self.wait_for(view, source, &job, place).await
     }
 
     /// The number of the version that [`Self::serve_newest`] would answer now; what is lacking begins to be made.
@@ -162,13 +163,14 @@ impl Service {
         &self,
         view: &Entitled,
         source: &Source,
+        place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
         if let Standing::Ready(served) = self.standing(view, source).await? {
             return Ok(served);
         }
         let job = self.start_job(view, source)?;
-        self.wait_for(view, source, &job).await
+        self.wait_for(view, source, &job, place).await
     }
 
     /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
@@ -195,9 +197,16 @@ impl Service {
         }
     }
 
-    async fn wait_for(&self, view: &Entitled, source: &Source, job: &Job) -> Result<Arc<Served>, ServiceError> {
+    /// Waits for `job`; whoever waits leaves its place to others meanwhile.
+    async fn wait_for(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        job: &Job,
+        place: &Place,
+    ) -> Result<Arc<Served>, ServiceError> {
         let patience = Duration::from_secs(self.workshop.settings().wait_seconds);
-        match timeout(patience, job.outcome()).await {
+        match place.aside(timeout(patience, job.outcome())).await {
             Ok(Ok(())) => {
                 if let Standing::Ready(served) = self.standing(view, source).await? {
                     return Ok(served);

@@ -30,6 +30,7 @@ use crate::{
         Service,
         error::ServiceError,
         meter::{self, Noted, Stream},
+        places::Charged,
         trail::Standing,
     },
     store::StoreError,
@@ -58,6 +59,8 @@ pub(super) struct Attempt<'a> {
     object: Option<(Uuid, i64)>,
     /// The time that this request is decided at.
     pub(super) now: DateTime<Utc>,
+    /// Counts it among its recipient's running requests, once it is known whose it is.
+    charged: Option<Charged>,
 }
 
 /// What a decision found, and what it stands on.
@@ -155,7 +158,8 @@ impl<'a> Attempt<'a> {
         event.token_id = bearer.as_ref().map(|bearer| bearer.token.id);
         event.personal = caller.personal();
         let (access, found, object, unknown) = (None, Ok(None), None, Reason::TokenUnknown);
-        Self { service, caller, event, bearer, access, found, unknown, object, now: service.clock.now() }
+        let (now, charged) = (service.clock.now(), None);
+        Self { service, caller, event, bearer, access, found, unknown, object, now, charged }
     }
 
     /// Decides on something of the recipient's own.
@@ -211,6 +215,9 @@ impl<'a> Attempt<'a> {
             self.event.object = Some(Object { kind: subject.kind.into(), id: None, name: Some(subject.shown()) });
         }
         let bearer = self.bearer.take();
+        if let Some(bearer) = bearer.as_ref().filter(|_| self.charged.is_none()) {
+            self.charged = self.caller.place.charge(bearer.recipient.id);
+        }
         let facts = Facts { now: self.now, address: self.caller.address, bearer: bearer.as_ref(), target };
         let decision = decide(facts).map(|allowed| (allowed.until(), allowed.grant.cloned()));
         let share = match target {
@@ -218,6 +225,7 @@ impl<'a> Attempt<'a> {
             Target::Share(None) | Target::Own => None,
         };
         match (decision, bearer) {
+            (Ok(_), Some(_)) if self.charged.is_none() => Err(self.refuse(Reason::ConcurrentRequests, None).await),
             (Ok((until, grant)), Some(bearer)) => {
                 let grant_until = grant.as_ref().map(Grant::until);
                 let grant_id = grant.as_ref().map(|grant| grant.id);
@@ -450,6 +458,10 @@ fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> St
         }
         Reason::RequestsPerMinute => {
             "this recipient has sent as many requests as it may in a minute; wait, or ask the data provider for more"
+                .to_owned()
+        }
+        Reason::ConcurrentRequests => {
+            "as many requests of this recipient are being answered as may at once; wait, and send fewer at once"
                 .to_owned()
         }
         Reason::ConcurrentStreams => {

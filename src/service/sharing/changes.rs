@@ -3,16 +3,16 @@
 //! Both walk a range of commits whose ends are fixed before anything is answered. Never here: which of a commit's
 //! actions count, which is the lake's to say, and what a line looks like.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    Asked, Caller, Described, Stamp, TableHead, TablePath,
+    Described, Stamp, TableHead, TablePath,
     attempt::Attempt,
     query::{Disclosed, PageAsk, digest},
     stream::{Answer, Lines},
-    table::FoundTable,
+    table::{Admitted, FoundTable},
 };
 use crate::{
     domain::{
@@ -52,20 +52,14 @@ pub struct ChangesRequest {
 }
 
 impl Service {
-    /// Decides, walks the range, records, and begins to sign.
+    /// Walks the range, records, and begins to sign.
     pub async fn query_changes(
         &self,
-        caller: &Caller,
-        path: &TablePath,
+        admitted: Admitted<'_>,
         request: &ChangesRequest,
     ) -> Result<Answer, ServiceError> {
-        let started = Instant::now();
-        let action = match request.feed {
-            Feed::Files => "table.query",
-            Feed::Changes => "table.changes",
-        };
-        let mut attempt = Attempt::begin(self, caller, action, Asked::Table(path)).await?;
-        let prepared = self.prepare_changes(&mut attempt, path, request).await;
+        let Admitted { mut attempt, found, path, started } = admitted;
+        let prepared = self.prepare_changes(&mut attempt, found, path, request).await;
         let (found, head, (lines, disclosed), next_page_token) = attempt.settle(prepared).await?;
         let mut answer =
             self.answer(attempt, &found, head, Lines::Changes(Box::new(lines)), disclosed, started).await?;
@@ -77,10 +71,10 @@ impl Service {
     async fn prepare_changes(
         &self,
         attempt: &mut Attempt<'_>,
+        found: FoundTable,
         path: &TablePath,
         request: &ChangesRequest,
     ) -> Result<(FoundTable, TableHead, (ChangeLines, Disclosed), Option<String>), ServiceError> {
-        let found = self.find_table(attempt, path).await?;
         found.require_raw("what changed since a version")?;
         found.require_feed(request.feed, path)?;
         let continuations = self.continuations(attempt, &found);

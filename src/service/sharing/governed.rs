@@ -26,7 +26,7 @@ impl Service {
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         let (served, stamp) = if as_of == AsOf::Latest && pinned.is_none() {
             let source = self.newest_fitting(found).await?;
-            (self.serve_newest(view, &source).await?, Stamp::default())
+            (self.serve_newest(view, &source, &found.place).await?, Stamp::default())
         } else {
             let (snapshot, stamp) = self.source_as_of(found, as_of, pinned).await?;
             if !view.published.reads(snapshot.metadata()) {
@@ -35,7 +35,7 @@ impl Service {
                 ));
             }
             let source = Source { snapshot, location: found.location.clone() };
-            (self.serve_version(view, &source).await?, stamp)
+            (self.serve_version(view, &source, &found.place).await?, stamp)
         };
         found.location = served.location.clone();
         Ok((Arc::clone(&served.snapshot), stamp))

@@ -30,7 +30,7 @@ use crate::{
         token::BearerToken,
     },
     lake::{LakeError, Snapshot, TableState},
-    service::error::ServiceError,
+    service::{error::ServiceError, places::Place},
     storage::StorageError,
     store::{Seeker, Sought},
 };
@@ -49,6 +49,8 @@ pub struct Caller {
     pub user_agent: Option<String>,
     /// The request's id.
     pub request_id: String,
+    /// The request's place among those that are worked on.
+    pub place: Place,
 }
 
 impl Caller {

@@ -9,12 +9,12 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Asked, Caller, TableHead, TablePath,
+    TableHead,
     attempt::Attempt,
     continuation::Continuations,
     delivery::{SignedUrls, Signer},
     stream::{Answer, Ending, Lines},
-    table::FoundTable,
+    table::{Admitted, FoundTable},
 };
 use crate::{
     domain::{negotiation::Declared, predicate::Filter, seal::hex},
@@ -44,8 +44,10 @@ pub struct QueryRequest {
     pub declared: Declared,
     /// Which version.
     pub as_of: AsOf,
-    /// The predicates as they were sent, for the audit's digest.
+    /// The predicates as they were sent, or their digest where they are long.
     pub predicates: Option<String>,
+    /// Their digest.
+    pub predicate_digest: Option<String>,
     /// Which rows the client is after, as far as its hints tell.
     pub filter: Filter,
     /// How much is answered at once.
@@ -145,17 +147,11 @@ impl SnapshotFiles {
 }
 
 impl Service {
-    /// Decides, opens, records, and begins to sign.
-    pub async fn query_table(
-        &self,
-        caller: &Caller,
-        path: &TablePath,
-        request: &QueryRequest,
-    ) -> Result<Answer, ServiceError> {
-        let started = Instant::now();
-        let mut attempt = Attempt::begin(self, caller, "table.query", Asked::Table(path)).await?;
-        attempt.event.predicate_digest = request.predicates.as_ref().map(|text| digest(text));
-        let prepared = self.prepare_query(&mut attempt, path, request).await;
+    /// Opens, records, and begins to sign.
+    pub async fn query_table(&self, admitted: Admitted<'_>, request: &QueryRequest) -> Result<Answer, ServiceError> {
+        let Admitted { mut attempt, found, started, .. } = admitted;
+        attempt.event.predicate_digest.clone_from(&request.predicate_digest);
+        let prepared = self.prepare_query(&mut attempt, found, request).await;
         let (found, head, files, tokens) = attempt.settle(prepared).await?;
         let disclosed = Disclosed { files: files.len(), rows: files.rows(), bytes: files.size_bytes() };
         let mut answer = self.answer(attempt, &found, head, files.into(), disclosed, started).await?;
@@ -167,10 +163,9 @@ impl Service {
     async fn prepare_query(
         &self,
         attempt: &mut Attempt<'_>,
-        path: &TablePath,
+        mut found: FoundTable,
         request: &QueryRequest,
     ) -> Result<(FoundTable, TableHead, SnapshotFiles, (Option<String>, Option<String>)), ServiceError> {
-        let mut found = self.find_table(attempt, path).await?;
         let continuations = self.continuations(attempt, &found);
         let parameters = request.parameters();
         let page =
@@ -271,6 +266,7 @@ pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceErro
     })
 }
 
-pub(super) fn digest(text: &str) -> String {
+/// The digest of a text that is kept or compared instead of it.
+pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }

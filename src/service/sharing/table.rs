@@ -1,6 +1,6 @@
 //! A table's version and metadata.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use super::{
     Asked, Caller, Described, Stamp, TableHead, TablePath,
@@ -14,7 +14,7 @@ use crate::{
         share::SharedObject,
     },
     lake::{History, Snapshot},
-    service::{Service, copies::Entitled, error::ServiceError},
+    service::{Service, copies::Entitled, error::ServiceError, places::Place},
     storage::TableLocation,
 };
 
@@ -30,6 +30,25 @@ pub(super) struct FoundTable {
     pub(super) location: TableLocation,
     /// What of it is shown, where it is a view.
     pub(super) view: Option<Entitled>,
+    /// The place of whoever asks.
+    pub(super) place: Place,
+}
+
+/// A request about a table whose caller may read it, and which is yet to be answered or refused.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    pub(super) attempt: Attempt<'a>,
+    pub(super) found: FoundTable,
+    pub(super) path: &'a TablePath,
+    pub(super) started: Instant,
+}
+
+impl Admitted<'_> {
+    /// Refuses the request because of `error`.
+    pub async fn refuse(mut self, error: ServiceError) -> ServiceError {
+        let refused: Result<(), ServiceError> = self.attempt.settle(Err(error)).await;
+        refused.err().unwrap_or_else(|| ServiceError::internal("a refusal was no error"))
+    }
 }
 
 impl Service {
@@ -108,6 +127,20 @@ impl Service {
         Ok((found, head))
     }
 
+    /// Decides on a request about a table before it is read what is asked of it, and finds the table.
+    pub async fn admit_to_table<'a>(
+        &'a self,
+        caller: &'a Caller,
+        action: &'static str,
+        path: &'a TablePath,
+    ) -> Result<Admitted<'a>, ServiceError> {
+        let started = Instant::now();
+        let mut attempt = Attempt::begin(self, caller, action, Asked::Table(path)).await?;
+        let found = self.find_table(&mut attempt, path).await;
+        let found = attempt.settle(found).await?;
+        Ok(Admitted { attempt, found, path, started })
+    }
+
     /// Decides, and finds the table in its storage.
     pub(super) async fn find_table(
         &self,
@@ -125,7 +158,7 @@ impl Service {
                 Some(self.entitle(view, &granted.bearer.recipient, share_id, attempt.now).await?)
             }
         };
-        Ok(FoundTable { granted, object, location, view })
+        Ok(FoundTable { granted, object, location, view, place: attempt.caller.place.clone() })
     }
 
     /// The version that is asked for as its reader sees it; from now on `found` says where its files are.

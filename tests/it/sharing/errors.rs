@@ -169,6 +169,12 @@ async fn check_019_clients_that_accept_compression_get_an_answer_they_can_read(a
     assert_eq!((plain.status.as_u16(), plain.header("content-encoding")), (200, ""));
     let odd = reader.send(Method::GET, "/shares", &[("accept-encoding", "nonsense;q=x")], "").await;
     assert_eq!(odd.text, plain.text);
+    // What excludes every answer is given one all the same: it is decided and recorded by then.
+    for excludes in ["*;q=0", "identity;q=0", "gzip;q=0, identity;q=0.0, zstd;q=0", "*;Q=0.000, br"] {
+        let answer = reader.send(Method::GET, "/shares", &[("accept-encoding", excludes)], "").await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-encoding")), (200, ""), "{excludes}");
+        assert_eq!(answer.text, plain.text);
+    }
     for (encoding, magic) in [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])] {
         let request = Request::get(format!("/delta-sharing{}", table_path("steps", "/metadata")))
             .header(header::AUTHORIZATION, format!("Bearer {}", reader.token))

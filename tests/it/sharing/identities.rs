@@ -101,6 +101,37 @@ async fn a_list_that_holds_the_value_will_do_and_an_identity_of_two_is_nobodys()
 }
 
 #[tokio::test]
+async fn a_jwt_lives_no_longer_than_tokens_may() {
+    let (issuer, apps) = servers().await;
+    for app in apps {
+        bind_acme(&app, &issuer).await;
+        let now = app.now().timestamp();
+        let ends_in = |days: i64, more: Value| {
+            let mut claims = json!({"exp": now + days * 86_400});
+            claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            issuer.token(app.now(), claims)
+        };
+        assert_eq!(version(&app, &ends_in(90, json!({}))).await, 200);
+        assert_eq!(version(&app, &ends_in(90, json!({"iat": null}))).await, 200);
+        let long = [
+            ends_in(91, json!({})),
+            ends_in(91, json!({"iat": null})),
+            ends_in(1, json!({"iat": now - 90 * 86_400})),
+            ends_in(36_500, json!({})),
+        ];
+        for token in long {
+            assert_eq!(version(&app, &token).await, 401);
+            assert_eq!(reason(&app).await, "IDENTITY_INVALID");
+        }
+        let operator = |days| ends_in(days, json!({"aud": OPERATORS, "groups": ["weir-audit"]}));
+        for (days, status) in [(365, 200), (366, 401)] {
+            let answer = app.admin_as(&operator(days), Method::GET, "/whoami", None).await;
+            assert_eq!(answer.status, status, "{}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
 async fn keys_of_every_kind_verify_by_their_own_algorithm() {
     let (issuer, apps) = servers().await;
     let (ec, ed) = (Signer::ec(), Signer::ed());

@@ -9,6 +9,7 @@ mod changed;
 mod changes;
 mod errors;
 mod files;
+mod floods;
 mod identities;
 mod incremental;
 mod limits;

@@ -1,12 +1,13 @@
 //! Every reason to refuse: its status, its whole body, and what the trail keeps of it.
 
 use axum::body::Body;
+use futures::future::join_all;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 use weir::{domain::decision::Reason, store::Db};
 
-use super::{Reader, fetch, share, steps, with_history};
-use crate::support::app::{Answer, TestApp, on_both_databases};
+use super::{Reader, fetch, floods::half_sent, share, steps, with_history};
+use crate::support::app::{Answer, ROOM, TestApp, on_both_databases};
 
 on_both_databases!(
     every_reason_has_its_status_its_body_and_its_event,
@@ -104,6 +105,11 @@ fn told(reason: Reason) -> Told {
             "REQUEST_LIMIT_EXCEEDED",
             "this recipient has sent as many requests as it may in a minute; wait, or ask the data provider for more",
         ),
+        Reason::ConcurrentRequests => (
+            429,
+            "REQUEST_LIMIT_EXCEEDED",
+            "as many requests of this recipient are being answered as may at once; wait, and send fewer at once",
+        ),
         Reason::ConcurrentStreams => (
             429,
             "REQUEST_LIMIT_EXCEEDED",
@@ -138,7 +144,7 @@ fn told(reason: Reason) -> Told {
     // The clock of these tests stands 20 seconds into a minute, and 14 hours and 13 minutes into a day.
     let retry_after = match reason {
         Reason::TooManyFailures | Reason::RequestsPerMinute => Some("40"),
-        Reason::ConcurrentStreams => Some("5"),
+        Reason::ConcurrentRequests | Reason::ConcurrentStreams => Some("5"),
         Reason::BytesPerDay => Some("35200"),
         Reason::AccessChanged => Some("1"),
         _ => None,
@@ -269,6 +275,21 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             limit(json!({"requests_per_minute": 1})).await;
             assert_eq!(share().await.status, 200);
             share().await
+        }
+        Reason::ConcurrentRequests => {
+            let mut half_sent = std::pin::pin!(join_all((0..ROOM.per_recipient).map(|_| half_sent(acme, "steps"))));
+            let refused = async {
+                loop {
+                    let answer = share().await;
+                    if answer.status != 200 {
+                        break answer;
+                    }
+                }
+            };
+            tokio::select! {
+                refused = refused => refused,
+                _ = &mut half_sent => unreachable!("the rest of their bodies never comes"),
+            }
         }
         Reason::ConcurrentStreams => {
             limit(json!({"concurrent_streams": 1})).await;

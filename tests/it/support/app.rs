@@ -27,7 +27,7 @@ use weir::{
         admin::Admin,
         middleware::{Draining, Limits, Proxies, RequestLayer},
     },
-    identity::Identities,
+    identity::{Identities, Longest},
     lake::{Lake, LakeSettings},
     service::{
         Parts, Service,
@@ -37,6 +37,7 @@ use weir::{
         first_reads::FirstReads,
         meter::Meter,
         notary::Notary,
+        places::{Places, Room},
         schema_holds::SchemaHolds,
         sharing::stream::Preparers,
         sign_in::SignIn,
@@ -161,12 +162,29 @@ pub fn fields(problem: &Value) -> Vec<String> {
     fields
 }
 
+/// The room of every [`TestApp`].
+pub const ROOM: Room = Room { requests: 100, per_address: 100, per_recipient: 100, patience: Duration::from_secs(20) };
+
+/// How long an answer may take, and a body.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// The limits of a face with so much room, whose requests' bodies arrive within `body_within`.
+fn limits(room: Room, body_within: Duration) -> Limits {
+    Limits { places: Places::new(room), answer_within: WITHIN, body_within }
+}
+
 /// Every face of a server, which believes `proxies`.
 fn router(service: &Service, proxies: Proxies) -> Router {
+    router_within(service, proxies, limits(ROOM, WITHIN), limits(ROOM, WITHIN))
+}
+
+/// The same within other limits, for recipients and for operators.
+fn router_within(service: &Service, proxies: Proxies, limits: Limits, admin_limits: Limits) -> Router {
     let faces = Faces {
         service: service.clone(),
         requests: RequestLayer { proxies: Arc::new(proxies), metrics: Arc::clone(&service.metrics) },
-        limits: Limits::new(100, Duration::from_secs(60)),
+        limits,
+        admin_limits,
         draining: Draining::default(),
         max_body_bytes: 4 << 20,
         prefix: PREFIX.into(),
@@ -209,6 +227,8 @@ impl Ground {
         settings.sharing.token_max_seconds = 90 * 86_400;
         settings.sharing.token_default_seconds = 30 * 86_400;
         change(&mut settings);
+        let longest =
+            Longest { recipients: settings.sharing.token_max_seconds, operators: settings.operators.token_max_seconds };
         let bootstrap = Secret::new(OPERATOR_TOKEN);
         let copies = CopyRoot::open(&self.copies).unwrap();
         let workshop = Workshop::new(WorkshopParts {
@@ -232,7 +252,7 @@ impl Ground {
             files: Sealer::new(&keys, Purpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
             meter: Arc::new(Meter::default()),
-            identities: Identities::new(&settings.identity).unwrap(),
+            identities: Identities::new(&settings.identity, longest).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
             signals,
@@ -317,6 +337,17 @@ impl TestApp {
     pub fn trusting_proxy(self) -> Self {
         let proxies = Proxies(vec!["127.0.0.0/8".parse().unwrap()]);
         Self { router: router(&self.service, proxies), ..self }
+    }
+
+    /// The same server with other room for recipients' requests and for operators', and bodies that arrive within `body_within`;
+    /// also answers the places of recipients.
+    pub fn with_room(&self, room: Room, admin_room: Room, body_within: Duration) -> (Self, Places) {
+        let limits = limits(room, body_within);
+        let places = limits.places.clone();
+        let admin_limits = self::limits(admin_room, body_within);
+        let router = router_within(&self.service, Proxies::default(), limits, admin_limits);
+        let (service, copies, ground) = (self.service.clone(), self.copies.clone(), self.ground.clone());
+        (Self { service, copies, router, ground }, places)
     }
 
     /// On `database`, as `setup` says.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use weir::service::context::OperatorContext;
+use weir::service::{context::OperatorContext, places::Room};
 
 use super::{
     partner::{Partner, Received, TableRead, fetch, newest},
@@ -16,7 +16,7 @@ use super::{
     stage::{Kind, SHARE, Stage, everywhere, run, run_with},
     value::Value,
 };
-use crate::support::app::TestApp;
+use crate::support::app::{ROOM, TestApp};
 
 everywhere!(
     copies_go_with_the_last_who_may_read_them,
@@ -345,6 +345,26 @@ async fn a_first_reader_comes_back_while_the_work_goes_on(stage: Stage) {
     read_well(&stage, &table, &lens, &acme).await;
 }
 
+/// However many wait for copies, everybody else is answered.
+async fn whoever_waits_for_copies_keeps_nobody_out(stage: Stage) {
+    shared_claims(&stage, Mapping::None).await;
+    let room = Room { requests: 1, per_address: 1, ..ROOM };
+    let (app, _) = stage.app.with_room(room, room, Duration::from_secs(60));
+    let (s3, way) = (stage.s3.as_ref().unwrap(), stage.ways()[0]);
+    s3.hold();
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
+    let (first, second, ()) =
+        tokio::join!(acme.query_at(&app, way, newest()), acme.query_at(&app, way, newest()), async {
+            s3.is_holding().await;
+            for _ in 0..3 {
+                assert_eq!(app.shared(&rival.token, "/shares").await.status, 200);
+            }
+            s3.release();
+        });
+    assert_eq!(TableRead::parse(way, &first).ids(), TableRead::parse(way, &second).ids());
+}
+
 /// What cannot be deleted keeps nothing else.
 async fn one_copy_that_cannot_be_deleted_keeps_no_other(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
@@ -382,6 +402,16 @@ fn one_copy_that_cannot_be_deleted_keeps_no_other_in_a_folder() {
 #[test]
 fn a_place_of_copies_out_of_reach_is_503_until_it_is_back_on_s3() {
     run(Kind::S3, a_place_of_copies_out_of_reach_is_503_until_it_is_back);
+}
+
+#[test]
+fn whoever_waits_for_copies_keeps_nobody_out_on_sqlite() {
+    run(Kind::S3, whoever_waits_for_copies_keeps_nobody_out);
+}
+
+#[test]
+fn whoever_waits_for_copies_keeps_nobody_out_on_postgres() {
+    run(Kind::Postgres, whoever_waits_for_copies_keeps_nobody_out);
 }
 
 #[test]

@@ -1,0 +1,452 @@
+//! The connections of a listener: counted, bounded, and when there is room for no more, those closed first that nobody
+//! needs.
+//!
+//! A connection is idle while none of its requests is being answered: it has sent none, or not all of one, or is kept for
+//! the next. Of those, the address with the most connections loses the one that has been idle longest. Never here: what a
+//! request may do.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::{Ready, ready},
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+    extract::connect_info::{ConnectInfo, IntoMakeServiceWithConnectInfo},
+    middleware::AddExtension,
+    response::Response,
+};
+use axum_server::accept::Accept;
+use futures::{FutureExt, future::BoxFuture, task::AtomicWaker};
+use http_body::{Frame, SizeHint};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+use tower::Service;
+
+/// Connections, however many files the system lets the server have open.
+const MOST: usize = 8_192;
+/// Fewer than this is worth a warning: each partner's client holds several.
+const FEW: usize = 1_000;
+/// Files that the server needs besides connections and the database: logs, tables, copies, and what its libraries open.
+const OTHER_FILES: usize = 128;
+/// A connection may read one file while it is answered, or have one connection to an object store.
+const FILES_A_CONNECTION: usize = 2;
+/// One in so many of a listener's connections is closed when there is room for no more, so that looking for them costs
+/// each newcomer little.
+const CLOSED_AT_ONCE: usize = 64;
+/// For how long a connection is left alone after an answer, in milliseconds: its last bytes may still be on their way.
+const LEFT_ALONE: u64 = 1_000;
+/// How often it is looked again for one to close.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often it is told that there is no room.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// How many connections the server can hold beside what else it needs, of which `database` are connections to its
+/// database. The limit of open files is raised to what the system allows.
+pub fn most_connections(database: usize) -> usize {
+    let limit = raise_open_files();
+    let room = limit.saturating_sub(OTHER_FILES + database) / FILES_A_CONNECTION;
+    let most = room.clamp(1, MOST);
+    if most < FEW {
+        tracing::warn!(
+            open_files = limit,
+            connections = most,
+            "the system lets this server open few files, so that it holds few connections; raise the limit (ulimit -n, or \
+             LimitNOFILE of its service)"
+        );
+    }
+    most
+}
+
+/// Raises the limit of open files to what the system allows, and answers it.
+fn raise_open_files() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    // No limit at all is one that is never reached.
+    let limit = if raised { maximum } else { current };
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Makes one service a connection, and no more connections than there is room for.
+pub struct Connections {
+    services: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
+    register: Register,
+    /// When to look again, while there is no room.
+    again: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connections {
+    /// Room for `most` connections to `router`.
+    pub fn new(router: Router, most: usize) -> Self {
+        Self {
+            services: router.into_make_service_with_connect_info(),
+            register: Register::new(most.max(1)),
+            again: None,
+        }
+    }
+}
+
+type ConnectionService = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+impl Service<SocketAddr> for Connections {
+    type Response = Connection;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Connection, Infallible>>;
+
+    /// The accept loop waits here until another connection has made room; those beyond wait in the kernel's backlog.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        while self.register.poll_room(cx.waker()).is_pending() {
+            let again = self.again.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
+            if again.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.again = None;
+        }
+        self.again = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, peer: SocketAddr) -> Self::Future {
+        let entry = Arc::new(self.register.enter(peer.ip().to_canonical()));
+        let service = Service::<SocketAddr>::call(&mut self.services, peer);
+        async move { Ok(Connection { service: service.await?, entry }) }.boxed()
+    }
+}
+
+/// All open connections of a listener. Clones are one.
+#[derive(Clone, Debug)]
+struct Register(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    most: usize,
+    /// Since when idleness is counted.
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<u64, (IpAddr, Arc<Link>)>,
+    next: u64,
+    /// How many were told to close, and have not yet.
+    closing: usize,
+    waiting: Option<Waker>,
+    told: Option<Instant>,
+}
+
+/// One connection, as far as others need to know it.
+#[derive(Debug, Default)]
+struct Link {
+    /// How many of its requests are being answered.
+    running: AtomicUsize,
+    has_answered: AtomicBool,
+    /// Since when none is, in milliseconds.
+    idle_since: AtomicU64,
+    is_closed: AtomicBool,
+    reader: AtomicWaker,
+}
+
+/// A connection's entry in the register, for as long as it lives.
+#[derive(Debug)]
+struct Entry {
+    register: Register,
+    number: u64,
+    link: Arc<Link>,
+}
+
+impl Register {
+    fn new(most: usize) -> Self {
+        Self(Arc::new(Shared { most, began: Instant::now(), state: Mutex::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether there is room for another; where there is none, idle connections are closed, and `waiting` is woken when
+    /// one has been.
+    fn poll_room(&self, waiting: &Waker) -> Poll<()> {
+        let mut state = self.state();
+        if state.open.len() < self.0.most {
+            state.waiting = None;
+            return Poll::Ready(());
+        }
+        state.waiting = Some(waiting.clone());
+        if state.closing == 0 {
+            state.closing = state.close_idle(self.0.most.div_ceil(CLOSED_AT_ONCE), self.now());
+        }
+        if state.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            state.told = Some(Instant::now());
+            tracing::warn!(
+                connections = self.0.most,
+                closed = state.closing,
+                "there are as many connections as there is room for; idle ones are closed for new ones"
+            );
+        }
+        Poll::Pending
+    }
+
+    fn enter(&self, peer: IpAddr) -> Entry {
+        let link = Arc::new(Link { idle_since: self.now().into(), ..Link::default() });
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.open.insert(number, (peer, Arc::clone(&link)));
+        Entry { register: self.clone(), number, link }
+    }
+}
+
+impl State {
+    /// Has at most `most` idle connections close: of the addresses with the most the first, those that have been idle
+    /// longest the first. Answers how many.
+    fn close_idle(&mut self, most: usize, now: u64) -> usize {
+        let mut of_address = HashMap::<IpAddr, usize>::new();
+        for (peer, _) in self.open.values() {
+            *of_address.entry(*peer).or_default() += 1;
+        }
+        let idle = self.open.values().filter(|(_, link)| link.is_idle(now));
+        let mut idle: Vec<(usize, u64, &Arc<Link>)> = idle
+            .map(|(peer, link)| {
+                (of_address.get(peer).copied().unwrap_or_default(), link.idle_since.load(Ordering::SeqCst), link)
+            })
+            .collect();
+        idle.sort_unstable_by_key(|(count, since, _)| (std::cmp::Reverse(*count), *since));
+        idle.iter().take(most).map(|(_, _, link)| link.close()).count()
+    }
+}
+
+impl Link {
+    fn is_idle(&self, now: u64) -> bool {
+        let is_left_alone = self.has_answered.load(Ordering::SeqCst)
+            && now.saturating_sub(self.idle_since.load(Ordering::SeqCst)) < LEFT_ALONE;
+        self.running.load(Ordering::SeqCst) == 0 && !is_left_alone
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.reader.wake();
+    }
+
+    /// An error where the connection was told to close; `cx` is woken when it is.
+    fn check(&self, cx: &Context<'_>) -> io::Result<()> {
+        self.reader.register(cx.waker());
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed for another connection"));
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn begin_request(self: &Arc<Self>) -> Running {
+        self.link.running.fetch_add(1, Ordering::SeqCst);
+        Running(Arc::clone(self))
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut state = self.register.state();
+        state.open.remove(&self.number);
+        if self.link.is_closed.load(Ordering::SeqCst) {
+            state.closing = state.closing.saturating_sub(1);
+        }
+        if let Some(waiting) = state.waiting.take() {
+            waiting.wake();
+        }
+    }
+}
+
+/// A request that is being answered, until its answer has left.
+struct Running(Arc<Entry>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Self(entry) = self;
+        entry.link.idle_since.store(entry.register.now(), Ordering::SeqCst);
+        entry.link.has_answered.store(true, Ordering::SeqCst);
+        entry.link.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The service of one connection. It has its entry until the connection and all its requests are done.
+#[derive(Clone)]
+pub struct Connection {
+    service: ConnectionService,
+    entry: Arc<Entry>,
+}
+
+impl<R> Service<R> for Connection
+where
+    ConnectionService: Service<R, Response = Response, Error = Infallible>,
+    <ConnectionService as Service<R>>::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<R>::poll_ready(&mut self.service, cx)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let running = self.entry.begin_request();
+        let answer = self.service.call(request);
+        async move { Ok(answer.await?.map(|body| Body::new(Leaving { body, _running: running }))) }.boxed()
+    }
+}
+
+/// The body of an answer on its way.
+struct Leaving {
+    body: Body,
+    _running: Running,
+}
+
+impl HttpBody for Leaving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Has every connection close when it is told to, and send without waiting for more to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Closable;
+
+impl Accept<TcpStream, Connection> for Closable {
+    type Stream = ClosableStream;
+    type Service = Connection;
+    type Future = Ready<io::Result<(ClosableStream, Connection)>>;
+
+    fn accept(&self, stream: TcpStream, connection: Connection) -> Self::Future {
+        let entry = Arc::clone(&connection.entry);
+        ready(stream.set_nodelay(true).map(|()| (ClosableStream { stream, entry }, connection)))
+    }
+}
+
+/// A connection's bytes. Whoever reads them finds an end when the connection is told to close.
+#[derive(Debug)]
+pub struct ClosableStream {
+    stream: TcpStream,
+    entry: Arc<Entry>,
+}
+
+impl AsyncRead for ClosableStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.entry.link.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ClosableStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.entry.link.check(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.entry.link.check(cx)?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.entry.link.check(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    #[tokio::test]
+    async fn connection_beyond_the_limit_waits_for_one_to_end() {
+        let peer = SocketAddr::from((NEAR, 1));
+        let mut connections = Connections::new(Router::new(), 1);
+        let first = connections.ready().await.unwrap().call(peer).await.unwrap();
+        let request_under_way = first.entry.begin_request();
+        drop(first);
+        let mut ready = std::pin::pin!(connections.ready());
+        assert!(poll!(&mut ready).is_pending());
+        drop(request_under_way);
+        assert!(poll!(&mut ready).is_ready());
+    }
+
+    #[test]
+    fn of_idle_connections_the_address_with_the_most_loses_the_oldest() {
+        let register = Register::new(4);
+        let waker = Waker::noop();
+        let lonely = register.enter(FAR);
+        let mut crowd: Vec<Arc<Entry>> = (0..3).map(|_| Arc::new(register.enter(NEAR))).collect();
+        crowd[1].link.idle_since.store(0, Ordering::SeqCst);
+        crowd[0].link.idle_since.store(5, Ordering::SeqCst);
+        let busy = crowd[1].begin_request();
+        let closed = |entry: &Entry| entry.link.is_closed.load(Ordering::SeqCst);
+        assert!(register.poll_room(waker).is_pending());
+        assert_eq!([&*crowd[0], &crowd[1], &crowd[2], &lonely].map(closed), [true, false, false, false]);
+        assert!(register.poll_room(waker).is_pending(), "one is closing already");
+        assert!(!closed(&crowd[2]));
+        crowd.remove(0);
+        assert!(register.poll_room(waker).is_ready());
+        drop(busy);
+        assert!(!crowd[0].link.is_idle(register.now()), "its answer may still be on its way");
+        assert!(crowd[0].link.is_idle(register.now() + LEFT_ALONE));
+    }
+
+    #[test]
+    fn the_room_is_what_open_files_leave() {
+        let most = most_connections(16);
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum, "the limit is raised");
+        let limit = current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap());
+        assert!((1..=MOST).contains(&most) && most * FILES_A_CONNECTION < limit);
+    }
+}
