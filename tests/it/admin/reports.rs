@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::body::Body;
 use chrono::{DateTime, TimeDelta, Utc};
-use http::Method;
+use http::{Method, Request, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::Url;
@@ -31,6 +32,7 @@ use crate::support::app::{Answer, TestApp, fields, on_both_databases};
 
 on_both_databases!(
     a_report_equals_an_independent_count_over_the_exported_audit,
+    a_report_counts_what_was_served_and_refused,
     whatever_is_tampered_with_is_noticed,
     a_report_stays_as_it_was_made_and_comes_out_the_same_again,
     replicas_make_one_report_between_them,
@@ -407,6 +409,48 @@ async fn a_report_equals_an_independent_count_over_the_exported_audit(app: TestA
             std::fs::write(std::path::Path::new(&folder).join(file.as_str()), content).unwrap();
         }
     }
+}
+
+/// Queries the shared table as a recipient; the status, and each file's URL and size.
+async fn served(app: &TestApp, token: &str) -> (u16, Vec<(String, i64)>) {
+    let path = "/delta-sharing/shares/insurer/schemas/claims/tables/claims/query";
+    let request = Request::post(path).header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::from("{}")).unwrap();
+    let answer = app.send(request).await;
+    let lines = answer.text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let files = lines.filter_map(|mut line| line.get_mut("file").map(Value::take));
+    let files = files.map(|file| (file["url"].as_str().unwrap().to_owned(), file["size"].as_i64().unwrap()));
+    (answer.status.as_u16(), files.collect())
+}
+
+async fn a_report_counts_what_was_served_and_refused(app: TestApp) {
+    pass_until(&app, "2026-10-05T12:00:00Z");
+    app.share_claims().await;
+    let grant = app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    let (mut issued, mut n_files) = (0, 0);
+    for _ in 0..3 {
+        let (status, files) = served(&app, &token).await;
+        assert_eq!(status, 200);
+        n_files += i64::try_from(files.len()).unwrap();
+        issued += files.iter().map(|(_, size)| size).sum::<i64>();
+    }
+    assert!(n_files > 0);
+    app.shared(&token, "/shares/insurer/schemas/claims/tables/claims/version").await;
+    pass_until(&app, "2026-10-06T12:00:00Z");
+    app.post(&format!("/grants/{grant}/revoke"), json!({"reason": "a test"})).await.expect(200);
+    assert_eq!(served(&app, &token).await.0, 403);
+    pass_until(&app, "2026-11-01T00:05:00Z");
+    let report = made(&app, json!({"month": MONTH, "recipient": "acme"})).await;
+    let said = json_of(&files(&app, &report).await);
+    let line = said["lines"].as_array().unwrap().iter().find(|line| !line["table_id"].is_null()).unwrap();
+    for (member, expected) in [("requests", 4), ("files", n_files), ("bytes_issued", issued), ("days_active", 1)] {
+        assert_eq!(line[member], expected, "{member} {line}");
+    }
+    assert_eq!((&line["recipient"], &line["table"]), (&json!("acme"), &json!("claims")));
+    // A refusal names the share, and no table below it.
+    assert_eq!(said["totals"]["denials"], 1, "{said}");
+    assert_eq!(said["totals"]["requests"], 5, "{said}");
 }
 
 /// A month with a little traffic, over, and the report of it.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -100,6 +100,33 @@ async fn stub(answer: impl Fn(&Method, &str) -> (u16, Value) + Clone + Send + Sy
     url
 }
 
+/// A replica with a broken cache: passes requests on to `server`, and answers what a caller was once allowed again
+/// without asking, whatever has become of the caller's access.
+async fn with_a_broken_cache(server: &str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (server, client) = (server.to_owned(), reqwest::Client::new());
+    let remembered: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+    let router = Router::new().fallback(async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let caller = parts.headers["authorization"].to_str().unwrap().to_owned();
+        let key = format!("{} {} {caller}", parts.method, parts.uri);
+        if let Some(answer) = remembered.lock().unwrap().get(&key) {
+            return (StatusCode::OK, answer.clone());
+        }
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let passed_on = client.request(parts.method, format!("{server}{}", parts.uri));
+        let answer = passed_on.header("authorization", caller).body(body).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        if status.is_success() {
+            remembered.lock().unwrap().insert(key, text.clone());
+        }
+        (status, text)
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_drill_passes_on_a_server_that_is_well_is_recorded_and_leaves_nothing() {
     on_each_database(async |installation, weir, shell| {
@@ -172,17 +199,17 @@ async fn every_replica_is_measured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_goes_on_answering_fails_the_drills_and_is_named() {
-    let deaf = stub(|_, _| (200, json!({}))).await;
     on_each_database(async |installation, weir, shell| {
+        let stale = with_a_broken_cache(&weir.url).await;
         for kind in ["revocation", "rotation"] {
-            let arguments = [kind, "--replica", &weir.url, "--replica", &deaf, "--within-ms", "1000"];
+            let arguments = [kind, "--replica", &weir.url, "--replica", &stale, "--within-ms", "3000"];
             let output = drill(installation, weir, shell, &arguments);
-            fails(&output, &format!("{deaf}/ goes on allowing the"));
+            fails(&output, &format!("{stale}/ goes on allowing the"));
             has_no_access(weir).await;
         }
         let drills = recorded(weir).await;
         assert!(drills.iter().all(|drill| drill["passed"] == false), "{drills:?}");
-        assert!(drills[0]["detail"].as_str().unwrap().contains(&deaf), "{drills:?}");
+        assert!(drills[0]["detail"].as_str().unwrap().contains(&stale), "{drills:?}");
     })
     .await;
 }
