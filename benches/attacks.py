@@ -272,8 +272,8 @@ def frame(kind, flags, stream, payload):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
-def http2(path, token, streams=128):
-    """A connection's beginning with so many requests, whose bodies never come."""
+def http2(path, token, streams=128, method="POST", settings=b""):
+    """A connection's beginning with so many requests, whose bodies never come; of GET, there are none."""
     def text(value):
         raw = value.encode()
         # A length of seven bits, and what does not fit of it.
@@ -283,11 +283,12 @@ def http2(path, token, streams=128):
             length += bytes([(rest & 127) | (128 if more else 0)])
             rest = (rest >> 7) if more else -1
         return length + raw
-    fields = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", path),
+    fields = [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", path),
               ("authorization", f"Bearer {token}"), ("content-type", "application/json")]
     block = b"".join(b"\x00" + text(name) + text(value) for name, value in fields)
-    requests = b"".join(frame(1, 0x4, 2 * number + 1, block) for number in range(streams))
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + requests
+    flags = 0x4 if method == "POST" else 0x5
+    requests = b"".join(frame(1, flags, 2 * number + 1, block) for number in range(streams))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, settings) + requests
 
 
 def http2_by_nobody(port, path, token):
@@ -296,6 +297,11 @@ def http2_by_nobody(port, path, token):
 
 def http2_by_a_partner(port, path, token):
     keep_open(port, http2(path, token), 9)
+
+
+def answers_not_taken(port, path, token):
+    """Answers whose clients open no window for them."""
+    keep_open(port, http2("/healthz", "", 1, "GET", struct.pack(">HI", 4, 0)))
 
 
 def bombs(port, path, token):
@@ -341,6 +347,7 @@ ATTACKS = [
     (idle_connections, 10),
     (http2_by_nobody, 10),
     (http2_by_a_partner, 10),
+    (answers_not_taken, 10),
     (hints_by_nobody, 2_000),
     (hints_by_a_partner, 2_000),
     (waiting_for_copies, 10),

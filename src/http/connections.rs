@@ -2,10 +2,11 @@
 //! needs.
 //!
 //! A connection is idle while none of its requests is being answered: it has sent none, or not all of one, or is kept for
-//! the next. Of those, the address with the most connections loses the one that has been idle longest. Never here: what a
-//! request may do.
+//! the next. Of those, the address with the most connections loses the one that has been idle longest; and after them one
+//! whose client does not take its answers. Never here: what a request may do.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     convert::Infallible,
     future::{Ready, ready},
@@ -51,6 +52,8 @@ const FILES_A_CONNECTION: usize = 2;
 const CLOSED_AT_ONCE: usize = 64;
 /// For how long a connection is left alone after an answer, in milliseconds: its last bytes may still be on their way.
 const LEFT_ALONE: u64 = 1_000;
+/// For how long nothing of an answer is taken before its connection counts as one that nobody needs, in milliseconds.
+const NOT_TAKEN: u64 = 2_000;
 /// How often it is looked again for one to close.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is told that there is no room.
@@ -153,11 +156,13 @@ struct State {
 /// One connection, as far as others need to know it.
 #[derive(Debug, Default)]
 struct Link {
-    /// How many of its requests are being answered.
+    /// How many of its requests are being answered, until their answers have left.
     running: AtomicUsize,
+    /// How many of them have no answer yet.
+    unanswered: AtomicUsize,
     has_answered: AtomicBool,
-    /// Since when none is, in milliseconds.
-    idle_since: AtomicU64,
+    /// When a request came or an answer went on last, in milliseconds.
+    moved_at: AtomicU64,
     is_closed: AtomicBool,
     reader: AtomicWaker,
 }
@@ -207,7 +212,7 @@ impl Register {
     }
 
     fn enter(&self, peer: IpAddr) -> Entry {
-        let link = Arc::new(Link { idle_since: self.now().into(), ..Link::default() });
+        let link = Arc::new(Link { moved_at: self.now().into(), ..Link::default() });
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
@@ -217,29 +222,34 @@ impl Register {
 }
 
 impl State {
-    /// Has at most `most` idle connections close: of the addresses with the most the first, those that have been idle
-    /// longest the first. Answers how many.
+    /// Has at most `most` connections close that nobody needs: idle ones before those whose answers are not taken, of the
+    /// addresses with the most the first, those that have rested longest the first. Answers how many.
     fn close_idle(&mut self, most: usize, now: u64) -> usize {
         let mut of_address = HashMap::<IpAddr, usize>::new();
         for (peer, _) in self.open.values() {
             *of_address.entry(*peer).or_default() += 1;
         }
-        let idle = self.open.values().filter(|(_, link)| link.is_idle(now));
-        let mut idle: Vec<(usize, u64, &Arc<Link>)> = idle
+        let unneeded = self.open.values().filter(|(_, link)| link.is_unneeded(now));
+        let mut unneeded: Vec<_> = unneeded
             .map(|(peer, link)| {
-                (of_address.get(peer).copied().unwrap_or_default(), link.idle_since.load(Ordering::SeqCst), link)
+                let is_busy = link.running.load(Ordering::SeqCst) > 0;
+                let count = of_address.get(peer).copied().unwrap_or_default();
+                ((is_busy, Reverse(count), link.moved_at.load(Ordering::SeqCst)), link)
             })
             .collect();
-        idle.sort_unstable_by_key(|(count, since, _)| (std::cmp::Reverse(*count), *since));
-        idle.iter().take(most).map(|(_, _, link)| link.close()).count()
+        unneeded.sort_unstable_by_key(|(rank, _)| *rank);
+        unneeded.iter().take(most).map(|(_, link)| link.close()).count()
     }
 }
 
 impl Link {
-    fn is_idle(&self, now: u64) -> bool {
-        let is_left_alone = self.has_answered.load(Ordering::SeqCst)
-            && now.saturating_sub(self.idle_since.load(Ordering::SeqCst)) < LEFT_ALONE;
-        self.running.load(Ordering::SeqCst) == 0 && !is_left_alone
+    fn is_unneeded(&self, now: u64) -> bool {
+        let rested = now.saturating_sub(self.moved_at.load(Ordering::SeqCst));
+        match (self.unanswered.load(Ordering::SeqCst), self.running.load(Ordering::SeqCst)) {
+            (0, 0) => !self.has_answered.load(Ordering::SeqCst) || rested >= LEFT_ALONE,
+            (0, _) => rested >= NOT_TAKEN,
+            _ => false,
+        }
     }
 
     fn close(&self) {
@@ -260,7 +270,12 @@ impl Link {
 impl Entry {
     fn begin_request(self: &Arc<Self>) -> Running {
         self.link.running.fetch_add(1, Ordering::SeqCst);
-        Running(Arc::clone(self))
+        self.link.unanswered.fetch_add(1, Ordering::SeqCst);
+        Running { entry: Arc::clone(self), is_answered: false }
+    }
+
+    fn moves(&self) {
+        self.link.moved_at.store(self.register.now(), Ordering::SeqCst);
     }
 }
 
@@ -278,14 +293,26 @@ impl Drop for Entry {
 }
 
 /// A request that is being answered, until its answer has left.
-struct Running(Arc<Entry>);
+struct Running {
+    entry: Arc<Entry>,
+    is_answered: bool,
+}
+
+impl Running {
+    /// Its answer begins to leave.
+    fn is_answered(&mut self) {
+        self.entry.moves();
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.entry.link.unanswered.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Self(entry) = self;
-        entry.link.idle_since.store(entry.register.now(), Ordering::SeqCst);
-        entry.link.has_answered.store(true, Ordering::SeqCst);
-        entry.link.running.fetch_sub(1, Ordering::SeqCst);
+        self.is_answered();
+        self.entry.link.has_answered.store(true, Ordering::SeqCst);
+        self.entry.link.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -310,16 +337,21 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let running = self.entry.begin_request();
+        let mut running = self.entry.begin_request();
         let answer = self.service.call(request);
-        async move { Ok(answer.await?.map(|body| Body::new(Leaving { body, _running: running }))) }.boxed()
+        async move {
+            let answer = answer.await?;
+            running.is_answered();
+            Ok(answer.map(|body| Body::new(Leaving { body, running })))
+        }
+        .boxed()
     }
 }
 
 /// The body of an answer on its way.
 struct Leaving {
     body: Body,
-    _running: Running,
+    running: Running,
 }
 
 impl HttpBody for Leaving {
@@ -327,6 +359,7 @@ impl HttpBody for Leaving {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.running.entry.moves();
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -426,8 +459,9 @@ mod tests {
         let waker = Waker::noop();
         let lonely = register.enter(FAR);
         let mut crowd: Vec<Arc<Entry>> = (0..3).map(|_| Arc::new(register.enter(NEAR))).collect();
-        crowd[1].link.idle_since.store(0, Ordering::SeqCst);
-        crowd[0].link.idle_since.store(5, Ordering::SeqCst);
+        crowd[1].link.moved_at.store(0, Ordering::SeqCst);
+        crowd[0].link.moved_at.store(0, Ordering::SeqCst);
+        crowd[2].link.moved_at.store(1, Ordering::SeqCst);
         let busy = crowd[1].begin_request();
         let closed = |entry: &Entry| entry.link.is_closed.load(Ordering::SeqCst);
         assert!(register.poll_room(waker).is_pending());
@@ -437,8 +471,24 @@ mod tests {
         crowd.remove(0);
         assert!(register.poll_room(waker).is_ready());
         drop(busy);
-        assert!(!crowd[0].link.is_idle(register.now()), "its answer may still be on its way");
-        assert!(crowd[0].link.is_idle(register.now() + LEFT_ALONE));
+        assert!(!crowd[0].link.is_unneeded(register.now()), "its answer may still be on its way");
+        assert!(crowd[0].link.is_unneeded(register.now() + LEFT_ALONE));
+    }
+
+    #[test]
+    fn a_connection_whose_answers_nobody_takes_is_not_needed() {
+        let register = Register::new(1);
+        let entry = Arc::new(register.enter(NEAR));
+        let mut request = entry.begin_request();
+        let later = register.now() + 2 * NOT_TAKEN;
+        assert!(!entry.link.is_unneeded(later), "it waits for the server");
+        request.is_answered();
+        assert!(!entry.link.is_unneeded(register.now() + NOT_TAKEN - 1_000));
+        assert!(entry.link.is_unneeded(later), "the server waits for it");
+        let next = entry.begin_request();
+        assert!(!entry.link.is_unneeded(later), "another of its requests is worked on");
+        drop((request, next));
+        assert_eq!(entry.link.running.load(Ordering::SeqCst), 0);
     }
 
     #[test]
