@@ -30,6 +30,8 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 peer that answers no ping for this long is gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest head of an HTTP/1.1 request, in bytes: what somebody may leave in memory who never sends the rest.
+const LONGEST_HEAD: usize = 64 * 1024;
 /// Streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 /// What an HTTP/2 connection may send ahead of what is read of it, in bytes, and one of its streams.
@@ -211,7 +213,7 @@ fn configured(server: Server<SocketAddr>) -> Server<SocketAddr> {
         tracing::debug!(client = ?peer, %error, "a connection could not be accepted");
     });
     let builder = server.http_builder();
-    builder.http1().header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(LONGEST_HEAD);
     builder.http2().keep_alive_interval(HEADER_TIMEOUT).keep_alive_timeout(PING_TIMEOUT);
     builder.http2().max_concurrent_streams(MAX_STREAMS).max_send_buf_size(STREAM_BUFFER);
     builder.http2().initial_connection_window_size(CONNECTION_WINDOW).initial_stream_window_size(STREAM_WINDOW);

@@ -16,6 +16,7 @@ use super::{
     context::{OperatorContext, Told},
     error::ServiceError,
     meter::{self, Noted},
+    places::Place,
 };
 use crate::{
     config::{OperatorSettings, OperatorSignInSettings},
@@ -118,6 +119,8 @@ pub struct Asked {
     pub request_id: String,
     /// What is personal about the request.
     pub personal: Personal,
+    /// The request's place among those that are worked on.
+    pub place: Place,
 }
 
 /// What a token comes to that somebody presented.
@@ -131,7 +134,7 @@ impl Service {
     /// Lets the holder of `token` do what was asked, or records the refusal.
     pub async fn admit_operator(&self, token: Option<&str>, asked: &Asked) -> Result<OperatorContext, ServiceError> {
         let now = self.clock.now();
-        let Presented { actor, admitted } = self.look_up_operator(token, now).await?;
+        let Presented { actor, admitted } = self.look_up_operator(token, &asked.place, now).await?;
         let (role, credential) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => {
@@ -182,7 +185,12 @@ impl Service {
         }
     }
 
-    async fn look_up_operator(&self, token: Option<&str>, now: DateTime<Utc>) -> Result<Presented, ServiceError> {
+    async fn look_up_operator(
+        &self,
+        token: Option<&str>,
+        place: &Place,
+        now: DateTime<Utc>,
+    ) -> Result<Presented, ServiceError> {
         let Some(token) = token else {
             return Ok(Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) });
         };
@@ -200,7 +208,8 @@ impl Service {
             return Ok(Presented { actor, admitted });
         }
         if self.identities.may_be_token(token) {
-            return Ok(match self.identities.verify(token, Side::Operators, now).await {
+            // Its issuer may have to be asked for its keys first.
+            return Ok(match place.aside(self.identities.verify(token, Side::Operators, now)).await {
                 Ok(verified) => self.identified(&verified),
                 Err(error) => {
                     tracing::warn!(error = %error, "an operator's JWT is refused");

@@ -145,6 +145,7 @@ pub async fn authenticate(
             user_agent: client::user_agent(request.headers()),
             ..Personal::default()
         },
+        place: client::place(request.extensions()),
     };
     let context = match service.admit_operator(client::bearer_token(request.headers()), &asked).await {
         Ok(context) => context,

@@ -124,7 +124,7 @@ impl<'a> Attempt<'a> {
         action: &'static str,
         asked: Asked<'_>,
     ) -> Result<Self, ServiceError> {
-        match service.find_presented(caller.token.as_ref(), asked, service.clock.now()).await? {
+        match service.find_presented(caller, asked, service.clock.now()).await? {
             Ok(Presented { reached, unknown, subject }) => {
                 let (bearer, access, found) =
                     reached.map_or((None, None, Ok(None)), |reached| (reached.bearer, reached.access, reached.object));

@@ -2,13 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Asked;
+use super::{Asked, Caller};
 use crate::{
     config::LONGEST_IDENTITY_TEXT,
-    domain::{
-        decision::{Bearer, Credential, Reason},
-        token::BearerToken,
-    },
+    domain::decision::{Bearer, Credential, Reason},
     identity::{IdentityError, Refused, Side, Verified},
     service::{Service, error::ServiceError},
     store::{Reached, Seeker, StoreError},
@@ -40,20 +37,21 @@ impl Presented {
 }
 
 impl Service {
-    /// Finds whom `token` belongs to, and what is asked for. The inner error is for those alone who present a JWT: its
+    /// Finds whom the token of `caller` belongs to, and what is asked for. The inner error is for those alone who present a JWT: its
     /// issuer does not answer.
     pub(super) async fn find_presented(
         &self,
-        token: Option<&BearerToken>,
+        caller: &Caller,
         asked: Asked<'_>,
         now: DateTime<Utc>,
     ) -> Result<Result<Presented, IdentityError>, ServiceError> {
-        let Some(token) = token else { return Ok(Ok(Presented::nobody(Reason::TokenUnknown))) };
+        let Some(token) = &caller.token else { return Ok(Ok(Presented::nobody(Reason::TokenUnknown))) };
         if !self.identities.may_be_token(token.reveal()) {
             let reached = self.desk.find(asked.sought(Seeker::Token(token.hash()))).await?;
             return Ok(Ok(Presented { reached, ..Presented::nobody(Reason::TokenUnknown) }));
         }
-        match self.identities.verify(token.reveal(), Side::Recipients, now).await {
+        // Its issuer may have to be asked for its keys first.
+        match caller.place.aside(self.identities.verify(token.reveal(), Side::Recipients, now)).await {
             Ok(verified) => Ok(Ok(self.find_holder_of(&verified, asked).await?)),
             Err(IdentityError::Refused(why)) => {
                 tracing::info!(why = %why, "a recipient's JWT is refused");

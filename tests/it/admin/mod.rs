@@ -20,7 +20,7 @@ mod usage;
 
 use weir::{
     domain::{audit::Personal, operator::Permission},
-    service::sign_in::Asked,
+    service::{places::Place, sign_in::Asked},
 };
 
 /// A request to make the share `s`, as the API has it before it knows who asks.
@@ -33,5 +33,6 @@ fn asked_to_put_a_share() -> Asked {
         needed: Permission::ManageSharing,
         request_id: "r1".into(),
         personal: Personal::default(),
+        place: Place::default(),
     }
 }

@@ -6,11 +6,11 @@ use aws_lc_rs::hmac;
 use chrono::{DateTime, Utc};
 use http::Method;
 use serde_json::{Value, json};
-use weir::domain::decision::Reason;
+use weir::{domain::decision::Reason, service::places::Room};
 
 use super::{Reader, fetch, reasons::is_told, share, steps, with_history};
 use crate::support::{
-    app::{OPERATOR_TOKEN, TestApp},
+    app::{OPERATOR_TOKEN, ROOM, TestApp},
     issuer::{AUDIENCE, HEADER, Mood, OPERATORS, Signer, TestIssuer, base64, rsa},
 };
 
@@ -128,6 +128,35 @@ async fn a_jwt_lives_no_longer_than_tokens_may() {
             let answer = app.admin_as(&operator(days), Method::GET, "/whoami", None).await;
             assert_eq!(answer.status, status, "{}", answer.text);
         }
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_issuer_keeps_nobody_out() {
+    let issuer = TestIssuer::start();
+    issuer.is(Mood::Silent);
+    let app = TestApp::sqlite_set(|settings| {
+        issuer.introduce(settings);
+        settings.identity.fetch_timeout_seconds = 60;
+    })
+    .await;
+    let room = Room { requests: 1, per_address: 1, ..ROOM };
+    let (app, _) = app.with_room(room, room, Duration::from_secs(60));
+    let reader = Reader::rival(&app).await;
+    let token = issuer.token(app.now(), json!({}));
+    let operator = issuer.token(app.now(), json!({"aud": OPERATORS, "groups": ["weir-admins"]}));
+    let others = async {
+        for _ in 0..3 {
+            assert_eq!(reader.get("/shares").await.status, 200);
+            app.post("/freeze", json!({"reason": "drill"})).await.expect(200);
+            app.post("/unfreeze", json!({"reason": "over"})).await.expect(200);
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = app.shared(&token, "/shares") => unreachable!("its issuer is silent"),
+        _ = app.admin_as(&operator, Method::GET, "/whoami", None) => unreachable!("its issuer is silent"),
+        () = others => {}
     }
 }
 
