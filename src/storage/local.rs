@@ -1,10 +1,10 @@
-//! Local directories as an object store that cannot be led outside its root.
+//! Local directories as an object store that cannot be led outside its root, nor from one place in it to another.
 //!
-//! Lives here: reads below one directory handle (cap-std: `openat2` with `RESOLVE_BENEATH` where the kernel has it), so
-//! that neither a symbolic link nor a race with whoever writes the lake reaches a file outside. Never here: writes; Weir
+//! Lives here: reads below one directory handle, opened name by name without following a link, so that neither a symbolic
+//! link nor a race with whoever writes the lake reaches another table, a log, or a file outside. Never here: writes; Weir
 //! changes nobody's lake. Object paths are raw names: a `%` in one is a `%` on the disk.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, vec};
+use std::{fmt, fs::File, io, path::PathBuf, sync::Arc, vec};
 
 use async_trait::async_trait;
 use cap_std::{
@@ -20,6 +20,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
+use rustix::fs::{Mode, OFlags, openat};
 
 /// How many objects one trip to a blocking thread lists.
 const PAGE: usize = 1000;
@@ -78,15 +79,7 @@ impl ObjectStore for LocalDirectory {
         let (path, name) = (location.clone(), self.name.clone());
         self.blocking(move |root| {
             let failed = |source| store_error(&path, source);
-            // Opening a named pipe would wait for its other end, so what is no file is never opened.
-            if !root.metadata(path.as_ref()).map_err(failed)?.is_file() {
-                return Err(failed(io::ErrorKind::NotFound.into()));
-            }
-            let file = root.open(path.as_ref()).map_err(failed)?;
-            let metadata = file.metadata().map_err(failed)?;
-            if !metadata.is_file() {
-                return Err(failed(io::ErrorKind::NotFound.into()));
-            }
+            let (file, metadata) = open_file(root, &path).map_err(failed)?;
             let meta = object_meta(path.clone(), &metadata);
             options.check_preconditions(&meta)?;
             let range = match options.range {
@@ -98,7 +91,7 @@ impl ObjectStore for LocalDirectory {
             let payload = if options.head {
                 GetResultPayload::Stream(stream::empty().boxed())
             } else {
-                GetResultPayload::File(file.into_std(), name.join(path.as_ref()))
+                GetResultPayload::File(file, name.join(path.as_ref()))
             };
             Ok(GetResult { payload, meta, range, attributes: Default::default() })
         })
@@ -117,10 +110,11 @@ impl ObjectStore for LocalDirectory {
         let prefix = prefix.cloned().unwrap_or_default();
         self.blocking(move |root| {
             let mut listing = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
-            for entry in entries(root, &prefix)? {
+            let Some(mut level) = Level::open(root, &prefix)? else { return Ok(listing) };
+            while let Some(entry) = level.entries.next() {
                 if entry.is_directory {
                     listing.common_prefixes.push(entry.path);
-                } else if let Some(meta) = find_object(root, entry.path)? {
+                } else if let Some(meta) = level.find_object(entry.path)? {
                     listing.objects.push(meta);
                 }
             }
@@ -147,13 +141,13 @@ impl ObjectStore for LocalDirectory {
 }
 
 /// A listing in progress, in the byte order of full paths, as object stores list: the kernel relies on it. It holds the
-/// names of the directories on the way down, never the objects already given out.
+/// directories on the way down, never the objects already given out.
 struct Walk {
     prefix: Path,
     /// Only objects after it are listed.
     offset: Option<Path>,
     /// The rest of each directory on the way down, innermost last; `None` before the first page.
-    levels: Option<Vec<vec::IntoIter<Entry>>>,
+    levels: Option<Vec<Level>>,
 }
 
 impl Walk {
@@ -161,11 +155,11 @@ impl Walk {
     fn next_page(&mut self, root: &Dir) -> Result<Vec<ObjectMeta>> {
         let levels = match &mut self.levels {
             Some(levels) => levels,
-            begin @ None => begin.insert(vec![entries(root, &self.prefix)?.into_iter()]),
+            begin @ None => begin.insert(Level::open(root, &self.prefix)?.into_iter().collect()),
         };
         let mut page = Vec::new();
         while let Some(level) = levels.last_mut() {
-            let Some(entry) = level.next() else {
+            let Some(entry) = level.entries.next() else {
                 levels.pop();
                 continue;
             };
@@ -177,8 +171,8 @@ impl Walk {
                     let source = format!("`{}` lies deeper than {MAX_DEPTH} directories", entry.path).into();
                     return Err(Error::Generic { store: "LocalDirectory", source });
                 }
-                levels.push(entries(root, &entry.path)?.into_iter());
-            } else if let Some(meta) = find_object(root, entry.path)? {
+                levels.extend(Level::open(root, &entry.path)?);
+            } else if let Some(meta) = level.find_object(entry.path)? {
                 page.push(meta);
                 if page.len() == PAGE {
                     break;
@@ -209,36 +203,96 @@ impl Entry {
     }
 }
 
-/// A directory's entries in listing order; a directory that is not there is empty, as a prefix without objects is. Links
-/// to directories are not followed here (they may be circular), nor is a name listed that no object path can spell.
-fn entries(root: &Dir, directory: &Path) -> Result<Vec<Entry>> {
-    let failed = |source| store_error(directory, source);
-    let name = if directory.is_root() { "." } else { directory.as_ref() };
-    let listing = match root.read_dir(name) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        listing => listing.map_err(failed)?,
-    };
-    let mut entries = Vec::new();
-    for entry in listing {
-        let entry = entry.map_err(failed)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = if directory.is_root() { name } else { format!("{directory}/{name}") };
-        let Ok(path) = Path::parse(path) else { continue };
-        entries.push(Entry::new(path, entry.file_type().map_err(failed)?.is_dir()));
-    }
-    entries.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-    Ok(entries)
+/// A directory that is being listed.
+struct Level {
+    directory: Dir,
+    /// What is left of it, in listing order.
+    entries: vec::IntoIter<Entry>,
 }
 
-/// A listed file's metadata; `None` if it vanished meanwhile, is no file, or is a link that leads nowhere or outside.
-fn find_object(root: &Dir, path: Path) -> Result<Option<ObjectMeta>> {
-    match root.metadata(path.as_ref()) {
-        Ok(metadata) if metadata.is_file() => Ok(Some(object_meta(path, &metadata))),
-        Ok(_) => Ok(None),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
-        Err(error) => Err(store_error(&path, error)),
+impl Level {
+    /// Reads a directory's names; `None` where it is not there, as a prefix without objects is not. No name is listed that
+    /// no object path can spell.
+    fn open(root: &Dir, path: &Path) -> Result<Option<Self>> {
+        let failed = |source| store_error(path, source);
+        let directory = match open_directory(root, path.as_ref(), OFlags::RDONLY) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let mut entries = Vec::new();
+        for entry in directory.entries().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = if path.is_root() { name } else { format!("{path}/{name}") };
+            let Ok(path) = Path::parse(path) else { continue };
+            entries.push(Entry::new(path, entry.file_type().map_err(failed)?.is_dir()));
+        }
+        entries.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(Some(Self { directory, entries: entries.into_iter() }))
+    }
+
+    /// A listed file's metadata; `None` if it vanished meanwhile or is no file, which a link is not.
+    fn find_object(&self, path: Path) -> Result<Option<ObjectMeta>> {
+        match self.directory.symlink_metadata(path.filename().unwrap_or_default()) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(object_meta(path, &metadata))),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
+            Err(error) => Err(store_error(&path, error)),
+        }
+    }
+}
+
+/// Enough of a directory to go on from; whoever may pass through it need not be allowed to list it.
+#[cfg(target_os = "linux")]
+const PASS: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const PASS: OFlags = OFlags::RDONLY;
+
+/// Opens the directory at `path` below `root` name by name; a link on the way is refused.
+fn open_directory(root: &Dir, path: &str, how: OFlags) -> io::Result<Dir> {
+    let mut names = path.split('/').filter(|name| !name.is_empty()).peekable();
+    // A handle of its own, whose place in a listing nobody shares.
+    let mut directory = step(root, ".", if names.peek().is_some() { PASS } else { how })?;
+    while let Some(name) = names.next() {
+        let how = if names.peek().is_some() { PASS } else { how };
+        directory = step(&directory, name, how).map_err(|error| explain(&directory, name, error))?;
+    }
+    Ok(directory)
+}
+
+fn step(directory: &Dir, name: &str, how: OFlags) -> io::Result<Dir> {
+    let flags = how | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(Dir::from_std_file(File::from(openat(directory, name, flags, Mode::empty())?)))
+}
+
+/// Opens the file at `path` below `root`; neither it nor a directory on the way is a link.
+fn open_file(root: &Dir, path: &Path) -> io::Result<(File, Metadata)> {
+    let (folder, name) = path.as_ref().rsplit_once('/').unwrap_or(("", path.as_ref()));
+    if name.is_empty() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let directory = open_directory(root, folder, PASS)?;
+    let is_file = |metadata: Metadata| metadata.is_file().then_some(metadata).ok_or(io::ErrorKind::NotFound);
+    // Opening a named pipe would wait for its other end, so what is no file is never opened.
+    let found = directory.symlink_metadata(name)?;
+    is_file(found).map_err(|kind| explain(&directory, name, kind.into()))?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = openat(&directory, name, flags, Mode::empty()).map_err(io::Error::from);
+    let file = File::from(opened.map_err(|error| explain(&directory, name, error))?);
+    let metadata = is_file(Metadata::from_file(&file)?)?;
+    Ok((file, metadata))
+}
+
+/// Says that `name` is a link, where that is why it could not be opened.
+fn explain(directory: &Dir, name: &str, error: io::Error) -> io::Error {
+    match directory.symlink_metadata(name) {
+        Ok(metadata) if metadata.is_symlink() => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("`{name}` is a symbolic link, and links are not followed inside a storage"),
+        ),
+        _ => error,
     }
 }
 
@@ -260,7 +314,7 @@ fn store_error(path: &Path, source: io::Error) -> Error {
     let source = Box::new(source);
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NotFound { path, source },
-        // cap-std answers an attempt to leave the root with this kind as well.
+        // A link, too.
         io::ErrorKind::PermissionDenied => Error::PermissionDenied { path, source },
         _ => Error::Generic { store: "LocalDirectory", source },
     }

@@ -16,6 +16,9 @@ const MAX_LOCATION: usize = 2048;
 /// No path in a log is longer, in bytes. Object keys end at 1,024 bytes everywhere; encoding may triple that.
 const MAX_LOG_PATH: usize = 4096;
 
+/// The folder of a table's log.
+const LOG: &str = "_delta_log";
+
 /// What a normalised URL writes percent-encoded in a path segment: whatever a URL parser would read as something else.
 const SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -109,8 +112,9 @@ const MOST_PATHS: usize = 128;
 /// A path written in a table's log, as the object it names under `root`, the table's own place.
 ///
 /// The Delta protocol writes paths as relative URIs, or as absolute ones (shallow clones); absolute ones are refused
-/// here, as is everything that does not name a file strictly below `root` after one percent-decode. The table's own log
-/// is no data either: a signed URL for a commit would disclose the history that is not shared.
+/// here, as is everything that does not name a file strictly below `root` after one percent-decode. A log is no data
+/// either, the table's own or that of a table within its folder: a signed URL for a commit would disclose the history that
+/// is not shared.
 pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
     if is_plain(log_path)
         && let Ok(path) = under(root, [log_path])
@@ -151,7 +155,7 @@ fn is_plain(log_path: &str) -> bool {
         && log_path
             .as_bytes()
             .split(|byte| *byte == b'/')
-            .all(|segment| !matches!(segment, b"" | b"." | b".." | b"_delta_log"))
+            .all(|segment| !matches!(segment, b"" | b"." | b"..") && !segment.eq_ignore_ascii_case(LOG.as_bytes()))
 }
 
 fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {
@@ -169,11 +173,14 @@ fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {
         return Err("it has an empty segment");
     }
     let segments = segments(&decoded)?;
-    match segments.first().map(String::as_str) {
-        None => Err("it names no file"),
-        Some("_delta_log") => Err("it points into the table's own log"),
-        Some(_) => Ok(segments),
+    if segments.is_empty() {
+        return Err("it names no file");
     }
+    // Some file systems tell no case.
+    if segments.iter().any(|segment| segment.eq_ignore_ascii_case(LOG)) {
+        return Err("it points into a table's log");
+    }
+    Ok(segments)
 }
 
 /// Whether a URI reference begins with a scheme (RFC 3986, section 3.1).
@@ -418,7 +425,7 @@ mod tests {
             ("ts=2024-01-01 10:00:00/p.parquet", "lake/t/ts=2024-01-01 10:00:00/p.parquet"),
             ("%252e%252e/p", "lake/t/%2e%2e/p"),
             ("..a/p", "lake/t/..a/p"),
-            ("x/_delta_log/p", "lake/t/x/_delta_log/p"),
+            ("x/_delta_log2/p", "lake/t/x/_delta_log2/p"),
         ] {
             assert_eq!(resolve(&root, written).unwrap().as_ref(), expected, "{written}");
         }
@@ -459,6 +466,9 @@ mod tests {
             "./_delta_log/0.json",
             "%5fdelta_log/0.json",
             "_delta_log%2F0.json",
+            "x/_delta_log/0.json",
+            "x/_delta%5Flog/0.json",
+            "_DELTA_LOG/0.json",
         ] {
             let error = resolve(&root, text);
             assert!(matches!(error, Err(StorageError::Escapes { .. })), "{text:?} gave {error:?}");
