@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures::{TryStreamExt, stream::BoxStream};
 use object_store::{
     Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    local::LocalFileSystem,
     path::{Path, PathPart},
 };
 use tokio::time::timeout;
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 use super::{
     StorageError,
     location::{Location, Service},
+    private::PrivateFolder,
     s3,
     storages::open_cloud,
 };
@@ -61,12 +61,9 @@ impl Archive {
             return Err(problem(format!("a local directory has no options; remove `{option}`")));
         }
         let directory = location.directory().unwrap_or_default();
-        let store = std::fs::create_dir_all(&directory)
-            .map_err(|error| error.to_string())
-            .and_then(|()| LocalFileSystem::new_with_prefix(&directory).map_err(|error| error.to_string()))
-            .map_err(|error| {
-                problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
-            })?;
+        let store = PrivateFolder::open(&directory).map_err(|error| {
+            problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
+        })?;
         Ok(Self { store: Arc::new(store), root: Path::default(), url, directory: Some(directory) })
     }
 

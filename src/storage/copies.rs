@@ -5,11 +5,11 @@
 use std::{fmt, fs::File, io, path::PathBuf, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};
-use object_store::{Error, ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path};
+use object_store::{Error, ObjectStore, ObjectStoreExt, path::Path};
 
 use super::{
     Storage, StorageError, TableLocation, bounded::Bounded, local::LocalDirectory, location::Location,
-    storages::open_cloud,
+    private::PrivateFolder, storages::open_cloud,
 };
 use crate::{config::StorageSettings, domain::delivery::Delivery};
 
@@ -49,13 +49,12 @@ impl CopyRoot {
             return Err(problem(format!("a local directory has no options; remove `{option}`")));
         }
         let directory = parsed.directory().unwrap_or_default();
-        let failed = |error: String| {
+        let failed = |error: io::Error| {
             problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
         };
-        std::fs::create_dir_all(&directory).map_err(|error| failed(error.to_string()))?;
-        let directory = directory.canonicalize().map_err(|error| failed(error.to_string()))?;
-        let reader = LocalDirectory::open(directory.clone()).map_err(|error| failed(error.to_string()))?;
-        let writer = LocalFileSystem::new_with_prefix(&directory).map_err(|error| failed(error.to_string()))?;
+        let writer = PrivateFolder::open(&directory).map_err(failed)?;
+        let directory = writer.root().to_owned();
+        let reader = LocalDirectory::open(directory.clone()).map_err(failed)?;
         let storage = Storage::opened(name, Delivery::Proxied, Arc::new(reader), None);
         let location = TableLocation::in_storage(Arc::new(storage), Path::default(), url);
         Ok(Self { location, parsed, writer: Arc::new(writer), directory: Some(directory) })

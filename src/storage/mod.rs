@@ -12,6 +12,7 @@ mod gcs;
 mod local;
 mod location;
 mod options;
+mod private;
 pub mod s3;
 mod storages;
 mod table;

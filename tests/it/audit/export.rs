@@ -1,6 +1,6 @@
 //! Checkpoints: when they are made, and an export that was tampered with.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use chrono::TimeDelta;
 use weir::{
@@ -67,6 +67,21 @@ async fn nothing_personal_is_exported() {
             let text = trail.archive.read("events", &name).await.unwrap().unwrap();
             let text = String::from_utf8(text.to_vec()).unwrap();
             assert!(text.contains("fraud_analytics") && !text.contains("198.51.100.7"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_exported_to_a_folder_is_for_nobody_else() {
+    let db = TestDatabase::sqlite().await;
+    let trail = Trail::sealed(&db).await;
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(trail.folder.path()), 0o700);
+    for folder in ["events", "checkpoints", "keys"] {
+        assert_eq!(mode(&trail.folder.path().join(folder)), 0o700, "{folder}");
+        for file in fs::read_dir(trail.folder.path().join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
     }
 }
