@@ -4,6 +4,10 @@
 
 use std::fmt;
 
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{DefaultIgnorableCodePoint, GeneralCategory},
+};
 use unicode_normalization::UnicodeNormalization;
 
 /// The longest name in characters (Delta Sharing protocol, "Names").
@@ -70,9 +74,19 @@ pub enum NameError {
 fn show(character: char) -> String {
     match character {
         ' ' => "a space".to_owned(),
-        c if c.is_control() || c.is_whitespace() => format!("the character U+{:04X}", c as u32),
+        c if c.is_control() || c.is_whitespace() || is_invisible(c) => format!("the character U+{:04X}", c as u32),
         c => format!("`{c}`"),
     }
+}
+
+/// Whether a character shows nothing, or changes how others show, so that two names which look the same differ by it:
+/// Unicode's default-ignorable code points (joiners, variation selectors, tags, fillers), its format characters
+/// (bidirectional controls among them), and the blank of Braille.
+pub fn is_invisible(c: char) -> bool {
+    !c.is_ascii()
+        && (c == '\u{2800}'
+            || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+            || CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::Format)
 }
 
 /// A valid name, as it was created, with the key that it compares by.
@@ -83,8 +97,17 @@ pub struct Name {
 }
 
 impl Name {
-    /// Checks `text` by the protocol's rules for `kind`.
+    /// Checks `text` by the protocol's rules for `kind`, and refuses what nobody sees.
     pub fn parse(kind: NameKind, text: &str) -> Result<Self, NameError> {
+        let name = Self::stored(kind, text)?;
+        match text.chars().find(|c| is_invisible(*c)) {
+            Some(character) => Err(NameError::Forbidden(kind, character)),
+            None => Ok(name),
+        }
+    }
+
+    /// A name that may have been created when invisible characters were still let in.
+    pub fn stored(kind: NameKind, text: &str) -> Result<Self, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty(kind));
         }
@@ -173,5 +196,35 @@ mod tests {
         assert!(Name::parse(NameKind::Share, "a.b").is_ok());
         assert!(Name::parse(NameKind::RegisteredTable, "claims.claims").is_ok());
         assert!(Name::parse(NameKind::RegisteredTable, "claims..claims").is_err());
+    }
+
+    #[test]
+    fn what_nobody_sees_is_in_no_name() {
+        let kinds = [
+            NameKind::Share,
+            NameKind::Schema,
+            NameKind::Table,
+            NameKind::Recipient,
+            NameKind::RegisteredTable,
+            NameKind::View,
+            NameKind::Credential,
+            NameKind::Operator,
+        ];
+        let invisible = "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180b}\u{180e}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\
+                         \u{202a}\u{202e}\u{2060}\u{2064}\u{2066}\u{2069}\u{206f}\u{2800}\u{3164}\u{fe00}\u{fe0f}\u{feff}\
+                         \u{ffa0}\u{fff0}\u{fff9}\u{1bca0}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{e0100}\u{e0fff}\u{600}";
+        for kind in kinds {
+            for c in invisible.chars() {
+                for name in [format!("ac{c}me"), format!("{c}acme"), format!("acme{c}")] {
+                    assert!(Name::parse(kind, &name).is_err(), "{kind:?} U+{:04X}", c as u32);
+                    assert_eq!(Name::stored(kind, &name).unwrap().as_str(), name);
+                }
+            }
+            for seen in ["acme", "größe", "日本", "שלום", "हिन्दी", "é\u{301}"] {
+                assert!(Name::parse(kind, seen).is_ok(), "{kind:?} {seen}");
+            }
+        }
+        let error = Name::parse(NameKind::Recipient, "ac\u{200b}me").unwrap_err().to_string();
+        assert_eq!(error, "a recipient name must not contain the character U+200B");
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::name::{Name, NameKind};
 /// The key to find `name` by; a text that can be no name names nothing.
 pub(super) fn key(kind: NameKind, name: &str) -> Result<String, ServiceError> {
     let not_found = |_| ServiceError::NotFound { kind: kind.noun(), name: name.to_owned() };
-    Name::parse(kind, name).map(|name| name.key().to_owned()).map_err(not_found)
+    Name::stored(kind, name).map(|name| name.key().to_owned()).map_err(not_found)
 }
 
 pub(super) fn unknown(parameter: &str) -> ServiceError {

@@ -23,6 +23,7 @@ use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
         decision::Reason,
+        name::is_invisible,
         operator::{
             BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator, decide_role,
         },
@@ -245,7 +246,8 @@ impl Service {
         };
         let named: Vec<Role> = claims.texts(role_claim).filter_map(|value| roles.get(value).copied()).collect();
         let role = Role::ALL.into_iter().find(|role| named.contains(role));
-        let name = claims.text(name_claim).unwrap_or(subject).chars().filter(|c| !c.is_control()).take(LONGEST_NAME);
+        let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
+        let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
             kind: ActorKind::Operator,
             id: Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer}#{subject}").as_bytes())),

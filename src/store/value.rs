@@ -114,7 +114,7 @@ pub(super) fn micros(at: Option<DateTime<Utc>>) -> Option<Micros> {
 
 /// The name kept in `column`.
 pub(super) fn name(kind: NameKind, column: &'static str, text: &str) -> Result<Name> {
-    Name::parse(kind, text).map_err(|_| StoreError::Corrupt(column))
+    Name::stored(kind, text).map_err(|_| StoreError::Corrupt(column))
 }
 
 /// The value that `parse` makes of the word kept in `column`.

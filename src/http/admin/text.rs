@@ -8,6 +8,8 @@ use serde::{
 };
 use serde_json::Value;
 
+use crate::domain::name::is_invisible;
+
 /// The longest free text, in characters.
 const MAX_TEXT_CHARACTERS: usize = 4096;
 /// The longest key or short text, in characters.
@@ -90,6 +92,10 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for MembersVisitor<V> {
                 return Err(A::Error::custom("has a member without a name"));
             }
             check_text(&key, MAX_KEY_CHARACTERS).map_err(|error| A::Error::custom(format!("a name {error}")))?;
+            if let Some(character) = key.chars().find(|c| is_invisible(*c)) {
+                let error = format!("a name holds the character U+{:04X}, which nobody sees", character as u32);
+                return Err(A::Error::custom(error));
+            }
             members.insert(key, map.next_value()?);
             if members.len() > MAX_MEMBERS {
                 return Err(A::Error::custom(format!("has too many members; at most {MAX_MEMBERS}")));
