@@ -29,6 +29,10 @@ pub struct ViewSettings {
     pub idle_seconds: u64,
     /// The age at which a copy is made anew, in seconds.
     pub max_age_seconds: u64,
+    /// Bytes of all copies at which no more are made; 0 = no limit.
+    pub max_bytes: u64,
+    /// Bytes of the copies that one recipient may read at which no older versions are made for it; 0 = no limit.
+    pub max_bytes_per_recipient: u64,
     /// How long a query waits for its files to be made, in seconds.
     pub wait_seconds: u64,
     /// How often it is looked whether tables behind views have grown, in seconds.

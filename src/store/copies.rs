@@ -291,6 +291,22 @@ reads! {
         rows.into_iter().map(set).collect()
     }
 
+    /// Bytes of all copies that were not deleted; of those alone that a recipient may read, where one is named.
+    pub async fn sum_copy_bytes(self, db, recipient_id: Option<Uuid>) -> Result<u64> {
+        let mut query = QueryBuilder::new(
+            "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM copies c WHERE state <> 'deleted' AND kind = 'file'",
+        );
+        if let Some(recipient_id) = recipient_id {
+            query.push(
+                " AND EXISTS (SELECT 1 FROM entitlements e WHERE e.view_id = c.view_id \
+                 AND e.view_version = c.view_version AND e.rules = c.rules AND e.recipient_id = ",
+            );
+            query.push_bind(recipient_id).push(")");
+        }
+        let bytes: i64 = query.build_query_scalar().fetch_one(db).await?;
+        Ok(u64::try_from(bytes).unwrap_or_default())
+    }
+
     /// The version that is served to a set's readers.
     pub async fn find_serving(self, db, set: CopySet) -> Result<Option<Serving>> {
         let sql = "SELECT delta_id, table_version, epoch FROM servings \

@@ -68,12 +68,14 @@ enum Failure {
     Unreadable(&'static str),
     /// Something is out of reach for now.
     Unavailable(String),
+    /// There are as many copies as there may be.
+    TooMany(&'static str),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(what) => f.write_str(what),
+            Self::Unreadable(what) | Self::TooMany(what) => f.write_str(what),
             Self::Unavailable(what) => f.write_str(what),
         }
     }
@@ -84,6 +86,22 @@ impl std::error::Error for Failure {}
 /// What recipients are told when a file of theirs cannot be made; the register has the reason.
 const UNREADABLE: &str = "a file of this table cannot be prepared as the data provider wants it shared; ask the data \
                           provider, whose register of copies says why";
+
+/// What recipients are told when no more may be made for them, or for anybody.
+const TOO_MANY_OF_RECIPIENT: &str = "as many versions of tables are kept ready for this recipient as may be; read the \
+                                     latest version, or ask the data provider for more";
+const TOO_MANY: &str = "the data provider keeps as much ready as it has room for; ask the data provider";
+/// When to ask again; what nobody reads any more is deleted by then.
+const TOO_MANY_REST_SECONDS: u64 = 3_600;
+
+/// Which version a job makes copies of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    /// The newest, which whoever may read the view is served.
+    Newest,
+    /// One that a recipient asked for.
+    Asked,
+}
 
 /// Why one copy was not made.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +133,9 @@ impl From<Arc<Failure>> for ServiceError {
             Failure::Unavailable(_) => {
                 Self::Unavailable { what: "the storage behind this table", source: failure.into() }
             }
+            Failure::TooMany(message) => {
+                Self::Limited { message: (*message).to_owned(), retry_after_seconds: TOO_MANY_REST_SECONDS }
+            }
         }
     }
 }
@@ -132,7 +153,7 @@ impl Service {
         if let Standing::Ready(served) = self.standing(view, source).await? {
             return Ok(served);
         }
-        let job = self.start_job(view, source)?;
+        let job = self.start_job(view, source, Which::Newest)?;
         if let Some(failure) = job.failure() {
             return Err(failure.into());
         }
@@ -150,7 +171,7 @@ impl Service {
     ) -> Result<u64, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
         if let Standing::Lacking { .. } = self.standing(view, source).await? {
-            self.start_job(view, source)?;
+            self.start_job(view, source, Which::Newest)?;
             if let Some(served) = self.served_before(view, source).await? {
                 return Ok(served.snapshot.version());
             }
@@ -169,14 +190,14 @@ impl Service {
         if let Standing::Ready(served) = self.standing(view, source).await? {
             return Ok(served);
         }
-        let job = self.start_job(view, source)?;
+        let job = self.start_job(view, source, Which::Asked)?;
         self.wait_for(view, source, &job, place).await
     }
 
     /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
     pub(in crate::service) async fn prepare(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
         if let Standing::Lacking { .. } = self.standing(view, source).await? {
-            self.start_job(view, source)?;
+            self.start_job(view, source, Which::Newest)?;
         }
         Ok(())
     }
@@ -221,7 +242,7 @@ impl Service {
     }
 
     /// The job that makes `view` over `source`; joins the one that is there.
-    fn start_job(&self, view: &Entitled, source: &Source) -> Result<Arc<Job>, ServiceError> {
+    fn start_job(&self, view: &Entitled, source: &Source, which: Which) -> Result<Arc<Job>, ServiceError> {
         self.workshop.root()?;
         let key = source.key(view);
         let mut jobs = self.workshop.jobs();
@@ -234,14 +255,14 @@ impl Service {
         let (service, view, source) = (self.clone(), view.clone(), source.clone());
         tokio::spawn(async move {
             let _forget = Forget { workshop: service.workshop.clone(), key };
-            let outcome = service.make_all(&view, &source).await;
+            let outcome = service.make_all(&view, &source, which).await;
             progress.send_modify(|progress| progress.outcome = Some(outcome.map_err(Arc::new)));
         });
         Ok(job)
     }
 
     /// Makes, or waits for, every copy that is lacking.
-    async fn make_all(&self, view: &Entitled, source: &Source) -> Result<(), Failure> {
+    async fn make_all(&self, view: &Entitled, source: &Source, which: Which) -> Result<(), Failure> {
         let started = Instant::now();
         let mut done = Done::default();
         let mut looks = interval(LOOK);
@@ -262,6 +283,9 @@ impl Service {
             let free: Vec<Need> = free.map(|(need, _)| need).collect();
             let mut has_claimed = false;
             for needs in free.chunks(CLAIM) {
+                if kind == CopyKind::File {
+                    self.check_room(view, which).await?;
+                }
                 let claimed = self.claim(view, source, kind, needs).await.map_err(unavailable)?;
                 if !claimed.is_empty() {
                     has_claimed = true;
@@ -277,6 +301,24 @@ impl Service {
             tracing::info!(view = %view.published.view, table.version = source.snapshot.version(), files = done.files,
                 bytes = done.bytes, elapsed_ms = started.elapsed().as_millis(), "made copies");
             self.trail.record_later(self.made_event(view, source, &done, started));
+        }
+        Ok(())
+    }
+
+    /// Refuses to make more where there is as much as there may be, in all or for the recipient that asks. What all of a
+    /// view's readers are served is no recipient's own.
+    async fn check_room(&self, view: &Entitled, which: Which) -> Result<(), Failure> {
+        let settings = self.workshop.settings();
+        let mut limits = vec![(settings.max_bytes, None, TOO_MANY)];
+        if which == Which::Asked {
+            limits.push((settings.max_bytes_per_recipient, Some(view.recipient_id), TOO_MANY_OF_RECIPIENT));
+        }
+        for (most, of, message) in limits.into_iter().filter(|(most, ..)| *most > 0) {
+            let bytes = self.db.sum_copy_bytes(of).await.map_err(|error| unavailable(error.into()))?;
+            if bytes >= most {
+                tracing::warn!(view = %view.published.view, recipient = ?of, bytes, most, "no more copies are made");
+                return Err(Failure::TooMany(message));
+            }
         }
         Ok(())
     }

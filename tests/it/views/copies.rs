@@ -428,3 +428,42 @@ fn a_maker_that_comes_back_too_late_registers_nothing_on_postgres() {
 fn a_first_reader_comes_back_while_the_work_goes_on_in_a_folder() {
     run_with(Kind::Folder, Some(|views| views.wait_seconds = 0), a_first_reader_comes_back_while_the_work_goes_on);
 }
+
+/// How many bytes of copies there are, and what they are of.
+async fn kept(stage: &Stage) -> (u64, Vec<String>) {
+    let copies = stage.copies(Some("ready")).await;
+    (copies.iter().map(|copy| copy["bytes"].as_u64().unwrap()).sum(), sources(stage, "ready").await)
+}
+
+/// Reads what is newest, and is refused what is older and would have to be made.
+async fn is_given_no_more_than_the_newest(stage: Stage, told: &str) {
+    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": PLANS})).await;
+    read_well(&stage, &table, &lens, &acme).await;
+    let before = kept(&stage).await;
+    assert!(before.0 > 0);
+    for version in [1, 2, 1] {
+        let answer = acme.query(acme.first_way(), json!({"version": version})).await;
+        let message = answer.refused(429, "REQUEST_LIMIT_EXCEEDED");
+        assert!(message.contains(told), "{message}");
+        assert!(!answer.header("retry-after").is_empty());
+    }
+    assert_eq!(kept(&stage).await, before);
+    read_well(&stage, &table, &lens, &acme).await;
+}
+
+#[test]
+fn older_versions_are_not_made_for_a_recipient_that_has_its_fill() {
+    for kind in [Kind::Folder, Kind::Postgres] {
+        let full = |stage| is_given_no_more_than_the_newest(stage, "kept ready for this recipient as may be");
+        run_with(kind, Some(|views| views.max_bytes_per_recipient = 1), full);
+    }
+}
+
+#[test]
+fn nothing_is_made_where_there_is_no_room_left() {
+    for kind in [Kind::Folder, Kind::Postgres] {
+        let full = |stage| is_given_no_more_than_the_newest(stage, "as much ready as it has room for");
+        run_with(kind, Some(|views| views.max_bytes = 1), full);
+    }
+}
