@@ -348,7 +348,8 @@ fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
 fn listeners(settings: &Settings, faces: &Faces) -> Vec<Listener> {
     let server = &settings.server;
     let connections = most_connections(usize::try_from(settings.database.max_connections).unwrap_or(usize::MAX));
-    let listener = |addr, router, connections| Listener { addr, router, tls: server.tls(), connections };
+    let patience = settings.sharing.stalled();
+    let listener = |addr, router, connections| Listener { addr, router, tls: server.tls(), connections, patience };
     match server.admin_listen {
         None => vec![listener(server.listen, faces.all(), connections)],
         Some(admin) => {

@@ -2,8 +2,10 @@
 //!
 //! Never here: whether a URL still opens anything.
 
+use std::io;
+
 use axum::{
-    body::Body,
+    body::Bytes,
     extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
@@ -12,8 +14,19 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{
     client,
     sharing::{self, caller},
+    stalls::{Source, watched},
 };
-use crate::service::Service;
+use crate::service::{Service, error::ServiceError, sharing::files::Delivery};
+
+impl Source for Delivery {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        Some(self.next_chunk().await?.map_err(io::Error::other))
+    }
+
+    async fn look_again(&mut self) -> Result<(), ServiceError> {
+        Delivery::look_again(self).await
+    }
+}
 
 /// A part of a file, or a reason to send the whole of it or nothing (RFC 9110, 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +54,7 @@ pub async fn get_file(
         Err(error) => return fail(error),
     };
     let size = file.object.size();
-    let etag = file.object.etag().and_then(|etag| HeaderValue::from_str(etag).ok());
+    let etag = file.etag.as_ref().and_then(|etag| HeaderValue::from_str(etag).ok());
     let part = wanted(&parts.headers, size, etag.as_ref());
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -77,7 +90,7 @@ pub async fn get_file(
         };
     }
     match service.deliver(file, range).await {
-        Ok(bytes) => (status, headers, Body::from_stream(bytes)).into_response(),
+        Ok(delivery) => (status, headers, watched(delivery, service.settings.stalled())).into_response(),
         Err(error) => fail(error),
     }
 }

@@ -21,7 +21,10 @@ use tokio::{
 };
 
 pub use super::connections::most_connections;
-use super::connections::{Closable, Connections};
+use super::{
+    connections::{Closable, Connections},
+    stalls::Impatient,
+};
 use crate::config::TlsFiles;
 
 /// Time for the first request of a connection, up to the end of its headers: longer is a slow-loris attack.
@@ -51,6 +54,8 @@ pub struct Listener {
     pub tls: Option<TlsFiles>,
     /// How many connections it holds; see [`most_connections`].
     pub connections: usize,
+    /// For how long a peer may take nothing of what it is sent before its connection ends.
+    pub patience: Duration,
 }
 
 /// Why the server cannot answer.
@@ -104,6 +109,7 @@ struct Bound {
     router: Router,
     tls: Option<Arc<ServerConfig>>,
     connections: usize,
+    patience: Duration,
 }
 
 /// Binds `listeners` and serves them until `shutdown`; see [`Listeners::serve`].
@@ -183,26 +189,27 @@ impl Listeners {
 
 impl Bound {
     fn new(listener: Listener) -> Result<Self, ListenError> {
-        let Listener { addr, router, tls, connections } = listener;
+        let Listener { addr, router, tls, connections, patience } = listener;
         let failed = |source| ListenError::Bind { addr, source };
         let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
         // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections to time out.
         let socket = std::net::TcpListener::bind(addr).map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
-        Ok(Self { addr, socket, router, tls, connections })
+        Ok(Self { addr, socket, router, tls, connections, patience })
     }
 
     async fn serve(self, handle: Handle<SocketAddr>) -> Result<(), ListenError> {
-        let Self { addr, socket, router, tls, connections } = self;
+        let Self { addr, socket, router, tls, connections, patience } = self;
+        let accepting = Impatient::new(Closable, patience);
         let connections = Connections::new(router, connections);
         let failed = |source| ListenError::Serve { addr, source };
         let server = configured(axum_server::from_tcp(socket).map_err(failed)?).handle(handle);
         let served = match tls {
             Some(tls) => {
-                let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(Closable);
+                let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(accepting);
                 server.acceptor(acceptor).serve(connections).await
             }
-            None => server.acceptor(Closable).serve(connections).await,
+            None => server.acceptor(accepting).serve(connections).await,
         };
         served.map_err(failed)
     }

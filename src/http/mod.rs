@@ -13,6 +13,7 @@ pub mod listen;
 pub mod middleware;
 mod operations;
 pub mod sharing;
+mod stalls;
 
 use axum::{
     Router,

@@ -38,7 +38,7 @@ impl Serving {
 }
 
 fn plain(router: Router) -> Listener {
-    Listener { addr: ANY_PORT, router, tls: None, connections: 100 }
+    Listener { addr: ANY_PORT, router, tls: None, connections: 100, patience: GRACE }
 }
 
 fn whoami() -> Router {

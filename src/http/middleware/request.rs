@@ -5,22 +5,26 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Instant,
 };
 
 use axum::{
+    body::{Body, Bytes, HttpBody},
     extract::{ConnectInfo, MatchedPath, Request, State},
     middleware::Next,
     response::Response,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
 use ipnet::IpNet;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Cause, ClientAddress, RequestId, Told};
-use crate::telemetry::{Metrics, error_chain};
+use crate::telemetry::{InFlight, Metrics, error_chain};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -99,8 +103,35 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
         (_, Some(cause)) => tracing::info!(status, ms, cause, "answered"),
         (_, None) => tracing::info!(status, ms, "answered"),
     }
-    drop(in_flight);
-    response
+    drop(_entered);
+    // In flight until its body has left, or was given up.
+    response.map(|body| Body::new(Flying { body, _in_flight: in_flight }))
+}
+
+/// A body on its way.
+struct Flying {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl HttpBody for Flying {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! Querying a table: the answer streams, a chunk of lines at a time (Delta Sharing protocol, 1.4 and 2.1).
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
@@ -20,7 +19,10 @@ use super::{
 };
 use crate::{
     domain::{negotiation::Declared, predicate::Filter},
-    http::body,
+    http::{
+        body,
+        stalls::{Source, watched},
+    },
     lake::Feed,
     service::{
         Service,
@@ -82,11 +84,17 @@ pub(super) async fn query_table(
 pub(super) struct Asker {
     request_id: String,
     contact: String,
+    /// For how long it may take nothing of its answer.
+    patience: Duration,
 }
 
 impl Asker {
     pub(super) fn of(service: &Service, of: &CallerOf) -> Self {
-        Self { request_id: of.caller.request_id.clone(), contact: service.settings.support_contact.clone() }
+        Self {
+            request_id: of.caller.request_id.clone(),
+            contact: service.settings.support_contact.clone(),
+            patience: service.settings.stalled(),
+        }
     }
 }
 
@@ -98,12 +106,15 @@ pub(super) fn respond(
     capabilities: &Capabilities,
     ends_with_action: bool,
 ) -> Result<(HeaderMap, Body), ServiceError> {
+    let patience = asker.patience;
     let chosen_hash = file_id_hash(request_headers)?;
     let head = wire::head_lines(&answer.head)?;
     let mut headers = head_headers(&answer.head, capabilities, ends_with_action);
     echo_file_id_hash(&mut headers, chosen_hash);
     let id_hash = chosen_hash.unwrap_or(answer.head.format);
-    Ok((headers, stream_lines(head, answer, asker, id_hash, ends_with_action)))
+    let lines = Lines { answer, id_hash, ahead: VecDeque::with_capacity(AHEAD) };
+    let streaming = Streaming { step: Step::Head(head), lines, asker, ends_with_action };
+    Ok((headers, watched(streaming, patience)))
 }
 
 /// A query as its body has it.
@@ -265,36 +276,50 @@ impl Lines {
 
 /// The answer's body. A fault midway is said in the EndStreamAction where the client asked for one; otherwise the
 /// connection is cut, so that nobody takes half a table for a whole one.
-fn stream_lines(head: Vec<u8>, answer: Answer, asker: Asker, id_hash: IdHash, ends_with_action: bool) -> Body {
-    let asker = Arc::new(asker);
-    let lines = Lines { answer, id_hash, ahead: VecDeque::with_capacity(AHEAD) };
-    let stream = stream::unfold((Step::Head(head), lines), move |(step, mut lines)| {
-        let asker = Arc::clone(&asker);
-        async move {
-            match step {
-                Step::Head(head) => Some((Ok(Bytes::from(head)), (Step::Lines, lines))),
-                Step::Lines => match lines.next().await {
-                    Ok(Some(next)) => Some((Ok(next), (Step::Lines, lines))),
-                    Err(error) => Some((fail(error, &asker, ends_with_action), (Step::Done, lines))),
-                    Ok(None) if ends_with_action => {
-                        let answer = &mut lines.answer;
-                        let expires_at = answer.has_files.then_some(answer.expires_at);
-                        let end = EndStreamAction {
-                            refresh_token: answer.refresh_token.take(),
-                            next_page_token: answer.next_page_token.take(),
-                            min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
-                            ..EndStreamAction::default()
-                        };
-                        Some((Ok(Bytes::from(wire::end_line(&end))), (Step::Done, lines)))
-                    }
-                    Ok(None) => None,
-                },
-                Step::Done => None,
+struct Streaming {
+    step: Step,
+    lines: Lines,
+    asker: Asker,
+    ends_with_action: bool,
+}
+
+impl Source for Streaming {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        match std::mem::replace(&mut self.step, Step::Lines) {
+            Step::Head(head) => Some(Ok(Bytes::from(head))),
+            Step::Lines => match self.lines.next().await {
+                Ok(Some(next)) => Some(Ok(next)),
+                Err(error) => {
+                    self.step = Step::Done;
+                    Some(fail(error, &self.asker, self.ends_with_action))
+                }
+                Ok(None) if self.ends_with_action => {
+                    self.step = Step::Done;
+                    let answer = &mut self.lines.answer;
+                    let expires_at = answer.has_files.then_some(answer.expires_at);
+                    let end = EndStreamAction {
+                        refresh_token: answer.refresh_token.take(),
+                        next_page_token: answer.next_page_token.take(),
+                        min_url_expiration_timestamp: expires_at.map(|at| at.timestamp_millis()),
+                        ..EndStreamAction::default()
+                    };
+                    Some(Ok(Bytes::from(wire::end_line(&end))))
+                }
+                Ok(None) => None,
+            },
+            Step::Done => {
+                self.step = Step::Done;
+                None
             }
         }
-    });
-    // Compression polls a body beyond its end, which an unfolded stream takes for a mistake.
-    Body::from_stream(stream.fuse())
+    }
+
+    async fn look_again(&mut self) -> Result<(), ServiceError> {
+        match self.step {
+            Step::Head(_) | Step::Lines => self.lines.answer.look_again().await,
+            Step::Done => Ok(()),
+        }
+    }
 }
 
 fn fail(error: ServiceError, asker: &Asker, ends_with_action: bool) -> Result<Bytes, io::Error> {

@@ -6,13 +6,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use reqwest::Response;
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use twox_hash::XxHash64;
 
 use super::{cluster::Cluster, tightening::Tightening};
 use crate::support::{
-    process::{Installation, Weir},
+    process::{Installation, Weir, until},
     tables::{HandWrittenLog, add},
 };
 
@@ -156,4 +156,71 @@ async fn a_running_answer_stops_within_a_second_of_a_revocation_at_another_repli
         stops(answering, ending, tightening, &grant_id).await;
         tightening.loosen(answering, &grant_id).await;
     }
+}
+
+/// How many requests are in flight, but for the one that asks.
+async fn in_flight(weir: &Weir) -> u64 {
+    let text = weir.client.get(format!("{}/metrics", weir.url)).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("weir_http_requests_in_flight ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() - 1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes_are_in_flight_until_they_end_by_themselves() {
+    let mut installation = Installation::sqlite();
+    installation.configure("[sharing]\nstalled_seconds = 2");
+    prepare(&installation);
+    let weir = installation.start().await;
+    installation.share(&weir).await;
+    let (_, token) = weir.issue("default").await;
+    let answer = begin(&weir, &token, "responseformat=parquet").await;
+    let file = download(&weir, &token).await;
+    assert_eq!(in_flight(&weir).await, 2);
+    until("end of what nobody takes", async || (in_flight(&weir).await == 0).then_some(())).await;
+    assert!(!rest(answer).await.1, "half a table must not look like a whole one");
+    assert!(is_cut_off(file).await);
+    let aborted = async || weir.feed().await.into_iter().find(|event| event["action"] == "table.query.aborted");
+    until("event of the answer's end", aborted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_nobody_takes_is_given_up_when_its_access_ends() {
+    let mut installation = Installation::sqlite();
+    installation.configure("[sharing]\nstalled_seconds = 3600\nconcurrent_streams = 2");
+    prepare(&installation);
+    let weir = installation.start().await;
+    installation.share(&weir).await;
+    let (id, token) = weir.issue("stalled").await;
+    let _answer = begin(&weir, &token, "responseformat=parquet").await;
+    let _file = download(&weir, &token).await;
+    let (_, other) = weir.issue("other").await;
+    assert_eq!(weir.query(&other).await.status, Some(StatusCode::TOO_MANY_REQUESTS));
+    let revoke = format!("/recipients/acme/tokens/{id}/revoke");
+    weir.admin(Method::POST, &revoke, json!({"reason": "stalled"})).await;
+    let answered = async || (weir.query(&other).await.status == Some(StatusCode::OK)).then_some(());
+    until("room for another stream", answered).await;
+}
+
+/// What a killed server had announced is all that anybody learns of its downloads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_byte_is_delivered_unannounced_by_a_server_that_is_killed() {
+    let installation = Installation::sqlite();
+    let mut weir = installation.start().await;
+    installation.share(&weir).await;
+    let (_, token) = weir.issue("default").await;
+    let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/claims/query", weir.url);
+    let text = weir.client.post(url).bearer_auth(&token).json(&json!({})).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.contains("\"url\"")).unwrap();
+    let file = serde_json::from_str::<Value>(line).unwrap()["file"]["url"].as_str().unwrap().to_owned();
+    let mut delivered = 0;
+    for range in ["bytes=0-9", "bytes=10-99", "bytes=0-99", "bytes=0-99"] {
+        let part = weir.client.get(&file).header("range", range).send().await.unwrap().error_for_status().unwrap();
+        delivered += part.bytes().await.unwrap().len() as u64;
+    }
+    weir.kill();
+    weir.start_again().await;
+    let events = weir.feed().await;
+    let reads = events.iter().filter(|event| event["action"] == "file.read");
+    let announced: u64 = reads.map(|event| event["bytes"].as_u64().unwrap()).sum();
+    assert_eq!((delivered, announced), (300, 300));
 }
