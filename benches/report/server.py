@@ -83,7 +83,8 @@ class Server:
 
     def add_recipient(self, name, properties=None):
         """A recipient that is granted the share; answers its token."""
-        self.admin("PUT", f"/recipients/{name}", {"properties": properties} if properties else {})
+        limits = {"requests_per_minute": 10**9, "concurrent_streams": 10**6}
+        self.admin("PUT", f"/recipients/{name}", {"limits": limits, **({"properties": properties} if properties else {})})
         self.admin("POST", "/grants", {"share": "bench", "recipient": name})
         return self.admin("POST", f"/recipients/{name}/tokens", {"reveal": True})["token"]
 

@@ -1,5 +1,7 @@
 //! The sharing protocol: where it is served, and how long what it hands out lives.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::problems::Problems;
@@ -13,6 +15,11 @@ pub struct SharingSettings {
     pub url_ttl_seconds: u64,
     /// Life of the server's own file URLs in seconds.
     pub proxied_url_ttl_seconds: u64,
+    /// How long an answer's version may be refreshed, in seconds from the first answer on.
+    pub refresh_token_seconds: u64,
+    /// For how many seconds after it was replaced a version is still read by page and refresh tokens where history is not
+    /// shared.
+    pub unshared_version_seconds: u64,
     /// Sharing a raw table, or more of its past, needs what it discloses acknowledged.
     pub require_acknowledge: bool,
     /// The longest grant in seconds, and the length of one that names no end.
@@ -29,7 +36,13 @@ pub struct SharingSettings {
     pub provider_name: String,
     /// Whom recipients ask, in error messages, share properties and on activation pages; empty for nobody.
     pub support_contact: String,
-    /// How many refusals of one address, or of one recipient by its limits, are recorded by themselves in a minute.
+    /// For how many seconds a client may take nothing of an answer that streams to it before it ends.
+    pub stalled_seconds: u64,
+    /// Requests in a minute of a recipient that has no limit of its own, on each server.
+    pub requests_per_minute: u64,
+    /// Answers that stream at once to a recipient that has no limit of its own, on each server.
+    pub concurrent_streams: u64,
+    /// How many refusals of one address, or of one recipient, are recorded by themselves in a minute.
     pub failures_recorded_per_minute: u64,
     /// How many failed authentications of one address, or with one token, are answered in a minute before 429.
     pub failures_per_minute: u64,
@@ -48,6 +61,11 @@ const TEN_YEARS_SECONDS: u64 = 3650 * 86_400;
 const TAKEN: [&str; 8] = ["api", "files", "activate", "healthz", "readyz", "metrics", "console", "extract"];
 
 impl SharingSettings {
+    /// For how long a client may take nothing of an answer that streams to it.
+    pub fn stalled(&self) -> Duration {
+        Duration::from_secs(self.stalled_seconds)
+    }
+
     /// Finds what is wrong beyond types.
     pub(super) fn check(&self, problems: &mut Problems) {
         self.check_prefix(problems);
@@ -65,6 +83,17 @@ impl SharingSettings {
         }
         let proxied = self.proxied_url_ttl_seconds;
         problems.bound("sharing.proxied_url_ttl_seconds", proxied, 1..=30 * 86_400, "30 days outlive any reading job");
+        for (key, value) in [
+            ("refresh_token_seconds", self.refresh_token_seconds),
+            ("unshared_version_seconds", self.unshared_version_seconds),
+        ] {
+            problems.bound(
+                &format!("sharing.{key}"),
+                value,
+                60..=3 * 86_400,
+                "an answer under way must be able to end",
+            );
+        }
         for (key, value) in [
             ("grant_max_seconds", self.grant_max_seconds),
             ("token_max_seconds", self.token_max_seconds),
@@ -89,12 +118,15 @@ impl SharingSettings {
         let unused = self.unused_revoke_seconds;
         problems.bound("sharing.unused_revoke_seconds", unused, 0..=TEN_YEARS_SECONDS, "0 leaves unused tokens alone");
         for (key, value) in [
+            ("requests_per_minute", self.requests_per_minute),
+            ("concurrent_streams", self.concurrent_streams),
             ("failures_recorded_per_minute", self.failures_recorded_per_minute),
             ("failures_per_minute", self.failures_per_minute),
             ("activation_failures_per_minute", self.activation_failures_per_minute),
         ] {
             problems.bound(&format!("sharing.{key}"), value, 1..=1_000_000, "a flood must be answered shortly");
         }
+        problems.bound("sharing.stalled_seconds", self.stalled_seconds, 1..=3600, "what nobody takes must end");
         for (key, text) in [("provider_name", &self.provider_name), ("support_contact", &self.support_contact)] {
             if text.chars().count() > LONGEST_TEXT || text.chars().any(char::is_control) {
                 problems

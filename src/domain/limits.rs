@@ -3,7 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What an operator allows a recipient at most; what is absent is not limited.
+/// What an operator allows a recipient at most. Of requests and streams what is absent is the settings' to limit; bytes
+/// are not limited then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecipientLimits {
@@ -13,7 +14,7 @@ pub struct RecipientLimits {
     /// Answers that stream at the same time, on each server: queries, and files that come through it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrent_streams: Option<u64>,
-    /// Bytes of files issued in a day (UTC), on all servers together.
+    /// Bytes of files issued in a day (UTC), and of those read again through a server, on all servers together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_day: Option<u64>,
 }

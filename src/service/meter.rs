@@ -5,6 +5,7 @@
 //! limit is, which settings and recipients say; nor bytes, which are counted in the database (see `quota`).
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,8 +17,8 @@ use uuid::Uuid;
 
 use super::{Service, trail::Trail};
 use crate::domain::{
-    audit::{Event, Outcome, timestamp},
-    limits::minute,
+    audit::{Actor, Event, Outcome, timestamp},
+    limits::{day, minute},
     token::TokenHash,
 };
 
@@ -45,20 +46,29 @@ enum Key {
     Others,
 }
 
-/// The refusals of one key in this minute.
-#[derive(Debug)]
-struct Refusals {
-    count: u64,
-    /// The first that was not recorded by itself, and how many there were.
-    summed: Option<(Event, u64)>,
+/// Refusals of one key that are told as one: of the same action, for the same reason.
+type Alike = (Key, Cow<'static, str>, Option<Cow<'static, str>>);
+
+/// A recipient whose bytes of a day are used up.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    day: i64,
+    /// The recipient's revision, which changes with its limits.
+    revision: i64,
+    /// The fewest bytes that were too many.
+    bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     minute: i64,
-    refusals: HashMap<Key, Refusals>,
+    /// How many refusals there were of each key in this minute.
+    refusals: HashMap<Key, u64>,
+    /// The first that was not recorded by itself, and how many there were.
+    summed: HashMap<Alike, (Event, u64)>,
     requests: HashMap<Uuid, u64>,
     streams: HashMap<Uuid, u64>,
+    spent: HashMap<Uuid, Spent>,
 }
 
 /// Counts; cheap to share.
@@ -135,12 +145,18 @@ impl Meter {
     /// Whether an address has failed at activation too often in this minute to be heard.
     pub fn activation_is_limited(&self, address: IpAddr, tolerance: Tolerance, now: DateTime<Utc>) -> bool {
         let state = self.lock();
-        let failed = state.refusals.get(&Key::Activation(network(address))).map_or(0, |refusals| refusals.count);
+        let failed = state.refusals.get(&Key::Activation(network(address))).copied().unwrap_or_default();
         state.minute == minute(now) && failed >= tolerance.answered
     }
 
-    /// Notes that a recipient was refused by one of its limits.
-    pub fn limited(&self, recipient_id: Uuid, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
+    /// Notes that a recipient was refused, whatever for.
+    pub fn recipient_refused(
+        &self,
+        recipient_id: Uuid,
+        event: &Event,
+        tolerance: Tolerance,
+        now: DateTime<Utc>,
+    ) -> Noted {
         self.note(Key::Recipient(recipient_id), event, tolerance, now)
     }
 
@@ -160,19 +176,32 @@ impl Meter {
         let summaries = state.turn(now);
         let count = state.count(key);
         let is_recorded = count <= tolerance.recorded;
-        let key = if state.refusals.contains_key(&key) { key } else { Key::Others };
-        if !is_recorded && let Some(refusals) = state.refusals.get_mut(&key) {
-            match &mut refusals.summed {
-                Some((_, summed)) => *summed += 1,
-                None => refusals.summed = Some((event.clone(), 1)),
-            }
+        if !is_recorded {
+            state.sum(key, event);
         }
         Noted { is_recorded, is_limited: count > tolerance.answered, summaries }
     }
 
+    /// Notes that `bytes` more were too many for a recipient, at this revision, on the day of `now`.
+    pub fn spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) {
+        let (mut state, day) = (self.lock(), day(now));
+        if state.spent.len() >= MOST_KEYS {
+            state.spent.retain(|_, spent| spent.day == day);
+        }
+        let known = state.spent.get(&recipient_id).filter(|spent| (spent.day, spent.revision) == (day, revision));
+        let bytes = known.map_or(bytes, |spent| spent.bytes.min(bytes));
+        state.spent.insert(recipient_id, Spent { day, revision, bytes });
+    }
+
+    /// Whether as many bytes were too many for a recipient today; what is issued in a day only grows.
+    pub fn is_spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) -> bool {
+        let state = self.lock();
+        let known = state.spent.get(&recipient_id);
+        known.is_some_and(|spent| (spent.day, spent.revision) == (day(now), revision) && bytes >= spent.bytes)
+    }
+
     /// Counts a recipient's request; whether it is within `limit` a minute.
-    pub fn request(&self, recipient_id: Uuid, limit: Option<u64>, now: DateTime<Utc>) -> (bool, Vec<Event>) {
-        let Some(limit) = limit else { return (true, Vec::new()) };
+    pub fn request(&self, recipient_id: Uuid, limit: u64, now: DateTime<Utc>) -> (bool, Vec<Event>) {
         let mut state = self.lock();
         let summaries = state.turn(now);
         let count = state.requests.entry(recipient_id).or_default();
@@ -181,10 +210,10 @@ impl Meter {
     }
 
     /// Begins a stream to a recipient, unless `limit` of them are running.
-    pub fn begin_stream(self: &Arc<Self>, recipient_id: Uuid, limit: Option<u64>) -> Option<Stream> {
+    pub fn begin_stream(self: &Arc<Self>, recipient_id: Uuid, limit: u64) -> Option<Stream> {
         let mut state = self.lock();
         let running = state.streams.entry(recipient_id).or_default();
-        if limit.is_some_and(|limit| *running >= limit) {
+        if *running >= limit {
             return None;
         }
         *running += 1;
@@ -224,16 +253,30 @@ impl State {
 
     fn take_summaries(&mut self) -> Vec<Event> {
         let since = DateTime::from_timestamp(self.minute.saturating_mul(60), 0).unwrap_or_default();
-        let summed = self.refusals.values_mut().filter_map(|refusals| refusals.summed.take());
+        let summed = std::mem::take(&mut self.summed).into_values();
         summed.map(|(event, count)| summary(event, count, since)).collect()
     }
 
     fn count(&mut self, key: Key) -> u64 {
         let known = self.refusals.contains_key(&key) || self.refusals.len() < MOST_KEYS;
-        let key = if known { key } else { Key::Others };
-        let refusals = self.refusals.entry(key).or_insert(Refusals { count: 0, summed: None });
-        refusals.count += 1;
-        refusals.count
+        let count = self.refusals.entry(if known { key } else { Key::Others }).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Adds a refusal to those that are told as one. What no longer fits is told of nobody in particular.
+    fn sum(&mut self, key: Key, event: &Event) {
+        let alike = |key| (key, event.action.clone(), event.reason.clone());
+        let fits = self.refusals.contains_key(&key)
+            && (self.summed.len() < MOST_KEYS || self.summed.contains_key(&alike(key)));
+        let (key, of) = match fits {
+            true => (key, event.clone()),
+            false => {
+                let nobody = Event::new(Actor::ANONYMOUS, event.action.clone());
+                (Key::Others, Event { reason: event.reason.clone(), ..nobody })
+            }
+        };
+        self.summed.entry(alike(key)).or_insert((of, 0)).1 += 1;
     }
 }
 
@@ -313,6 +356,46 @@ mod tests {
     }
 
     #[test]
+    fn refusals_of_one_recipient_are_summed_by_action_and_reason() {
+        let (meter, id) = (Meter::default(), Uuid::from_u128(1));
+        let refused = |action: &'static str, reason: &'static str| {
+            let event = Event { reason: Some(reason.into()), ..Event::new(Actor::ANONYMOUS, action) };
+            meter.recipient_refused(id, &event, TOLERANCE, at(0)).is_recorded
+        };
+        let recorded: Vec<bool> = (0..4).map(|_| refused("table.query", "TABLE_NOT_FOUND")).collect();
+        assert_eq!(recorded, [true, true, false, false]);
+        assert!(!refused("table.version", "TABLE_NOT_FOUND") && !refused("table.query", "GRANT_REVOKED"));
+        let mut summed: Vec<_> = meter
+            .summaries(at(60), false)
+            .iter()
+            .map(|event| {
+                let change = event.change.as_ref().unwrap();
+                (change["refused"].to_string(), event.reason.clone().unwrap(), change["count"].as_u64().unwrap())
+            })
+            .collect();
+        summed.sort();
+        let query = "\"table.query\"".to_owned();
+        assert_eq!(
+            summed,
+            [
+                (query.clone(), "GRANT_REVOKED".into(), 1),
+                (query, "TABLE_NOT_FOUND".into(), 2),
+                ("\"table.version\"".to_owned(), "TABLE_NOT_FOUND".into(), 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_too_much_today_stays_so_until_tomorrow_or_another_limit() {
+        let (meter, id) = (Meter::default(), Uuid::from_u128(1));
+        let spent = |revision, bytes, seconds| meter.is_spent(id, revision, bytes, at(seconds));
+        assert!(!spent(1, 100, 0));
+        meter.spent(id, 1, 100, at(0));
+        assert!(spent(1, 100, 1) && spent(1, 101, 1) && !spent(1, 99, 1));
+        assert!(!spent(2, 100, 1) && !spent(1, 100, 86_400));
+    }
+
+    #[test]
     fn a_summary_says_how_many_it_stands_for() {
         let meter = Meter::default();
         for _ in 0..7 {
@@ -361,13 +444,13 @@ mod tests {
     #[test]
     fn requests_are_counted_by_the_minute_and_streams_while_they_run() {
         let (meter, id) = (Arc::new(Meter::default()), Uuid::from_u128(1));
-        let request = |seconds| meter.request(id, Some(2), at(seconds)).0;
+        let request = |seconds| meter.request(id, 2, at(seconds)).0;
         assert_eq!([request(0), request(1), request(2), request(60)], [true, true, false, true]);
 
-        let first = meter.begin_stream(id, Some(1));
-        assert!(first.is_some() && meter.begin_stream(id, Some(1)).is_none());
-        assert!(meter.begin_stream(Uuid::from_u128(2), Some(1)).is_some());
+        let first = meter.begin_stream(id, 1);
+        assert!(first.is_some() && meter.begin_stream(id, 1).is_none());
+        assert!(meter.begin_stream(Uuid::from_u128(2), 1).is_some());
         drop(first);
-        assert!(meter.begin_stream(id, Some(1)).is_some());
+        assert!(meter.begin_stream(id, 1).is_some());
     }
 }

@@ -1,7 +1,8 @@
-//! Bytes a day: what recipients with such a limit were issued, counted under the audit head's lock, so that several
-//! servers together never issue more.
+//! Bytes a day: what recipients with such a limit were issued and delivered, counted under the audit head's lock, so that
+//! several servers together never go beyond it.
 //!
-//! Counting begins with the limit: a recipient without one costs nothing.
+//! A URL's bytes are counted when it is handed out; a server that they come through counts them again whenever they are
+//! read another time. Counting begins with the limit: a recipient without one costs nothing.
 
 use std::collections::HashMap;
 
@@ -43,15 +44,12 @@ impl Quotas {
         Ok(Self { day, issued })
     }
 
-    /// Counts what `event` issues to `bearer`'s recipient, if it is still within the limit.
-    pub(super) fn spend(&mut self, bearer: &Bearer, event: &Event) -> Result<(), Reason> {
+    /// Counts what `event` issues or delivers to `bearer`'s recipient, if it is still within the limit and was not counted
+    /// before.
+    pub(super) fn spend(&mut self, bearer: &Bearer, event: &Event, was_issued: bool) -> Result<(), Reason> {
         let Some(limit) = bearer.recipient.limits.bytes_per_day else { return Ok(()) };
         let Some((issued, is_changed)) = self.issued.get_mut(&bearer.recipient.id) else { return Ok(()) };
-        // Reading a file through the server delivers what a query has issued.
-        let Some(bytes) = event.bytes.filter(|bytes| *bytes > 0 && event.action != super::first_reads::FILE_READ)
-        else {
-            return Ok(());
-        };
+        let Some(bytes) = event.bytes.filter(|bytes| *bytes > 0 && !was_issued) else { return Ok(()) };
         let after = issued.saturating_add(bytes);
         if after > limit {
             return Err(Reason::BytesPerDay);

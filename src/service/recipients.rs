@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::LONGEST_IDENTITY_TEXT,
     domain::{
-        audit::{Event, Object},
+        audit::{Event, Object, canonical},
         delivery::Delivery,
         identity::Identity,
         limits::RecipientLimits,
@@ -169,11 +169,15 @@ fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient) -> 
     Event { recipient: name, recipient_id: Some(recipient.id), ..ctx.event(action, object) }
 }
 
-/// The event of `change`. The trail's bytes stay for ever and people's addresses must not, so that of contacts only the
-/// roles stand in it; whom they name goes to the personal part, which can be erased.
-fn changed(mut event: Event, mut change: Value) -> Event {
+/// The event of `change`. The trail's bytes stay for ever and what is personal must not: of contacts only the roles stand
+/// in it, and whom they name goes to the personal part, which can be erased; of properties there are keyed digests,
+/// which still tell whether a value changed.
+fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value) -> Event {
     let mut named = Map::new();
     for side in ["before", "after"] {
+        if let Some(Value::Object(properties)) = change.pointer_mut(&format!("/{side}/properties")) {
+            properties.values_mut().for_each(|value| *value = digest(value));
+        }
         let Some(contacts) = change.pointer_mut(&format!("/{side}/contacts")) else { continue };
         let Value::Object(members) = contacts.take() else { continue };
         *contacts = members.keys().cloned().collect();
@@ -187,6 +191,14 @@ fn changed(mut event: Event, mut change: Value) -> Event {
 }
 
 impl Service {
+    fn changed(&self, event: Event, change: Value) -> Event {
+        let recipient_id = event.recipient_id.unwrap_or_default();
+        changed(event, change, |value| {
+            let value = canonical(value);
+            format!("digest:{}", self.files.digest(b"recipient", &[recipient_id.as_bytes(), value.as_bytes()])).into()
+        })
+    }
+
     /// Creates a recipient, active, or confirms that it is as described.
     pub async fn put_recipient(
         &self,
@@ -222,7 +234,7 @@ impl Service {
         change.apply(&mut recipient, Mode::Whole)?;
         self.check_identity(&mut tx, &recipient, ctx).await?;
         tx.insert_recipient(&recipient).await?;
-        let event = changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
+        let event = self.changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
@@ -312,7 +324,7 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_recipient(after).await?;
-        let event = changed(event(ctx, "recipient.update", &after), audited(Some(&before), Some(&after)));
+        let event = self.changed(event(ctx, "recipient.update", &after), audited(Some(&before), Some(&after)));
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
@@ -347,7 +359,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_recipient(recipient.id, recipient.revision).await?;
-        let event = changed(event(ctx, "recipient.delete", &recipient), audited(Some(&recipient), None));
+        let event = self.changed(event(ctx, "recipient.delete", &recipient), audited(Some(&recipient), None));
         trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }

@@ -56,6 +56,8 @@ pub struct Standing {
     pub object: Option<(Uuid, i64)>,
     /// Where the request came from.
     pub address: IpAddr,
+    /// Whether the bytes that it is about were counted for its recipient when their URL was handed out.
+    pub was_issued: bool,
 }
 
 impl Standing {
@@ -275,7 +277,7 @@ fn refuse(event: &mut Event, reason: Reason) {
     (event.files, event.rows, event.bytes, event.url_expires_at) = (None, None, None, None);
 }
 
-/// Counts what `event` issues, and answers the token if its last use is to be noted anew.
+/// Counts what `event` issues or delivers, and answers the token if its last use is to be noted anew.
 fn spend(
     standing: &Standing,
     bearer: &Bearer,
@@ -283,7 +285,7 @@ fn spend(
     quotas: &mut Quotas,
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>, Reason> {
-    quotas.spend(bearer, event)?;
+    quotas.spend(bearer, event, standing.was_issued)?;
     let is_noted = bearer.token.last_used_at.is_some_and(|at| now < at + USE_NOTED_EVERY);
     Ok(match standing.credential {
         Credential::Token(id) => (!is_noted).then_some(id),

@@ -141,7 +141,7 @@ pub struct LimitsBody {
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1)]
     pub concurrent_streams: Change<NonZeroU64>,
-    /// Bytes of files that queries issue in a day (UTC), on all servers together. Counted from when it is set.
+    /// Bytes that queries issue, and files read again deliver, in a day (UTC), on all servers. Counted from when it is set.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1)]
     pub bytes_per_day: Change<NonZeroU64>,
@@ -160,11 +160,11 @@ impl From<LimitsBody> for LimitsChange {
 /// How much a recipient may ask for; what is null is not limited.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LimitsView {
-    /// Requests of the protocol in a minute, on each server.
+    /// Requests of the protocol in a minute, on each server; null for the settings' default.
     pub requests_per_minute: Option<u64>,
-    /// Answers that stream at the same time, on each server.
+    /// Answers that stream at the same time, on each server; null for the settings' default.
     pub concurrent_streams: Option<u64>,
-    /// Bytes of files that queries issue in a day (UTC), on all servers together.
+    /// Bytes that queries issue, and files read again deliver, in a day (UTC), on all servers.
     pub bytes_per_day: Option<u64>,
 }
 

@@ -130,7 +130,8 @@ pub struct UsageView {
     pub answers_without_rows: i64,
     /// Size of the files whose URLs were handed out.
     pub bytes_issued: i64,
-    /// Bytes read through the server; null where every URL was presigned, for nobody here sees those read.
+    /// Bytes announced to be read through the server, a file's whole size at a time; null
+    /// where every URL was presigned, for nobody here sees those read.
     pub bytes_delivered: Option<i64>,
     /// From how many addresses; null where it is not known any more.
     pub addresses: Option<i64>,

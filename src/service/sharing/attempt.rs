@@ -21,7 +21,7 @@ use crate::{
         audit::{Actor, ActorKind, Event, Object, Outcome},
         decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
         grant::Grant,
-        name::Name,
+        name::{Name, is_invisible},
         share::{Share, SharedObject},
         table::Table,
         token::BearerToken,
@@ -38,8 +38,8 @@ use crate::{
 
 /// How long an answer goes on before it looks whether it still may.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// The longest name that is echoed to a caller, in characters.
-const ECHOED: usize = 255;
+/// The longest name that is echoed to a caller, in characters; of a longer one its beginning is enough to know it by.
+const ECHOED: usize = 80;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -178,8 +178,8 @@ impl<'a> Attempt<'a> {
     /// Lets a request pass that is within its recipient's limit.
     async fn count_request(&mut self, granted: Granted) -> Result<Granted, ServiceError> {
         let recipient = &granted.bearer.recipient;
-        let (is_within, summaries) =
-            self.service.meter.request(recipient.id, recipient.limits.requests_per_minute, self.now);
+        let limit = recipient.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
+        let (is_within, summaries) = self.service.meter.request(recipient.id, limit, self.now);
         meter::record(&self.service.trail, summaries);
         if is_within { Ok(granted) } else { Err(self.refuse(Reason::RequestsPerMinute, None).await) }
     }
@@ -187,7 +187,8 @@ impl<'a> Attempt<'a> {
     /// Begins a streaming answer, which counts as one for as long as what this answers lives.
     pub(super) async fn begin_stream(&mut self, granted: &Granted) -> Result<Stream, ServiceError> {
         let recipient = &granted.bearer.recipient;
-        match self.service.meter.begin_stream(recipient.id, recipient.limits.concurrent_streams) {
+        let limit = recipient.limits.concurrent_streams.unwrap_or(self.service.settings.concurrent_streams);
+        match self.service.meter.begin_stream(recipient.id, limit) {
             Some(stream) => Ok(stream),
             None => Err(self.refuse(Reason::ConcurrentStreams, None).await),
         }
@@ -212,7 +213,8 @@ impl<'a> Attempt<'a> {
                 name: Some(access.share.name.to_string()),
             });
         } else if let Some(subject) = subject {
-            self.event.object = Some(Object { kind: subject.kind.into(), id: None, name: Some(subject.shown()) });
+            // Names only of what exists: what a caller makes up may be personal, and the trail is for ever.
+            self.event.object = Some(Object { kind: subject.kind.into(), id: None, name: None });
         }
         let bearer = self.bearer.take();
         if let Some(bearer) = bearer.as_ref().filter(|_| self.charged.is_none()) {
@@ -243,6 +245,7 @@ impl<'a> Attempt<'a> {
                     until,
                     object: None,
                     address: self.caller.address,
+                    was_issued: false,
                 };
                 Ok(Granted { bearer, share, until, grant_until, standing })
             }
@@ -277,9 +280,10 @@ impl<'a> Attempt<'a> {
         let error = refusal(reason, subject, self.caller, self.now);
         match reason.refusal() {
             Refusal::Unauthenticated => self.refuse_unauthenticated(reason.code(), error).await,
-            Refusal::Limited => self.refuse_limited(reason, error).await,
             Refusal::NotFound if reason == Reason::FileUnknown => self.refuse_unsealed(reason, error).await,
-            Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => self.refuse_with(reason.code(), error).await,
+            Refusal::Limited | Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => {
+                self.refuse_with(reason.code(), error).await
+            }
         }
     }
 
@@ -308,15 +312,6 @@ impl<'a> Attempt<'a> {
         self.record_noted(noted, error).await
     }
 
-    /// A recipient beyond its limits is recorded in the same way.
-    async fn refuse_limited(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
-        let Some(recipient_id) = self.event.recipient_id else { return self.refuse_with(reason.code(), error).await };
-        self.deny(reason.code());
-        let tolerance = self.service.failure_tolerance();
-        let noted = self.service.meter.limited(recipient_id, &self.event, tolerance, self.now);
-        self.record_noted(noted, error).await
-    }
-
     async fn record_noted(&mut self, noted: Noted, error: ServiceError) -> ServiceError {
         meter::record(&self.service.trail, noted.summaries);
         if !noted.is_recorded {
@@ -335,13 +330,16 @@ impl<'a> Attempt<'a> {
         (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
     }
 
-    /// Writes a refusal that is not the decision's own, such as a client that cannot read the table.
+    /// Writes a refusal, of one recipient's the first of a minute; the rest is summed, as a flood of failed authentications
+    /// is. It need not be the decision's own, such as that of a client that cannot read the table.
     pub(super) async fn refuse_with(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
         self.deny(code);
-        match self.service.trail.record(self.event.clone()).await {
-            Ok(()) => error,
-            Err(unavailable) => unavailable,
-        }
+        let tolerance = self.service.failure_tolerance();
+        let noted = match self.event.recipient_id {
+            Some(id) => self.service.meter.recipient_refused(id, &self.event, tolerance, self.now),
+            None => Noted { is_recorded: true, ..Noted::default() },
+        };
+        self.record_noted(noted, error).await
     }
 
     /// What an answer about `granted` stands on.
@@ -369,17 +367,34 @@ impl<'a> Attempt<'a> {
 
     /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event
     /// as it was written, for those that follow it.
-    pub(super) async fn allow(self, granted: &Granted) -> Result<Event, ServiceError> {
+    pub(super) async fn allow(mut self, granted: &Granted) -> Result<Event, ServiceError> {
+        let spends = self.spends(granted);
+        if let Some((id, revision, bytes)) = spends
+            && self.service.meter.is_spent(id, revision, bytes, self.now)
+        {
+            return Err(self.refuse(Reason::BytesPerDay, None).await);
+        }
         let outcome = self.service.trail.record_allowed(self.event.clone(), self.standing(granted)).await?;
         let code = outcome.err().map_or("", Reason::code);
         self.service.metrics.decided(&self.event.action, if outcome.is_ok() { "allow" } else { "deny" }, code);
         match outcome {
             Ok(()) => Ok(self.event),
             Err(reason) => {
+                if let (Reason::BytesPerDay, Some((id, revision, bytes))) = (reason, spends) {
+                    self.service.meter.spent(id, revision, bytes, self.now);
+                }
                 let share = self.event.share.as_deref().unwrap_or_default();
                 Err(refusal(reason, Some(&Subject { kind: "share", names: vec![share] }), self.caller, self.now))
             }
         }
+    }
+
+    /// Who spends how many bytes of a day's by this, where that is limited; with the recipient's revision.
+    fn spends(&self, granted: &Granted) -> Option<(Uuid, i64, u64)> {
+        let recipient = &granted.bearer.recipient;
+        recipient.limits.bytes_per_day.filter(|_| !granted.standing.was_issued)?;
+        let bytes = self.event.bytes.filter(|bytes| *bytes > 0)?;
+        Some((recipient.id, recipient.revision, bytes))
     }
 }
 
@@ -408,11 +423,19 @@ impl<'a> Subject<'a> {
         Self { kind: "file", names: vec![] }
     }
 
-    /// The names as the caller spelt them, cut to a length that is worth echoing.
+    /// The names as the caller spelt them, each cut to a length that is worth echoing.
     fn shown(&self) -> String {
-        let joined = self.names.join("/");
-        joined.chars().filter(|c| !c.is_control()).take(ECHOED * 3).collect()
+        self.names.iter().map(|name| shown(name)).collect::<Vec<_>>().join("/")
     }
+}
+
+fn shown(name: &str) -> String {
+    let mut visible = name.chars().filter(|c| !c.is_control() && !is_invisible(*c));
+    let mut shown: String = visible.by_ref().take(ECHOED).collect();
+    if visible.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// The reason code of a request that was allowed and could not be answered all the same.

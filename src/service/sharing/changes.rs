@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Described, Stamp, TableHead, TablePath,
     attempt::Attempt,
+    continuation::PageToken,
     query::{Disclosed, PageAsk, digest},
     stream::{Answer, Lines},
     table::{Admitted, FoundTable},
@@ -106,9 +107,11 @@ impl Service {
             Stamp { metadata: Some(head_version), protocol: tells.protocol.then_some(head_version), files: None };
         let head = TableHead { object: found.object.clone(), described, version: first, format, stamp, alias: None };
 
+        let began_at = page.as_ref().map_or(attempt.now, PageToken::began_at);
         let position = page.map_or(0, |page| usize::try_from(page.after).unwrap_or(usize::MAX));
         let (lines, disclosed, next) = ChangeLines::cut(changes, request.feed, tells, &request.page, position);
-        let next_page_token = next.map(|at| continuations.next_page((first, last), &parameters, super::as_u64(at)));
+        let next_page = |at| continuations.next_page((first, last), &parameters, super::as_u64(at), began_at);
+        let next_page_token = next.map(next_page);
         Ok((found, head, (lines, disclosed), next_page_token))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Both are sealed for one recipient and name the object, the versions and the parameters that they continue, so that
 //! none can be turned into another question. The decision is taken anew when one comes back (Delta Sharing protocol,
-//! 1.9 and 2.5).
+//! 1.9 and 2.5). A token that was given out for another one's question ends when the first would have: what pins a version
+//! never renews itself.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,10 +11,8 @@ use uuid::Uuid;
 
 use crate::{domain::seal::Sealer, service::error::ServiceError};
 
-/// How long a page may be continued.
+/// How long an answer's pages may be continued, from the first one on.
 const PAGE_LIFE: TimeDelta = TimeDelta::days(3);
-/// How long a refresh token may be used.
-const REFRESH_LIFE: TimeDelta = TimeDelta::hours(1);
 
 /// Where a paged answer goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +31,9 @@ pub(super) struct PageToken {
     pub(super) after: u64,
     /// When the token ends, in seconds since the epoch.
     expires_at: i64,
+    /// When the version was first pinned, in seconds since the epoch.
+    #[serde(default)]
+    began_at: Option<i64>,
 }
 
 /// A version that stays the same while its URLs are refreshed.
@@ -43,6 +45,41 @@ pub(super) struct RefreshToken {
     pub(super) version: u64,
     /// When the token ends, in seconds since the epoch.
     expires_at: i64,
+    /// When the version was first pinned, in seconds since the epoch.
+    #[serde(default)]
+    began_at: Option<i64>,
+}
+
+/// The version that a token pins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pin {
+    pub(super) version: u64,
+    /// When it was first pinned, at which time it was the newest.
+    pub(super) began_at: DateTime<Utc>,
+}
+
+impl PageToken {
+    /// The snapshot that its answer is cut from.
+    pub(super) fn pin(&self) -> Pin {
+        Pin { version: self.first, began_at: self.began_at() }
+    }
+
+    /// When its version was first pinned; tokens of older servers say only when they end.
+    pub(super) fn began_at(&self) -> DateTime<Utc> {
+        began(self.began_at, self.expires_at, PAGE_LIFE)
+    }
+}
+
+impl RefreshToken {
+    /// The snapshot that is refreshed. Tokens of older servers, which lived for an hour, say only when they end.
+    pub(super) fn pin(&self) -> Pin {
+        Pin { version: self.version, began_at: began(self.began_at, self.expires_at, TimeDelta::hours(1)) }
+    }
+}
+
+fn began(began_at: Option<i64>, expires_at: i64, life: TimeDelta) -> DateTime<Utc> {
+    let at = began_at.unwrap_or_else(|| expires_at.saturating_sub(life.num_seconds()));
+    DateTime::from_timestamp(at, 0).unwrap_or_default()
 }
 
 /// Seals and opens the tokens of one recipient.
@@ -54,11 +91,19 @@ pub(super) struct Continuations<'a> {
     /// The table that the recipient sees in a view.
     pub(super) shown: Option<Uuid>,
     pub(super) now: DateTime<Utc>,
+    /// How long a version may be refreshed.
+    pub(super) refresh_life: TimeDelta,
 }
 
 impl Continuations<'_> {
-    /// The token of the page behind `after`.
-    pub(super) fn next_page(&self, versions: (u64, u64), parameters: &str, after: u64) -> String {
+    /// The token of the page behind `after`, of an answer whose versions were pinned at `began_at`.
+    pub(super) fn next_page(
+        &self,
+        versions: (u64, u64),
+        parameters: &str,
+        after: u64,
+        began_at: DateTime<Utc>,
+    ) -> String {
         let token = PageToken {
             object_id: self.object_id,
             shown: self.shown,
@@ -66,15 +111,16 @@ impl Continuations<'_> {
             last: versions.1,
             parameters: parameters.to_owned(),
             after,
-            expires_at: (self.now + PAGE_LIFE).timestamp(),
+            expires_at: (began_at + PAGE_LIFE).timestamp(),
+            began_at: Some(began_at.timestamp()),
         };
         self.seal("page", &token)
     }
 
-    /// The token that pins `version`.
-    pub(super) fn refresh(&self, version: u64) -> String {
-        let expires_at = (self.now + REFRESH_LIFE).timestamp();
-        self.seal("refresh", &RefreshToken { object_id: self.object_id, version, expires_at })
+    /// The token that pins `version`, which was first pinned at `began_at`.
+    pub(super) fn refresh(&self, version: u64, began_at: DateTime<Utc>) -> String {
+        let (expires_at, began_at) = ((began_at + self.refresh_life).timestamp(), Some(began_at.timestamp()));
+        self.seal("refresh", &RefreshToken { object_id: self.object_id, version, expires_at, began_at })
     }
 
     /// Where the page named by `text` goes on; it must have been asked for with the same `parameters`.
@@ -150,8 +196,9 @@ mod tests {
             object_id: Uuid::from_u128(2),
             shown: None,
             now,
+            refresh_life: TimeDelta::hours(1),
         };
-        let page = mine.next_page((3, 3), "p", 10);
+        let page = mine.next_page((3, 3), "p", 10, now);
         assert_eq!(mine.open_page(&page, "p").unwrap().after, 10);
         let says = |result: Result<PageToken, ServiceError>, text: &str| {
             let message = result.unwrap_err().to_string();
@@ -159,7 +206,7 @@ mod tests {
         };
         says(mine.open_page(&page, "q"), "Query parameter mismatch");
         says(mine.open_page("junk", "p"), "Error decoding the page token");
-        says(mine.open_page(&mine.refresh(3), "p"), "Error decoding the page token");
+        says(mine.open_page(&mine.refresh(3, now), "p"), "Error decoding the page token");
         let other = Continuations { recipient_id: Uuid::from_u128(9), ..mine };
         says(other.open_page(&page, "p"), "Error decoding the page token");
         let other = Continuations { object_id: Uuid::from_u128(9), ..mine };
@@ -168,7 +215,20 @@ mod tests {
         says(other.open_page(&page, "p"), "has changed since the first page");
         let later = Continuations { now: now + PAGE_LIFE, ..mine };
         says(later.open_page(&page, "p"), "The page token has expired");
-        assert_eq!(mine.open_refresh(&mine.refresh(3)).unwrap().version, 3);
-        assert!(Continuations { now: now + REFRESH_LIFE, ..mine }.open_refresh(&mine.refresh(3)).is_err());
+        assert_eq!(mine.open_refresh(&mine.refresh(3, now)).unwrap().version, 3);
+        let later = Continuations { now: now + mine.refresh_life, ..mine };
+        assert!(later.open_refresh(&mine.refresh(3, now)).is_err());
+        assert!(later.open_refresh(&later.refresh(3, now)).is_err(), "a renewed token ends with the first");
+        assert!(later.open_refresh(&later.refresh(3, later.now)).is_ok());
+        let much_later = Continuations { now: now + PAGE_LIFE, ..mine };
+        let renewed = Continuations { now: now + TimeDelta::days(2), ..mine }.next_page((3, 3), "p", 20, now);
+        says(much_later.open_page(&renewed, "p"), "The page token has expired");
+    }
+
+    #[test]
+    fn tokens_of_older_servers_began_when_they_were_given_out() {
+        let old = r#"{"object_id":"00000000-0000-0000-0000-000000000002","version":3,"expires_at":1790003600}"#;
+        let token: RefreshToken = serde_json::from_str(old).unwrap();
+        assert_eq!(token.pin().began_at.timestamp(), 1_790_000_000);
     }
 }

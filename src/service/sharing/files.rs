@@ -3,11 +3,11 @@
 //! A sealed URL proves only that the server once handed it out. Token, grant, object and path are looked up again on
 //! every request, so that a revocation kills it at once. Never here: byte ranges and headers.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, stream::BoxStream};
 use object_store::path::Path;
 use uuid::Uuid;
 
@@ -25,10 +25,10 @@ use crate::{
     service::{
         Service,
         error::ServiceError,
-        first_reads::FILE_READ,
+        first_reads::{FILE_READ, Reading},
         meter::{self, Stream},
     },
-    storage::{Object, TableLocation},
+    storage::{Object, StorageError, TableLocation},
     store::{Seeker, Sought},
 };
 
@@ -63,6 +63,9 @@ pub struct SealedFile {
 pub struct OpenedFile<'a> {
     /// The file in its store.
     pub object: Object,
+    /// The entity tag that this recipient is told, with its quotes, where the store has one. It says nothing of what the
+    /// store's is made of, and is no other recipient's.
+    pub etag: Option<String>,
     attempt: Attempt<'a>,
     granted: Granted,
     sealed: String,
@@ -77,10 +80,30 @@ struct Running {
     _stream: Stream,
 }
 
-impl Running {
+/// A file's bytes on their way to a client.
+pub struct Delivery {
+    bytes: BoxStream<'static, Result<Bytes, StorageError>>,
+    running: Running,
+}
+
+impl Delivery {
+    /// The bytes that arrived next, cut off where what they are read under ends.
+    pub async fn next_chunk(&mut self) -> Option<Result<Bytes, ServiceError>> {
+        Some(match self.bytes.next().await? {
+            Ok(chunk) => self.look_again().await.map(|()| chunk),
+            Err(error) => Err(error.into()),
+        })
+    }
+
     /// A running download ends with what it stands on.
-    async fn look_again(&mut self) -> Result<(), ServiceError> {
-        self.hold.look_again(&self.service).await
+    pub async fn look_again(&mut self) -> Result<(), ServiceError> {
+        self.running.hold.look_again(&self.running.service).await
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("running", &self.running).finish_non_exhaustive()
     }
 }
 
@@ -187,7 +210,11 @@ impl Service {
             }
         });
         let object = attempt.settle(opened.map_err(ServiceError::from)).await?;
-        Ok(OpenedFile { object, attempt, granted, sealed: sealed.to_owned(), stream })
+        let etag = object.etag().map(|etag| {
+            let parts = [granted.bearer.recipient.id.as_bytes(), path.as_ref().as_bytes(), etag.as_bytes()];
+            format!("\"{}\"", self.files.digest(b"etag", &parts))
+        });
+        Ok(OpenedFile { object, etag, attempt, granted, sealed: sealed.to_owned(), stream })
     }
 
     /// Records that no more is told of the file than what it is, such as its size.
@@ -217,43 +244,41 @@ impl Service {
         Ok(location.filter(|location| path.prefix_matches(location.path())).map(|location| (location, path)))
     }
 
-    /// The bytes of `range` as they arrive, cut off where what they are read under ends.
-    pub async fn deliver(
-        &self,
-        file: OpenedFile<'_>,
-        range: Range<u64>,
-    ) -> Result<impl futures::Stream<Item = Result<Bytes, ServiceError>> + Send + use<>, ServiceError> {
+    /// The bytes of `range`, ready to be delivered.
+    pub async fn deliver(&self, file: OpenedFile<'_>, range: Range<u64>) -> Result<Delivery, ServiceError> {
         let length = range.end.saturating_sub(range.start);
         let (object, running) = self.record_read(file, length).await?;
         let bytes = object.read(range).await?;
         self.metrics.bytes_proxied(length);
-        let chunks = stream::unfold((bytes, running), |(mut bytes, mut running)| async move {
-            let chunk = match bytes.next().await? {
-                Ok(chunk) => running.look_again().await.map(|()| chunk),
-                Err(error) => Err(error.into()),
-            };
-            Some((chunk, (bytes, running)))
-        });
-        Ok(chunks.fuse())
+        Ok(Delivery { bytes, running })
     }
 
-    /// The first read of each URL is an event of its own; those after it belong to the same disclosure and are summed,
-    /// but were decided all the same.
+    /// Announces up to the whole file at the first read of a URL by an address, and again where more than that is read:
+    /// no byte leaves before its event is committed. Reads within what was announced belong to the same disclosure and are
+    /// summed, but were decided all the same.
     async fn record_read(&self, file: OpenedFile<'_>, bytes: u64) -> Result<(Object, Running), ServiceError> {
-        let OpenedFile { object, mut attempt, granted, sealed, stream } = file;
+        let OpenedFile { object, mut attempt, mut granted, sealed, stream, .. } = file;
         let hold = attempt.hold(&granted)?;
-        // A look at the size is remembered apart, so that it never stands for the first bytes.
-        let read = if bytes == 0 { format!("size of {sealed}") } else { sealed };
-        if self.first_reads.contains(&read) {
-            let due = self.first_reads.add(&read, &attempt.event, bytes, self.clock.now());
-            meter::record(&self.trail, due);
-        } else {
-            attempt.event.files = Some(u64::from(bytes > 0));
-            attempt.event.bytes = Some(bytes);
-            attempt.allow(&granted).await?;
-            // Remembered only once it is recorded, so that no range can overtake the event.
-            self.first_reads.insert(&read);
+        let address = attempt.caller.address;
+        let reading = if bytes == 0 { Reading::look(&sealed, address) } else { Reading::of(&sealed, address) };
+        let mut is_announced = self.first_reads.take(&reading, bytes);
+        if !is_announced {
+            let _turn = self.first_reads.turn(&reading).await;
+            // Another range of the same file may have been announced meanwhile.
+            is_announced = self.first_reads.take(&reading, bytes);
+            if !is_announced {
+                let announced = if bytes == 0 { 0 } else { object.size().max(bytes) };
+                attempt.event.files = Some(u64::from(bytes > 0));
+                attempt.event.bytes = Some(announced);
+                granted.standing.was_issued = !self.first_reads.is_known(&reading);
+                attempt.allow(&granted).await?;
+                // Remembered only once it is recorded, so that no range can overtake the event.
+                self.first_reads.announce(&reading, announced, bytes);
+                return Ok((object, Running { service: self.clone(), hold, _stream: stream }));
+            }
         }
+        let due = self.first_reads.add(&reading, &attempt.event, bytes, self.clock.now());
+        meter::record(&self.trail, due);
         Ok((object, Running { service: self.clone(), hold, _stream: stream }))
     }
 

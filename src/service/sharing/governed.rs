@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Alias, Stamp, query::AsOf, table::FoundTable};
+use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
 use crate::{
     lake::Snapshot,
     service::{
@@ -22,7 +22,7 @@ impl Service {
         found: &mut FoundTable,
         view: &Entitled,
         as_of: AsOf,
-        pinned: Option<u64>,
+        pinned: Option<Pin>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         let (served, stamp) = if as_of == AsOf::Latest && pinned.is_none() {
             let source = self.newest_fitting(found).await?;

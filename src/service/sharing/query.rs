@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use super::{
     TableHead,
     attempt::Attempt,
-    continuation::Continuations,
+    continuation::{Continuations, PageToken, RefreshToken},
     delivery::{SignedUrls, Signer},
     stream::{Answer, Ending, Lines},
     table::{Admitted, FoundTable},
 };
 use crate::{
-    domain::{negotiation::Declared, predicate::Filter, seal::hex},
+    domain::{limits::span, negotiation::Declared, predicate::Filter, seal::hex},
     lake::{FileRef, Order, Snapshot},
     service::{Service, copies::Entitled, error::ServiceError},
 };
@@ -171,15 +171,16 @@ impl Service {
         let page =
             request.page.page_token.as_ref().map(|token| continuations.open_page(token, &parameters)).transpose()?;
         let refresh = request.refresh_token.as_ref().map(|token| continuations.open_refresh(token)).transpose()?;
-        let pinned = page.as_ref().map(|page| page.first).or(refresh.as_ref().map(|refresh| refresh.version));
+        let pinned = page.as_ref().map(PageToken::pin).or(refresh.as_ref().map(RefreshToken::pin));
         let (snapshot, stamp) = self.snapshot_as_of(&mut found, request.as_of, pinned).await?;
         let head = self.agree(attempt, &found, Arc::clone(&snapshot), &request.declared, stamp).await?;
 
         let selected = self.lake.select(&found.location, &snapshot, &request.filter, request.page.order()).await;
         let (chosen, next) = request.page.cut(&snapshot, selected, page.map(|page| page.after));
-        let version = head.version;
-        let next_page_token = next.map(|after| continuations.next_page((version, version), &parameters, after));
-        let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version));
+        let (version, began_at) = (head.version, pinned.map_or(attempt.now, |pin| pin.began_at));
+        let next_page = |after| continuations.next_page((version, version), &parameters, after, began_at);
+        let next_page_token = next.map(next_page);
+        let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version, began_at));
         let files = SnapshotFiles { snapshot, chosen: Arc::new(chosen) };
         Ok((found, head, files, (next_page_token, refresh_token)))
     }
@@ -222,6 +223,7 @@ impl Service {
             object_id: found.object.id,
             shown: found.view.as_ref().map(Entitled::table_id),
             now: attempt.now,
+            refresh_life: span(self.settings.refresh_token_seconds),
         }
     }
 }

@@ -5,15 +5,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Instant};
 use super::{
     Asked, Caller, Described, Stamp, TableHead, TablePath,
     attempt::{Attempt, Granted, Subject},
+    continuation::Pin,
     query::{AsOf, timestamp_of},
 };
 use crate::{
     domain::{
         delta::Metadata,
+        limits::span,
         negotiation::{Declared, Format, negotiate},
         share::SharedObject,
     },
-    lake::{History, Snapshot},
+    lake::{History, LakeError, Snapshot},
     service::{Service, copies::Entitled, error::ServiceError, places::Place},
     storage::TableLocation,
 };
@@ -166,7 +168,7 @@ impl Service {
         &self,
         found: &mut FoundTable,
         as_of: AsOf,
-        pinned: Option<u64>,
+        pinned: Option<Pin>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         match found.view.clone() {
             None => self.source_as_of(found, as_of, pinned).await,
@@ -180,7 +182,7 @@ impl Service {
         &self,
         found: &FoundTable,
         as_of: AsOf,
-        pinned: Option<u64>,
+        pinned: Option<Pin>,
     ) -> Result<(Arc<Snapshot>, Stamp), ServiceError> {
         if pinned.is_none() && as_of == AsOf::Latest {
             return Ok((self.newest_of(found).await?, Stamp::default()));
@@ -191,12 +193,15 @@ impl Service {
         let history = self.history_of(found).await?;
         let version = match (pinned, as_of) {
             // What a token pins is read only as long as the object goes on to share it.
-            (Some(version), AsOf::Latest) => found.shared(version)?,
-            (Some(version), _) => found.readable(version)?,
+            (Some(pin), AsOf::Latest) => found.shared(pin.version)?,
+            (Some(pin), _) => found.readable(pin.version)?,
             (None, AsOf::Latest) => history.latest().version(),
             (None, AsOf::Version(version)) => found.readable(version)?,
             (None, AsOf::Timestamp(at)) => found.readable(history.version_as_of(at.timestamp_millis()).await?)?,
         };
+        if let Some(pin) = pinned {
+            self.require_young(found, &history, pin).await?;
+        }
         let snapshot = history.at_version(version).await?;
         found.require_accepted(version, snapshot.metadata())?;
         if as_of == AsOf::Latest {
@@ -205,6 +210,29 @@ impl Service {
         // By the clock that times are asked for with; a version whose commit is no longer in the log has only its own.
         let committed_at = history.committed_at(version).await.unwrap_or_else(|_| snapshot.committed_at());
         Ok((snapshot, Stamp::of_version(version, committed_at)))
+    }
+
+    /// Refuses to go on with a version that was replaced long ago, where the object shares no history: what a token pins
+    /// there is for an answer under way, and no way to read what was deleted since.
+    async fn require_young(&self, found: &FoundTable, history: &History, pin: Pin) -> Result<(), ServiceError> {
+        let Pin { version, began_at } = pin;
+        if found.object.history || version >= history.latest().version() {
+            return Ok(());
+        }
+        // It was the newest when it was pinned, whatever the writer's clock says. A commit that is gone is an old one.
+        let replaced_at = match history.committed_at(version + 1).await {
+            Ok(at) => at.max(began_at.timestamp_millis()),
+            Err(LakeError::CommitNotFound { .. } | LakeError::VersionNotFound { .. }) => began_at.timestamp_millis(),
+            Err(error) => return Err(error.into()),
+        };
+        let age = self.clock.now().timestamp_millis().saturating_sub(replaced_at);
+        if age < span(self.settings.unshared_version_seconds).num_milliseconds() {
+            return Ok(());
+        }
+        Err(ServiceError::Parameter(format!(
+            "Version {version} of this table was replaced too long ago, and its history is not shared; send the query \
+             without the token, which reads the latest version"
+        )))
     }
 
     /// The newest version that the caller is served.

@@ -1,11 +1,13 @@
 //! Recipients.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, fields, on_both_databases};
 
 on_both_databases!(
     a_recipient_is_created_confirmed_and_changed,
+    values_of_properties_are_in_the_trail_as_digests_alone,
+    what_nobody_sees_is_in_no_name,
     a_recipient_in_use_is_not_deleted,
     what_no_recipient_may_be_is_refused,
     suspending_refuses_at_once_and_resuming_allows_again,
@@ -40,6 +42,58 @@ async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
     for stored in app.service.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
         assert!(!stored.body.contains("soc@acme.example"), "{}", stored.body);
     }
+}
+
+async fn values_of_properties_are_in_the_trail_as_digests_alone(app: TestApp) {
+    let properties = |member: &str, plans: &[&str]| json!({"properties": {"member": member, "plans": plans}});
+    app.put("/recipients/acme", properties("jane-doe-1970", &["zgold", "zsilver"])).await.expect(201);
+    app.patch("/recipients/acme", properties("jane-doe-1970", &["zgold"])).await.expect(200);
+    app.patch("/recipients/acme", properties("john-roe-1971", &["zgold"])).await.expect(200);
+    app.put("/recipients/rival", properties("jane-doe-1970", &["zgold"])).await.expect(201);
+    app.delete("/recipients/acme").await.expect(204);
+    let created = app.events("recipient.create").await;
+    let updated = app.events("recipient.update").await;
+    let of = |event: &Value, side: &str, name: &str| {
+        event["change"][side]["properties"][name].as_str().expect("a digest").to_owned()
+    };
+    let (second, first) = (&updated[0], &updated[1]);
+    assert_eq!(of(first, "before", "member"), of(first, "after", "member"), "the same value has the same digest");
+    assert_ne!(of(first, "before", "plans"), of(first, "after", "plans"));
+    assert_ne!(of(second, "before", "member"), of(second, "after", "member"));
+    assert_ne!(of(&created[0], "after", "member"), of(&created[1], "after", "member"), "each recipient has its own");
+    for stored in app.service.db.list_audit(&weir::store::AuditFilter::default(), 100).await.unwrap() {
+        for value in ["jane", "john", "zgold", "zsilver"] {
+            assert!(!stored.body.contains(value), "{}", stored.body);
+        }
+    }
+}
+
+async fn what_nobody_sees_is_in_no_name(app: TestApp) {
+    app.share_claims().await;
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    let refused = async |path: &str, body: Value| {
+        let problem = app.put(path, body).await.problem(422, "invalid_input");
+        assert!(problem.to_string().contains("U+"), "{problem}");
+    };
+    // A zero-width space, a bidirectional override, a tag, a Hangul filler, a variation selector, a joiner.
+    for character in ["%E2%80%8B", "%E2%80%AE", "%F3%A0%81%81", "%E3%85%A4", "%EF%B8%8F", "%E2%80%8D"] {
+        let name = format!("ac{character}me");
+        let source = json!({"source": {"table": "claims.claims"}});
+        refused(&format!("/recipients/{name}"), json!({})).await;
+        refused(&format!("/shares/{name}"), json!({})).await;
+        refused(&format!("/tables/{name}"), json!({"location": app.location("claims")})).await;
+        refused(&format!("/shares/insurer/objects/{name}/claims"), source.clone()).await;
+        refused(&format!("/shares/insurer/objects/claims/{name}"), source).await;
+        refused(&format!("/operators/{name}"), json!({"role": "auditor"})).await;
+        let view = json!({"source": {"table": "claims.claims"}, "columns": [{"name": "id"}]});
+        refused(&format!("/views/{name}"), view).await;
+    }
+    app.post("/recipients/acme/tokens", json!({"credential": "a\u{200b}b"})).await.problem(422, "invalid_input");
+    app.patch("/recipients/acme", json!({"properties": {"pl\u{202e}an": "x"}})).await.problem(422, "invalid_input");
+    // What got such a name before goes on, and can go.
+    app.execute("UPDATE recipients SET name = 'ac\u{200b}me', name_key = 'ac\u{200b}me' WHERE name = 'acme'").await;
+    assert_eq!(app.get("/recipients").await.expect(200)["items"][0]["name"], "ac\u{200b}me");
+    app.delete("/recipients/ac%E2%80%8Bme").await.expect(204);
 }
 
 async fn a_recipient_in_use_is_not_deleted(app: TestApp) {

@@ -167,6 +167,24 @@ async fn a_network_is_told_when_a_recipient_is_first_seen_in_it() {
         assert_eq!(networks, ["198.51.100.0/24", "203.0.113.0/24", "2001:db8:1::/48"]);
         let known: Vec<i64> = told.iter().map(|data| data["known_networks"].as_i64().unwrap()).collect();
         assert_eq!((known, &told[0]["recipient"]), (vec![0, 1, 2], &json!("acme")));
+        // Whoever reads a file by a URL that was handed out elsewhere is seen, too.
+        crate::support::tables::plain_table(&app.folder("files"), 5).await;
+        app.put("/tables/claims.files", json!({"location": app.location("files")})).await.expect(201);
+        let source = json!({"source": {"table": "claims.files"}});
+        app.put("/shares/insurer/objects/claims/files", source).await.expect(201);
+        let request = http::Request::post("/delta-sharing/shares/insurer/schemas/claims/tables/files/query")
+            .header("authorization", format!("Bearer {token}"))
+            .header("x-forwarded-for", "198.51.100.7");
+        let answer = app.send(request.body("{}".into()).unwrap()).await;
+        let line = answer.text.lines().find(|line| line.contains("\"url\"")).unwrap();
+        let file = serde_json::from_str::<serde_json::Value>(line).unwrap()["file"]["url"].as_str().unwrap().to_owned();
+        let path = file.strip_prefix("http://weir.test").unwrap();
+        for address in ["198.51.100.7", "192.0.2.9"] {
+            let request = http::Request::get(path).header("x-forwarded-for", address).header("range", "bytes=0-3");
+            assert_eq!(app.send(request.body(axum::body::Body::empty()).unwrap()).await.status, 206);
+        }
+        deliver(&app).await;
+        assert_eq!(receiver.told("network.first_seen").last().unwrap()["network"], "192.0.2.0/24");
         for message in receiver.received() {
             let body = String::from_utf8(message.body.to_vec()).unwrap();
             assert!(

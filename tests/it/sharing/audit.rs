@@ -1,6 +1,7 @@
 //! What requests leave behind: one event each, written before anything is handed out, and logs without secrets.
 
 use std::{
+    collections::HashMap,
     io,
     sync::{Arc, Mutex},
 };
@@ -14,6 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::{COLUMNS, DELTA, Reader, fetch, removed, share, steps, table_path, with_history};
 use crate::support::{
     app::{TestApp, on_both_databases},
+    postgres::TestDatabase,
     tables::{HandWrittenLog, add, metadata, protocol},
 };
 
@@ -24,6 +26,7 @@ on_both_databases!(
     the_event_is_there_before_the_body_is_read,
     the_first_read_of_a_file_is_recorded,
     a_look_at_a_files_size_never_stands_for_its_bytes,
+    ranges_that_come_together_are_announced_once,
     no_allowing_event_follows_a_revocation,
     logs_hold_no_secrets,
 );
@@ -199,7 +202,7 @@ async fn the_first_read_of_a_file_is_recorded(app: TestApp) {
         ("table", json!("steps")),
         ("delivery", json!("proxied")),
         ("files", json!(1)),
-        ("bytes", json!(2)),
+        ("bytes", json!(9)),
         ("user_agent", json!("tests/1")),
     ] {
         assert_eq!(event[field], expected, "{field}: {event}");
@@ -228,7 +231,8 @@ async fn a_look_at_a_files_size_never_stands_for_its_bytes(app: TestApp) {
     assert_eq!(told().await.len(), 1, "looks are summed, too");
     assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=2-")]).await.text, "parquet");
     assert_eq!(fetch(&app, Method::GET, url, &[]).await.text, "c.parquet");
-    assert_eq!(told().await, [(json!(0), json!(0)), (json!(1), json!(7))]);
+    assert_eq!(told().await, [(json!(0), json!(0)), (json!(1), json!(9)), (json!(1), json!(9))]);
+    assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=0-0")]).await.text, "c");
     app.pass(60);
     app.service.record_summaries(false);
     app.service.trail.finish().await;
@@ -236,10 +240,60 @@ async fn a_look_at_a_files_size_never_stands_for_its_bytes(app: TestApp) {
         .events("file.read.summary")
         .await
         .iter()
-        .map(|event| (event["bytes"].clone(), event["change"]["reads"].clone()))
+        .map(|event| (event["change"]["bytes"].clone(), event["change"]["reads"].clone()))
         .collect();
     summed.sort_by_key(|(bytes, _)| bytes.as_u64());
-    assert_eq!(summed, [(json!(0), json!(2)), (json!(9), json!(1))]);
+    assert_eq!(summed, [(json!(0), json!(2)), (json!(1), json!(1))]);
+}
+
+/// A server that is killed writes nothing more: whatever left it has to be on record before.
+#[tokio::test]
+async fn no_byte_of_a_file_leaves_before_it_is_announced() {
+    for database in TestDatabase::each().await {
+        announces_what_leaves(&TestApp::behind_proxy(database)).await;
+    }
+}
+
+async fn announces_what_leaves(app: &TestApp) {
+    let reader = acme_with_steps(app).await;
+    let files = reader.query("steps", json!({})).await.of_kind("file");
+    let url = files[0]["url"].as_str().unwrap();
+    let mut delivered: HashMap<&str, u64> = HashMap::new();
+    for (address, range) in [
+        ("198.51.100.7", "bytes=0-1"),
+        ("203.0.113.9", "bytes=0-0"),
+        ("198.51.100.7", "bytes=2-8"),
+        ("198.51.100.7", "bytes=0-3"),
+        ("2001:db8::7", "bytes=-4"),
+        ("198.51.100.7", "bytes=0-8"),
+        ("198.51.100.7", "bytes=0-8"),
+        ("203.0.113.9", "bytes=0-8"),
+    ] {
+        let part = fetch(app, Method::GET, url, &[("range", range), ("x-forwarded-for", address)]).await;
+        assert_eq!(part.status, 206);
+        *delivered.entry(address).or_default() += part.text.len() as u64;
+        let mut announced: HashMap<String, u64> = HashMap::new();
+        for event in app.events("file.read").await {
+            let address = event["client_address"].as_str().unwrap().to_owned();
+            *announced.entry(address).or_default() += event["bytes"].as_u64().unwrap();
+        }
+        for (address, bytes) in &delivered {
+            assert!(announced[*address] >= *bytes, "{address} got {bytes}: {announced:?}");
+        }
+        assert!(announced.keys().all(|address| delivered.contains_key(&**address)), "{announced:?}");
+    }
+    assert_eq!(app.events("file.read").await.len(), 7, "a file's worth each");
+}
+
+async fn ranges_that_come_together_are_announced_once(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    let files = reader.query("steps", json!({})).await.of_kind("file");
+    let url = files[0]["url"].as_str().unwrap();
+    let ranges: Vec<String> = (0..9).map(|at| format!("bytes={at}-{at}")).collect();
+    let part = async |range: &String| fetch(&app, Method::GET, url, &[("range", range)]).await;
+    let parts = join_all(ranges.iter().map(part)).await;
+    assert_eq!(parts.iter().map(|part| &*part.text).collect::<String>(), "c.parquet");
+    assert_eq!(app.events("file.read").await.len(), 1);
 }
 
 async fn no_allowing_event_follows_a_revocation(app: TestApp) {

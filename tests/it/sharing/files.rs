@@ -24,7 +24,8 @@ on_both_databases!(
     a_replaced_grant_keeps_urls_alive,
     a_file_that_is_gone_is_a_4xx_that_says_so,
     paths_that_lead_out_of_the_table_are_refused,
-    links_that_lead_out_of_the_lake_are_refused,
+    links_are_refused_wherever_they_lead,
+    an_entity_tag_is_each_recipients_own_and_says_nothing_of_the_file,
 );
 
 /// The text of the one file of the table that [`acme_with_url`] shares.
@@ -228,16 +229,28 @@ async fn paths_that_lead_out_of_the_table_are_refused(app: TestApp) {
     }
 }
 
-async fn links_that_lead_out_of_the_lake_are_refused(app: TestApp) {
+async fn links_are_refused_wherever_they_lead(app: TestApp) {
     let outside = tempfile::TempDir::new().unwrap();
     fs::write(outside.path().join("x.parquet"), "secret").unwrap();
     let reader = Reader::acme(&app).await;
     let mut log = HandWrittenLog::create(&app.folder("linked"), protocol(1, 2), metadata("h", &COLUMNS, &[]));
-    log.commit(&[add("file.parquet", 6), add("folder/x.parquet", 6)]);
+    let names = ["file.parquet", "folder/x.parquet", "table/b.parquet", "log/00000000000000000000.json", "commit"];
+    log.commit(&names.map(|name| add(name, 6)));
+    // Another table in the same storage, which nobody shares.
+    steps(&app, "secret");
+    for (link, to) in [
+        ("table", "../secret"),
+        ("log", "../secret/_delta_log"),
+        ("commit", "../secret/_delta_log/00000000000000000001.json"),
+    ] {
+        std::os::unix::fs::symlink(to, app.folder("linked").join(link)).unwrap();
+    }
     std::os::unix::fs::symlink(outside.path().join("x.parquet"), app.folder("linked").join("file.parquet")).unwrap();
     std::os::unix::fs::symlink(outside.path(), app.folder("linked").join("folder")).unwrap();
     share(&app, "linked", json!({})).await;
-    for file in reader.query("linked", json!({})).await.of_kind("file") {
+    let files = reader.query("linked", json!({})).await.of_kind("file");
+    assert_eq!(files.len(), names.len());
+    for file in files {
         let opened = get(&app, file["url"].as_str().unwrap(), &[]).await;
         assert_eq!(opened.status, 400, "{}", opened.text);
         assert!(!opened.text.contains("secret"), "{}", opened.text);
@@ -245,4 +258,20 @@ async fn links_that_lead_out_of_the_lake_are_refused(app: TestApp) {
     // A URL needs no credentials, and credentials do not hurt it.
     let request = Request::get("/files/x").header(header::AUTHORIZATION, format!("Bearer {}", reader.token));
     app.send(request.body(Body::empty()).unwrap()).await.refusal(404, "RESOURCE_DOES_NOT_EXIST");
+}
+
+async fn an_entity_tag_is_each_recipients_own_and_says_nothing_of_the_file(app: TestApp) {
+    use std::os::unix::fs::MetadataExt;
+    let (acme, url) = acme_with_url(&app).await;
+    let rival = Reader::rival(&app).await;
+    app.post("/grants", json!({"share": "insurer", "recipient": "rival"})).await.expect(201);
+    let tag = async |url: &str| get(&app, url, &[]).await.header("etag").to_owned();
+    let (first, again, other) = (tag(&url).await, tag(&url_of(&acme).await).await, tag(&url_of(&rival).await).await);
+    assert_eq!(first, again, "the same file under another URL");
+    assert_ne!(first, other);
+    let file = fs::metadata(app.folder("steps").join("c.parquet")).unwrap();
+    for told in [file.ino(), file.mtime().unsigned_abs(), file.mtime_nsec().unsigned_abs()] {
+        assert!(!first.contains(&format!("{told:x}")), "{first}");
+    }
+    assert!(first.len() == 34 && first.starts_with('"') && first.ends_with('"'), "{first}");
 }

@@ -18,6 +18,8 @@ on_both_databases!(
     limits_are_set_merged_and_taken_away,
     shares_say_when_access_ends_and_whom_to_ask,
     ranges_of_one_file_are_summed_after_the_first,
+    a_recipients_refusals_are_summed_and_name_only_what_exists,
+    what_is_read_again_counts_against_the_bytes_of_a_day,
 );
 
 async fn query(app: &TestApp, token: &str) -> Answer {
@@ -115,7 +117,7 @@ async fn streams_are_limited_while_they_run(app: TestApp) {
     let token = acme(&app).await;
     app.patch("/recipients/acme", json!({"limits": {"concurrent_streams": 1}})).await.expect(200);
     let recipient = app.service.get_recipient("acme").await.unwrap();
-    let running = app.service.meter.begin_stream(recipient.id, Some(1));
+    let running = app.service.meter.begin_stream(recipient.id, 1);
     let limited = query(&app, &token).await;
     assert_eq!(retry_after(&limited), 5);
     limited.expect(429);
@@ -190,10 +192,89 @@ async fn ranges_of_one_file_are_summed_after_the_first(app: TestApp) {
         assert_eq!((part.status.as_u16(), part.text.as_str()), (206, "PAR1"));
     }
     let reads = app.events("file.read").await;
-    assert_eq!((reads.len(), &reads[0]["bytes"]), (1, &json!(4)), "what was asked of the file");
+    let size = app.events("table.query").await[0]["bytes"].clone();
+    assert_eq!((reads.len(), &reads[0]["bytes"]), (1, &size), "up to the whole file");
     app.pass(60);
     app.service.record_summaries(false);
     let summaries = event(&app, "file.read.summary").await;
-    assert_eq!((&summaries[0]["bytes"], &summaries[0]["change"]["reads"]), (&json!(12), &json!(3)));
+    let change = &summaries[0]["change"];
+    assert_eq!((&change["bytes"], &change["reads"], &summaries[0]["bytes"]), (&json!(12), &json!(3), &Value::Null));
     assert_eq!(summaries[0]["recipient"], "acme");
+}
+
+async fn a_recipients_refusals_are_summed_and_name_only_what_exists(app: TestApp) {
+    let token = acme(&app).await;
+    let personal = "jane.doe@example.org".repeat(12);
+    for i in 0..40 {
+        let (share, path) = match i % 4 {
+            0 => (format!("{personal}{i}"), String::new()),
+            1 => ("insurer".to_owned(), format!("/schemas/{personal}{i}/tables")),
+            2 => ("insurer".to_owned(), format!("/schemas/claims/tables/{personal}{i}/version")),
+            _ => (personal.clone(), format!("/schemas/{personal}/tables/{personal}/metadata")),
+        };
+        let answer = app.shared(&token, &format!("/shares/{share}{path}")).await;
+        assert!(answer.text.len() < 700, "{}", answer.text);
+        answer.expect(404);
+    }
+    let trail = app.get("/audit?decision=deny&max_results=1000").await.expect(200);
+    assert_eq!(trail["items"].as_array().unwrap().len(), 20);
+    assert!(!trail.to_string().contains("jane"), "{trail}");
+    app.pass(60);
+    app.service.record_summaries(false);
+    app.service.trail.finish().await;
+    let summaries = app.events("refusals.summary").await;
+    let count = |action: &str| {
+        let of = summaries.iter().filter(|event| event["change"]["refused"] == action);
+        of.map(|event| event["change"]["count"].as_u64().unwrap()).sum::<u64>()
+    };
+    let counts = ["share.get", "tables.list", "table.version", "table.metadata"].map(count);
+    assert_eq!(counts.iter().sum::<u64>(), 20, "{summaries:?}");
+    assert!(summaries.iter().all(|event| event["recipient"] == "acme"), "{summaries:?}");
+    // Nobody known is no other than somebody known.
+    app.shared("nobody", &format!("/shares/{personal}/schemas/{personal}/tables/{personal}/version")).await.expect(401);
+    let trail = app.get("/audit?max_results=1000").await.expect(200);
+    assert!(!trail.to_string().contains("jane"), "{trail}");
+}
+
+async fn what_is_read_again_counts_against_the_bytes_of_a_day(app: TestApp) {
+    let token = acme(&app).await;
+    let size = {
+        query(&app, &token).await;
+        app.events("table.query").await[0]["bytes"].as_u64().unwrap()
+    };
+    app.patch("/recipients/acme", json!({"limits": {"bytes_per_day": 3 * size}})).await.expect(200);
+    let answer = query(&app, &token).await;
+    let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let url = lines.iter().find_map(|line| line["file"]["url"].as_str()).unwrap();
+    let path = url.strip_prefix("http://weir.test").unwrap();
+    let fetch = async || app.send(Request::get(path).body(Body::empty()).unwrap()).await;
+    for round in 0..3 {
+        assert_eq!(fetch().await.status, 200, "{round}");
+    }
+    for _ in 0..40 {
+        let limited = fetch().await;
+        assert!(retry_after(&limited) > 60);
+        limited.expect(429);
+    }
+    let reads = app.events("file.read").await;
+    let denied = reads.iter().filter(|event| event["reason"] == "BYTES_PER_DAY").count();
+    assert!((1..=21).contains(&denied), "{denied} of 40 are told one by one");
+    app.pass(86_400);
+    assert_eq!(query(&app, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_recipient_without_limits_has_those_of_the_settings() {
+    let few = |settings| SharingSettings { requests_per_minute: 3, concurrent_streams: 1, ..settings };
+    for app in TestApp::each_with(few).await {
+        let token = acme(&app).await;
+        let recipient = app.service.get_recipient("acme").await.unwrap();
+        let running = app.service.meter.begin_stream(recipient.id, 1);
+        query(&app, &token).await.expect(429);
+        drop(running);
+        let statuses = [query(&app, &token).await, query(&app, &token).await, query(&app, &token).await];
+        assert_eq!(statuses.map(|answer| answer.status.as_u16()), [200, 200, 429]);
+        app.patch("/recipients/acme", json!({"limits": {"requests_per_minute": 100}})).await.expect(200);
+        assert_eq!(query(&app, &token).await.status, 200, "its own count alone");
+    }
 }

@@ -13,6 +13,8 @@ on_both_databases!(
     check_104_refresh_tokens_are_for_the_newest_versions_first_page,
     check_105_refresh_tokens_that_are_not_this_tables_are_400,
     what_a_refresh_token_pins_ends_when_it_is_shared_no_more,
+    a_renewed_token_ends_with_the_first,
+    without_shared_history_no_token_reads_a_version_long_after_it_was_replaced,
 );
 
 async fn acme_with_steps(app: &TestApp) -> Reader<'_> {
@@ -90,8 +92,57 @@ async fn check_105_refresh_tokens_that_are_not_this_tables_are_400(app: TestApp)
     for junk in ["x", "AAAA", "=", "\u{2028}", &text[1..], &format!("{text}A"), &text.to_lowercase()] {
         refresh("steps", junk).await.refused_parameter("Error decoding refresh token");
     }
-    app.pass(3599);
+    app.pass(86_399);
     assert_eq!(refresh("steps", text).await.status, 200);
     app.pass(1);
     refresh("steps", text).await.refused_parameter("The refresh token has expired");
+}
+
+async fn a_renewed_token_ends_with_the_first(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    let refresh = async |body: Value| reader.query("steps", body).await;
+    let mut token = token(&reader, "steps").await;
+    for _ in 0..23 {
+        app.pass(3600);
+        let again = refresh(json!({"refreshToken": token, "includeRefreshToken": true, "maxFiles": 1})).await.end();
+        token = again["refreshToken"].clone();
+    }
+    app.pass(3599);
+    let page = refresh(json!({"refreshToken": token, "maxFiles": 1})).await.end()["nextPageToken"].clone();
+    app.pass(1);
+    let ended = refresh(json!({"refreshToken": token, "includeRefreshToken": true})).await;
+    ended.refused_parameter("The refresh token has expired");
+    // Pages of a version that was refreshed end as if they had been asked for at first.
+    app.pass(2 * 86_400 - 1);
+    assert_eq!(refresh(json!({"pageToken": page, "maxFiles": 1})).await.status, 200);
+    app.pass(1);
+    refresh(json!({"pageToken": page, "maxFiles": 1})).await.refused_parameter("The page token has expired");
+}
+
+async fn without_shared_history_no_token_reads_a_version_long_after_it_was_replaced(app: TestApp) {
+    let mut log = steps(&app, "steps");
+    share(&app, "steps", json!({})).await;
+    let reader = Reader::acme(&app).await;
+    let ask = async |body: Value| reader.query("steps", body).await;
+    let first = ask(json!({"includeRefreshToken": true, "maxFiles": 1})).await.end();
+    let (refresh, page) = (first["refreshToken"].clone(), first["nextPageToken"].clone());
+    let asks = [json!({"refreshToken": refresh}), json!({"pageToken": page, "maxFiles": 1})];
+    app.pass(20_000);
+    for body in &asks {
+        assert_eq!(ask(body.clone()).await.version(), 3, "it is still the newest");
+    }
+    let version = log.commit(&[super::removed("b.parquet", 9)]);
+    log.date(version, app.now().timestamp_millis().unsigned_abs());
+    app.pass(14_399);
+    for body in &asks {
+        assert_eq!(ask(body.clone()).await.version(), 3);
+    }
+    app.pass(1);
+    for body in &asks {
+        ask(body.clone()).await.refused_parameter("was replaced too long ago");
+    }
+    app.patch("/shares/insurer/objects/s/steps", json!({"history": true})).await.expect(200);
+    for body in &asks {
+        assert_eq!(ask(body.clone()).await.version(), 3, "its history is shared");
+    }
 }
