@@ -298,10 +298,11 @@ async fn ranges_that_come_together_are_announced_once(app: TestApp) {
 
 async fn no_allowing_event_follows_a_revocation(app: TestApp) {
     let reader = acme_with_steps(&app).await;
-    let queries = join_all((0..50).map(|_| reader.query("steps", json!({}))));
+    // As many refusals as are told one by one.
+    let queries = join_all((0..20).map(|_| reader.query("steps", json!({}))));
     let revocation = async {
         // Some queries are on their way by then.
-        for _ in 0..20 {
+        for _ in 0..8 {
             tokio::task::yield_now().await;
         }
         app.post("/shares/insurer/recipients/acme/revoke", json!({"reason": "over"})).await.expect(200)
@@ -310,7 +311,7 @@ async fn no_allowing_event_follows_a_revocation(app: TestApp) {
     let events = trail(&app).await;
     let revoked = events.iter().find(|event| event["action"] == "grant.revoke").expect("a revocation")["seq"].as_u64();
     let of_queries: Vec<&Value> = events.iter().filter(|event| event["action"] == "table.query").collect();
-    assert_eq!(of_queries.len(), 50);
+    assert_eq!(of_queries.len(), 20);
     for event in &of_queries {
         assert!(event["decision"] == "deny" || event["seq"].as_u64() < revoked, "{event}");
     }
