@@ -7,24 +7,28 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 
 use crate::{
-    config::{DatabaseKind, Settings, keys::load_keys},
+    config::{
+        DatabaseKind, Problems, Settings, StorageSettings,
+        keys::{check_keys as check_key_files, load_keys, read_keys},
+    },
     domain::seal::{Purpose, RootKey, Sealer},
     engine::{Engine, EngineSettings},
     http::{
         Faces,
         admin::Admin,
-        listen::{Listener, Listeners, StopSignals, most_connections},
+        listen::{Listener, Listeners, StopSignals, check_tls, most_connections},
         middleware::{Draining, Limits, Proxies, RequestLayer},
     },
     identity::{Identities, Longest},
     lake::{Lake, LakeSettings},
+    notify::Messenger,
     service::{
         Parts, Service,
         clock::Clock,
         copies::{Workshop, WorkshopParts},
         desk::Desk,
         first_reads::FirstReads,
-        keys::{activate_key, check_keys, pseudonym_key},
+        keys::{KeyringError, activate_key, check_keys, pseudonym_key},
         meter::Meter,
         notary::Notary,
         places::{Places, Room},
@@ -195,6 +199,74 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
         metrics,
     });
     Ok(Ground { service, keyring: Keyring { keys, known }, lock })
+}
+
+/// Adds to `problems` what a start would refuse of `settings`, all of it, without a network call and without making
+/// anything. What is said already of a setting is not looked at again.
+pub fn check(settings: &Settings, config_file: Option<PathBuf>, problems: &mut Problems) {
+    let kind = settings.database.kind();
+    if let Some(file) = settings.database.sqlite_file().filter(|_| !problems.concern("database")) {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            problems.add("database.url", format!("`{}` is no folder; make it, or name another file", folder.display()));
+        }
+    }
+    if !problems.concern("secrets") {
+        for (i, fault) in check_key_files(&settings.secrets, kind) {
+            problems.add(format!("secrets.key_files[{i}]"), fault.to_string());
+        }
+        if let (Some(pinned), Ok(keys)) = (&settings.views.pseudonym_key, read_keys(&settings.secrets))
+            && !problems.concern("views.pseudonym_key")
+            && keys.iter().all(|key| key.fingerprint() != *pinned)
+        {
+            problems.add("views.pseudonym_key", KeyringError::NoPseudonymKey(pinned.clone()).to_string());
+        }
+    }
+    if let Some(files) = settings.server.tls().filter(|_| !problems.concern("server.tls"))
+        && let Err(error) = check_tls(&files)
+    {
+        problems.add("server.tls", error.to_string());
+    }
+    check_places(settings, &guarded(settings, config_file), problems);
+    let messenger = Messenger::new(&settings.notify.webhook).map(drop);
+    if let Some(error) = messenger.err().filter(|_| !problems.concern("notify")) {
+        problems.add("notify.webhook", error.to_string());
+    }
+    let identities = Identities::new(&settings.identity).map(drop);
+    if let Some(error) = identities.err().filter(|_| !problems.concern("identity")) {
+        problems.add("identity", error.to_string());
+    }
+}
+
+/// The places of tables, of copies, and of the audit export.
+fn check_places(settings: &Settings, guarded: &[PathBuf], problems: &mut Problems) {
+    let before = problems.iter().count();
+    for (i, storage) in settings.storage.iter().enumerate() {
+        let key = format!("storage[{i}]");
+        if !problems.concern(&key) {
+            let errors = Storages::open(std::slice::from_ref(storage), guarded).err().unwrap_or_default();
+            errors.iter().for_each(|error| problems.add(&*key, error.to_string()));
+        }
+    }
+    if problems.iter().count() == before && !problems.concern("storage") {
+        match Storages::open(&settings.storage, guarded) {
+            Ok(storages) => {
+                if let Err(error) = check_export_apart(settings, &storages) {
+                    problems.add("audit.export.url", error.to_string());
+                }
+            }
+            Err(errors) => errors.iter().for_each(|error| problems.add("storage", error.to_string())),
+        }
+    }
+    for (key, target, check) in [
+        ("views", settings.views.target(), CopyRoot::check as fn(&StorageSettings) -> Result<(), Vec<StorageError>>),
+        ("audit.export", settings.audit.export.target(), Archive::check),
+    ] {
+        if let Some(target) = target.filter(|_| !problems.concern(key)) {
+            let errors = check(&target).err().unwrap_or_default();
+            errors.iter().for_each(|error| problems.add(key, error.to_string()));
+        }
+    }
 }
 
 /// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers

@@ -3,6 +3,9 @@
 //! The house is described in `docs/ARCHITECTURE.md`; each module may mention only what stands below it, and
 //! `tests/it/arch.rs` holds that picture. Reading starts best at [`service::sharing`], the way of one query.
 
+// Both panic where nobody reads the output any more, as behind `| head`; see `cli::print`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod cli;
 pub mod config;

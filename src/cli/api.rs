@@ -4,8 +4,14 @@ use std::{io::Read, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use reqwest::{Method, RequestBuilder, Url, redirect};
+use reqwest::{Method, RequestBuilder, Url, header::LOCATION, redirect};
 use serde_json::Value;
+
+use super::{
+    nouns,
+    trust::{Trust, unanswered},
+};
+use crate::http::NO_SUCH_ROUTE;
 
 /// How long one answer may take; a server that opens a table's log takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +33,8 @@ pub(super) struct Server {
     /// An operator's token; others on this machine can see it here, and not in a file or in WEIR_TOKEN
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// How an answer is printed.
@@ -45,6 +53,8 @@ pub(super) enum Output {
 pub(super) struct Refusal {
     code: String,
     text: String,
+    /// The problem as the API answered it.
+    pub(super) problem: Value,
 }
 
 impl Refusal {
@@ -63,8 +73,8 @@ impl Server {
     /// A client of the server, with the token read.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         // A redirect would take the token elsewhere.
-        let http = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
-        Ok(Client { url: self.url.clone(), token: self.token()?, http })
+        let http = self.trust.builder()?.timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
+        Ok(Client { url: self.url.clone(), token: self.token()?, http, trust: self.trust.clone() })
     }
 
     fn token(&self) -> anyhow::Result<String> {
@@ -125,6 +135,8 @@ pub(super) struct Client {
     url: Url,
     token: String,
     http: reqwest::Client,
+    /// For clients that go elsewhere on the same errand.
+    pub(super) trust: Trust,
 }
 
 impl Client {
@@ -134,8 +146,13 @@ impl Client {
     /// [`Refusal`] where the server answers a problem.
     pub(super) async fn call(&self, request: &Request) -> anyhow::Result<(Value, bool)> {
         let (status, text) = self.ask(request).await?;
-        let unknown = "the answer is not what this weir knows; use the server's own";
-        let value = if text.is_empty() { Value::Null } else { serde_json::from_slice(&text).context(unknown)? };
+        let unknown = || {
+            format!(
+                "{} answers something else than the admin API does; check --url, and use the server's weir",
+                self.url
+            )
+        };
+        let value = if text.is_empty() { Value::Null } else { serde_json::from_slice(&text).with_context(unknown)? };
         Ok((value, status == reqwest::StatusCode::CREATED))
     }
 
@@ -147,6 +164,7 @@ impl Client {
     /// What was answered to a request that succeeded.
     async fn ask(&self, request: &Request) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
         let mut url = self.url.clone();
+        url.set_query(None);
         match url.path_segments_mut() {
             Ok(mut segments) => segments.pop_if_empty().extend(["api", "v1"]).extend(&request.path),
             Err(()) => bail!("`{}` is no address of a server; use http:// or https://", self.url),
@@ -162,17 +180,35 @@ impl Client {
             return Ok((status, text));
         }
         match refusal(&text) {
+            Some(refusal) if refusal.problem["detail"] == NO_SUCH_ROUTE => bail!(
+                "{} does not answer the admin API; name the address of server.admin_listen in --url where that is set, \
+                 and use the weir of the server's version",
+                self.url
+            ),
             Some(refusal) => Err(refusal.into()),
-            None => bail!("{} answers {status}; check --url, and the server's log", self.url),
+            None => bail!(
+                "{} answers {status} and is not the admin API of a weir; name the server's address in --url, or that of \
+                 server.admin_listen where it is set, without a path",
+                self.url
+            ),
         }
     }
 
     async fn send(&self, builder: RequestBuilder) -> anyhow::Result<(reqwest::StatusCode, Vec<u8>)> {
-        let silent = || format!("{} does not answer; check --url and that it runs", self.url);
-        // The error names the URL once more.
-        let mut answer = builder.send().await.map_err(reqwest::Error::without_url).with_context(silent)?;
+        let silent = |error: reqwest::Error| unanswered(&self.url, "--url", &error.without_url());
+        let mut answer = builder.send().await.map_err(silent)?;
+        if answer.status().is_redirection() {
+            let elsewhere = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let elsewhere =
+                elsewhere.and_then(|location| Some(self.url.join(location).ok()?.origin().ascii_serialization()));
+            let elsewhere = elsewhere.unwrap_or_else(|| "elsewhere".to_owned());
+            bail!(
+                "{} redirects to {elsewhere}, where no token is sent; name the server's own address in --url",
+                self.url
+            );
+        }
         let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await.context("the answer broke off; try again")? {
+        while let Some(chunk) = answer.chunk().await.map_err(silent)? {
             if text.len() + chunk.len() > MAX_ANSWER_BYTES {
                 bail!("the answer is too large; ask for less, with a filter or --limit");
             }
@@ -212,20 +248,20 @@ const MAX_PAGE: usize = 1_000;
 fn refusal(text: &[u8]) -> Option<Refusal> {
     let problem: Value = serde_json::from_slice(text).ok()?;
     let member = |name: &str| problem.get(name).and_then(Value::as_str);
-    let code = member("code")?;
+    let code = member("code")?.to_owned();
     let errors = problem.get("errors").and_then(Value::as_array).into_iter().flatten();
     let fields: Vec<String> = errors
         .filter_map(|error| Some(format!("\n  {}: {}", error.get("field")?.as_str()?, error.get("message")?.as_str()?)))
         .collect();
-    let said = match (code, fields.is_empty()) {
+    let said = match (code.as_str(), fields.is_empty()) {
         // Its detail is the fields once more.
         ("invalid_input", false) => member("title")?.to_owned() + ":",
         ("unauthenticated", _) => format!("{}; see --token-file", member("detail")?),
         _ => member("detail")?.to_owned(),
     };
-    // What the API calls PATCH is `update` here.
-    let text = format!("{said}{}", fields.concat()).replace("change it with PATCH", "change it with `update`");
-    Some(Refusal { code: code.to_owned(), text: super::print::clean(&text, true) })
+    let text = format!("{said}{}", fields.concat());
+    let text = super::print::clean(&nouns::in_commands(&text), true);
+    Some(Refusal { code, text, problem })
 }
 
 #[cfg(test)]

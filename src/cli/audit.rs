@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{ConfigFile, operation::moment};
+use super::{ConfigFile, operation::moment, print};
 use crate::{
     app::{open_archive, unopened},
     config::{
@@ -121,7 +121,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Export(arguments) => export(arguments).await,
         Command::Key(file) => {
             for key in own_keys(&file.load()?)? {
-                println!("{key}");
+                print::line(key)?;
             }
             Ok(())
         }
@@ -130,15 +130,16 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             notary.seal().await?;
             let newest = db.find_last_checkpoint().await?;
             db.close().await;
-            print!("{}", newest.map(|checkpoint| checkpoint.note).unwrap_or_default());
+            write!(std::io::stdout(), "{}", newest.map(|checkpoint| checkpoint.note).unwrap_or_default())?;
             Ok(())
         }
         Command::Detach(arguments) => {
             let (notary, db) = notary(&arguments.file.load()?).await?;
             let detached = notary.detach(&arguments.month, arguments.with_personal).await?;
             db.close().await;
-            println!("{} events deleted; up to {} they live in the export only", detached.events, detached.through);
-            Ok(())
+            let said =
+                format!("{} events deleted; up to {} they live in the export only", detached.events, detached.through);
+            Ok(print::line(said)?)
         }
     }
 }
@@ -201,8 +202,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
             verified
         }
     };
-    println!("{}", said(&verified, archive.as_ref()));
-    Ok(())
+    Ok(print::line(said(&verified, archive.as_ref()))?)
 }
 
 /// The database and the export begin at the same checkpoint, one that both have.
@@ -246,7 +246,7 @@ pub(super) async fn believed(
         (Err(error), Some(archive)) if is_missing(&error) => {
             let keys = read_exported_keys(archive).await?;
             for key in &keys {
-                eprintln!("weir: believing the export's own key {key}; compare it with `weir audit key`");
+                print::note(format_args!("believing the export's own key {key}; compare it with `weir audit key`"));
             }
             Ok(keys)
         }
@@ -287,7 +287,7 @@ impl Progress {
 
     fn tell(&mut self, seq: i64) {
         if self.is_watched && self.told.elapsed() >= PROGRESS {
-            eprintln!("weir: {} {seq}", self.what);
+            print::note(format_args!("{} {seq}", self.what));
             self.told = Instant::now();
         }
     }

@@ -271,7 +271,7 @@ impl Call {
             return Ok(true);
         }
         let Self { verb, subject, .. } = self;
-        eprint!("{} {subject}: {}. Go on? [y/N] ", verb.name, verb.confirm.unwrap_or_default());
+        write!(std::io::stderr(), "{} {subject}: {}. Go on? [y/N] ", verb.name, verb.confirm.unwrap_or_default())?;
         let mut answer = String::new();
         stdin.lock().take(16).read_line(&mut answer)?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -290,7 +290,7 @@ impl Call {
             Output::Table => {
                 print::table(&mut out, self.verb.columns, &items)?;
                 if next.is_some() {
-                    eprintln!("weir: there are more; --limit sets how many are shown");
+                    print::note("there are more; --limit sets how many are shown");
                 }
             }
         }

@@ -2,11 +2,14 @@
 
 use clap::Subcommand;
 
-use super::ConfigFile;
+use super::{ConfigFile, print};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Checks the configuration and reports every problem
+    /// Checks the configuration and reports everything that a start would refuse
+    ///
+    /// Also what it names is looked at: keys, certificates, folders, options of stores. Nothing is made, and nothing is
+    /// asked over the network; `weir doctor` does that.
     Check(ConfigFile),
     /// Prints the configuration in force, with secrets redacted
     Show(ConfigFile),
@@ -15,11 +18,10 @@ pub(super) enum Command {
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Check(file) => {
-            let settings = file.load()?;
-            settings.warnings.iter().for_each(|warning| eprintln!("weir: warning: {warning}"));
-            println!("the configuration is valid");
+            let settings = file.check()?;
+            settings.warnings.iter().for_each(|warning| print::note(format_args!("warning: {warning}")));
+            Ok(print::line("the configuration is valid")?)
         }
-        Command::Show(file) => println!("{}", file.load()?.render_redacted()),
+        Command::Show(file) => Ok(print::line(file.load()?.render_redacted())?),
     }
-    Ok(())
 }

@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
+use super::trust::Trust;
 use crate::conformance::{
     self, Selection,
     profile::Profile,
@@ -25,6 +26,8 @@ pub(super) struct Arguments {
     /// How the outcome is written
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -41,7 +44,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let profile = Profile::read(&arguments.profile)?;
     // Standard error may be closed; the outcome does not depend on it.
     let progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
-    let selection = Selection { table: arguments.table, checks: arguments.checks };
+    let certificates = arguments.trust.certificates()?.unwrap_or_default();
+    let selection = Selection { table: arguments.table, checks: arguments.checks, certificates };
     let report = conformance::run(&profile, &selection, progress).await?;
     let text = match arguments.output {
         Output::Text => Report::to_text(&report),

@@ -79,8 +79,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     for recipient in [RECIPIENT, GOVERNED_RECIPIENT] {
         write_profile(&app.service, recipient, &folder.profile(recipient), &endpoint).await?;
     }
-    print!("{}", welcome(&folder, &settings.server.public_url));
-    std::io::stdout().flush().context("the output cannot be written")?;
+    // The server serves, whether anybody reads this or not.
+    drop(write!(std::io::stdout(), "{}", welcome(&folder, &settings.server.public_url)));
     app.serve(signals).await
 }
 

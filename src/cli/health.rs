@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
+use reqwest::Url;
+
+use super::trust::{Trust, unanswered};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// What to ask: `/healthz` for alive, `/readyz` for ready
     #[arg(long, default_value = "http://127.0.0.1:8080/healthz")]
-    url: String,
+    url: Url,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
-    let answer = client.get(&arguments.url).send().await.context("the server does not answer; check that it runs")?;
+    let client = arguments.trust.builder()?.timeout(Duration::from_secs(5)).build()?;
+    let sent = client.get(arguments.url.clone()).send().await;
+    let answer = sent.map_err(|error| unanswered(&arguments.url, "--url", &error.without_url()))?;
     if !answer.status().is_success() {
         bail!("the server answers {}; see its log", answer.status());
     }

@@ -1,7 +1,7 @@
 //! `weir keys`: which root keys there are, and a new one. Never shows a key.
 
 use std::{
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -133,7 +133,7 @@ async fn rotate(arguments: Rotate) -> anyhow::Result<()> {
         return Err(error).context("the new key could not be recorded, and was not made");
     }
     db.close().await;
-    print!("{}", said(&settings, &file, &key, active)?);
+    write!(std::io::stdout(), "{}", said(&settings, &file, &key, active)?)?;
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! `weir migrate`.
 
-use super::ConfigFile;
+use super::{ConfigFile, print};
 use crate::app::migrate_database;
 
 pub(super) async fn run(file: ConfigFile) -> anyhow::Result<()> {
     migrate_database(&file.load()?).await?;
-    println!("the database is at this weir's schema");
-    Ok(())
+    Ok(print::line("the database is at this weir's schema")?)
 }

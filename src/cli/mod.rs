@@ -1,7 +1,7 @@
 //! The command line: the clap tree, one file per command. Never holds a rule of its own.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by policy. An error is one line that says what to do next;
-//! a configuration with several problems has a line for each.
+//! a configuration with several problems has a line for each. See [`failure`].
 
 mod api;
 mod audit;
@@ -11,6 +11,7 @@ mod conformance;
 mod demo;
 mod doctor;
 mod drill;
+mod failure;
 mod health;
 mod import;
 mod keys;
@@ -22,17 +23,18 @@ mod operator;
 mod print;
 mod report;
 mod serve;
+mod trust;
 mod usage;
 mod view;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
+    app,
     config::{Problems, Settings, Sources},
-    service::verification::AuditError,
 };
 
 /// Weir shares Delta tables by the Delta Sharing protocol: every access decided, limited in time, revocable, recorded.
@@ -102,41 +104,39 @@ impl ConfigFile {
         Ok(self.read()?)
     }
 
+    /// The settings, if a server would start with them; otherwise everything that keeps it from that.
+    fn check(&self) -> Result<Settings, Problems> {
+        let (settings, mut problems) = Settings::examine(self.sources());
+        if let Some(settings) = &settings {
+            app::check(settings, self.config.clone(), &mut problems);
+        }
+        match settings.filter(|_| problems.is_empty()) {
+            Some(settings) => Ok(settings),
+            None => Err(problems),
+        }
+    }
+
     fn read(&self) -> Result<Settings, Problems> {
+        Settings::load(self.sources())
+    }
+
+    /// The file, and the environment where it concerns the configuration.
+    fn sources(&self) -> Sources {
         // Only what concerns Weir is looked at; a variable that is no Unicode is none of it.
         let ours =
             std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         let env = ours.filter(|(key, _)| key.starts_with("WEIR_")).collect();
-        Settings::load(Sources { file: self.config.clone(), env })
+        Sources { file: self.config.clone(), env }
     }
 }
-
-/// The exit code of what a rule forbids.
-const REFUSED: u8 = 3;
 
 /// Parses the command line, runs the command, and answers its exit code.
 pub fn main() -> ExitCode {
-    // Wrong usage ends here with exit code 2.
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads the output has seen enough, as in `weir audit export | head`.
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("weir: {error:#}");
-            if is_refused(&error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
-        }
+    let manner = failure::Manner::of(std::env::args_os());
+    match Arguments::try_parse() {
+        Ok(arguments) => run(arguments.command).map_or_else(|error| manner.tell(&error), |()| ExitCode::SUCCESS),
+        Err(error) => manner.tell_misuse(&error),
     }
-}
-
-fn is_refused(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(AuditError::Refused(_)))
-        || error.downcast_ref().is_some_and(api::Refusal::is_policy)
-}
-
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
@@ -158,8 +158,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Drill(command) => block_on(drill::run(command)),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut std::io::stdout());
-            Ok(())
+            // Made first: it panics where it cannot be written.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
+            Ok(std::io::stdout().write_all(&script)?)
         }
     }
 }

@@ -5,7 +5,7 @@ use chrono::Utc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::ConfigFile;
+use super::{ConfigFile, print};
 use crate::{
     domain::signal::{Signal, SignalKind},
     notify::Messenger,
@@ -39,6 +39,6 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     let ping = Signal { kind: SignalKind::TestPing, subject: id.to_string(), mark: String::new(), data };
     let sent = messenger.send(&name, id, &ping.body(now), now).await;
     sent.with_context(|| format!("`{name}` did not take the message {id}"))?;
-    println!("`{name}` took the message {id}");
+    print::line(format_args!("`{name}` took the message {id}"))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use clap::{ArgMatches, FromArgMatches, Subcommand, error::ErrorKind};
 use serde_json::Value;
 
-use super::{audit, call::Call, operator, view};
+use super::{audit, call::Call, operation::Operation, operator, view};
 
 /// A command for every operation, and what else their nouns have.
 #[derive(Debug)]
@@ -336,6 +336,65 @@ const ALONE: &[Verb] = &[
         .confirmed("recipients may read again what they are granted"),
 ];
 
+/// Operations whose commands are files of their own.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("list_usage", "weir usage"),
+    ("check_usage", "weir usage verify"),
+    ("record_drill", "weir drill"),
+    ("create_report", "weir report"),
+    ("list_reports", "weir report list"),
+    ("get_report", "weir report list"),
+    ("get_report_file", "weir report"),
+    ("preview_report", "weir report"),
+];
+
+/// `text` with the API's calls (`PUT /shares/x`) in the words of the command line (`weir share put x`).
+pub(super) fn in_commands(text: &str) -> String {
+    let mut said = String::new();
+    let mut rest = text;
+    while let Some(at) = METHODS.iter().filter_map(|method| rest.find(&format!("{method} /"))).min() {
+        let (before, call) = rest.split_at(at);
+        let end = call.match_indices(char::is_whitespace).nth(1).map_or(call.len(), |(at, _)| at);
+        let call = &call[..end];
+        let whole = call.trim_end_matches(['`', ',', '.', ';', ':', ')', '?', '\'']);
+        rest = &rest[at + whole.len()..];
+        match command_of(whole) {
+            Some(command) if before.ends_with('`') => said.extend([before, &command]),
+            Some(command) => said.extend([before, "`", &command, "`"]),
+            None => said.extend([before, whole]),
+        }
+    }
+    said.push_str(rest);
+    // Where only the method is named, it is the command that is called otherwise.
+    said.replace("change it with PATCH", "change it with `update`")
+}
+
+/// The methods of the API.
+const METHODS: [&str; 5] = ["GET", "PUT", "PATCH", "POST", "DELETE"];
+
+/// The command that does what a call, `PUT /shares/x`, does.
+fn command_of(call: &str) -> Option<String> {
+    let (method, path) = call.split_once(' ')?;
+    let path = path.strip_prefix("/api/v1").unwrap_or(path).trim_start_matches('/');
+    let segments: Vec<&str> = path.split(['?', '#']).next()?.split('/').collect();
+    let arguments = |operation: &str| {
+        let operation = Operation::find(operation)?;
+        let pattern: Vec<&str> = operation.path.split('/').collect();
+        let is_alike = pattern.len() == segments.len()
+            && operation.method.as_str() == method
+            && pattern.iter().zip(&segments).all(|(known, segment)| known.starts_with('{') || known == segment);
+        let named = pattern.iter().zip(&segments).filter(|(known, _)| known.starts_with('{'));
+        is_alike.then(|| named.map(|(_, segment)| format!(" {segment}")).collect::<String>())
+    };
+    let nouns = NOUNS.iter().flat_map(|noun| noun.verbs.iter().map(|verb| (format!("{} ", noun.name), verb)));
+    let verbs = nouns.chain(ALONE.iter().map(|verb| (String::new(), verb)));
+    let found =
+        verbs.filter_map(|(noun, verb)| Some(format!("weir {noun}{}{}", verb.name, arguments(verb.operation)?)));
+    let elsewhere =
+        ELSEWHERE.iter().filter_map(|(operation, command)| arguments(operation).map(|_| (*command).to_owned()));
+    found.chain(elsewhere).next()
+}
+
 fn named<'a>(verbs: &'a [Verb], name: &str) -> Option<&'a Verb> {
     verbs.iter().find(|verb| verb.name == name)
 }
@@ -402,7 +461,7 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{super::operation::Operation, *};
+    use super::*;
 
     #[derive(Parser)]
     #[command(name = "weir")]
@@ -415,23 +474,30 @@ mod tests {
         NOUNS.iter().flat_map(|noun| noun.verbs).chain(ALONE)
     }
 
-    /// Operations whose commands are files of their own.
-    const ELSEWHERE: &[&str] = &[
-        "list_usage",
-        "check_usage",
-        "record_drill",
-        "create_report",
-        "list_reports",
-        "get_report",
-        "get_report_file",
-    ];
-
     #[test]
     fn every_operation_of_the_api_is_one_command() {
-        let commands: Vec<&str> = verbs().map(|verb| verb.operation).chain(ELSEWHERE.iter().copied()).collect();
+        let commands: Vec<&str> =
+            verbs().map(|verb| verb.operation).chain(ELSEWHERE.iter().map(|(operation, _)| *operation)).collect();
         let unique: BTreeSet<&str> = commands.iter().copied().collect();
         assert_eq!(unique.len(), commands.len());
         assert_eq!(unique, Operation::ids().into_iter().collect());
+    }
+
+    #[test]
+    fn calls_are_told_as_the_commands_that_make_them() {
+        for (said, told) in [
+            ("register it with PUT /tables/a.b", "register it with `weir table put a.b`"),
+            ("`PATCH /recipients/acme` sets it", "`weir recipient update acme` sets it"),
+            (
+                "POST /views/a.b/publish does that; GET /shares/s/objects lists them",
+                "`weir view publish a.b` does that; `weir object list s` lists them",
+            ),
+            ("differs; change it with PATCH", "differs; change it with `update`"),
+            ("GET /api/v1/usage?group_by=table says it.", "`weir usage` says it."),
+            ("GET /nowhere, then", "GET /nowhere, then"),
+        ] {
+            assert_eq!(in_commands(said), told);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::{ConfigFile, operation::seconds};
+use super::{ConfigFile, operation::seconds, print};
 use crate::{
     config::{DatabaseKind, Settings},
     domain::operator::Role,
@@ -45,8 +45,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             let issued = create_operator(&db, &clock, &settings.operators, name, create.role, create.expires).await;
             db.close().await;
             let issued = issued.with_context(|| format!("operator `{name}` was not made"))?;
-            println!("{}", issued.secret.reveal());
-            Ok(())
+            Ok(print::line(issued.secret.reveal())?)
         }
     }
 }

@@ -2,9 +2,25 @@
 //!
 //! What others wrote (a comment, a user agent) never reaches the terminal as a control sequence.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
 
 use serde_json::Value;
+
+/// `text` on a line of standard output.
+///
+/// # Errors
+/// Also where nobody reads it any more, which ends a command quietly.
+pub(super) fn line(text: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// `text` on a line of standard error, for people. Where nobody reads it, nothing depends on it.
+pub(super) fn note(text: impl Display) {
+    drop(writeln!(io::stderr().lock(), "weir: {text}"));
+}
 
 /// `value` as JSON over several lines.
 pub(super) fn json(out: &mut dyn Write, value: &Value) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use chrono::Utc;
 use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     domain::{
         checkpoint::VerifierKey,
-        report::{Party, Report, ReportFile},
+        report::{Month, Party, Report, ReportFile},
     },
     service::{
         audit_export::ExportWalk,
@@ -81,7 +82,7 @@ struct List {
 struct Make {
     #[command(flatten)]
     server: Server,
-    /// The month, as in 2026-11; one that is over
+    /// The month, as in 2026-11; of one that is not over, a preview
     #[arg(long, required = true)]
     month: Option<String>,
     /// Only what is about this recipient, by its name or id
@@ -141,6 +142,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn make(arguments: Make) -> anyhow::Result<()> {
     let Make { server, month, recipient, output_dir, format } = arguments;
     let client = server.client()?;
+    let is_over = |month: &String| Month::parse(month).is_none_or(|month| month.end() <= Utc::now());
+    if let Some(month) = month.as_ref().filter(|month| !is_over(month)) {
+        return preview(&client, month, recipient, output_dir, format).await;
+    }
     let body = json!({"month": month, "recipient": recipient});
     let (report, _) = client.call(&Request::new(Method::POST, &["reports"]).with_body(body)).await?;
     let report = wait(&client, report).await?;
@@ -151,7 +156,7 @@ async fn make(arguments: Make) -> anyhow::Result<()> {
             fs::create_dir_all(&folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
             for file in ReportFile::ALL {
                 let content = fetch(&client, id, file).await?;
-                write_whole(&folder, file, &content)?;
+                write_whole(&folder, file.as_str(), &content)?;
             }
             writeln!(out, "{}", folder.display())?;
         }
@@ -161,6 +166,39 @@ async fn make(arguments: Make) -> anyhow::Result<()> {
             let report =
                 Report::read(&content).context("the report is of another weir's kind; use the server's own")?;
             write!(out, "{}", said(id, &report))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same of a month that is not over, as it stands: a preview, without manifest and signature.
+async fn preview(
+    client: &Client,
+    month: &str,
+    recipient: Option<String>,
+    output_dir: Option<PathBuf>,
+    format: Option<Format>,
+) -> anyhow::Result<()> {
+    let fetch = async |file: ReportFile| {
+        let mut request = Request::new(Method::GET, &["reports", "preview", file.as_str()]).with_query("month", month);
+        request.query.extend(recipient.clone().map(|recipient| ("recipient".to_owned(), recipient)));
+        client.fetch(&request).await
+    };
+    print::note(format_args!("{month} is not over: this is a preview, which nobody has signed"));
+    match (output_dir, format) {
+        (Some(folder), _) => {
+            fs::create_dir_all(&folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
+            for file in ReportFile::LISTED {
+                write_whole(&folder, &format!("preview-{}", file.as_str()), &fetch(file).await?)?;
+            }
+            print::line(folder.display())?;
+        }
+        (None, Some(format)) => std::io::stdout().lock().write_all(&fetch(format.file()).await?)?,
+        (None, None) => {
+            let content = fetch(ReportFile::Json).await?;
+            let report =
+                Report::read(&content).context("the report is of another weir's kind; use the server's own")?;
+            write!(std::io::stdout(), "{}", said("preview", &report))?;
         }
     }
     Ok(())
@@ -191,7 +229,7 @@ async fn wait(client: &Client, mut report: Value) -> anyhow::Result<Value> {
             (Some("ready"), _) => return Ok(report),
             (Some("making"), Some(id)) => {
                 if is_watched {
-                    eprintln!("weir: the report is being made");
+                    print::note("the report is being made");
                 }
                 tokio::time::sleep(ASKING).await;
                 report = client.call(&Request::new(Method::GET, &["reports", id])).await?.0;
@@ -209,9 +247,9 @@ async fn fetch(client: &Client, id: &str, file: ReportFile) -> anyhow::Result<Ve
 }
 
 /// Writes a file that has its name once it is whole.
-fn write_whole(folder: &Path, file: ReportFile, content: &[u8]) -> anyhow::Result<()> {
-    let path = folder.join(file.as_str());
-    let partial = folder.join(format!("{}.part", file.as_str()));
+fn write_whole(folder: &Path, file: &str, content: &[u8]) -> anyhow::Result<()> {
+    let path = folder.join(file);
+    let partial = folder.join(format!("{file}.part"));
     let written = fs::write(&partial, content).and_then(|()| fs::rename(&partial, &path));
     written.with_context(|| format!("`{}` cannot be written", path.display()))
 }
@@ -248,7 +286,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
         // Whoever has neither a key nor an export has the report's own word, as of an export's.
         Err(error) if is_missing(&error) => {
             let key = VerifierKey::parse(&read_manifest(&files)?.key).context("manifest.json names no key")?;
-            eprintln!("weir: believing the report's own key {key}; compare it with `weir audit key`");
+            print::note(format_args!("believing the report's own key {key}; compare it with `weir audit key`"));
             vec![key]
         }
         Err(error) => return Err(error),
@@ -258,7 +296,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
         None => None,
     };
     let verified = verify_report(&files, &keys, walk, &mut |_| {}).await.map_err(failed)?;
-    println!("{}", confirmed(&verified));
+    print::line(confirmed(&verified))?;
     Ok(())
 }
 

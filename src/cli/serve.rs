@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let settings = arguments.file.load()?;
+    let settings = arguments.file.check()?;
     let signals = stop_signals()?;
     telemetry::init(&settings.log)?;
     settings.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

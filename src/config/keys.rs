@@ -81,6 +81,26 @@ pub fn read_keys(settings: &SecretSettings) -> Result<Vec<RootKey>, KeyError> {
     settings.key_files.iter().map(|path| read(path)).collect()
 }
 
+/// What keeps the root keys from being used, each with its place in `secrets.key_files`; makes none. The first is no
+/// problem where a start would make it.
+pub fn check_keys(settings: &SecretSettings, database: Option<DatabaseKind>) -> Vec<(usize, KeyError)> {
+    let faults = settings.key_files.iter().enumerate().filter_map(|(i, path)| {
+        let fault = read(path).err()?;
+        let is_made = i == 0 && database == Some(DatabaseKind::Sqlite) && matches!(fault, KeyError::Missing { .. });
+        if !is_made {
+            return Some((i, fault));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let unwritable = |source| (i, KeyError::Write { path: path.clone(), source });
+        match std::fs::metadata(folder) {
+            Ok(found) if found.is_dir() => None,
+            Ok(_) => Some(unwritable(ErrorKind::NotADirectory.into())),
+            Err(source) => Some(unwritable(source)),
+        }
+    });
+    faults.collect()
+}
+
 fn read(path: &Path) -> Result<RootKey, KeyError> {
     let unreadable = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => KeyError::Missing { path: path.to_owned() },

@@ -7,6 +7,7 @@ use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
 use super::{DEFAULT, problems::Problems, secret_files, storage::StorageSettings};
+use crate::domain::nearest::nearest;
 
 /// The keys of one `[[storage]]`, which the defaults cannot show, for there is no default storage.
 const STORAGE_KEYS: [&str; 4] = ["name", "url", "delivery", "options"];
@@ -142,10 +143,9 @@ fn unknown(path: &[String], defaults: &Table) -> String {
 }
 
 fn suggest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let nearest = known.map(|name| (strsim::damerau_levenshtein(key, name), name)).min();
-    match nearest {
-        Some((distance, name)) if distance * 2 <= name.len() => format!("is unknown; did you mean `{name}`?"),
-        Some(_) | None => "is unknown; remove it, or see `config/default.toml` for every key".to_owned(),
+    match nearest(key, known) {
+        Some(name) => format!("is unknown; did you mean `{name}`?"),
+        None => "is unknown; remove it, or see `config/default.toml` for every key".to_owned(),
     }
 }
 

@@ -108,6 +108,15 @@ pub struct Settings {
 impl Settings {
     /// Reads all layers, and answers either settings that hold every rule or everything that is wrong with them.
     pub fn load(sources: Sources) -> Result<Self, Problems> {
+        match Self::examine(sources) {
+            (Some(settings), problems) if problems.is_empty() => Ok(settings),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// The same, with the settings also where rules are broken, so that what stands on them is looked at as well; `None`
+    /// where they are beyond repair.
+    pub fn examine(sources: Sources) -> (Option<Self>, Problems) {
         let mut problems = Problems::default();
         let mut warnings = Vec::new();
         let defaults = layers::defaults(&mut problems);
@@ -138,14 +147,14 @@ impl Settings {
         let notify = layers::section(&merged, &defaults, "notify", &mut problems);
         let log = layers::section(&merged, &defaults, "log", &mut problems);
         let (Some(server), Some(database), Some(secrets), Some(sharing)) = (server, database, secrets, sharing) else {
-            return Err(problems);
+            return (None, problems);
         };
         let (Some(operators), Some(identity), Some(audit), Some(reports)) = (operators, identity, audit, reports)
         else {
-            return Err(problems);
+            return (None, problems);
         };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
-            return Err(problems);
+            return (None, problems);
         };
         let redacted = redact::settings(merged);
         let settings = Self {
@@ -168,7 +177,7 @@ impl Settings {
             redacted,
         };
         settings.check(file.as_deref(), &mut problems);
-        if problems.is_empty() { Ok(settings) } else { Err(problems) }
+        (Some(settings), problems)
     }
 
     /// The effective configuration as TOML, with every secret as `***`.
@@ -186,6 +195,7 @@ impl Settings {
         self.identity.check(problems);
         self.audit.check(problems);
         self.usage.check(problems);
+        self.reports.check(problems);
         self.lake.check(problems);
         self.views.check(problems);
         self.notify.check(problems);

@@ -27,6 +27,13 @@ impl Problems {
         self.0.push(Problem { key: key.into(), message: message.into() });
     }
 
+    /// Whether something is wrong with `key` or what is below it.
+    pub(crate) fn concern(&self, key: &str) -> bool {
+        self.0.iter().any(|problem| {
+            problem.key.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
     /// True when nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -3,7 +3,7 @@
 use std::{error::Error as _, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, Response, header::HeaderMap, redirect};
+use reqwest::{Certificate, Method, Response, header::HeaderMap, redirect};
 use serde_json::Value;
 
 use super::{
@@ -47,8 +47,9 @@ enum Bearer {
 }
 
 impl Client {
-    pub(super) fn new(profile: &Profile) -> Result<Self, ConformanceError> {
+    pub(super) fn new(profile: &Profile, certificates: &[Certificate]) -> Result<Self, ConformanceError> {
         let http = reqwest::Client::builder()
+            .tls_certs_merge(certificates.iter().cloned())
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(Duration::from_secs(15))
             .redirect(redirect::Policy::limited(3))

@@ -42,7 +42,9 @@ pub enum ConformanceError {
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),
     /// The server cannot be asked at all.
-    #[error("the server cannot be asked: {0}; check the profile's endpoint and token")]
+    #[error(
+        "the server cannot be asked: {0}; check the profile's endpoint and token, and --cacert where an authority of your own issued its certificate"
+    )]
     Unreachable(String),
 }
 
@@ -60,6 +62,8 @@ pub struct Selection {
     pub table: Option<String>,
     /// The numbers of the checks to run; every check, where there are none.
     pub checks: Vec<u16>,
+    /// Certificates that are trusted besides the machine's.
+    pub certificates: Vec<reqwest::Certificate>,
 }
 
 /// Runs the checks of `selection` against the server of `profile`. `progress` is told what is being done, one line
@@ -76,7 +80,7 @@ pub async fn run(
     }
     checks.retain(|check| selection.checks.is_empty() || selection.checks.contains(&check.number));
     progress("looking at what is shared");
-    let ctx = discovery::discover(Client::new(profile)?, table, &progress).await?;
+    let ctx = discovery::discover(Client::new(profile, &selection.certificates)?, table, &progress).await?;
     let mut results = Vec::new();
     for check in checks {
         progress(&format!("check {}: {}", check.number, check.title));

@@ -20,6 +20,7 @@ pub mod identity;
 pub mod limits;
 pub mod merkle;
 pub mod name;
+pub mod nearest;
 pub mod negotiation;
 pub mod operator;
 pub mod partition;

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeSet;
 
+/// The reader features that the well-known connectors declare.
+const FEATURES_OF_CONNECTORS: [&str; 3] = ["deletionvectors", "columnmapping", "timestampntz"];
+
 /// A response format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -37,12 +40,26 @@ pub struct Declared {
 /// The client cannot read this snapshot; these reader features stand in the way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "Unsupported Delta Table Properties: reading this table needs {}; use a connector that supports responseformat=delta \
-     with readerfeatures={}", .missing.join(", "), .missing.join(",").to_lowercase()
+    "Unsupported Delta Table Properties: reading this table needs {}; {}", .missing.join(", "), advice(.missing)
 )]
 pub struct NotReadable {
     /// The features that the client lacks, or could only use in delta format.
     pub missing: Vec<String>,
+}
+
+/// Which connectors read these features: the oldest release of each that declares them all.
+fn advice(missing: &[String]) -> String {
+    let lower: Vec<String> = missing.iter().map(|feature| feature.to_lowercase()).collect();
+    let declare = format!("responseformat=delta with readerfeatures={}", lower.join(","));
+    let python = match () {
+        () if lower.iter().all(|feature| ["deletionvectors", "columnmapping"].contains(&feature.as_str())) => "1.1.0",
+        () if lower.iter().all(|feature| FEATURES_OF_CONNECTORS.contains(&feature.as_str())) => "1.3.3",
+        () => return format!("use a connector that supports {declare}"),
+    };
+    format!(
+        "install delta-sharing {python} or newer for Python (`pip install -U delta-sharing`), or delta-sharing-spark 4.0.0 \
+         or newer with `option(\"responseFormat\", \"delta\")` for Spark; other connectors must support {declare}"
+    )
 }
 
 /// Chooses the format for a snapshot that needs the reader features `needed`.
@@ -72,6 +89,15 @@ mod tests {
     fn chosen(needed: &[&str], formats: &[Format], declared: &[&str]) -> Result<Format, Vec<String>> {
         let declared = Declared { formats: formats.to_vec(), reader_features: features(declared) };
         negotiate(&features(needed), &declared).map_err(|error| error.missing)
+    }
+
+    #[test]
+    fn whoever_cannot_read_a_table_is_told_what_to_install() {
+        let told = |missing: &[&str]| NotReadable { missing: features(missing).into_iter().collect() }.to_string();
+        assert!(told(&["deletionVectors"]).contains("install delta-sharing 1.1.0 or newer"));
+        assert!(told(&["columnMapping", "timestampNtz"]).contains("install delta-sharing 1.3.3 or newer"));
+        assert!(told(&["deletionVectors"]).contains("responseformat=delta with readerfeatures=deletionvectors"));
+        assert!(!told(&["variantType"]).contains("install"), "no release reads it");
     }
 
     #[test]

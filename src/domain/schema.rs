@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::SerializeStruct};
 use serde_json::{Map, Value};
 
-use super::name::name_key;
+use super::{name::name_key, nearest::nearest};
 
 /// The metadata key of a column's physical name under column mapping.
 pub const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
@@ -143,6 +143,14 @@ pub enum LookupError {
     /// There is no such column or field.
     #[error("there is no `{0}`")]
     Missing(ColumnPath),
+    /// There is no such column or field, and one beside it that was probably meant.
+    #[error("there is no `{wanted}`; did you mean `{found}`?")]
+    Similar {
+        /// What was asked for.
+        wanted: ColumnPath,
+        /// What there is.
+        found: ColumnPath,
+    },
     /// There is one, but for the case of its letters.
     #[error("there is no `{wanted}`, but `{found}`; names are written in the case that the table has")]
     OtherCase {
@@ -256,7 +264,10 @@ impl Schema {
                 let wanted = so_far(at + 1);
                 return Err(match fields.iter().find(|field| differ_by_case(&field.name, name)) {
                     Some(other) => LookupError::OtherCase { wanted, found: so_far(at).join(&other.name) },
-                    None => LookupError::Missing(wanted),
+                    None => match nearest(name, fields.iter().map(|field| field.name.as_str())) {
+                        Some(other) => LookupError::Similar { wanted, found: so_far(at).join(other) },
+                        None => LookupError::Missing(wanted),
+                    },
                 });
             };
             steps.push(Step::Field(field));

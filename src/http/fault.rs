@@ -54,9 +54,12 @@ impl<S: Sync> FromRequestParts<S> for Face {
     }
 }
 
+/// What is said of a path that leads nowhere here.
+pub const NO_SUCH_ROUTE: &str = "no such route; check the path";
+
 /// No such route.
 pub async fn not_found(face: Face) -> Response {
-    face.status(StatusCode::NOT_FOUND, "no such route; check the path")
+    face.status(StatusCode::NOT_FOUND, NO_SUCH_ROUTE)
 }
 
 /// The route does not take this method.

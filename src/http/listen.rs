@@ -3,7 +3,13 @@
 //! Lives here: what happens below the first byte of a request. Never here: routes, or limits that a response can
 //! explain; those are middleware.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use axum_server::{
@@ -11,9 +17,10 @@ use axum_server::{
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use rustls::{
-    ServerConfig,
+    CertificateError, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -230,6 +237,30 @@ fn configured(server: Server<SocketAddr>) -> Server<SocketAddr> {
 /// Whether a certificate and its key can be read and used together.
 pub fn check_tls(files: &TlsFiles) -> Result<(), ListenError> {
     server_config(files).map(|_| ())
+}
+
+/// Whether the server's certificate is one that may issue others, such as its own authority. Most clients refuse those as
+/// a server's even where they trust them.
+pub fn is_authority(files: &TlsFiles) -> Result<bool, ListenError> {
+    let path = files.cert_file.clone();
+    let pem = |source| ListenError::Pem { path: path.clone(), source };
+    let unusable = |source| ListenError::Certificate { path: files.cert_file.clone(), source };
+    let own = CertificateDer::from_pem_file(&files.cert_file).map_err(pem)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(own.clone()).map_err(unusable)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verifier = verifier.map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
+    // What names it has is of no interest here.
+    let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let verified = verifier.verify_server_cert(&own, &[], &name, &[], UnixTime::now());
+    Ok(matches!(verified, Err(rustls::Error::InvalidCertificate(fault)) if is_refused_as_authority(&fault)))
+}
+
+/// Whether a certificate was refused as a server's because it may issue others, as `openssl req -x509` makes them where
+/// nothing else is said.
+pub fn is_refused_as_authority(fault: &CertificateError) -> bool {
+    matches!(fault, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
 }
 
 /// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.

@@ -24,6 +24,7 @@ use axum::{
 
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
+pub use self::fault::NO_SUCH_ROUTE;
 use self::middleware::{Draining, Limits, RequestLayer};
 use crate::service::Service;
 

@@ -17,7 +17,7 @@ fn object(id: Uuid) -> Object {
 }
 
 /// Tells that a freeze was made or lifted.
-fn signal(kind: SignalKind, id: Uuid, reason: &str, ctx: &OperatorContext) -> Signal {
+fn signal(kind: SignalKind, id: Uuid, reason: Option<&str>, ctx: &OperatorContext) -> Signal {
     Signal {
         kind,
         subject: id.to_string(),
@@ -64,19 +64,20 @@ impl Service {
         tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
         let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
         trail::append(tx, event, ctx.now).await?;
-        let signal = signal(SignalKind::FreezeCreate, freeze.id, reason, ctx);
+        let signal = signal(SignalKind::FreezeCreate, freeze.id, Some(reason), ctx);
         self.signals.tell(tx, &signal, ctx.now).await?;
         Ok(freeze)
     }
 
     /// Lifts the freeze that is on.
-    pub async fn unfreeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
+    pub async fn unfreeze(&self, ctx: &OperatorContext, reason: Option<&str>) -> Result<Freeze, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let Some(freeze) = tx.find_freeze().await? else {
             return Err(ServiceError::conflict("nothing is frozen"));
         };
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
-        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.lift", object(freeze.id)) };
+        let change = reason.map(|reason| json!({"reason": reason}));
+        let event = Event { change, ..ctx.event("freeze.lift", object(freeze.id)) };
         trail::append(&mut tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
         self.signals.tell(&mut tx, &signal, ctx.now).await?;

@@ -397,12 +397,15 @@ async fn named_parties(tx: &mut Tx, asked: &NewGrant) -> Result<(Share, Recipien
     match (share, recipient) {
         (Some(share), Some(recipient)) => Ok((share, recipient)),
         (share, recipient) => {
-            let missing = [("share", share.is_none()), ("recipient", recipient.is_none())];
-            let error = |(field, _): (&str, bool)| FieldError {
-                field: field.into(),
-                message: format!("names no {field}; create it with PUT first"),
-            };
-            Err(ServiceError::Invalid(missing.into_iter().filter(|(_, is)| *is).map(error).collect()))
+            let mut missing = Vec::new();
+            if share.is_none() {
+                missing.push(("share", lookup::no_share(tx, &asked.share).await?));
+            }
+            if recipient.is_none() {
+                missing.push(("recipient", lookup::no_recipient(tx, &asked.recipient).await?));
+            }
+            let error = |(field, message): (&str, String)| FieldError { field: field.into(), message };
+            Err(ServiceError::Invalid(missing.into_iter().map(error).collect()))
         }
     }
 }

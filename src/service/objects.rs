@@ -483,10 +483,10 @@ impl Service {
             Ok(key) => self.db.find_table(&key).await?,
             Err(_) => None,
         };
-        found.ok_or_else(|| {
-            let message = format!("names no registered table; register it with PUT /tables/{name}");
-            ServiceError::invalid("source.table", message)
-        })
+        match found {
+            Some(table) => Ok(table),
+            None => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+        }
     }
 
     fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {

@@ -38,6 +38,8 @@ const CLAIM: TimeDelta = TimeDelta::minutes(2);
 const HELD_EVERY: u32 = 50;
 /// How long a caller waits for a report that is being made before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a preview may be counted.
+const PREVIEW_PATIENCE: Duration = Duration::from_secs(20);
 /// How many reports are looked for that nobody makes.
 const UNMADE_AT_ONCE: u32 = 10;
 
@@ -48,6 +50,13 @@ pub struct NewReport {
     pub month: String,
     /// The recipient that it is about, by name or id; all where absent.
     pub recipient: Option<String>,
+}
+
+/// What is counted: whose events of which month, and the report that is held meanwhile.
+struct Scope {
+    month: Month,
+    recipient_id: Option<Uuid>,
+    held: Option<Uuid>,
 }
 
 /// Which reports are listed.
@@ -104,11 +113,24 @@ fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
         return Err(ServiceError::invalid(
             "month",
             format!(
-                "is not over; its report can be made from {closes} (UTC) on, and `weir usage` says how it stands now"
+                "is not over; its report can be made from {closes} (UTC) on, and until then \
+                 GET /reports/preview/report.html?month={month} shows it as it stands"
             ),
         ));
     }
     Ok(month)
+}
+
+/// A month that a caller names, which has begun and is not over.
+fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
+    let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
+    match () {
+        () if now < month.start() => Err(ServiceError::invalid("month", "has not begun; there is nothing to show")),
+        () if now >= month.end() + SETTLING => {
+            Err(ServiceError::invalid("month", "is over; POST /reports makes its report"))
+        }
+        () => Ok(month),
+    }
 }
 
 impl Service {
@@ -144,6 +166,32 @@ impl Service {
             }
         }
         Ok((self.get_report(report.id).await?, is_new))
+    }
+
+    /// The report of a month that is not over, as it stands, marked as a preview: counted now, kept nowhere, and signed by
+    /// nobody.
+    pub async fn preview_report(&self, asked: &NewReport) -> Result<Report, ServiceError> {
+        let now = self.clock.now();
+        let month = open_month(&asked.month, now)?;
+        let party = match &asked.recipient {
+            None => None,
+            Some(text) => Some(self.find_party(text).await?),
+        };
+        let range = self.db.find_seqs_between(month.start(), month.end()).await?;
+        let scope = Scope { month, recipient_id: party.as_ref().map(|party| party.id), held: None };
+        let counted = tokio::time::timeout(PREVIEW_PATIENCE, self.count_month(&scope, range, party)).await;
+        let report = match counted {
+            Ok(Ok(report)) => report,
+            Ok(Err(Unmade::Later(error))) => return Err(error),
+            Ok(Err(Unmade::Failed(why))) => return Err(ServiceError::Unsupported(why)),
+            Ok(Err(Unmade::Taken)) => return Err(ServiceError::internal("a preview is nobody else's")),
+            Err(_) => {
+                let message =
+                    "the month has too many events to be counted while you wait; GET /usage says how it stands";
+                return Err(ServiceError::Unsupported(message.to_owned()));
+            }
+        };
+        Ok(Report { preview_until: Some(now.trunc_subsecs(0)), ..report })
     }
 
     /// Keeps that a report is to be made, where it is not there; answers it, and whether it is new.
@@ -337,7 +385,8 @@ impl Service {
             error => Unmade::Failed(format!("{error}; run `weir audit verify`")),
         })?;
         let party = report.recipient_id.map(|id| Party { id, name: report.recipient.clone().unwrap_or_default() });
-        let counted = self.count_month(report, range, party).await?;
+        let scope = Scope { month: report.month, recipient_id: report.recipient_id, held: Some(report.id) };
+        let counted = self.count_month(&scope, range, party).await?;
         let files = self.file_report(&counted, &checkpoint).map_err(|error| Unmade::Failed(error.to_string()))?;
         let hashes = files.iter().map(|(stored, _)| (stored.file.as_str(), stored.entry.sha256.as_str()));
         let hashes: HashMap<&str, &str> = hashes.collect();
@@ -359,15 +408,15 @@ impl Service {
     /// Counts the month's events, a page at a time.
     async fn count_month(
         &self,
-        report: &StoredReport,
+        scope: &Scope,
         range: Option<(i64, i64)>,
         party: Option<Party>,
     ) -> Result<Report, Unmade> {
-        let mut tally = Tally::new(report.month, party);
+        let mut tally = Tally::new(scope.month, party);
         let (first, last) = range.unwrap_or((1, 0));
         let (mut after, mut n_pages) = (first - 1, 0u32);
         while after < last {
-            let page = self.read_events(report.recipient_id, after).await?;
+            let page = self.read_events(scope.recipient_id, after).await?;
             let Some(end) = page.last().map(|event| event.seq) else { break };
             for stored in page.iter().filter(|event| event.seq <= last) {
                 let personal = stored.personal.as_ref().map(|personal| personal.text.as_str());
@@ -379,9 +428,9 @@ impl Service {
             }
             after = end;
             n_pages += 1;
-            if n_pages.is_multiple_of(HELD_EVERY) {
+            if let Some(id) = scope.held.filter(|_| n_pages.is_multiple_of(HELD_EVERY)) {
                 let mut tx = self.db.begin().await?;
-                tx.hold_report(report.id, self.clock.now() + CLAIM).await?;
+                tx.hold_report(id, self.clock.now() + CLAIM).await?;
                 tx.commit().await?;
             }
         }
@@ -390,7 +439,8 @@ impl Service {
             let recipient = self.db.find_recipient_by_id(id).await?;
             called.extend(recipient.and_then(|recipient| recipient.display_name).map(|name| (id, name)));
         }
-        Ok(tally.finish(|id| called.get(&id).cloned()))
+        let provider = self.reports.provider_name.clone();
+        Ok(Report { provider, ..tally.finish(|id| called.get(&id).cloned()) })
     }
 
     async fn read_events(&self, recipient_id: Option<Uuid>, after: i64) -> Result<Vec<StoredEvent>, StoreError> {

@@ -176,7 +176,7 @@ impl Service {
             };
             match share {
                 Some(share) => share_ids.push(share.id),
-                None => note(ServiceError::invalid(format!("shares[{i}]"), "names no share; create it first")),
+                None => note(ServiceError::invalid(format!("shares[{i}]"), lookup::no_share(&mut tx, name).await?)),
             }
         }
         let (Some(life), Some(credential), true) = (life, credential, errors.is_empty()) else {

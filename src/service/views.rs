@@ -564,9 +564,9 @@ impl Service {
             Ok(key) => self.db.find_view(&key).await?,
             Err(_) => None,
         };
-        let (view, table) = found.ok_or_else(|| {
-            ServiceError::invalid("source.view", format!("names no view; draft it with PUT /views/{name}"))
-        })?;
+        let Some((view, table)) = found else {
+            return Err(ServiceError::invalid("source.view", self.no_view(name).await));
+        };
         if self.db.find_view_version(view.id, version).await?.is_none() {
             let message = format!("version {version} is not published; POST /views/{name}/publish does that");
             return Err(ServiceError::invalid("source.view", message));
@@ -593,7 +593,14 @@ impl Service {
             Ok(key) => self.db.find_recipient(&key).await?,
             Err(_) => None,
         };
-        found.ok_or_else(|| ServiceError::invalid("recipient", "names no recipient; GET /recipients lists them"))
+        match found {
+            Some(recipient) => Ok(recipient),
+            None => {
+                let near = self.suggest("recipient", name).await.map(|near| format!("did you mean `{near}`?"));
+                let next = near.unwrap_or_else(|| "GET /recipients lists them".to_owned());
+                Err(ServiceError::invalid("recipient", format!("names no recipient; {next}")))
+            }
+        }
     }
 }
 

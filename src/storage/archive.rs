@@ -18,7 +18,7 @@ use super::{
     location::{Location, Service},
     private::PrivateFolder,
     s3,
-    storages::open_cloud,
+    storages::{check_folder, open_cloud},
 };
 use crate::config::StorageSettings;
 
@@ -65,6 +65,11 @@ impl Archive {
             problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
         })?;
         Ok(Self { store: Arc::new(store), root: Path::default(), url, directory: Some(directory) })
+    }
+
+    /// What [`Self::open`] would refuse, without making anything.
+    pub fn check(settings: &StorageSettings) -> Result<(), Vec<StorageError>> {
+        if check_folder(settings)? { Ok(()) } else { Self::open(settings).map(drop) }
     }
 
     /// Where it is, for messages.

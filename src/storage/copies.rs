@@ -8,8 +8,12 @@ use futures::{StreamExt, stream::BoxStream};
 use object_store::{Error, ObjectStore, ObjectStoreExt, path::Path};
 
 use super::{
-    Storage, StorageError, TableLocation, bounded::Bounded, local::LocalDirectory, location::Location,
-    private::PrivateFolder, storages::open_cloud,
+    Storage, StorageError, TableLocation,
+    bounded::Bounded,
+    local::LocalDirectory,
+    location::Location,
+    private::PrivateFolder,
+    storages::{check_folder, open_cloud},
 };
 use crate::{config::StorageSettings, domain::delivery::Delivery};
 
@@ -58,6 +62,11 @@ impl CopyRoot {
         let storage = Storage::opened(name, Delivery::Proxied, Arc::new(reader), None);
         let location = TableLocation::in_storage(Arc::new(storage), Path::default(), url);
         Ok(Self { location, parsed, writer: Arc::new(writer), directory: Some(directory) })
+    }
+
+    /// What [`Self::open`] would refuse, without making anything.
+    pub fn check(settings: &StorageSettings) -> Result<(), Vec<StorageError>> {
+        if check_folder(settings)? { Ok(()) } else { Self::open(settings).map(drop) }
     }
 
     /// The place as files are read and signed for there.

@@ -231,6 +231,20 @@ pub(super) fn open_cloud(
     }))
 }
 
+/// Whether `setting` names a folder that is yet to be made, which can be; other places have to be opened to be known.
+pub(super) fn check_folder(setting: &StorageSettings) -> Result<bool, Vec<StorageError>> {
+    let location = Location::parse(&setting.url).map_err(|error| vec![error])?;
+    let Some(directory) = location.directory().filter(|directory| !directory.exists()) else { return Ok(false) };
+    let problem = |reason: String| vec![StorageError::Configuration { name: setting.name.clone(), reason }];
+    if let Some(option) = setting.options.keys().next() {
+        return Err(problem(format!("a local directory has no options; remove `{option}`")));
+    }
+    match directory.ancestors().find(|ancestor| ancestor.exists()) {
+        Some(there) if there.is_dir() => Ok(true),
+        _ => Err(problem(format!("`{}` cannot be made below a file; name another folder", directory.display()))),
+    }
+}
+
 fn open_local(
     setting: &StorageSettings,
     location: &Location,

@@ -8,7 +8,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Db, Result, StoreError};
+use super::{
+    Db, Result, StoreError,
+    reach::{reach, unopened},
+};
 
 /// How long a call waits for a connection, and a SQLite writer for another process's transaction.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,8 +56,9 @@ impl Db {
             Some(("sqlite", _)) => {
                 let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
                 let options = options.read_only(true).create_if_missing(false).busy_timeout(ACQUIRE_TIMEOUT);
+                let path = options.get_filename().to_owned();
                 let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-                let reader = pool.connect_with(options).await?;
+                let reader = pool.connect_with(options).await.map_err(|error| unopened(&path, error))?;
                 Ok(Self::Sqlite { writer: reader.clone(), reader })
             }
             Some(("postgres" | "postgresql", _)) => connect_postgres(url, 1, POSTGRES_READ_ONLY).await,
@@ -77,7 +81,8 @@ async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
         .foreign_keys(true)
         .busy_timeout(ACQUIRE_TIMEOUT);
     let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
-    let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+    let writer = pool().max_connections(1).connect_with(options.clone()).await;
+    let writer = writer.map_err(|error| unopened(&path, error))?;
     let reader = pool().max_connections(max_connections).connect_with(options.pragma("query_only", "ON")).await?;
     Ok(Db::Sqlite { reader, writer })
 }
@@ -95,6 +100,7 @@ pub(super) fn create_private(path: &Path) -> Result<()> {
 async fn connect_postgres(url: &str, max_connections: u32, session: &'static str) -> Result<Db> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let options = options.application_name("weir");
+    reach(&options).await?;
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)

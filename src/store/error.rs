@@ -62,6 +62,12 @@ pub enum StoreError {
     /// A value, such as a time before all calendars, is not one that the database can hold.
     #[error("a value is outside what the database can hold")]
     Unstorable(#[source] sqlx::Error),
+    /// The database cannot be connected to; the text says where it is, why not, and what to do.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The role lacks a right.
+    #[error("the database's role lacks a right ({0}); docs/postgres-roles.sql gives it its rights")]
+    Rights(String),
     /// The statement failed in a way that none of the others describes.
     #[error("the database refused a statement")]
     Query(#[source] sqlx::Error),
@@ -165,6 +171,10 @@ impl From<sqlx::Error> for StoreError {
                 match weather(database.as_ref()) {
                     Weather::Contended => Self::Contended(error),
                     Weather::Unavailable => Self::Unavailable(error),
+                    // PostgreSQL, Appendix A: insufficient privilege.
+                    Weather::Fair if database.code().as_deref() == Some("42501") => {
+                        Self::Rights(database.message().to_owned())
+                    }
                     // PostgreSQL, Appendix A: class 22, data exception.
                     Weather::Fair if database.code().is_some_and(|code| code.starts_with("22")) => {
                         Self::Unstorable(error)

@@ -1,4 +1,6 @@
 //! Freezes: stretches of time in which nothing is handed out.
+//!
+//! A freeze is of everything: the column `scope` holds nothing else, and keeps two freezes from being live at once.
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;

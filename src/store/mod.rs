@@ -24,6 +24,7 @@ mod notifications;
 mod objects;
 mod operators;
 mod quota;
+mod reach;
 mod recipients;
 mod reports;
 mod schema;

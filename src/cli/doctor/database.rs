@@ -4,7 +4,7 @@ use std::fs::File;
 
 use chrono::{TimeDelta, Utc};
 
-use super::{Examined, Fault, Finding, Status, is_sqlite, patiently, spelled};
+use super::{super::failure, Examined, Fault, Finding, Status, is_sqlite, patiently, spelled};
 use crate::{
     config::Settings,
     store::{Db, StoreError},
@@ -52,13 +52,9 @@ async fn examine(settings: &Settings, db: &Db) -> Examined {
     Ok("SQLite answers, at this weir's schema, durable and writable".to_owned())
 }
 
+/// The server's words name the role or the database, never the password.
 fn fault(error: StoreError) -> Fault {
-    match &error {
-        // The server's words name the role or the database, never the password.
-        StoreError::Unavailable(source) => Fault::new(format!("it cannot be reached: {source}"), UNREACHABLE),
-        StoreError::Query(source) => Fault::new(format!("it refuses what is asked: {source}"), UNREACHABLE),
-        error => Fault::of(error, UNREACHABLE),
-    }
+    Fault::of(failure::said(&error.into()), UNREACHABLE)
 }
 
 /// By how much the database's clock is ahead of this one, with its name; `None` where it has none of its own.

@@ -17,7 +17,7 @@ use crate::{
         keys::{KeyError, read_keys},
     },
     domain::seal::RootKey,
-    http::listen::check_tls,
+    http::listen::{check_tls, is_authority},
 };
 
 /// What was found of the root keys.
@@ -142,6 +142,13 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
     if let Some(files) = server.tls() {
         let examined = check_tls(&files).map(|()| "certificate and key can be read and belong together".to_owned());
         findings.push(Finding::of("tls", examined.map_err(|error| Fault::of(error, "mend server.tls"))));
+        if is_authority(&files).unwrap_or_default() {
+            let detail = "the certificate is its own authority (CA:TRUE), which most clients refuse, also where they are \
+                          told to trust it";
+            let remedy = "give the server one that is none, with `-addext basicConstraints=critical,CA:FALSE` where \
+                          openssl makes it; see docs/production.md";
+            findings.push(Finding::warning("tls authority", Fault::new(detail, remedy)));
+        }
     }
     let scheme = if server.tls().is_some() { "https" } else { "http" };
     for (key, address) in [("listen", Some(server.listen)), ("admin_listen", server.admin_listen)] {

@@ -9,7 +9,7 @@ use object_store::{ObjectStoreExt, path::Path};
 use reqwest::{StatusCode, header};
 use uuid::Uuid;
 
-use super::{Fault, Finding, PATIENCE, Status, patiently};
+use super::{super::failure, Fault, Finding, PATIENCE, Status, patiently};
 use crate::{
     app::{guarded, open_archive},
     config::{Settings, StorageSettings},
@@ -211,7 +211,7 @@ pub(super) async fn export(settings: &Settings) -> Finding {
     }
     let remedy = "let the credential in audit.export.options list, read and add below audit.export.url";
     let examined = patiently(remedy, async {
-        let archive = open_archive(settings).map_err(|error| Fault::of(format!("{error:#}"), remedy))?;
+        let archive = open_archive(settings).map_err(|error| Fault::of(failure::said(&error), remedy))?;
         let Some(archive) = archive else { return Ok("nothing is exported".to_owned()) };
         let keys = archive.list("keys").await.map_err(|error| Fault { remedy: remedy.to_owned(), ..fault(error) })?;
         Ok(match keys.len() {

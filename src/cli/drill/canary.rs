@@ -8,7 +8,10 @@ use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::{Value, json};
 
 use super::{
-    super::api::{Client, Refusal, Request},
+    super::{
+        api::{Client, Refusal, Request},
+        trust::unanswered,
+    },
     Findings,
 };
 use crate::domain::secret::Secret;
@@ -167,7 +170,7 @@ impl Reads {
         let table = objects.first().and_then(|object| Some((object["schema"].as_str()?, object["name"].as_str()?)));
         let endpoint = Url::parse(&token.endpoint).context("the server's public_url is no URL")?;
         let named = if named.is_empty() { std::slice::from_ref(&endpoint) } else { named };
-        let replicas = named.iter().map(|url| Replica::at(url, &endpoint, table)).collect::<Result<_, _>>()?;
+        let replicas = named.iter().map(|url| Replica::at(client, url, &endpoint, table)).collect::<Result<_, _>>()?;
         Ok(Self { replicas, action: if table.is_some() { "table.query" } else { "share.get" } })
     }
 
@@ -181,7 +184,7 @@ impl Reads {
 }
 
 impl Replica {
-    fn at(named: &Url, endpoint: &Url, table: Option<(&str, &str)>) -> anyhow::Result<Self> {
+    fn at(client: &Client, named: &Url, endpoint: &Url, table: Option<(&str, &str)>) -> anyhow::Result<Self> {
         let mut url = named.clone();
         if url.path() == "/" {
             url.set_path(endpoint.path());
@@ -196,7 +199,7 @@ impl Replica {
         drop(segments);
         let method = if table.is_some() { Method::POST } else { Method::GET };
         // Each has its own connections; a redirect would take the token elsewhere.
-        let http = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
+        let http = client.trust.builder()?.timeout(PATIENCE).redirect(redirect::Policy::none()).build()?;
         Ok(Self { name: named.to_string(), http, method, url })
     }
 
@@ -214,7 +217,7 @@ impl Replica {
             Ok(status) => Answer::Other(format!("answers {status}")),
             Err(error) => {
                 let error: reqwest::Error = error;
-                Answer::Other(format!("does not answer ({})", error.without_url()))
+                Answer::Other(unanswered(&self.url, "--replica", &error.without_url()).to_string())
             }
         }
     }

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::{
     api::{Client, Output, Request, Server},
-    print,
+    failure, print,
     serve::stop_signals,
 };
 use crate::domain::drill::DrillKind;
@@ -108,10 +108,13 @@ async fn conclude(
         () = signals.next() => Err(anyhow!("it was broken off")),
     };
     if let Err(error) = ended {
-        findings.fault(format!("{error:#}"));
+        findings.fault(failure::said(&error));
     }
     if let Err(error) = canary::end(client).await {
-        findings.fault(format!("the canary could not be ended, and ends within ten minutes by itself: {error:#}"));
+        findings.fault(format!(
+            "the canary could not be ended, and ends within ten minutes by itself: {}",
+            failure::said(&error)
+        ));
     }
     let Findings { measured, faults } = &findings;
     let passed = faults.is_empty();

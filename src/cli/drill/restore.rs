@@ -12,7 +12,7 @@ use reqwest::Url;
 use uuid::Uuid;
 
 use super::{
-    super::{ConfigFile, api::Client, audit},
+    super::{ConfigFile, api::Client, audit, failure, print},
     Common, Findings, canary, conclude,
     scratch::Scratch,
 };
@@ -212,7 +212,11 @@ impl Drop for Postgres {
         }
         let maintenance = format!("--maintenance-db={}", libpq(&self.source));
         if let Err(error) = self.run("dropdb", &["--if-exists", "--force", &maintenance, &self.name]) {
-            eprintln!("weir: the database `{}` cannot be dropped: {error:#}; drop it, it is a copy", self.name);
+            print::note(format_args!(
+                "the database `{}` cannot be dropped: {}; drop it, it is a copy",
+                self.name,
+                failure::said(&error)
+            ));
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
+use super::super::print;
+
 /// A new folder that only this user can read; removed when dropped.
 pub(super) struct Scratch(PathBuf);
 
@@ -37,7 +39,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("weir: `{}` cannot be removed: {error}; remove it, it holds a copy", self.0.display());
+            print::note(format_args!("`{}` cannot be removed: {error}; remove it, it holds a copy", self.0.display()));
         }
     }
 }

@@ -28,7 +28,7 @@ use super::{
     operation::moment,
     print,
 };
-use crate::domain::name::{Name, NameKind, name_key};
+use crate::domain::name::{MAX_CHARACTERS, Name, NameKind, name_key};
 
 /// The largest file that is read, in bytes: some ten thousand tables.
 const MAX_BYTES: u64 = 4 << 20;
@@ -207,11 +207,22 @@ async fn plan_tables(
 
 /// Has the server open a table's log without registering it; answers the name that it would have.
 async fn look_at(client: &Client, share: &Share, table: &SharedTable) -> anyhow::Result<(String, Value)> {
-    let name = format!("{}.{}.{}", share.name, table.schema, table.name);
+    let name = registered_name(share, table);
     Name::parse(NameKind::RegisteredTable, &name)?;
     let request = Request::new(Method::PUT, &["tables", &name]).with_query("dry_run", "true");
     let (answer, _) = client.call(&request.with_body(json!({"location": table.location}))).await?;
     Ok((name, answer))
+}
+
+/// The name that a table is registered under. Where that would be too long, a part of each name and the line that it
+/// stands in tell it from others.
+fn registered_name(share: &Share, table: &SharedTable) -> String {
+    let name = format!("{}.{}.{}", share.name, table.schema, table.name);
+    if name.chars().count() <= MAX_CHARACTERS {
+        return name;
+    }
+    let part = |text: &str| text.chars().take(70).collect::<String>();
+    format!("{}.{}.{}_{}", part(&share.name), part(&table.schema), part(&table.name), table.line)
 }
 
 /// Notes what the server does not accept; what it does not answer, or forbids, ends the run.

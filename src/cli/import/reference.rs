@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::yaml::{Content, Mistake, Node};
-use crate::domain::name::{Name, NameKind};
+use crate::domain::name::{MAX_CHARACTERS, Name, NameKind, name_key};
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +66,15 @@ pub(super) fn read(root: &Node) -> Result<Reference, Vec<Mistake>> {
     reference.notes = std::mem::take(&mut reader.notes);
     reader.mistakes.sort_by_key(|mistake| mistake.line);
     if reader.mistakes.is_empty() { Ok(reference) } else { Err(reader.mistakes) }
+}
+
+/// `text` as a name that is allowed and that connectors can write: in `profile#share.schema.table`, of which the parts
+/// become segments of a URL's path. What stands in the way is written as `_`.
+fn usable_name(kind: NameKind, text: &str) -> String {
+    let text = if text.is_empty() { "unnamed" } else { text };
+    let is_allowed =
+        |c: char| !matches!(c, '.' | '#' | '?' | '%') && Name::parse(kind, c.encode_utf8(&mut [0; 4])).is_ok();
+    text.chars().take(MAX_CHARACTERS).map(|c| if is_allowed(c) { c } else { '_' }).collect()
 }
 
 #[derive(Default)]
@@ -200,7 +209,9 @@ impl Reader {
         }
     }
 
-    /// A name that is allowed, and that nothing else beside it has; `within` sets those apart that may be alike.
+    /// A name that is allowed, that connectors can write, and that nothing else beside it has; `within` sets those apart
+    /// that may be alike. A name that the reference server takes and the protocol or connectors do not is changed, and
+    /// that is told.
     fn name(
         &mut self,
         members: &Members<'_>,
@@ -208,21 +219,45 @@ impl Reader {
         seen: &mut HashMap<(String, String), usize>,
         within: &str,
     ) -> Option<String> {
-        let text = self.text(members, "name")?;
-        match Name::parse(kind, &text) {
-            Ok(name) => match seen.insert((within.to_owned(), name.key().to_owned()), members.line) {
-                None => Some(text),
-                Some(first) => {
-                    let message = format!("the {} `{text}` is there already, in line {first}", kind.noun());
-                    self.wrong(members.line, message);
-                    None
-                }
-            },
-            Err(error) => {
-                self.wrong(members.get("name").map_or(members.line, |node| node.line), error.to_string());
-                None
+        let text = match members.get("name").map(|node| (node.line, &node.value)) {
+            Some((_, Content::Scalar(text))) => text.clone(),
+            Some((line, _)) => {
+                self.wrong(line, "`name` must be a text");
+                return None;
             }
+            None => {
+                self.wrong(members.line, "`name` is missing");
+                return None;
+            }
+        };
+        let line = members.get("name").map_or(members.line, |node| node.line);
+        let usable = usable_name(kind, &text);
+        let taken = |name: &str| seen.get(&(within.to_owned(), name_key(name))).copied();
+        let why = match (usable == text, taken(&usable)) {
+            (true, None) => None,
+            // The reference server does not start with two shares of one name.
+            (true, Some(first)) if kind == NameKind::Share && text.is_ascii() => {
+                self.wrong(members.line, format!("the share `{text}` is there already, in line {first}"));
+                return None;
+            }
+            (_, Some(first)) => Some(format!("the {} in line {first} has this name already", kind.noun())),
+            (false, None) => Some(match Name::parse(kind, &text) {
+                Err(error) => error.to_string(),
+                Ok(_) => "connectors separate profile, share, schema and table by `#` and `.`".to_owned(),
+            }),
+        };
+        let numbered = (2..).map(|number| {
+            let cut: String = usable.chars().take(MAX_CHARACTERS - 8).collect();
+            format!("{cut}_{number}")
+        });
+        let name = std::iter::once(usable.clone()).chain(numbered).find(|name| taken(name).is_none())?;
+        if let Some(why) = why {
+            let shown: String = text.chars().take(MAX_CHARACTERS).collect();
+            let told = format!("the {} `{shown}` becomes `{name}`: {why}; tell recipients its new name", kind.noun());
+            self.note(line, told);
         }
+        seen.insert((within.to_owned(), name_key(&name)), members.line);
+        Some(name)
     }
 
     fn boolean(&mut self, members: &Members<'_>, name: &str) -> bool {
@@ -272,8 +307,22 @@ mod tests {
     }
 
     #[test]
+    fn names_that_only_the_reference_server_takes_are_changed_and_told() {
+        let text = "version: 1\nshares:\n- name: my.share\n  schemas:\n  - name: a b\n    tables:\n    - {name: t.x, \
+                    location: l}\n    - {name: t/x, location: l}\n    - {name: T_X, location: l}\n    - {name: '', \
+                    location: l}\n  - name: a_b\n    tables:\n    - {name: '50%#?', location: l}\n  - name: Größe\n";
+        let read = read(&parse(text).unwrap()).unwrap();
+        assert_eq!(read.shares[0].name, "my_share");
+        let names: Vec<(&str, &str)> =
+            read.shares[0].tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+        assert_eq!(names, [("a_b", "t_x"), ("a_b", "t_x_2"), ("a_b", "T_X_3"), ("a_b", "unnamed"), ("a_b_2", "50___")]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3, 5, 7, 8, 9, 10, 11, 13]);
+        assert!(read.notes[0].message.contains("the share `my.share` becomes `my_share`"), "{:?}", read.notes);
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_told_with_its_line() {
-        assert_eq!(lines("shares:\n- name: a b\n- name: s\n- name: S\n- schemas: 1\n"), [1, 2, 4, 5]);
+        assert_eq!(lines("shares:\n- name: [a]\n- name: s\n- name: S\n- schemas: 1\n"), [1, 2, 4, 5]);
         let text = "version: 2\nshares:\n- name: s\n  schemas:\n  - name: c\n    tables:\n    - name: t\n    - location: x\n      \
                     historyShared: perhaps\n      startVersion: -1\n  - c\n";
         assert_eq!(lines(text), [1, 7, 8, 9, 10, 11]);

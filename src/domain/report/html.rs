@@ -88,7 +88,8 @@ fn moment(at: DateTime<Utc>) -> String {
 }
 
 fn page_of(out: &mut String, report: &Report) -> fmt::Result {
-    let title = format!("Data sharing in {}", report.month.title());
+    let mark = if report.preview_until.is_some() { " (preview)" } else { "" };
+    let title = format!("Data sharing in {}{mark}", report.month.title());
     let whose = report.recipient.as_ref().map(|party| escape(&party.name));
     write!(
         out,
@@ -125,15 +126,28 @@ fn header(out: &mut String, report: &Report, title: &str, whose: Option<&str>) -
         }
         _ => "no event of the audit trail".to_owned(),
     };
+    let provider = report.provider.as_deref().map(|name| format!("From {}. ", escape(name))).unwrap_or_default();
+    let kind =
+        if report.preview_until.is_some() { "Preview of a monthly audit report" } else { "Monthly audit report" };
     write!(
         out,
-        "<header>\n<p class=\"kind\">Monthly audit report</p>\n<h1>{title}</h1>\n\
-         <p>About {about}. From {} to {} (UTC, the end not included); {range}.</p>\n\
-         <p class=\"proof\">The file <code>manifest.json</code> has this page’s hash and a signed checkpoint of the audit \
-         trail, and <code>manifest.sig</code> its signature. <code>weir report verify</code> checks them, and counts the \
-         trail’s export again, without any server.</p>\n</header>\n",
+        "<header>\n<p class=\"kind\">{kind}</p>\n<h1>{title}</h1>\n\
+         <p>{provider}About {about}. From {} to {} (UTC, the end not included); {range}.</p>\n",
         report.since.format("%Y-%m-%d"),
         report.until.format("%Y-%m-%d")
+    )?;
+    if let Some(until) = report.preview_until {
+        return write!(
+            out,
+            "<p class=\"proof\"><strong>This is a preview</strong>: the month is not over. It was counted up to {} (UTC), \
+             changes with every event, and nobody has signed it.</p>\n</header>\n",
+            moment(until)
+        );
+    }
+    out.write_str(
+        "<p class=\"proof\">The file <code>manifest.json</code> has this page’s hash and a signed checkpoint of the audit \
+         trail, and <code>manifest.sig</code> its signature. <code>weir report verify</code> checks them, and counts the \
+         trail’s export again, without any server.</p>\n</header>\n",
     )
 }
 

@@ -254,6 +254,12 @@ pub struct Report {
     pub since: DateTime<Utc>,
     /// When it is over.
     pub until: DateTime<Utc>,
+    /// Who shares, as the settings name it when the report is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Until when it was counted, where the month was not over: a preview, which nobody has signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview_until: Option<DateTime<Utc>>,
     /// The recipient that it is about; `None` for all.
     pub recipient: Option<Party>,
     /// The events that it stands on.
@@ -298,8 +304,10 @@ impl Report {
         html::write(self)
     }
 
-    /// The same without what only the server knew: addresses and display names are not in the trail's export.
+    /// The same without what only the server knew: addresses, display names and the provider's own name are not in the
+    /// trail's export.
     pub fn provable(mut self) -> Self {
+        self.provider = None;
         let numbers = std::iter::once(&mut self.totals)
             .chain(self.recipients.iter_mut().map(|line| &mut line.numbers))
             .chain(self.datasets.iter_mut().map(|line| &mut line.numbers))

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Line, Report};
 use crate::domain::{audit::timestamp, csv};
 
-const HEADING: [&str; 20] = [
+const HEADING: [&str; 22] = [
     "month",
     "recipient_id",
     "recipient",
@@ -27,6 +27,8 @@ const HEADING: [&str; 20] = [
     "days_active",
     "first_at",
     "last_at",
+    "provider",
+    "preview_until",
 ];
 
 /// The whole file.
@@ -65,5 +67,7 @@ fn cells(report: &Report, line: &Line) -> [String; HEADING.len()] {
         numbers.days_active.to_string(),
         at(numbers.first_at),
         at(numbers.last_at),
+        csv::optional(report.provider.as_deref()),
+        at(report.preview_until),
     ]
 }

@@ -295,6 +295,8 @@ impl Tally {
             month: self.month,
             since: self.month.start(),
             until: self.month.end(),
+            provider: None,
+            preview_until: None,
             recipient: self.scope,
             events: self.events,
             totals: self.total.numbers(knows),

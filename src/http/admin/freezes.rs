@@ -2,11 +2,11 @@
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Admin, auth::Operator, extract::AdminJson, problem::Problem, recipients::ReasonBody};
+use super::{Admin, auth::Operator, extract::AdminJson, problem::Problem, recipients::ReasonBody, text::Text};
 use crate::{service::grants::Effect, store::Freeze};
 
 /// A stretch of time in which nothing is handed out.
@@ -70,14 +70,24 @@ pub async fn freeze(
     Ok(Json(admin.service.freeze(&ctx, &body.reason.0).await?.into()))
 }
 
+/// Why a freeze is lifted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnfreezeBody {
+    /// For the audit trail.
+    #[schema(value_type = Option<String>)]
+    reason: Option<Text>,
+}
+
 /// Lifts the freeze.
 #[utoipa::path(
-    post, path = "/unfreeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FreezeView))
+    post, path = "/unfreeze", tag = "freezes", request_body = UnfreezeBody, responses((status = 200, body = FreezeView))
 )]
 pub async fn unfreeze(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
-    AdminJson(body): AdminJson<ReasonBody>,
+    AdminJson(body): AdminJson<UnfreezeBody>,
 ) -> Result<Json<FreezeView>, Problem> {
-    Ok(Json(admin.service.unfreeze(&ctx, &body.reason.0).await?.into()))
+    let reason = body.reason.as_ref().map(|reason| reason.0.as_str());
+    Ok(Json(admin.service.unfreeze(&ctx, reason).await?.into()))
 }

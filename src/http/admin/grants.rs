@@ -38,7 +38,7 @@ pub struct GrantBody {
     pub valid_from: Option<DateTime<Utc>>,
     /// Until when; as long as is configured where absent.
     pub valid_until: Option<DateTime<Utc>>,
-    /// What the data may be used for.
+    /// What the data may be used for. Recorded with every event and reported; nothing is refused because of it.
     #[schema(value_type = Option<String>)]
     pub purpose: Option<Text>,
     /// The contract that it stands on.
@@ -55,7 +55,7 @@ pub struct AgreementBody {
     #[serde(rename = "ref")]
     #[schema(value_type = String)]
     pub reference: Text,
-    /// SHA-256 of the document, in lower-case hex.
+    /// SHA-256 of the document, in lower-case hex. Kept and shown; no document is fetched or compared.
     #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{64}$")]
     pub sha256: Option<Sha256Hex>,
     /// When the agreement ends, and access with it.
@@ -117,7 +117,7 @@ pub struct GrantView {
     pub valid_from: DateTime<Utc>,
     /// Until when it allows; exclusive.
     pub valid_until: DateTime<Utc>,
-    /// What the data may be used for.
+    /// What the data may be used for. Recorded with every event and reported; nothing is refused because of it.
     pub purpose: Option<String>,
     /// The contract that it stands on.
     pub agreement: Option<AgreementView>,
@@ -135,7 +135,7 @@ pub struct AgreementView {
     /// The reference that both sides know the document by.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// SHA-256 of the document, in lower-case hex.
+    /// SHA-256 of the document, in lower-case hex. Kept and shown; no document is fetched or compared.
     pub sha256: Option<String>,
     /// When the agreement ends, and access with it.
     pub valid_until: Option<DateTime<Utc>>,

@@ -100,7 +100,7 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
         .layer(middleware::from_fn_with_state((admin.clone(), permissions), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     let routes = Router::new().nest("/api", api).merge(docs::router(&document));
-    (routes.layer(middleware::from_fn(problem::render)).with_state(admin), document)
+    (routes.layer(middleware::from_fn_with_state(admin.clone(), problem::render)).with_state(admin), document)
 }
 
 /// The document alone, for those who speak to a server.
@@ -142,6 +142,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(reports::list_reports))
         .routes(routes!(reports::get_report))
         .routes(routes!(reports::get_report_file))
+        .routes(routes!(reports::preview_report))
         .routes(routes!(notifications::list_notifications));
     let read_operators = OpenApiRouter::new()
         .routes(routes!(operators::list_operators))

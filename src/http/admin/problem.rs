@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Admin;
 use crate::{
     http::middleware::{Cause, RequestId},
     service::error::{FieldError, ServiceError},
@@ -253,12 +254,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes the problem that a handler, an extractor or a fallback left in its response, with the request's id.
-pub async fn render(request: Request, next: Next) -> Response {
+/// Writes the problem that a handler, an extractor or a fallback left in its response, with the request's id, and says
+/// what was probably meant by a name that is not there, or which call lists those that are.
+pub async fn render(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let mut response = next.run(request).await;
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    let mut rendered = problem.write(&request_id);
+    let mut rendered = problem.directed(&admin).await.write(&request_id);
     if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
         rendered.headers_mut().insert(header::ALLOW, allow);
     }
@@ -266,6 +268,24 @@ pub async fn render(request: Request, next: Next) -> Response {
 }
 
 impl Problem {
+    /// The same with what to do next, where something was not found by its name.
+    async fn directed(self, admin: &Admin) -> Self {
+        let Some(Cause(error)) = &self.cause else { return self };
+        let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
+        let next = match (admin.service.suggest(kind, name).await, *kind) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, "share" | "table" | "view" | "recipient" | "operator") => {
+                format!("GET /{kind}s lists what there is")
+            }
+            (None, "object") => {
+                let share = name.rsplitn(3, '.').nth(2).unwrap_or_default();
+                format!("GET /shares/{share}/objects lists what there is")
+            }
+            (None, _) => return self,
+        };
+        Self { detail: format!("{}; {next}", self.detail), ..self }
+    }
+
     /// The whole response.
     pub fn write(self, request_id: &str) -> Response {
         let Self { code, detail, errors, cause } = self;

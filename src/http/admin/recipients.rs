@@ -43,7 +43,7 @@ pub struct RecipientBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub display_name: Change<Text>,
-    /// Contacts by role.
+    /// Contacts by role. Kept and shown; nobody is written to, and nothing depends on them.
     #[serde(default)]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
     pub contacts: Change<Members<Text>>,
@@ -214,7 +214,7 @@ pub struct RecipientView {
     pub state: RecipientState,
     /// A name for people.
     pub display_name: Option<String>,
-    /// Contacts by role.
+    /// Contacts by role. Kept and shown; nobody is written to, and nothing depends on them.
     pub contacts: BTreeMap<String, String>,
     /// Properties that row filters may refer to.
     pub properties: BTreeMap<String, Value>,

@@ -38,7 +38,7 @@ const PAGE_POLICY: HeaderValue =
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportBody {
-    /// A month that is over.
+    /// A month that is over; of one that is not, there is a preview.
     #[schema(value_type = String, example = "2026-11")]
     pub month: Text,
     /// The recipient that it is about, by name or id; all of them where absent.
@@ -204,6 +204,52 @@ pub async fn get_report_file(
     };
     let file = ReportFile::parse(&file).ok_or_else(unknown)?;
     let (report, content) = admin.service.get_report_file(id, file).await?;
+    Ok(answer(file, &format!("weir-{}", report.month), content))
+}
+
+/// Which month is previewed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PreviewParameters {
+    /// A month that is not over.
+    #[param(value_type = String, example = "2026-11")]
+    pub month: Text,
+    /// The recipient that it is about, by name or id; all of them where absent.
+    #[param(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+}
+
+/// Answers a file of the report that a month would have, were it over now: a preview.
+///
+/// `report.html`, `report.csv` or `report.json`, each marked as a preview. It is counted when it is asked for, kept
+/// nowhere, and signed by nobody.
+#[utoipa::path(
+    get, path = "/reports/preview/{file}", tag = "reports", params(("file" = String, Path), PreviewParameters),
+    responses((status = 200, content((String = "text/html"), (String = "text/csv"), (String = "application/json"))))
+)]
+pub async fn preview_report(
+    State(admin): State<Admin>,
+    AdminPath(file): AdminPath<String>,
+    AdminQuery(query): AdminQuery<PreviewParameters>,
+) -> Result<Response, Problem> {
+    let unknown = || {
+        let files = ReportFile::LISTED.map(ReportFile::as_str).join(", ");
+        Problem::new(ProblemCode::NotFound, format!("a preview has no such file; it has {files}"))
+    };
+    let file = ReportFile::parse(&file).filter(|file| ReportFile::LISTED.contains(file)).ok_or_else(unknown)?;
+    let asked = NewReport { month: query.month.0, recipient: query.recipient.map(|text| text.0) };
+    let report = admin.service.preview_report(&asked).await?;
+    let content = match file {
+        ReportFile::Html => report.html(),
+        ReportFile::Csv => report.csv(),
+        _ => report.json(),
+    };
+    Ok(answer(file, &format!("weir-{}-preview", report.month), content.into_bytes()))
+}
+
+/// A file to be saved under a name that begins so.
+fn answer(file: ReportFile, name: &str, content: Vec<u8>) -> Response {
     let kind = match file {
         ReportFile::Html => "text/html; charset=utf-8",
         ReportFile::Csv => "text/csv; charset=utf-8",
@@ -211,7 +257,7 @@ pub async fn get_report_file(
         ReportFile::Signature => "text/plain; charset=utf-8",
     };
     // Of the month alone: names may hold what a header cannot.
-    let name = format!("attachment; filename=\"weir-{}-{}\"", report.month, file.as_str());
+    let name = format!("attachment; filename=\"{name}-{}\"", file.as_str());
     let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (header::CONTENT_DISPOSITION, HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("attachment"))),
@@ -219,5 +265,5 @@ pub async fn get_report_file(
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
     ];
-    Ok((headers, content).into_response())
+    (headers, content).into_response()
 }

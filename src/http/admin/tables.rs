@@ -39,7 +39,7 @@ pub struct TableBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub description: Change<Text>,
-    /// Who answers for the table.
+    /// Who answers for the table. Kept and shown; it gives nobody a right, and nobody is told anything.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub owner: Change<Text>,
@@ -77,7 +77,7 @@ pub struct TableView {
     pub location: String,
     /// Free text for operators.
     pub description: Option<String>,
-    /// Who answers for it.
+    /// Who answers for it. Kept and shown; it gives nobody a right, and nobody is told anything.
     pub owner: Option<String>,
     /// When it was registered.
     pub created_at: DateTime<Utc>,

@@ -6,7 +6,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::header;
+use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -22,6 +22,12 @@ use crate::{
         },
     },
 };
+
+/// The response header that says what a listing has no place for.
+const NOTICE: HeaderName = HeaderName::from_static("x-share-notice");
+/// Why a listing of shares is empty where there were some.
+const ALL_ENDED: HeaderValue =
+    HeaderValue::from_static("access to every share has ended; ask the data provider to renew it");
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,8 +100,13 @@ pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) ->
         Ok(page) => page,
         Err(error) => return Err(of.refuse(&service, "shares.list", Asked::Own, error).await),
     };
-    let page = service.list_granted_shares(&of.caller, &page).await.map_err(|error| of.error(error))?;
-    Ok(list(page, ShareBody::from))
+    let listed = service.list_granted_shares(&of.caller, &page).await;
+    let (page, all_ended) = listed.map_err(|error| of.error(error))?;
+    let mut response = list(page, ShareBody::from);
+    if all_ended {
+        response.headers_mut().insert(NOTICE, ALL_ENDED);
+    }
+    Ok(response)
 }
 
 pub(super) async fn get_share(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {

@@ -19,9 +19,10 @@ use super::{
 use crate::{
     domain::{
         audit::{Actor, ActorKind, Event, Object, Outcome},
-        decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide},
-        grant::Grant,
+        decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, in_scope},
+        grant::{Grant, in_force},
         name::{Name, is_invisible},
+        nearest::nearest,
         share::{Share, SharedObject},
         table::Table,
         token::BearerToken,
@@ -38,6 +39,8 @@ use crate::{
 
 /// How long an answer goes on before it looks whether it still may.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How many names that a caller may list are looked through for the one that it meant.
+const LOOKED_THROUGH: u32 = 500;
 /// The longest name that is echoed to a caller, in characters; of a longer one its beginning is enough to know it by.
 const ECHOED: usize = 80;
 
@@ -250,7 +253,10 @@ impl<'a> Attempt<'a> {
                 Ok(Granted { bearer, share, until, grant_until, standing })
             }
             (Ok(_) | Err(Reason::TokenUnknown), None) => Err(self.refuse(self.unknown, subject).await),
-            (Err(reason), _) => Err(self.refuse(reason, subject).await),
+            (Err(reason), bearer) => {
+                self.bearer = bearer;
+                Err(self.refuse(reason, subject).await)
+            }
         }
     }
 
@@ -277,13 +283,47 @@ impl<'a> Attempt<'a> {
 
     /// Writes the refusal, and answers what the caller is told.
     pub(super) async fn refuse(&mut self, reason: Reason, subject: Option<&Subject<'_>>) -> ServiceError {
-        let error = refusal(reason, subject, self.caller, self.now);
+        let mut error = refusal(reason, subject, self.caller, self.now);
+        if let ServiceError::Denied { message, .. } = &mut error
+            && let Some(meant) = self.meant(reason, subject).await
+        {
+            let joint = if message.ends_with('.') { " Did" } else { "; did" };
+            message.push_str(&format!("{joint} you mean '{meant}'?"));
+        }
         match reason.refusal() {
             Refusal::Unauthenticated => self.refuse_unauthenticated(reason.code(), error).await,
             Refusal::NotFound if reason == Reason::FileUnknown => self.refuse_unsealed(reason, error).await,
             Refusal::Limited | Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => {
                 self.refuse_with(reason.code(), error).await
             }
+        }
+    }
+
+    /// The name that was probably meant by one that is not there, among those that the caller may list.
+    async fn meant(&self, reason: Reason, subject: Option<&Subject<'_>>) -> Option<String> {
+        let [share, rest @ ..] = subject?.names.as_slice() else { return None };
+        match reason {
+            Reason::ShareNotGranted | Reason::TokenOutOfScope => {
+                let bearer = self.bearer.as_ref()?;
+                let found = self.service.db.list_share_access(bearer.recipient.id, None, LOOKED_THROUGH).await.ok()?;
+                let readable = found.iter().filter(|access| {
+                    in_force(&access.grants, self.now).is_some() && in_scope(&bearer.token, access.share.id)
+                });
+                let near = nearest(share, readable.map(|access| access.share.name.as_str()))?;
+                Some(std::iter::once(near).chain(rest.iter().copied()).collect::<Vec<_>>().join("/"))
+            }
+            Reason::SchemaNotFound | Reason::TableNotFound => {
+                let objects =
+                    self.service.db.list_objects(self.event.share_id?, None, None, LOOKED_THROUGH).await.ok()?;
+                let named = |object: &SharedObject| match rest.len() {
+                    1 => object.schema.to_string(),
+                    _ => format!("{}/{}", object.schema, object.name),
+                };
+                let known: Vec<String> = objects.iter().map(|(object, _)| named(object)).collect();
+                let near = nearest(&rest.join("/"), known.iter().map(String::as_str))?;
+                Some(format!("{}/{near}", Subject::share(share).shown()))
+            }
+            _ => None,
         }
     }
 

@@ -24,6 +24,8 @@ const GRANT_VALID_UNTIL: &str = "grant_valid_until";
 const TOKEN_EXPIRES_AT: &str = "token_expires_at";
 /// The share property that names whom to ask.
 const SUPPORT_CONTACT: &str = "support_contact";
+/// What the event of an empty listing says where every grant has ended.
+const GRANTS_ENDED: &str = "GRANTS_ENDED";
 /// How many shares are read at a time while looking for those that may be read now.
 const READ_AT_ONCE: u32 = 500;
 
@@ -64,42 +66,54 @@ pub struct TableItem {
 }
 
 impl Service {
-    /// The shares that the caller may read now.
-    pub async fn list_granted_shares(&self, caller: &Caller, page: &PageRequest) -> Result<Page<Share>, ServiceError> {
+    /// The shares that the caller may read now; and whether there are none because every grant has ended.
+    pub async fn list_granted_shares(
+        &self,
+        caller: &Caller,
+        page: &PageRequest,
+    ) -> Result<(Page<Share>, bool), ServiceError> {
         let mut attempt = Attempt::begin(self, caller, "shares.list", Asked::Own).await?;
         let granted = attempt.decide_own().await?;
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
         let after = attempt.settle(self.open_listing(page, &context)).await?;
-        let rest = self.readable_shares(&granted, attempt.now, after, page).await?;
+        let (rest, has_ended) = self.readable_shares(&granted, attempt.now, after, page).await?;
+        let all_ended = has_ended && rest.is_empty() && page.page_token.is_none();
+        if all_ended {
+            attempt.event.reason = Some(GRANTS_ENDED.into());
+        }
         let page = self.cut_listing(rest, page, &context, |share| share.name.key().to_owned());
         attempt.allow(&granted).await?;
-        Ok(page)
+        Ok((page, all_ended))
     }
 
-    /// Shares behind `after` that may be read at `now`, until there are more than the page holds.
+    /// Shares behind `after` that may be read at `now`, until there are more than the page holds; and whether others
+    /// were granted and are no more.
     async fn readable_shares(
         &self,
         granted: &Granted,
         now: DateTime<Utc>,
         mut after: Option<String>,
         page: &PageRequest,
-    ) -> Result<Vec<Share>, ServiceError> {
+    ) -> Result<(Vec<Share>, bool), ServiceError> {
         let wanted = limit(page) as usize;
-        let mut shares = Vec::new();
+        let (mut shares, mut has_ended) = (Vec::new(), false);
         while shares.len() < wanted {
             let found = self.db.list_share_access(granted.bearer.recipient.id, after.as_deref(), READ_AT_ONCE).await?;
             let Some(last) = found.last() else { break };
             after = Some(last.share.name.key().to_owned());
-            let readable = found.into_iter().filter(|access| {
-                in_force(&access.grants, now).is_some() && in_scope(&granted.bearer.token, access.share.id)
+            let scoped = found.into_iter().filter(|access| in_scope(&granted.bearer.token, access.share.id));
+            let readable = scoped.filter(|access| {
+                let is_readable = in_force(&access.grants, now).is_some();
+                has_ended |= !is_readable && access.grants.iter().any(|grant| grant.valid_from <= now);
+                is_readable
             });
             shares.extend(readable.map(|access| {
                 let grant_until = in_force(&access.grants, now).map(Grant::until);
                 self.described(access.share, granted, grant_until)
             }));
         }
-        Ok(shares)
+        Ok((shares, has_ended))
     }
 
     /// One share.

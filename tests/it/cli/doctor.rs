@@ -432,4 +432,20 @@ async fn addresses_and_certificates_that_cannot_be_used_are_named() {
     let tls = json!({"cert_file": pem("tls.crt"), "key_file": pem("tls.key")});
     let ground = ground.with("/server", json!({"listen": "127.0.0.1:0", "tls": tls}));
     ground.fails("tls", "tls.");
+    // One that is its own authority is fit to be served, and refused by most clients.
+    for (authority, statuses) in [("TRUE", &["warning"][..]), ("FALSE", &[])] {
+        let (_database, ground) = sqlite().await;
+        let (cert_file, key_file) = (ground.path("self.crt"), ground.path("self.key"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext"])
+            .args([&format!("basicConstraints=critical,CA:{authority}"), "-keyout"])
+            .args([&key_file, std::path::Path::new("-out"), &cert_file])
+            .output();
+        assert!(made.expect("this test needs the openssl command").status.success());
+        let tls = json!({"cert_file": cert_file, "key_file": key_file});
+        let said = ground.with("/server", json!({"listen": "127.0.0.1:0", "tls": tls})).examine(&[]);
+        let found = said.findings.iter().filter(|finding| finding["check"] == "tls authority");
+        assert_eq!(found.map(|finding| &finding["status"]).collect::<Vec<_>>(), statuses, "{:#?}", said.findings);
+    }
 }

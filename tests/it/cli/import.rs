@@ -114,6 +114,41 @@ async fn a_configuration_is_taken_over_with_its_names_and_file_ids() {
 }
 
 #[tokio::test]
+async fn names_that_only_the_reference_server_takes_end_in_a_read() {
+    on_each_database(async |installation, weir, shell| {
+        let lake = installation.folder.path().join("lake").display().to_string();
+        let long = "n".repeat(300);
+        let names = ["a.b", "a b", "a/b", "a#b", "50%", "", "A_B", "größe", &long];
+        let tables = names.map(|name| format!("    - {{name: '{name}', location: 'file://{lake}/claims'}}\n"));
+        let text = format!(
+            "version: 1\nshares:\n- name: my.share\n  schemas:\n  - name: raw.claims\n    tables:\n{}",
+            tables.concat()
+        );
+        let file = write(installation.folder.path(), &text);
+        let made = shell.json(&["import", &file, "--recipient", "acme"]);
+        let notes = made["notes"].to_string();
+        assert!(notes.contains("the schema `raw.claims` becomes `raw_claims`"), "{notes}");
+        assert!(notes.contains("the share `my.share` becomes `my_share`"), "{notes}");
+        let (_, token) = weir.issue("default").await;
+        let get = async |path: String| {
+            let url = format!("{}/delta-sharing{path}", weir.url);
+            weir.client.get(url).bearer_auth(&token).send().await.unwrap().error_for_status().unwrap()
+        };
+        let listed: Value = get("/shares/my_share/all-tables".to_owned()).await.json().await.unwrap();
+        let listed = listed["items"].as_array().unwrap();
+        assert_eq!(listed.len(), names.len());
+        for table in listed {
+            let name = table["name"].as_str().unwrap();
+            assert!(!name.contains(['.', '#', '/', ' ', '%', '?']), "{name}");
+            get(format!("/shares/my_share/schemas/raw_claims/tables/{name}/version")).await;
+        }
+        let again = shell.json(&["import", &file, "--recipient", "acme"]);
+        assert!(actions(&again).iter().all(|(action, _, _)| *action == "keep"), "{again}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_made() {
     on_each_database(async |installation, weir, shell| {
         let folder = installation.folder.path();

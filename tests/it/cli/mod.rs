@@ -4,6 +4,7 @@ mod doctor;
 mod drill;
 mod import;
 mod nouns;
+mod reach;
 mod report;
 mod usage;
 

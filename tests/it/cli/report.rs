@@ -8,11 +8,12 @@ use weir::{
     store::Db,
 };
 
-use super::on_each_database;
+use super::on_each_database_set;
 
 #[tokio::test]
 async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
-    on_each_database(async |installation, weir, shell| {
+    let settings = "[reports]\nprovider_name = \"Insurer & Sons\"\n";
+    on_each_database_set(settings, async |installation, weir, shell| {
         installation.share(weir).await;
         // Last month happened before this server was.
         let db = Db::connect(installation.database_url(), 1).await.unwrap();
@@ -60,7 +61,25 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         fs::remove_file(&named[0]).unwrap();
         assert!(shell.run_badly(1, &["report", "verify", shown]).contains("report.csv` cannot be read"));
 
-        assert!(shell.run_badly(1, &["report", "--month", "9998-01"]).contains("month: is not over"));
+        assert!(shell.run_badly(1, &["report", "--month", "9998-01"]).contains("month: has not begun"));
+        // A month that is not over is shown as it stands, and says so everywhere.
+        let now = weir::domain::report::Month::parse(&chrono::Utc::now().format("%Y-%m").to_string()).unwrap();
+        let this_month = now.to_string();
+        let summary = shell.run_well(&["report", "--month", &this_month]);
+        assert!(summary.contains("report preview: "), "{summary}");
+        let page = shell.run_well(&["report", "--month", &this_month, "--format", "html"]);
+        assert!(page.contains("This is a preview") && page.contains("From Insurer &amp; Sons."), "{page}");
+        let csv = shell.run_well(&["report", "--month", &this_month, "--format", "csv"]);
+        assert!(csv.lines().next().unwrap().ends_with(",provider,preview_until"), "{csv}");
+        let json: Value =
+            serde_json::from_str(&shell.run_well(&["report", "--month", &this_month, "--format", "json"])).unwrap();
+        assert!(json["preview_until"].is_string() && json["provider"] == "Insurer & Sons", "{json}");
+        let previews = installation.folder.path().join("preview");
+        shell.run_well(&["report", "--month", &this_month, "--output-dir", previews.to_str().unwrap()]);
+        assert!(previews.join("preview-report.html").exists() && !previews.join("manifest.json").exists());
+        let listed = shell.json(&["report", "list", "--month", &this_month]);
+        assert_eq!(listed["items"], serde_json::json!([]), "nothing is kept");
+
         assert!(shell.run_badly(1, &["report", "--month", "1998-01"]).contains("before the audit trail begins"));
         assert!(shell.run_badly(1, &["report", "--month", &month, "--recipient", "nobody"]).contains("recipient: "));
         shell.run_badly(2, &["report"]);

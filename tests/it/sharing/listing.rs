@@ -14,6 +14,8 @@ on_both_databases!(
     check_026_page_tokens_that_are_none_are_refused,
     check_027_a_listings_page_token_works_on_no_other,
     check_029_a_recipient_without_shares_gets_an_empty_list,
+    an_empty_listing_says_that_every_grant_has_ended,
+    a_name_that_is_not_there_comes_with_one_that_the_caller_may_list,
     check_030_a_share_is_answered_under_its_name,
     check_031_a_share_shows_what_its_provider_says_of_it,
     check_032_names_match_without_case_and_are_answered_as_created,
@@ -164,6 +166,65 @@ async fn check_029_a_recipient_without_shares_gets_an_empty_list(app: TestApp) {
     let reader = Reader { app: &app, token };
     assert_eq!(reader.get("/shares").await.expect(200), json!({"items": []}));
     assert_eq!(reader.get("/shares?maxResults=0").await.expect(200), json!({"items": []}));
+}
+
+/// The notice of a listing of shares.
+async fn notice(reader: &Reader<'_>, path: &str) -> Option<String> {
+    let answer = reader.get(path).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let notice = answer.headers.get("x-share-notice");
+    notice.map(|notice| notice.to_str().unwrap().to_owned())
+}
+
+async fn an_empty_listing_says_that_every_grant_has_ended(app: TestApp) {
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    let reader = Reader { app: &app, token };
+    assert_eq!(notice(&reader, "/shares").await, None, "nothing was ever granted");
+    app.put("/shares/a", json!({})).await.expect(201);
+    app.put("/shares/b", json!({})).await.expect(201);
+    let later = json!({"share": "b", "recipient": "acme", "valid_from": app.now() + chrono::TimeDelta::days(2)});
+    app.post("/grants", later).await.expect(201);
+    assert_eq!(notice(&reader, "/shares").await, None, "what has not begun has not ended");
+    let grant = app.post("/grants", json!({"share": "a", "recipient": "acme"})).await.expect(201);
+    assert_eq!(notice(&reader, "/shares").await, None);
+    app.post(&format!("/grants/{}/revoke", grant["id"].as_str().unwrap()), json!({})).await.expect(200);
+    let said = notice(&reader, "/shares").await.expect("it is said why there is nothing");
+    assert!(said.contains("access to every share has ended"), "{said}");
+    assert_eq!(notice(&reader, "/shares?maxResults=0").await, Some(said));
+    let event = &app.events("shares.list").await[0];
+    assert_eq!((&event["decision"], &event["reason"]), (&json!("allow"), &json!("GRANTS_ENDED")));
+    app.pass(3 * 86_400);
+    assert_eq!(notice(&reader, "/shares").await, None, "another grant has begun");
+}
+
+async fn a_name_that_is_not_there_comes_with_one_that_the_caller_may_list(app: TestApp) {
+    let reader = two_schemas(&app).await;
+    // Nearer, and never granted.
+    app.put("/shares/insure", json!({})).await.expect(201);
+    app.put("/shares/insurerx", json!({})).await.expect(201);
+    app.put("/tables/t.secret", json!({"location": app.location("steps")})).await.expect(201);
+    let source = json!({"source": {"table": "t.secret"}});
+    app.put("/shares/insurerx/objects/s1/ledger", source).await.expect(201);
+    for (path, meant) in [
+        ("/shares/insuer", "'insurer'"),
+        ("/shares/insurery/schemas", "'insurer'"),
+        ("/shares/insurerx/schemas", "'insurer'"),
+        ("/shares/insurer/schemas/s11/tables", "'insurer/s1'"),
+        ("/shares/insuer/schemas/s1/tables/x/version", "'insurer/s1/x'"),
+        ("/shares/insurer/schemas/s1/tables/xx/version", "'insurer/s1/x'"),
+    ] {
+        let message = reader.get(path).await.refusal(404, "RESOURCE_DOES_NOT_EXIST");
+        assert!(message.contains(&format!("id you mean {meant}?")), "{path}: {message}");
+    }
+    for path in ["/shares/payments", "/shares/insurer/schemas/s1/tables/ledge/version"] {
+        let message = reader.get(path).await.refusal(404, "RESOURCE_DOES_NOT_EXIST");
+        assert!(!message.contains("id you mean") && !message.contains("ledger"), "{path}: {message}");
+    }
+    // Who may read nothing learns no name.
+    let nobody = Reader { app: &app, token: "x".repeat(64) };
+    let answer = nobody.get("/shares/insuer").await;
+    assert!(answer.status == 401 && !answer.text.contains("id you mean"), "{}", answer.text);
 }
 
 async fn check_030_a_share_is_answered_under_its_name(app: TestApp) {

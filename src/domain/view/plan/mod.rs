@@ -208,7 +208,9 @@ impl ViewPlan {
                 let Ok(pinned) = self.pinned.source.lookup(&part) else { return false };
                 match source.lookup(&part) {
                     Ok(found) if replaced(&pinned, &found).is_none() => {}
-                    Err(LookupError::Missing(_)) => return pinned.steps.last().is_some_and(Step::nullable),
+                    Err(LookupError::Missing(_) | LookupError::Similar { .. }) => {
+                        return pinned.steps.last().is_some_and(Step::nullable);
+                    }
                     _ => return false,
                 }
             }

@@ -1,0 +1,151 @@
+//! How a command says that it failed: one line for people, one JSON object for programs, and an exit code.
+
+use std::{ffi::OsString, io, io::Write, process::ExitCode};
+
+use serde_json::{Value, json};
+
+use super::{api::Refusal, print};
+use crate::{config::Problems, service::verification::AuditError};
+
+/// The exit code of wrong usage.
+const MISUSED: u8 = 2;
+/// The exit code of what a rule forbids.
+const REFUSED: u8 = 3;
+
+/// For whom errors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Lines for people.
+    Text,
+    /// One JSON object on a line, as for everything else under `--output json`.
+    Json,
+}
+
+impl Manner {
+    /// What the arguments ask for; looked at before they are parsed, because that may be what fails.
+    pub(super) fn of(arguments: impl Iterator<Item = OsString>) -> Self {
+        let arguments: Vec<String> = arguments.filter_map(|argument| argument.into_string().ok()).collect();
+        let asks = |pair: &[String]| matches!(pair[0].as_str(), "--output" | "-o") && pair[1] == "json";
+        let joined = |argument: &String| matches!(argument.as_str(), "--output=json" | "-o=json" | "-ojson" | "--json");
+        let is_json = arguments.windows(2).any(asks) || arguments.iter().any(joined);
+        if is_json { Self::Json } else { Self::Text }
+    }
+
+    /// Tells `error`, and answers the exit code.
+    pub(super) fn tell(self, error: &anyhow::Error) -> ExitCode {
+        // Whoever reads the output has seen enough, as in `weir audit export | head`.
+        if is_closed_pipe(error) {
+            return ExitCode::SUCCESS;
+        }
+        match self {
+            Self::Text => print::note(said(error)),
+            Self::Json => tell_json(&as_json(error)),
+        }
+        if is_refused(error) { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
+    }
+
+    /// Tells what is wrong with the command line, or shows the help that it asks for.
+    pub(super) fn tell_misuse(self, error: &clap::Error) -> ExitCode {
+        if self == Self::Json && error.use_stderr() {
+            let text = error.to_string();
+            let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            tell_json(&json!({"code": "usage", "detail": said}));
+        } else {
+            drop(error.print());
+        }
+        if error.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS }
+    }
+}
+
+fn tell_json(value: &Value) {
+    drop(writeln!(io::stderr().lock(), "{value}"));
+}
+
+/// The error and what caused it, each said once: many errors repeat what they were caused by.
+pub(super) fn said(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        // PostgreSQL names the line of its own source.
+        let of_database = cause.strip_prefix("error returned from database: ");
+        let cause = of_database.map_or(cause.as_str(), without_line);
+        if said.is_empty() {
+            said = cause.to_owned();
+        } else if !said.contains(cause) {
+            // What to do comes last.
+            said = match said.split_once("; ").filter(|_| !said.contains('\n')) {
+                Some((what, next)) => format!("{what}: {cause}; {next}"),
+                None => format!("{said}: {cause}"),
+            };
+        }
+        if of_database.is_some() {
+            break;
+        }
+    }
+    said
+}
+
+fn without_line(text: &str) -> &str {
+    let number = text.rsplit_once(" at line ").filter(|(_, line)| line.bytes().all(|b| b.is_ascii_digit()));
+    number.map_or(text, |(text, _)| text)
+}
+
+/// What the API answered, where it did; `code` and `detail` in any case.
+fn as_json(error: &anyhow::Error) -> Value {
+    let said = said(error);
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        let mut problem = refusal.problem.clone();
+        problem["detail"] = said.into();
+        return problem;
+    }
+    let code = if is_refused(error) { "refused" } else { "failed" };
+    match error.downcast_ref::<Problems>() {
+        None => json!({"code": code, "detail": said}),
+        Some(problems) => {
+            let errors: Vec<Value> =
+                problems.iter().map(|problem| json!({"field": problem.key, "message": problem.message})).collect();
+            json!({"code": code, "detail": said, "errors": errors})
+        }
+    }
+}
+
+fn is_refused(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AuditError::Refused(_))) || error.downcast_ref().is_some_and(Refusal::is_policy)
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
+    };
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_already_is_not_said_again() {
+        let error = Err::<(), _>(anyhow!("no such file")).context("`x` cannot be read: no such file; name another");
+        assert_eq!(said(&error.unwrap_err()), "`x` cannot be read: no such file; name another");
+        let error = Err::<(), _>(anyhow!("no such file")).context("`x` cannot be read");
+        assert_eq!(said(&error.unwrap_err()), "`x` cannot be read: no such file");
+        let error = Err::<(), _>(anyhow!("error returned from database: oh no at line 948")).context("refused; see x");
+        assert_eq!(said(&error.unwrap_err()), "refused: oh no; see x");
+    }
+
+    #[test]
+    fn whoever_asks_for_json_is_told_in_json() {
+        let of = |text: &str| Manner::of(text.split(' ').map(OsString::from));
+        for text in ["weir share list --output json", "weir share list -o json", "weir share put --output=json x"] {
+            assert_eq!(of(text), Manner::Json, "{text}");
+        }
+        for text in ["weir share list", "weir share put json", "weir share list --output table"] {
+            assert_eq!(of(text), Manner::Text, "{text}");
+        }
+    }
+}
