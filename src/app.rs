@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use tokio::time::timeout;
 
 use crate::{
     config::{
@@ -39,12 +40,16 @@ use crate::{
         signals::Signals,
         trail::Trail,
         verification::AuditError,
+        vitals::Vitals,
     },
     storage::{Archive, CopyRoot, StorageError, Storages},
     store::{Db, ServerLock, StoreError},
     telemetry::Metrics,
-    worker::Worker,
+    worker::{Tasks, Worker},
 };
+
+/// How long a stopping server waits for its connections to the database to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many tables are read at a time when their places are compared with that of copies.
 const TABLES_CHECKED_AT_ONCE: u32 = 1_000;
@@ -59,6 +64,8 @@ const ADMIN_CONNECTIONS: usize = 8;
 pub struct App {
     /// The use cases, for commands that also act themselves.
     pub service: Service,
+    /// What it does in the background.
+    pub tasks: Tasks,
     listeners: Listeners,
     draining: Draining,
     drain: Duration,
@@ -80,7 +87,17 @@ impl App {
     /// Builds the server: keys, database, storages, lake, trail, listeners. `config_file` is kept out of storages'
     /// reach, with the keys and the database.
     pub async fn build(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Self> {
-        let Ground { service, keyring, lock } = stand(settings, config_file, migrate).await?;
+        Self::build_by(Clock::system(), settings, config_file, migrate).await
+    }
+
+    /// [`Self::build`] by another clock than the system's.
+    pub async fn build_by(
+        clock: Clock,
+        settings: &Settings,
+        config_file: Option<PathBuf>,
+        migrate: Migrate,
+    ) -> anyhow::Result<Self> {
+        let Ground { service, keyring, lock } = stand(clock, settings, config_file, migrate).await?;
         let draining = Draining::default();
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service, &draining)))?;
         recover(&service).await?;
@@ -89,7 +106,8 @@ impl App {
         let drain =
             if settings.database.kind() == Some(DatabaseKind::Sqlite) { 0 } else { settings.server.drain_seconds };
         let (drain, grace) = (Duration::from_secs(drain), Duration::from_secs(settings.server.shutdown_grace_seconds));
-        Ok(Self { service, listeners, draining, drain, grace, _lock: lock })
+        let tasks = Tasks::of(&service);
+        Ok(Self { service, tasks, listeners, draining, drain, grace, _lock: lock })
     }
 
     /// Where the server will answer.
@@ -100,7 +118,7 @@ impl App {
     /// Serves until it is asked to stop. Then it says that it is not ready, goes on answering for as long as a load
     /// balancer takes to notice, or until it is asked again; and lets running answers finish.
     pub async fn serve(self, mut signals: StopSignals) -> anyhow::Result<()> {
-        let worker = Worker::start(self.service.clone());
+        let worker = Worker::start(&self.tasks);
         let stop = async {
             signals.next().await;
             self.draining.begin();
@@ -119,7 +137,9 @@ impl App {
         let outcome = self.listeners.serve(stop, self.grace).await;
         // What the last answers have to say is written, and sealed, before the database goes.
         worker.finish().await;
-        self.service.db.close().await;
+        if timeout(CLOSE_WITHIN, self.service.db.close()).await.is_err() {
+            tracing::warn!("the database does not answer; its connections are left to it");
+        }
         Ok(outcome?)
     }
 }
@@ -146,12 +166,17 @@ impl Keyring {
 }
 
 /// Builds everything but the sockets. Nothing is written to the audit trail.
-async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migrate) -> anyhow::Result<Ground> {
-    let clock = Clock::system();
+async fn stand(
+    clock: Clock,
+    settings: &Settings,
+    config_file: Option<PathBuf>,
+    migrate: Migrate,
+) -> anyhow::Result<Ground> {
     let kind = settings.database.kind().context("database.url is neither sqlite:// nor postgres://")?;
     let keys = load_keys(&settings.secrets, kind)?;
     let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
     let lock = db.lock_server()?;
+    db.end_claims_of_the_dead(clock.now()).await?;
     let known = check_keys(&db, &keys).await?;
     for fault in db.find_durability_faults().await? {
         tracing::error!("the database may lose what it has confirmed: {fault}");
@@ -171,10 +196,12 @@ async fn stand(settings: &Settings, config_file: Option<PathBuf>, migrate: Migra
     let workshop = open_workshop(settings, &db, &keys, &known).await?;
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
     metrics.expect_webhooks(signals.webhooks());
+    let vitals = Vitals::default();
     let service = Service::from(Parts {
         workshop,
-        trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
-        desk: Desk::of(&db),
+        trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals), &vitals),
+        desk: Desk::of(&db, &vitals),
+        vitals,
         db,
         lake,
         storages: Arc::new(storages),
@@ -272,7 +299,7 @@ fn check_places(settings: &Settings, guarded: &[PathBuf], problems: &mut Problem
 /// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers
 /// what the start would have found.
 pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
-    let Ground { service, keyring, lock: _lock } = stand(settings, None, Migrate::IfEmbedded).await?;
+    let Ground { service, keyring, lock: _lock } = stand(Clock::system(), settings, None, Migrate::IfEmbedded).await?;
     let recovery = service.recover().await.context("the copy and the audit export do not fit together")?;
     keyring.activate(&service).await?;
     Ok((service, recovery))

@@ -71,7 +71,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let operator_token = folder.operator_token().display().to_string();
     let env = BTreeMap::from([("WEIR_BOOTSTRAP_TOKEN_FILE".to_owned(), operator_token)]);
     let settings = Settings::load(Sources { file: Some(folder.config()), env })?;
-    telemetry::init(&settings.log)?;
+    let _lines = telemetry::init(&settings.log)?;
     let app = App::build(&settings, Some(folder.config()), Migrate::IfEmbedded).await?;
     share(&app.service, &lake).await?;
     share_governed(&app.service).await?;
@@ -80,7 +80,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         write_profile(&app.service, recipient, &folder.profile(recipient), &endpoint).await?;
     }
     // The server serves, whether anybody reads this or not.
-    drop(write!(std::io::stdout(), "{}", welcome(&folder, &settings.server.public_url)));
+    let mut stdout = std::io::stdout();
+    drop(write!(stdout, "{}", welcome(&folder, &settings.server.public_url)).and_then(|()| stdout.flush()));
     app.serve(signals).await
 }
 

@@ -27,7 +27,7 @@ mod trust;
 mod usage;
 mod view;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -166,9 +166,16 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// How long calls that were broken off keep the process.
+const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("the async runtime cannot be started")?.block_on(command)
+    let runtime = runtime.context("the async runtime cannot be started")?;
+    let outcome = runtime.block_on(command);
+    // A call of the file system that never answers must not keep the process.
+    runtime.shutdown_timeout(LAST_CALLS);
+    outcome
 }
 
 #[cfg(test)]

@@ -24,6 +24,12 @@ pub fn minute(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(60)
 }
 
+/// Whether the minute `current` ends the one that is `open`. A clock that goes back a little must not open a minute a second
+/// time; one that goes back further was ahead, and its minute is over.
+pub fn ends_minute(open: i64, current: i64) -> bool {
+    current != open && current + 1 != open
+}
+
 /// The day of `at` in UTC, counted from 1970.
 pub fn day(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(86_400)
@@ -55,6 +61,11 @@ mod tests {
         assert_eq!(seconds_to_next_minute(at(179)), 1);
         assert_eq!(seconds_to_next_day(at(86_400)), 86_400);
         assert_eq!((minute(at(179)), day(at(86_399)), day(at(86_400))), (2, 0, 1));
+    }
+
+    #[test]
+    fn a_minute_ends_with_the_next_and_where_the_clock_was_ahead() {
+        assert_eq!([10, 11, 9, 8, 5_000].map(|current| ends_minute(10, current)), [false, true, false, true, true]);
     }
 
     #[test]

@@ -42,6 +42,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest head of an HTTP/1.1 request, in bytes: what somebody may leave in memory who never sends the rest.
 const LONGEST_HEAD: usize = 64 * 1024;
+/// `SIGXFSZ` on Linux.
+#[cfg(target_os = "linux")]
+const FILE_SIZE_EXCEEDED: i32 = 25;
+/// How long connections that are cut may take to go.
+const CUT_WITHIN: Duration = Duration::from_secs(1);
 /// Streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 /// What an HTTP/2 connection may send ahead of what is read of it, in bytes, and one of its streams.
@@ -138,6 +143,9 @@ pub struct StopSignals {
 impl StopSignals {
     /// Listens from now on; nothing but a kill ends the process otherwise.
     pub fn listen() -> std::io::Result<Self> {
+        // Caught, a file that reaches its size limit fails a write, and does not end the process.
+        #[cfg(target_os = "linux")]
+        drop(signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED))?);
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
@@ -188,7 +196,10 @@ impl Listeners {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(grace_seconds = grace.as_secs(), "cut responses that outlived the grace period");
             handles.iter().for_each(Handle::shutdown);
-            while serving.join_next().await.is_some() {}
+            let cut = async { while serving.join_next().await.is_some() {} };
+            if tokio::time::timeout(CUT_WITHIN, cut).await.is_err() {
+                serving.abort_all();
+            }
         }
         outcome
     }

@@ -15,17 +15,17 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready: the database answers, and the server is not about to stop. A bucket's outage does not count, because it must not
-/// empty the load balancer.
+/// Ready: an event could be written to the audit trail now, everything that should run does, and the server is not about to
+/// stop. A bucket's outage does not count, because it must not empty the load balancer.
 pub async fn readyz(State((service, draining)): State<(Service, Draining)>) -> Response {
     if draining.is_on() {
         return not_ready("draining\n");
     }
-    match service.check_database().await {
+    match service.check_ready().await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
-            tracing::warn!(error = %error, "not ready");
-            not_ready("the database does not answer\n")
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            not_ready("requests cannot be served now; the log says why\n")
         }
     }
 }

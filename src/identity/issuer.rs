@@ -90,7 +90,7 @@ impl Issuer {
             return Ok(endpoint.clone());
         }
         let known = match self.known() {
-            Some(known) if now - known.fetched_at < USABLE => known,
+            Some(known) if (now - known.fetched_at).abs() < USABLE => known,
             known => self.look(known, now).await?,
         };
         let endpoint = known.token_endpoint.clone();
@@ -124,8 +124,8 @@ impl Issuer {
         }
         if let Some(Look { at, outcome }) = &*looked {
             match (outcome, known) {
-                (Err(why), _) if now < *at + RETRY => return Err(why.clone()),
-                (Ok(()), Some(known)) if now < *at + UNKNOWN_KEY => return Ok(known),
+                (Err(why), _) if (now - *at).abs() < RETRY => return Err(why.clone()),
+                (Ok(()), Some(known)) if (now - *at).abs() < UNKNOWN_KEY => return Ok(known),
                 _ => {}
             }
         }

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{error::ServiceError, leisure};
+use super::{error::ServiceError, leisure, vitals::Vitals};
 use crate::store::{Db, Line, Reached, Sought, StoreError};
 
 /// How many questions wait before requests are turned away.
@@ -56,37 +56,15 @@ where
     V: Clone + Send + 'static,
 {
     /// A desk that looks up by `ask`: what is kept under each of some different keys.
-    pub fn open<F>(ask: impl Fn(Vec<K>) -> F + Send + 'static) -> Self
+    pub fn open<F>(vitals: &Vitals, ask: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HashMap<K, V>, StoreError>> + Send,
     {
         let (queue, mut questions) = mpsc::channel::<Question<K, V>>(QUEUE);
-        tokio::spawn(async move {
-            let mut waiting = Vec::with_capacity(BATCH);
-            while gather(&mut questions, &mut waiting, BATCH).await > 0 {
-                let (begun, is_alone) = (Instant::now(), waiting.len() == 1);
-                let mut by_key = HashMap::<K, Vec<Reply<V>>>::with_capacity(waiting.len());
-                for question in waiting.drain(..) {
-                    by_key.entry(question.key).or_default().push(question.reply);
-                }
-                match ask(by_key.keys().cloned().collect()).await {
-                    Ok(found) => {
-                        by_key.into_iter().for_each(|(key, replies)| answer(replies, &Ok(found.get(&key).cloned())))
-                    }
-                    // One key that the database cannot take must not cost the others their answers.
-                    Err(error) if by_key.len() > 1 && !error.is_outage() => {
-                        for (key, replies) in by_key {
-                            let found = ask(vec![key.clone()]).await;
-                            answer(replies, &found.map(|mut found| found.remove(&key)).map_err(Arc::new));
-                        }
-                    }
-                    Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
-                }
-                if (!is_alone || !questions.is_empty()) && questions.len() < BATCH {
-                    leisure::rest(begun, LONGEST_REST).await;
-                }
-            }
-        });
+        let vitals = vitals.clone();
+        tokio::spawn(
+            async move { while vitals.watch("look-ups", answer_all(&ask, &mut questions)).await.is_none() {} },
+        );
         Self { queue }
     }
 
@@ -96,6 +74,36 @@ where
         let (reply, answer) = oneshot::channel();
         self.queue.try_send(Question { key, reply }).map_err(|_| unavailable("too many look-ups are waiting"))?;
         answer.await.map_err(|_| unavailable("the server is stopping"))?.map_err(ServiceError::from)
+    }
+}
+
+async fn answer_all<K, V, F>(ask: &impl Fn(Vec<K>) -> F, questions: &mut mpsc::Receiver<Question<K, V>>)
+where
+    K: Clone + Eq + Hash,
+    V: Clone,
+    F: Future<Output = Result<HashMap<K, V>, StoreError>>,
+{
+    let mut waiting = Vec::with_capacity(BATCH);
+    while gather(questions, &mut waiting, BATCH).await > 0 {
+        let (begun, is_alone) = (Instant::now(), waiting.len() == 1);
+        let mut by_key = HashMap::<K, Vec<Reply<V>>>::with_capacity(waiting.len());
+        for question in waiting.drain(..) {
+            by_key.entry(question.key).or_default().push(question.reply);
+        }
+        match ask(by_key.keys().cloned().collect()).await {
+            Ok(found) => by_key.into_iter().for_each(|(key, replies)| answer(replies, &Ok(found.get(&key).cloned()))),
+            // One key that the database cannot take must not cost the others their answers.
+            Err(error) if by_key.len() > 1 && !error.is_outage() => {
+                for (key, replies) in by_key {
+                    let found = ask(vec![key.clone()]).await;
+                    answer(replies, &found.map(|mut found| found.remove(&key)).map_err(Arc::new));
+                }
+            }
+            Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
+        }
+        if (!is_alone || !questions.is_empty()) && questions.len() < BATCH {
+            leisure::rest(begun, LONGEST_REST).await;
+        }
     }
 }
 
@@ -124,9 +132,9 @@ fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<
 
 impl Desk<Sought, Reached> {
     /// What every request of the data plane is decided from, asked of `db`.
-    pub fn of(db: &Db) -> Self {
+    pub fn of(db: &Db, vitals: &Vitals) -> Self {
         let db = db.apart(Line::LookUps);
-        Self::open(move |sought: Vec<Sought>| {
+        Self::open(vitals, move |sought: Vec<Sought>| {
             let db = db.clone();
             async move { db.find_reached(&sought).await }
         })
@@ -145,7 +153,7 @@ mod tests {
     async fn questions_of_the_same_time_share_a_query() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
-        let desk = Desk::open(move |keys: Vec<u32>| {
+        let desk = Desk::open(&Vitals::default(), move |keys: Vec<u32>| {
             log.lock().unwrap().push(keys.len());
             async move { Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect()) }
         });
@@ -161,7 +169,7 @@ mod tests {
     async fn a_key_that_cannot_be_looked_up_costs_nobody_else_an_answer() {
         let queries = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&queries);
-        let desk = Desk::open(move |keys: Vec<u32>| {
+        let desk = Desk::open(&Vitals::default(), move |keys: Vec<u32>| {
             count.fetch_add(1, Ordering::SeqCst);
             async move {
                 if keys.contains(&13) {

@@ -17,7 +17,7 @@ use tokio::sync;
 
 use crate::domain::{
     audit::{Event, timestamp},
-    limits::minute,
+    limits::{ends_minute, minute},
 };
 
 /// The action of the event that announces what is read of a URL.
@@ -169,7 +169,7 @@ impl State {
 
     fn turn(&mut self, now: DateTime<Utc>) -> Vec<Event> {
         let current = minute(now);
-        if current <= self.minute {
+        if !ends_minute(self.minute, current) {
             return Vec::new();
         }
         let due = self.take();

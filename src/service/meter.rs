@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Service, trail::Trail};
 use crate::domain::{
     audit::{Actor, Event, Outcome, timestamp},
-    limits::{day, minute},
+    limits::{day, ends_minute, minute},
     token::TokenHash,
 };
 
@@ -240,8 +240,7 @@ impl State {
     /// Begins a new minute when it is one; answers what the one before comes to.
     fn turn(&mut self, now: DateTime<Utc>) -> Vec<Event> {
         let current = minute(now);
-        // A clock that goes back must not open a minute a second time.
-        if current <= self.minute {
+        if !ends_minute(self.minute, current) {
             return Vec::new();
         }
         let summaries = self.take_summaries();
@@ -326,7 +325,6 @@ pub(super) fn record(trail: &Trail, summaries: Vec<Event>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::audit::Actor;
 
     const TOLERANCE: Tolerance = Tolerance { recorded: 2, answered: 3 };
 

@@ -46,6 +46,7 @@ pub mod trail;
 pub mod usage;
 pub mod verification;
 pub mod views;
+pub mod vitals;
 
 use std::{ops::Deref, sync::Arc};
 
@@ -62,7 +63,7 @@ use crate::{
 use self::{
     clock::Clock, context::OperatorContext, copies::Workshop, desk::Desk, error::ServiceError, first_reads::FirstReads,
     meter::Meter, notary::Notary, schema_holds::SchemaHolds, sharing::stream::Preparers, sign_in::SignIn,
-    signals::Signals, trail::Trail,
+    signals::Signals, trail::Trail, vitals::Vitals,
 };
 
 /// The use cases. Cheap to clone, as every layer around a request does.
@@ -128,6 +129,8 @@ pub struct Parts {
     pub public_url: Arc<str>,
     /// Tells the time.
     pub clock: Clock,
+    /// What has to run for as long as the server does.
+    pub vitals: Vitals,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
 }
@@ -143,8 +146,12 @@ impl Service {
     /// change's time is read under the lock, so that times follow that order, too; and so is who the operator is, so that
     /// nothing is changed by one that may not any more.
     async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
-        let mut tx = self.db.begin().await?;
+        // The turn is for the lock alone, which SQLite takes with the transaction.
+        let early = self.db.locks_at_begin().then(|| self.trail.take_turn());
+        let mut tx = self.db.begin_change().await?;
+        let turn = early.unwrap_or_else(|| self.trail.take_turn());
         tx.lock_audit_head().await?;
+        drop(turn);
         let now = self.clock.now();
         let actor = self.admit_again(&mut tx, ctx, now).await?;
         Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))

@@ -1,4 +1,4 @@
-//! Whether a server can do its work, which takes its database and nothing else.
+//! Whether a server can do its work: whether it can write to the audit trail, and runs whole.
 
 use std::time::Duration;
 
@@ -18,5 +18,25 @@ impl Service {
         };
         self.metrics.database_answers(answered.is_ok());
         answered
+    }
+
+    /// [`Self::check_database`]; where the trail could not be written, whether it can be again, so that this is told although
+    /// nobody asks.
+    pub async fn watch_database(&self) -> Result<(), ServiceError> {
+        let answered = self.check_database().await;
+        if self.trail.was_refused() {
+            self.trail.check().await?;
+        }
+        answered
+    }
+
+    /// Whether requests could be served: everything that should run does, and an event could be written.
+    pub async fn check_ready(&self) -> Result<(), ServiceError> {
+        if let Some(name) = self.vitals.ended() {
+            let source = format!("`{name}` has ended and is started again").into();
+            return Err(ServiceError::Unavailable { what: "the server", source });
+        }
+        let (answered, written) = tokio::join!(self.check_database(), self.trail.check());
+        answered.and(written)
     }
 }

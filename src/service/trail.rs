@@ -6,10 +6,19 @@
 
 #![cfg_attr(feature = "benchmark-without-audit", allow(dead_code))]
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{mpsc, oneshot};
+use rand::Rng;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -19,14 +28,15 @@ use super::{
     error::ServiceError,
     quota::Quotas,
     signals::{Sighting, Signals},
+    vitals::Vitals,
 };
 use crate::{
     domain::{
         audit::{Event, Outcome},
         decision::{Allowed, Bearer, Credential, Facts, Reason, Target, decide},
     },
-    store::{Db, Footing, Ground, Line, StoreError, Tx},
-    telemetry::Metrics,
+    store::{Cause, Db, Footing, Ground, Line, StoreError, Tx},
+    telemetry::{Metrics, error_chain},
 };
 
 /// How many events wait for a commit before requests are turned away.
@@ -36,6 +46,15 @@ const BATCH: usize = 512;
 
 /// How long a token's last use stands before it is noted anew: one write a token and minute.
 const USE_NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+/// How long a request waits for its event to last. Who revokes waits longer, and is first when the chain is free.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long what was written shows that more can be.
+const SHOWN_FOR: Duration = Duration::from_secs(1);
+/// How long is waited for the proof that writing works again, once it did not.
+const SECOND_PATIENCE: Duration = Duration::from_secs(1);
+/// How much is written to see whether there is room: about as much as an event takes.
+const FILLER: usize = 8192;
 
 /// What an allowed request stands on; looked at again under the lock before the event is written.
 #[derive(Clone, Debug)]
@@ -99,53 +118,181 @@ pub struct Trail {
     queue: mpsc::Sender<Entry>,
     /// Events that nobody waits for, so that the last ones are not lost when the server stops.
     later: TaskTracker,
+    turns: Turns,
+    condition: Arc<Condition>,
+    /// Held by whoever asks the writer for a proof that it can write.
+    proving: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    event: Event,
-    waiting: Waiting,
+enum Entry {
+    /// An event is to be written.
+    Event(Box<(Event, Waiting)>),
+    /// Somebody wants to know whether events could be written.
+    Proof(oneshot::Sender<Result<(), Outage>>),
 }
 
 /// Who waits for an event to be durable, and what must still hold then.
 #[derive(Debug)]
 struct Waiting {
     standing: Option<Standing>,
+    /// When nobody waits any more, and nothing is written; never where it has to be written all the same.
+    until: Option<Instant>,
     reply: oneshot::Sender<Result<Result<(), Reason>, Outage>>,
 }
 
 /// The trail could not be written; no data may leave.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the audit trail could not be written: {0}")]
-struct Outage(String);
+#[error("the audit trail could not be written ({cause}): {what}")]
+struct Outage {
+    cause: Cause,
+    what: String,
+}
+
+impl Outage {
+    fn of(error: &StoreError) -> Self {
+        Self { cause: error.cause(), what: error_chain(error) }
+    }
+
+    fn silent(what: &str) -> Self {
+        Self { cause: Cause::Silent, what: what.to_owned() }
+    }
+}
+
+impl From<Outage> for ServiceError {
+    fn from(outage: Outage) -> Self {
+        Self::Unavailable { what: "the audit trail", source: outage.into() }
+    }
+}
+
+/// How the last writing went.
+#[derive(Debug, Default)]
+struct Condition(Mutex<Option<Result<Instant, Cause>>>);
+
+impl Condition {
+    fn lock(&self) -> MutexGuard<'_, Option<Result<Instant, Cause>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_shown(&self) -> bool {
+        matches!(*self.lock(), Some(Ok(at)) if at.elapsed() < SHOWN_FOR)
+    }
+
+    fn is_bad(&self) -> bool {
+        matches!(*self.lock(), Some(Err(_)))
+    }
+
+    /// Remembers how it went, and tells what is new about it.
+    fn note(&self, outcome: Result<(), &Outage>) {
+        let noted = outcome.map(|()| Instant::now()).map_err(|outage| outage.cause);
+        let before = self.lock().replace(noted);
+        match (before, outcome) {
+            (Some(Err(before)), Err(outage)) if before == outage.cause => {}
+            (_, Err(outage)) => tracing::error!(cause = %outage.cause, error = %outage,
+                "the audit trail cannot be written; every request is refused, and the server is not ready"),
+            (Some(Err(_)), Ok(())) => tracing::info!("the audit trail is written again"),
+            (_, Ok(())) => {}
+        }
+    }
+}
+
+/// The order of those who want the chain in this process: a change that came before a batch has it before the batch.
+#[derive(Clone, Debug)]
+struct Turns(Arc<watch::Sender<(u64, u64)>>);
+
+/// The turn of a change, until it has the chain or gives up.
+#[derive(Debug)]
+pub(super) struct Turn(Turns);
+
+impl Turns {
+    fn take(&self) -> Turn {
+        self.0.send_modify(|(came, _)| *came += 1);
+        Turn(self.clone())
+    }
+
+    /// Waits for the changes that have come, as long as requests would; whether all have had their turn.
+    async fn let_pass(&self) -> bool {
+        let mut watched = self.0.subscribe();
+        let (came, _) = *watched.borrow();
+        timeout(PATIENCE, watched.wait_for(|(_, left)| *left >= came)).await.is_ok()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|(_, left)| *left += 1);
+    }
+}
 
 impl Trail {
     /// Starts the one writer of this process.
-    pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>, signals: Arc<Signals>) -> Self {
+    pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>, signals: Arc<Signals>, vitals: &Vitals) -> Self {
         #[cfg(feature = "benchmark-without-audit")]
         tracing::error!("this build writes no audit trail: it is for benchmarks alone and must never serve anybody");
-        let (queue, entries) = mpsc::channel(QUEUE);
-        tokio::spawn(write_all(db.apart(Line::Trail), clock, metrics, signals, entries));
-        Self { queue, later: TaskTracker::new() }
+        let (queue, mut entries) = mpsc::channel(QUEUE);
+        let (turns, condition) = (Turns(Arc::new(watch::Sender::new((0, 0)))), Arc::new(Condition::default()));
+        let writer = Writer {
+            db: db.apart(Line::Trail),
+            id: Uuid::now_v7(),
+            clock,
+            metrics,
+            signals,
+            turns: turns.clone(),
+            condition: Arc::clone(&condition),
+        };
+        let vitals = vitals.clone();
+        tokio::spawn(
+            async move { while vitals.watch("audit trail", writer.write_all(&mut entries)).await.is_none() {} },
+        );
+        Self { queue, later: TaskTracker::new(), turns, condition, proving: Arc::default() }
+    }
+
+    /// Has requests wait for a change that wants the chain, until it has it.
+    pub(super) fn take_turn(&self) -> Turn {
+        self.turns.take()
+    }
+
+    /// Whether the last writing failed.
+    pub(super) fn was_refused(&self) -> bool {
+        self.condition.is_bad()
+    }
+
+    /// Whether an event could be written now: what was written a moment ago shows it, or something is.
+    pub async fn check(&self) -> Result<(), ServiceError> {
+        let proof = async {
+            let _alone = self.proving.lock().await;
+            if self.condition.is_shown() {
+                return Ok(());
+            }
+            let (reply, answer) = oneshot::channel();
+            self.queue.try_send(Entry::Proof(reply)).map_err(|error| Outage::silent(&error.to_string()))?;
+            answer.await.unwrap_or_else(|_| Err(Outage::silent("the writer ended")))
+        };
+        let patience = if self.condition.is_bad() { SECOND_PATIENCE } else { PATIENCE };
+        let proven = timeout(patience, proof).await;
+        Ok(proven.unwrap_or_else(|_| Err(Outage::silent("the database does not answer in time")))?)
     }
 
     /// Writes `event`, and answers once it is durable.
     pub async fn record(&self, event: Event) -> Result<(), ServiceError> {
-        self.submit(event, None).await.map(|_| ())
+        self.submit(event, None, Some(PATIENCE)).await.map(|_| ())
     }
 
     /// Writes `event` if what it stands on is still alive under the lock. Otherwise writes the refusal instead and
     /// answers its reason: nothing may be given out then.
     pub async fn record_allowed(&self, event: Event, standing: Standing) -> Result<Result<(), Reason>, ServiceError> {
-        self.submit(event, Some(standing)).await
+        self.submit(event, Some(standing), Some(PATIENCE)).await
     }
 
     /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on.
     pub fn record_later(&self, event: Event) {
         let trail = self.clone();
         self.later.spawn(async move {
-            if let Err(error) = trail.record(event).await {
-                tracing::error!(error = %error, "an event that tells of an answer's end could not be recorded");
+            if let Err(error) = trail.submit(event, None, None).await {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an event that tells of an answer's end could not be recorded"
+                );
             }
         });
     }
@@ -156,15 +303,22 @@ impl Trail {
         self.later.wait().await;
     }
 
-    async fn submit(&self, event: Event, standing: Option<Standing>) -> Result<Result<(), Reason>, ServiceError> {
+    async fn submit(
+        &self,
+        event: Event,
+        standing: Option<Standing>,
+        patience: Option<Duration>,
+    ) -> Result<Result<(), Reason>, ServiceError> {
         let (reply, answer) = oneshot::channel();
-        let unavailable = |source: Outage| ServiceError::Unavailable { what: "the audit trail", source: source.into() };
-        let entry = Entry { event, waiting: Waiting { standing, reply } };
-        self.queue.try_send(entry).map_err(|error| unavailable(Outage(error.to_string())))?;
-        match answer.await {
-            Ok(outcome) => outcome.map_err(unavailable),
-            Err(_) => Err(unavailable(Outage("the writer ended".into()))),
-        }
+        let waiting = Waiting { standing, until: patience.map(|patience| Instant::now() + patience), reply };
+        let sent = self.queue.try_send(Entry::Event(Box::new((event, waiting))));
+        sent.map_err(|error| Outage::silent(&error.to_string()))?;
+        let answer = match patience {
+            Some(patience) => timeout(patience, answer).await,
+            None => Ok(answer.await),
+        };
+        let answer = answer.map_err(|_| Outage::silent("the audit chain was not free in time"))?;
+        Ok(answer.map_err(|_| Outage::silent("the writer ended"))??)
     }
 }
 
@@ -175,34 +329,87 @@ pub async fn append(tx: &mut Tx, event: Event, now: DateTime<Utc>) -> Result<(),
     Ok(())
 }
 
-async fn write_all(
+/// What writes the events of this process's requests.
+struct Writer {
     db: Db,
+    /// What it proves by that it can write.
+    id: Uuid,
     clock: Clock,
     metrics: Arc<Metrics>,
     signals: Arc<Signals>,
-    mut entries: mpsc::Receiver<Entry>,
-) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while gather(&mut entries, &mut batch, BATCH).await > 0 {
-        let started = Instant::now();
-        let (mut events, waiting): (Vec<Event>, Vec<Waiting>) =
-            batch.drain(..).map(|entry| (entry.event, entry.waiting)).unzip();
-        let outcome = write_batch(&db, &clock, &signals, &mut events, &waiting).await;
-        metrics.audit_committed(events.len(), started.elapsed());
-        match outcome {
-            Ok(decisions) => {
-                for (waiting, decision) in waiting.into_iter().zip(decisions) {
-                    // A caller that went away needs no answer; its event stands.
-                    let _ = waiting.reply.send(Ok(decision));
+    turns: Turns,
+    condition: Arc<Condition>,
+}
+
+impl Writer {
+    async fn write_all(&self, entries: &mut mpsc::Receiver<Entry>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while gather(entries, &mut batch, BATCH).await > 0 {
+            let is_free = self.turns.let_pass().await;
+            let started = Instant::now();
+            let (mut events, mut waiting, mut proofs) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+            for entry in batch.drain(..) {
+                match entry {
+                    Entry::Proof(reply) => proofs.push(reply),
+                    // Its request was refused: nothing happened.
+                    Entry::Event(late) if late.1.until.is_some_and(|until| until <= started) => {}
+                    Entry::Event(entry) => {
+                        events.push(entry.0);
+                        waiting.push(entry.1);
+                    }
                 }
             }
-            Err(error) => {
-                tracing::error!(error = %error, events = events.len(), "audit batch failed; its requests are refused");
-                for waiting in waiting {
-                    let _ = waiting.reply.send(Err(Outage(error.to_string())));
+            if events.is_empty() && proofs.is_empty() {
+                continue;
+            }
+            let outcome = if is_free {
+                self.write(&mut events, &waiting).await.map_err(|error| Outage::of(&error))
+            } else {
+                let what = "changes wait for the audit chain, and go first".to_owned();
+                Err(Outage { cause: Cause::Locked, what })
+            };
+            if !events.is_empty() {
+                self.metrics.audit_committed(events.len(), started.elapsed());
+            }
+            self.condition.note(outcome.as_ref().map(|_| ()));
+            for proof in proofs {
+                // Whoever asked may have gone.
+                let _ = proof.send(outcome.as_ref().map(|_| ()).map_err(Outage::clone));
+            }
+            match outcome {
+                Ok(decisions) => {
+                    for (waiting, decision) in waiting.into_iter().zip(decisions) {
+                        // A caller that went away needs no answer; its event stands.
+                        let _ = waiting.reply.send(Ok(decision));
+                    }
+                }
+                Err(outage) => {
+                    for waiting in waiting {
+                        let _ = waiting.reply.send(Err(outage.clone()));
+                    }
                 }
             }
         }
+    }
+
+    async fn write(&self, events: &mut [Event], waiting: &[Waiting]) -> Result<Vec<Result<(), Reason>>, StoreError> {
+        if events.is_empty() {
+            self.prove().await
+        } else {
+            write_batch(&self.db, &self.clock, &self.signals, events, waiting).await
+        }
+    }
+
+    /// Does all that writing events takes, and writes none: takes the chain's head, and as much room as an event.
+    async fn prove(&self) -> Result<Vec<Result<(), Reason>>, StoreError> {
+        let mut filler = vec![0; FILLER];
+        // What cannot be compressed.
+        rand::rng().fill_bytes(&mut filler);
+        let mut tx = self.db.begin().await?;
+        tx.lock_audit_head().await?;
+        tx.write_filler(self.id, self.clock.now(), &filler).await?;
+        tx.commit().await?;
+        Ok(Vec::new())
     }
 }
 
@@ -286,7 +493,8 @@ fn spend(
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>, Reason> {
     quotas.spend(bearer, event, standing.was_issued)?;
-    let is_noted = bearer.token.last_used_at.is_some_and(|at| now < at + USE_NOTED_EVERY);
+    // One that is ahead was noted by a clock that was.
+    let is_noted = bearer.token.last_used_at.is_some_and(|at| (now - at).abs() < USE_NOTED_EVERY);
     Ok(match standing.credential {
         Credential::Token(id) => (!is_noted).then_some(id),
         Credential::Identity { .. } => None,

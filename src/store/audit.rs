@@ -1,7 +1,7 @@
 //! The audit trail, kept: one chain for all replicas, whose head row is locked by whoever appends.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Postgres, QueryBuilder, Sqlite, Transaction};
+use sqlx::{FromRow, Postgres, QueryBuilder, SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
@@ -374,7 +374,7 @@ impl Tx {
 
 /// Extends the chain by rows, value by value; answers how many heads were moved.
 async fn extend_by_values(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut SqliteConnection,
     from: Head,
     to: Head,
     rows: &[Row<'_>],
@@ -399,17 +399,17 @@ async fn extend_by_values(
                 .push_bind(row.presigned_files)
                 .push_bind(micros(row.presigned_until));
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     for entries in power_of_two_chunks(personal) {
         let mut query = QueryBuilder::new(insert_personal!());
         query.push_values(entries, |mut values, (seq, (salt, text))| {
             values.push_bind(seq).push_bind(&salt[..]).push_bind(*text);
         });
-        query.build().execute(&mut **tx).await?;
+        query.build().execute(&mut *tx).await?;
     }
     let head = sqlx::query(concat!(move_head!(), "$1, hash = $2 WHERE id = 1 AND seq = $3"));
-    Ok(head.bind(to.seq).bind(&to.hash[..]).bind(from.seq).execute(&mut **tx).await?.rows_affected())
+    Ok(head.bind(to.seq).bind(&to.hash[..]).bind(from.seq).execute(&mut *tx).await?.rows_affected())
 }
 
 /// Extends the chain by rows, column by column and in one statement: what PostgreSQL spends on thousands of arguments is

@@ -5,7 +5,7 @@ use sqlx::{Executor, FromRow};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx,
+    CLOCKS_APART, Result, StoreError, Tx,
     audit::{EventRow, StoredEvent},
     on_tx, reads,
     value::{Micros, time},
@@ -224,7 +224,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes or keeps the lease `name` until `until`; false where another holder's has not ended at `now`.
+    /// Takes or keeps the lease `name` until `until`; false where another holder's has not ended at `now`. One that ends
+    /// later than [`CLOCKS_APART`] behind `until` was taken by a clock that was ahead, and keeps nobody.
     pub async fn take_lease(
         &mut self,
         name: &str,
@@ -234,12 +235,13 @@ impl Tx {
     ) -> Result<bool> {
         const SQL: &str = "INSERT INTO leases (name, holder, held_until) VALUES ($1, $2, $3) \
             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until \
-            WHERE leases.holder = excluded.holder OR leases.held_until <= $4";
+            WHERE leases.holder = excluded.holder OR leases.held_until <= $4 OR leases.held_until > $5";
         let taken = on_tx!(self, db => sqlx::query(SQL)
             .bind(name)
             .bind(holder)
             .bind(Micros::from(until))
             .bind(Micros::from(now))
+            .bind(Micros::from(until + CLOCKS_APART))
             .execute(db)
             .await?
             .rows_affected());

@@ -35,6 +35,9 @@ macro_rules! session {
 
 /// What every connection begins with.
 const POSTGRES_SESSION: &str = session!();
+/// What those of [`super::Line::Trail`] begin with: requests wait no longer for the audit chain's head, and whoever
+/// revokes, who waits on, is behind nobody but the one who holds it.
+const POSTGRES_TRAIL: &str = concat!(session!(), "; SET lock_timeout = '5s'");
 /// What a connection that only looks begins with.
 const POSTGRES_READ_ONLY: &str = concat!(session!(), "; SET default_transaction_read_only = on");
 
@@ -44,7 +47,9 @@ impl Db {
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
         match url.split_once(':') {
             Some(("sqlite", _)) => connect_sqlite(url, max_connections).await,
-            Some(("postgres" | "postgresql", _)) => connect_postgres(url, max_connections, POSTGRES_SESSION).await,
+            Some(("postgres" | "postgresql", _)) => {
+                connect_postgres(url, max_connections, POSTGRES_SESSION, POSTGRES_TRAIL).await
+            }
             _ => Err(StoreError::Url),
         }
     }
@@ -61,7 +66,9 @@ impl Db {
                 let reader = pool.connect_with(options).await.map_err(|error| unopened(&path, error))?;
                 Ok(Self::Sqlite { writer: reader.clone(), reader })
             }
-            Some(("postgres" | "postgresql", _)) => connect_postgres(url, 1, POSTGRES_READ_ONLY).await,
+            Some(("postgres" | "postgresql", _)) => {
+                connect_postgres(url, 1, POSTGRES_READ_ONLY, POSTGRES_READ_ONLY).await
+            }
             _ => Err(StoreError::Url),
         }
     }
@@ -97,20 +104,27 @@ pub(super) fn create_private(path: &Path) -> Result<()> {
     }
 }
 
-async fn connect_postgres(url: &str, max_connections: u32, session: &'static str) -> Result<Db> {
+async fn connect_postgres(
+    url: &str,
+    max_connections: u32,
+    session: &'static str,
+    trail_session: &'static str,
+) -> Result<Db> {
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
     let options = options.application_name("weir");
     reach(&options).await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        // A round trip before every query would double the price of the short ones.
-        .test_before_acquire(false)
-        .before_acquire(|connection, metadata| {
-            Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
-        })
-        .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }));
-    let apart = || pool.clone().max_connections(APART).connect_lazy_with(options.clone());
-    let (look_ups, trail) = (apart(), apart());
-    Ok(Db::Postgres { pool: pool.connect_with(options).await?, look_ups, trail })
+    let pool = |session: &'static str| {
+        PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A round trip before every query would double the price of the short ones.
+            .test_before_acquire(false)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
+            })
+            .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }))
+    };
+    let apart = |session| pool(session).max_connections(APART).connect_lazy_with(options.clone());
+    let (look_ups, trail) = (apart(session), apart(trail_session));
+    Ok(Db::Postgres { pool: pool(session).connect_with(options).await?, look_ups, trail })
 }

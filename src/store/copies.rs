@@ -1,17 +1,30 @@
 //! The register of copies, kept: what was written for whom, who is at it, and until when it is needed.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, on_tx, reads,
+    servers::LONGEST_LIFE,
     value::{Micros, digest, padded, time, word},
 };
 use crate::domain::copy::{Copy, CopyKind, CopyState, RulesId, UnitId};
 
 /// The longest list in one statement; SQLite takes more, and plans grow with it.
 const LONGEST_LIST: usize = 256;
+
+/// How long what could not be made is left alone at most; what is to rest longer failed by a clock that was ahead.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(2);
+/// What rests longer than this rests for ever.
+const FOR_EVER: TimeDelta = TimeDelta::days(18_000);
+
+/// Whether others leave a copy that is being made, or could not be, to its holder at `now`.
+pub fn is_held(copy: &Copy, now: DateTime<Utc>) -> bool {
+    let left = copy.held_until - now;
+    let longest = if copy.state == CopyState::Making { LONGEST_LIFE } else { LONGEST_REST };
+    left > TimeDelta::zero() && (left <= longest || left >= FOR_EVER)
+}
 
 /// Whose copies: one version of a view under some rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,10 +90,13 @@ pub struct EntitlementRow {
     pub asked_at: DateTime<Utc>,
 }
 
+/// What is being made is held for as long as its maker counts as alive.
 macro_rules! select_copies {
     () => {
         "SELECT id, unit, kind, view_id, view_version, rules, source, object_key, state, bytes, row_count, stats, \
-         created_at, needed_until, holder, held_until, attempts, failure, deleted_at FROM copies "
+         created_at, needed_until, holder, CASE WHEN state = 'making' THEN COALESCE((SELECT s.alive_until FROM servers s \
+         WHERE s.id = copies.holder), created_at) ELSE held_until END AS held_until, attempts, failure, deleted_at \
+         FROM copies "
     };
 }
 
@@ -257,8 +273,9 @@ reads! {
         let sql = concat!(
             select_copies!(),
             "WHERE (state = 'draining' AND needed_until < $1) \
-             OR (state IN ('making', 'ready', 'failed') AND needed_until < $2 AND held_until < $1) \
-             ORDER BY needed_until LIMIT $3"
+             OR (state IN ('making', 'ready', 'failed') AND needed_until < $2 AND held_until < $1 \
+             AND (state <> 'making' OR NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = copies.holder \
+             AND s.alive_until > $1))) ORDER BY needed_until LIMIT $3"
         );
         let rows: Vec<CopyRow> = sqlx::query_as(sql)
             .bind(Micros::from(now))
@@ -343,10 +360,11 @@ reads! {
 
 impl Tx {
     /// Registers a copy that is about to be made. False where another server is at its unit, or has made it. What
-    /// somebody left behind half-made is taken over: its row goes on as a draining one.
+    /// a server that is not alive left behind half-made is taken over: its row goes on as a draining one.
     pub async fn claim_copy(&mut self, copy: &Copy, now: DateTime<Utc>) -> Result<bool> {
-        const ABANDON: &str = "UPDATE copies SET state = 'draining' \
-            WHERE unit = $1 AND state IN ('making', 'failed') AND held_until <= $2";
+        const ABANDON: &str = "UPDATE copies SET state = 'draining' WHERE unit = $1 AND ((state = 'failed' \
+            AND (held_until <= $2 OR (held_until > $4 AND held_until < $5))) OR (state = 'making' AND NOT EXISTS \
+            (SELECT 1 FROM servers s WHERE s.id = copies.holder AND s.alive_until > $2 AND s.alive_until <= $3)))";
         const INSERT: &str = "INSERT INTO copies (id, unit, kind, view_id, view_version, rules, source, object_key, \
             state, bytes, row_count, stats, created_at, needed_until, holder, held_until, attempts, failure, deleted_at) \
             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
@@ -356,6 +374,9 @@ impl Tx {
         on_tx!(self, db => sqlx::query(ABANDON)
             .bind(&copy.unit.0[..])
             .bind(Micros::from(now))
+            .bind(Micros::from(now + LONGEST_LIFE))
+            .bind(Micros::from(now + LONGEST_REST))
+            .bind(Micros::from(now + FOR_EVER))
             .execute(db)
             .await?
             .rows_affected());
@@ -380,24 +401,6 @@ impl Tx {
             .await?
             .rows_affected());
         Ok(claimed == 1)
-    }
-
-    /// Goes on holding the copies of `ids` until `until`, as far as `holder` still has them.
-    pub async fn hold_copies(&mut self, ids: &[Uuid], holder: Uuid, until: DateTime<Utc>) -> Result<()> {
-        for ids in ids.chunks(LONGEST_LIST) {
-            on_tx!(self, db => {
-                let mut query = QueryBuilder::new("UPDATE copies SET held_until = ");
-                query.push_bind(Micros::from(until)).push(" WHERE state = 'making' AND holder = ").push_bind(holder);
-                query.push(" AND id IN (");
-                let mut list = query.separated(", ");
-                padded(ids).into_iter().for_each(|id| {
-                    list.push_bind(id);
-                });
-                query.push(")");
-                query.build().execute(db).await?.rows_affected()
-            });
-        }
-        Ok(())
     }
 
     /// A copy was made. False where its maker had lost it to another server.

@@ -73,6 +73,32 @@ pub enum StoreError {
     Query(#[source] sqlx::Error),
 }
 
+/// What keeps a database from doing its work, in a word for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// There is no room.
+    #[error("full")]
+    Full,
+    /// It takes no changes: a file or a disk that cannot be written, a standby.
+    #[error("read-only")]
+    ReadOnly,
+    /// Somebody else holds what is needed.
+    #[error("locked")]
+    Locked,
+    /// It turns this server away.
+    #[error("refused")]
+    Refused,
+    /// Nothing is heard of it.
+    #[error("silent")]
+    Silent,
+    /// Its disk fails.
+    #[error("input/output error")]
+    Broken,
+    /// Something else; the error says what.
+    #[error("failed")]
+    Other,
+}
+
 /// The rules of the schema that a change can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Constraint {
@@ -155,6 +181,15 @@ impl StoreError {
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Contended(_))
     }
+
+    /// What keeps the database from doing its work.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Contended(_) => Cause::Locked,
+            Self::Unavailable(error) | Self::Query(error) => cause(error),
+            _ => Cause::Other,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -212,6 +247,46 @@ fn constraint(error: &dyn sqlx::error::DatabaseError) -> Option<Constraint> {
     text.ends_with(" is append-only").then_some(Constraint::AppendOnly)
 }
 
+fn cause(error: &sqlx::Error) -> Cause {
+    use std::io::ErrorKind;
+    let database = match error {
+        sqlx::Error::PoolTimedOut => return Cause::Silent,
+        sqlx::Error::Io(error) => {
+            return match error.kind() {
+                ErrorKind::ConnectionRefused => Cause::Refused,
+                ErrorKind::TimedOut => Cause::Silent,
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Cause::Full,
+                _ => Cause::Other,
+            };
+        }
+        sqlx::Error::Database(database) => database,
+        _ => return Cause::Other,
+    };
+    let code = database.code().unwrap_or_default();
+    if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        return match code.parse::<u32>().map(|code| code & 0xff) {
+            Ok(5 | 6) => Cause::Locked,
+            Ok(8) => Cause::ReadOnly,
+            Ok(10) => Cause::Broken,
+            Ok(13) => Cause::Full,
+            // 3 PERM, 14 CANTOPEN, 23 AUTH.
+            Ok(3 | 14 | 23) => Cause::Refused,
+            _ => Cause::Other,
+        };
+    }
+    // PostgreSQL, Appendix A: insufficient privilege and invalid authorization, disk full, IO error, query cancelled.
+    match code.as_ref() {
+        "25006" => Cause::ReadOnly,
+        "53100" => Cause::Full,
+        "58030" => Cause::Broken,
+        "55P03" => Cause::Locked,
+        "57014" => Cause::Silent,
+        "42501" | "53300" | "57P03" => Cause::Refused,
+        code if code.starts_with("28") => Cause::Refused,
+        _ => Cause::Other,
+    }
+}
+
 /// What an error says of the database's condition rather than of the statement.
 enum Weather {
     Fair,
@@ -222,10 +297,11 @@ enum Weather {
 fn weather(error: &dyn sqlx::error::DatabaseError) -> Weather {
     let code = error.code().unwrap_or_default();
     if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
-        // The low byte is the primary code: 5 BUSY, 6 LOCKED; 10 IOERR, 13 FULL, 14 CANTOPEN (sqlite.org/rescode.html).
+        // The low byte is the primary code: 5 BUSY, 6 LOCKED; 8 READONLY, 10 IOERR, 13 FULL, 14 CANTOPEN
+        // (sqlite.org/rescode.html).
         return match code.parse::<u32>().map(|code| code & 0xff) {
             Ok(5 | 6) => Weather::Contended,
-            Ok(10 | 13 | 14) => Weather::Unavailable,
+            Ok(8 | 10 | 13 | 14) => Weather::Unavailable,
             _ => Weather::Fair,
         };
     }

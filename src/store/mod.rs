@@ -28,29 +28,42 @@ mod reach;
 mod recipients;
 mod reports;
 mod schema;
+mod servers;
 mod shares;
+mod sqlite;
 mod tables;
 mod tokens;
 mod usage;
 mod value;
 mod views;
 
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 pub use access::{Footing, Found, Ground, Reached, Seeker, Sought};
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
 pub use checkpoints::{Derived, StoredCheckpoint};
-pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, Serving};
-pub use error::{Constraint, Result, StoreError};
+pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, Serving, is_held};
+pub use error::{Cause, Constraint, Result, StoreError};
 pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};
 pub use idempotency::IdempotencyRecord;
 pub use lock::ServerLock;
 pub use notifications::{Notification, NotificationState};
 pub use reports::{ReportFilter, ReportState, StoredFile, StoredReport};
+pub use sqlite::SqliteTx;
 pub use tokens::EndingToken;
 pub use usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums};
 pub use views::{StoredVersion, StoredView};
+
+/// By how much the clocks of servers may differ. A claim that would end later than it could if it were made now, and by
+/// more than this, was made by a clock that was ahead, and counts no more.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
+
+/// How long a change waits for its turn.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(25);
 
 /// A database, through its pooled connections. Cloning shares the pools.
 #[derive(Clone, Debug)]
@@ -86,7 +99,7 @@ pub enum Line {
 #[derive(Debug)]
 pub enum Tx {
     /// The only writer there is.
-    Sqlite(Transaction<'static, Sqlite>),
+    Sqlite(SqliteTx),
     /// One of many, `READ COMMITTED`; what must not race takes [`Tx::lock_audit_head`] first.
     Postgres(Transaction<'static, Postgres>),
 }
@@ -147,14 +160,25 @@ impl Db {
     /// Opens a transaction; on SQLite it holds the write lock from its first moment.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => match writer.begin_with("BEGIN IMMEDIATE").await {
-                Ok(tx) => Tx::Sqlite(tx),
-                // The one writer was not let go in time.
-                Err(error @ sqlx::Error::PoolTimedOut) => return Err(StoreError::Contended(error)),
-                Err(error) => return Err(error.into()),
-            },
+            Self::Sqlite { writer, .. } => Tx::Sqlite(SqliteTx::begin(writer).await?),
             Self::Postgres { pool, .. } => Tx::Postgres(pool.begin().await?),
         })
+    }
+
+    /// Opens the transaction of a change: where others are at it, it waits as long as a statement on PostgreSQL may.
+    pub async fn begin_change(&self) -> Result<Tx> {
+        let began = Instant::now();
+        loop {
+            match self.begin().await {
+                Err(StoreError::Contended(_)) if began.elapsed() < CHANGE_PATIENCE => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether a transaction holds the audit chain's lock from its beginning.
+    pub fn locks_at_begin(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
     }
 
     /// The same database through connections apart. Whoever asks there waits for nobody else, and finds statements prepared
@@ -201,9 +225,8 @@ impl Tx {
     /// Makes everything done in the transaction last.
     pub async fn commit(self) -> Result<()> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => Ok(tx.commit().await?),
         }
-        Ok(())
     }
 }

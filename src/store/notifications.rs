@@ -1,6 +1,6 @@
 //! The outbox of signals: what webhooks are told, and the networks that recipients were seen in.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -100,6 +100,16 @@ impl TryFrom<NotificationRow> for Notification {
     }
 }
 
+/// Longer than anybody rests before the next attempt: what is to wait longer was queued by a clock that was ahead.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(8);
+
+/// What is due, `$1` being the moment and `$2` the end of the longest rest from then on.
+macro_rules! is_due {
+    () => {
+        "state = 'pending' AND (next_attempt_at <= $1 OR next_attempt_at > $2 OR (attempts = 0 AND queued_at > $1))"
+    };
+}
+
 macro_rules! notification_columns {
     () => {
         "id, webhook, kind, body, state, attempts, created_at, queued_at, next_attempt_at, ended_at, failure"
@@ -131,9 +141,9 @@ reads! {
 
     /// Whether a webhook has a message that is due at `now`.
     pub async fn has_due_notification(self, db, webhook: &str, now: DateTime<Utc>) -> Result<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM notifications \
-                   WHERE webhook = $1 AND state = 'pending' AND next_attempt_at <= $2)";
-        Ok(sqlx::query_scalar(sql).bind(webhook).bind(Micros::from(now)).fetch_one(db).await?)
+        let sql = concat!("SELECT EXISTS (SELECT 1 FROM notifications WHERE webhook = $3 AND ", is_due!(), ")");
+        let (now, ahead) = (Micros::from(now), Micros::from(now + LONGEST_REST));
+        Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(webhook).fetch_one(db).await?)
     }
 
     /// Whether a signal of this kind and subject was noticed since `since`.
@@ -210,15 +220,17 @@ impl Tx {
     ) -> Result<Vec<Notification>> {
         // The condition stands twice: who waited for another's claim must not make it again.
         const SQL: &str = concat!(
-            "UPDATE notifications SET attempts = attempts + 1, next_attempt_at = $3 \
-             WHERE state = 'pending' AND next_attempt_at <= $2 AND id IN (SELECT id FROM notifications \
-             WHERE webhook = $1 AND state = 'pending' AND next_attempt_at <= $2 ORDER BY next_attempt_at, id LIMIT $4) \
-             RETURNING ",
+            "UPDATE notifications SET attempts = attempts + 1, next_attempt_at = $4 WHERE ",
+            is_due!(),
+            " AND id IN (SELECT id FROM notifications WHERE webhook = $3 AND ",
+            is_due!(),
+            " ORDER BY next_attempt_at, id LIMIT $5) RETURNING ",
             notification_columns!()
         );
         let rows: Vec<NotificationRow> = on_tx!(self, db => sqlx::query_as(SQL)
-            .bind(webhook)
             .bind(Micros::from(now))
+            .bind(Micros::from(now + LONGEST_REST))
+            .bind(webhook)
             .bind(Micros::from(until))
             .bind(i64::from(limit))
             .fetch_all(db)

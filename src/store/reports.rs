@@ -1,6 +1,6 @@
 //! Monthly reports: one for each month and recipient, and their files, which are written once.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
@@ -9,6 +9,9 @@ use super::{
     value::{Micros, time, word},
 };
 use crate::domain::report::{FileEntry, Month, ReportFile};
+
+/// Longer than any server claims a report for.
+const LONGEST_CLAIM: TimeDelta = TimeDelta::minutes(10);
 
 /// How far a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,10 +160,13 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Reports that are to be made and that nobody makes at `now`.
+    /// Reports that are to be made and that nobody makes at `now`; a claim of more than [`LONGEST_CLAIM`] was made by a
+    /// clock that was ahead.
     pub async fn list_unmade_reports(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Uuid>> {
-        let sql = "SELECT id FROM reports WHERE state = 'making' AND claimed_until <= $1 ORDER BY id LIMIT $2";
-        Ok(sqlx::query_scalar(sql).bind(Micros::from(now)).bind(i64::from(limit)).fetch_all(db).await?)
+        let sql = "SELECT id FROM reports WHERE state = 'making' AND (claimed_until <= $1 OR claimed_until > $2) \
+                   ORDER BY id LIMIT $3";
+        let (now, ahead) = (Micros::from(now), Micros::from(now + LONGEST_CLAIM));
+        Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
     /// The files of a report, by name, without their content.
@@ -203,11 +209,12 @@ impl Tx {
     /// Takes a report that nobody makes at `now`, until `until`; false where somebody does, or did.
     pub async fn claim_report(&mut self, id: Uuid, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "UPDATE reports SET claimed_until = $3 \
-            WHERE id = $1 AND state = 'making' AND claimed_until <= $2";
+            WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
         let claimed = on_tx!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(Micros::from(now))
             .bind(Micros::from(until))
+            .bind(Micros::from(now + LONGEST_CLAIM))
             .execute(db)
             .await?
             .rows_affected());

@@ -1,11 +1,38 @@
 //! Log lines: structured, on stderr, as text or JSON.
+//!
+//! Nobody who logs waits for stderr, or fails with it: one thread writes, from a queue of bounded length. What cannot be
+//! written is counted, and told as soon as a line can be.
 
-use std::io::IsTerminal;
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use tracing::Subscriber;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogSettings};
+
+/// How many lines wait to be written.
+const QUEUE: usize = 8192;
+/// How many bytes of lines wait to be written.
+const QUEUE_BYTES: usize = 16 << 20;
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Lines that could not be written since the process began.
+static LOST: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
+
+/// How many lines could not be written since the process began.
+pub(super) fn lines_lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +48,19 @@ pub enum TelemetryError {
     /// Something else in this process has set up logging.
     #[error("logging is already set up: {0}")]
     Taken(#[from] tracing_subscriber::util::TryInitError),
+    /// The thread that writes cannot be started.
+    #[error("the thread that writes log lines cannot be started: {0}")]
+    Thread(#[from] io::Error),
 }
 
-/// Sends the process's log lines to stderr as `settings` say. To be called once, before anything is logged.
-pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let is_terminal = std::io::stderr().is_terminal();
-    subscriber(settings, std::io::stderr, is_terminal)?.try_init()?;
-    Ok(())
+/// Sends the process's log lines to stderr as `settings` say, those of panics among them. To be called once, before
+/// anything is logged; what it answers is kept until the process ends.
+pub fn init(settings: &LogSettings) -> Result<Lines, TelemetryError> {
+    let is_terminal = io::stderr().is_terminal();
+    let lines = Lines::written_to(io::stderr(), Arc::clone(&LOST))?;
+    subscriber(settings, lines.queue.clone(), is_terminal)?.try_init()?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a panic, which is a bug; please report it")));
+    Ok(lines)
 }
 
 fn subscriber<W>(
@@ -40,11 +73,93 @@ where
 {
     let filter = EnvFilter::try_new(directives(&settings.level))
         .map_err(|source| TelemetryError::Level { level: settings.level.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    // What the library thinks of a line that it cannot write, it would print, and panic where that cannot be printed.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false);
+    let builder = builder.with_env_filter(filter).with_writer(writer).with_ansi(colours);
     Ok(match settings.format {
         LogFormat::Text => Box::new(builder.finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),
     })
+}
+
+/// The thread that writes log lines. Dropped when the process ends, it waits a moment for the last ones.
+#[derive(Debug)]
+pub struct Lines {
+    queue: Queue,
+}
+
+/// Where lines wait. Whoever logs never waits for it.
+#[derive(Clone, Debug)]
+struct Queue {
+    lines: SyncSender<Vec<u8>>,
+    waiting: Arc<AtomicUsize>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Lines {
+    fn written_to(output: impl Write + Send + 'static, lost: Arc<AtomicU64>) -> io::Result<Self> {
+        let (lines, queued) = sync_channel(QUEUE);
+        let queue = Queue { lines, waiting: Arc::default(), lost };
+        let (waiting, lost) = (Arc::clone(&queue.waiting), Arc::clone(&queue.lost));
+        thread::Builder::new().name("log".into()).spawn(move || write_all(output, &queued, &waiting, &lost))?;
+        Ok(Self { queue })
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let until = Instant::now() + LAST_LINES;
+        while self.queue.waiting.load(Ordering::Acquire) > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Writes lines as they come, for as long as somebody may log.
+fn write_all(mut output: impl Write, queued: &Receiver<Vec<u8>>, waiting: &AtomicUsize, lost: &AtomicU64) {
+    let (mut told, mut is_cut) = (0, false);
+    loop {
+        match queued.recv_timeout(Duration::from_secs(1)) {
+            Ok(line) => {
+                let begin: &[u8] = if is_cut { b"\n" } else { b"" };
+                let written = output.write_all(begin).and_then(|()| output.write_all(&line));
+                is_cut = written.and_then(|()| output.flush()).is_err();
+                lost.fetch_add(u64::from(is_cut), Ordering::Relaxed);
+                waiting.fetch_sub(line.len(), Ordering::Release);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let lines = lost.load(Ordering::Relaxed);
+        // The whole number, since this line may be lost as well.
+        if lines > told && !is_cut && waiting.load(Ordering::Relaxed) < QUEUE_BYTES / 2 {
+            tracing::warn!(lines, "log lines were lost since the start, because they could not be written in time");
+            told = lines;
+        }
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let before = self.waiting.fetch_add(line.len(), Ordering::AcqRel);
+        if before + line.len() > QUEUE_BYTES || self.lines.try_send(line.to_owned()).is_err() {
+            self.waiting.fetch_sub(line.len(), Ordering::AcqRel);
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
 }
 
 /// A bare level is ours: libraries stay at `warn` unless named, because HTTP and storage clients log URLs with their
@@ -116,6 +231,74 @@ mod tests {
             tracing::warn!(target: "reqwest", "theirs");
         });
         assert!(lines.contains("ours") && lines.contains("theirs") && !lines.contains("Signature"), "{lines}");
+    }
+
+    /// An output that fails until it is mended, and then takes everything.
+    #[derive(Clone, Default)]
+    struct Failing {
+        is_mended: Arc<std::sync::atomic::AtomicBool>,
+        lines: Lines,
+    }
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.is_mended.load(Ordering::SeqCst) { self.lines.write(bytes) } else { Err(io::Error::other("full")) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A receiver that takes nothing until it is let go.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn settle(writer: &super::Lines) {
+        while writer.queue.waiting.load(Ordering::Acquire) > 0 {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_hurt_nobody() {
+        let output = Failing::default();
+        let writer = super::Lines::written_to(output.clone(), Arc::default()).unwrap();
+        let settings = LogSettings { format: LogFormat::Text, level: "info".to_owned() };
+        let logging = subscriber(&settings, writer.queue.clone(), false).unwrap();
+        tracing::subscriber::with_default(logging, || {
+            tracing::info!("one");
+            tracing::info!("two");
+        });
+        settle(&writer);
+        assert_eq!(writer.queue.lost.load(Ordering::Relaxed), 2);
+        output.is_mended.store(true, Ordering::SeqCst);
+        writer.queue.clone().write_all(b"three\n").unwrap();
+        settle(&writer);
+        assert_eq!(String::from_utf8_lossy(&output.lines.0.lock().unwrap()).trim(), "three");
+        assert_eq!(writer.queue.lost.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn nobody_who_logs_waits_for_a_reader_that_takes_nothing() {
+        let (go, gone) = std::sync::mpsc::channel();
+        let writer = super::Lines::written_to(Stuck(gone), Arc::default()).unwrap();
+        let mut queue = writer.queue.clone();
+        for _ in 0..QUEUE * 2 {
+            queue.write_all(&[b'x'; 80]).unwrap();
+        }
+        let lost = writer.queue.lost.load(Ordering::Relaxed);
+        assert!((QUEUE as u64 - 1..=QUEUE as u64).contains(&lost), "{lost}");
+        drop(go);
+        settle(&writer);
     }
 
     #[test]

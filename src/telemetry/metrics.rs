@@ -3,7 +3,10 @@
 //! Labels are route templates, fixed words and the names of configured storages and webhooks, so that their number is bounded: a
 //! share, a table or a recipient is never one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use prometheus_client::{
@@ -17,6 +20,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use super::logging::lines_lost;
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -94,6 +99,8 @@ pub struct Metrics {
     copies_missing: Gauge,
     notification_attempts: Family<NotificationLabels, Counter>,
     database_up: Gauge,
+    log_lines_lost: Counter,
+    clock_steps_back: Counter,
 }
 
 /// A request that is being served; dropping it, for whatever reason, ends it.
@@ -141,6 +148,8 @@ impl Metrics {
             copies_missing: Gauge::default(),
             notification_attempts: Family::default(),
             database_up: Gauge::default(),
+            log_lines_lost: Counter::default(),
+            clock_steps_back: Counter::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -206,6 +215,10 @@ impl Metrics {
         let help = "Messages sent to webhooks, by what came of it";
         r.register("notification_attempts", help, self.notification_attempts.clone());
         r.register("database_up", "Whether the database answers", self.database_up.clone());
+        let help = "Log lines that could not be written";
+        r.register("log_lines_lost", help, self.log_lines_lost.clone());
+        let help = "Times that the clock went back because it had been ahead";
+        r.register("clock_steps_back", help, self.clock_steps_back.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -240,6 +253,11 @@ impl Metrics {
         let labels = DeliveryLabels { delivery };
         self.files_issued.get_or_create(&labels).inc_by(files);
         self.bytes_issued.get_or_create(&labels).inc_by(bytes);
+    }
+
+    /// The clock turned out to have been ahead.
+    pub fn clock_went_back(&self) {
+        self.clock_steps_back.inc();
     }
 
     /// This server sent `bytes` bytes of a file.
@@ -326,6 +344,7 @@ impl Metrics {
     /// The page that Prometheus reads, in the OpenMetrics text format
     /// (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        self.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
         let mut page = String::new();
         encode(&mut page, &self.registry)?;
         Ok(page)

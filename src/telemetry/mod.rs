@@ -7,6 +7,6 @@ mod logging;
 mod metrics;
 
 pub use self::{
-    logging::{TelemetryError, error_chain, init},
+    logging::{Lines, TelemetryError, error_chain, init},
     metrics::{InFlight, Metrics},
 };

@@ -1,16 +1,23 @@
-//! Background tasks: without input, repeatable, on a timer. What they do is the service's; when, is decided here.
+//! Background tasks: without input, repeatable, each due again some time after it ended. What they do is the service's;
+//! when, is decided here, by the clock that the service was given.
 //!
 //! Never here: a rule of the product, or anything that a request waits for.
 
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{
+    sync::Mutex,
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Service, context::OperatorContext, error::ServiceError};
+use crate::{
+    domain::limits::span,
+    service::{Service, context::OperatorContext, error::ServiceError},
+};
 
 /// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
 const SEALING: Duration = Duration::from_secs(1);
@@ -39,65 +46,192 @@ const LOOKING: Duration = Duration::from_secs(5);
 /// How often it is looked for messages that are due.
 const SENDING: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether the clock was ahead.
+const TIMING: Duration = Duration::from_secs(5);
+
+/// How long a task sleeps at most before it looks at the clock again, which may have been moved.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long it sleeps at least.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
+
+/// How long a stopping server waits for the last events. With no answer from the database it ends without them.
+const LAST_EVENTS: Duration = Duration::from_secs(3);
 /// How long a stopping server waits for its last checkpoint and its export; whoever comes next makes up for it.
 const LAST_SEAL: Duration = Duration::from_secs(5);
+/// How long a stopping server waits until what it holds is given back, which ends by itself otherwise.
+const LAST_CLAIMS: Duration = Duration::from_secs(1);
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// One background task.
+struct Task {
+    name: &'static str,
+    period: TimeDelta,
+    run: Box<dyn Fn(Service) -> BoxFuture<'static, Outcome> + Send + Sync>,
+    /// Held while it runs, so that it never runs twice at once.
+    progress: Mutex<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// When it is to run again; at once where nothing is said.
+    due: Option<DateTime<Utc>>,
+    has_failed: bool,
+}
+
+impl Task {
+    fn new<F, E>(name: &'static str, period: Duration, run: impl Fn(Service) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let run = move |service| run(service).map(|outcome| outcome.map_err(Into::into)).boxed();
+        Self { name, period: span(period.as_secs()), run: Box::new(run), progress: Mutex::default() }
+    }
+
+    /// Runs it if it is due, and answers how that went.
+    async fn run_due(&self, service: &Service) -> Option<Outcome> {
+        let mut progress = self.progress.lock().await;
+        let now = service.clock.now();
+        // What is due later than it could be was planned by a clock that was ahead.
+        if progress.due.is_some_and(|due| now < due && due <= now + self.period) {
+            return None;
+        }
+        let outcome = service.vitals.watch(self.name, (self.run)(service.clone())).await;
+        // What ended abnormally is started again at once.
+        progress.due = outcome.is_some().then(|| service.clock.now() + self.period);
+        let outcome = outcome.unwrap_or_else(|| Err("it ended abnormally".into()));
+        match &outcome {
+            // An outage is told once, not every second.
+            Err(error) if !progress.has_failed => report(self.name, &**error),
+            _ => {}
+        }
+        progress.has_failed = outcome.is_err();
+        Some(outcome)
+    }
+
+    async fn repeat(&self, service: &Service) {
+        loop {
+            self.run_due(service).await;
+            let due = self.progress.lock().await.due;
+            let left = due.and_then(|due| (due - service.clock.now()).to_std().ok()).unwrap_or_default();
+            sleep(left.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)).await;
+        }
+    }
+}
+
+/// A task that was due and ran.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its name.
+    pub name: &'static str,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// The tasks of one server, at rest. Clones are one.
+#[derive(Clone)]
+pub struct Tasks {
+    service: Service,
+    all: Arc<[Task]>,
+}
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|task| task.name)).finish()
+    }
+}
+
+impl Tasks {
+    /// Every task of `service`, each due at once.
+    pub fn of(service: &Service) -> Self {
+        let refreshing = Duration::from_secs(service.workshop.settings().refresh_seconds);
+        let mut all = vec![
+            Task::new("clock", TIMING, |service| async move { service.watch_clock().await }),
+            Task::new("database", LOOKING, |service| async move { service.watch_database().await }),
+            Task::new("tidying", TIDYING, |service| async move { tidy(&service).await }),
+            Task::new("erasure", ERASING, |service| async move { service.notary.erase_due().await.map(drop) }),
+            Task::new("usage", COUNTING, |service| async move { service.count_usage().await }),
+            Task::new("schemas", WATCHING, |service| async move { service.watch_schemas().await }),
+            Task::new("copies", KEEPING, |service| async move { service.keep_copies().await }),
+            Task::new("refresh", refreshing, |service| async move { service.refresh_copies().await }),
+            Task::new("reconcile", COMPARING, |service| async move { compare(&service).await }),
+            Task::new("checkpoints", SEALING, |service| async move { service.notary.seal_due().await }),
+            Task::new("reports", REPORTING, |service| async move { service.tend_reports().await }),
+            Task::new("endings", ENDINGS, |service| async move { service.tell_endings().await }),
+            Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
+        ];
+        // One for each webhook, so that none waits for another.
+        for webhook in service.signals.webhooks() {
+            let webhook: Arc<str> = webhook.into();
+            all.push(Task::new("notifications", SENDING, move |service: Service| {
+                let webhook = Arc::clone(&webhook);
+                async move { service.deliver_due(&webhook).await }
+            }));
+        }
+        Self { service: service.clone(), all: all.into() }
+    }
+
+    /// Runs everything that is due now, one after the other, and answers what ran: what drives time calls it after each
+    /// step.
+    pub async fn run_due(&self) -> Vec<Ran> {
+        let mut ran = Vec::new();
+        for task in self.all.iter() {
+            if let Some(outcome) = task.run_due(&self.service).await {
+                ran.push(Ran { name: task.name, failure: outcome.err().map(|error| error.to_string()) });
+            }
+        }
+        ran
+    }
+}
 
 /// The tasks of one server, running.
 #[derive(Debug)]
 pub struct Worker {
     service: Service,
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
 }
 
 impl Worker {
     /// Starts every task.
-    pub fn start(service: Service) -> Self {
-        let stop = CancellationToken::new();
-        let (sealing, erasing) = (service.notary.clone(), service.notary.clone());
-        let tidying = service.clone();
-        let (watching, counting) = (service.clone(), service.clone());
-        let (keeping, refreshing, comparing) = (service.clone(), service.clone(), service.clone());
-        let refresh = Duration::from_secs(service.workshop.settings().refresh_seconds);
-        let (ending, alerting) = (service.clone(), service.clone());
-        let (reporting, looking) = (service.clone(), service.clone());
-        let mut tasks = vec![
-            tokio::spawn(repeat("checkpoints", SEALING, stop.clone(), async move || sealing.seal_due().await)),
-            tokio::spawn(repeat("erasure", ERASING, stop.clone(), async move || erasing.erase_due().await.map(|_| ()))),
-            tokio::spawn(repeat("tidying", TIDYING, stop.clone(), async move || tidy(&tidying).await)),
-            tokio::spawn(repeat("usage", COUNTING, stop.clone(), async move || counting.count_usage().await)),
-            tokio::spawn(repeat("schemas", WATCHING, stop.clone(), async move || watching.watch_schemas().await)),
-            tokio::spawn(repeat("copies", KEEPING, stop.clone(), async move || keeping.keep_copies().await)),
-            tokio::spawn(repeat("refresh", refresh, stop.clone(), async move || refreshing.refresh_copies().await)),
-            tokio::spawn(repeat("reconcile", COMPARING, stop.clone(), async move || compare(&comparing).await)),
-            tokio::spawn(repeat("endings", ENDINGS, stop.clone(), async move || ending.tell_endings().await)),
-            tokio::spawn(repeat("alerts", ALERTING, stop.clone(), async move || alert(&alerting).await)),
-            tokio::spawn(repeat("reports", REPORTING, stop.clone(), async move || reporting.tend_reports().await)),
-            tokio::spawn(repeat("database", LOOKING, stop.clone(), async move || looking.check_database().await)),
-        ];
-        // One for each webhook, so that none waits for another.
-        for webhook in service.signals.webhooks() {
-            let (sending, webhook) = (service.clone(), webhook.to_owned());
-            let send = async move || sending.deliver_due(&webhook).await;
-            tasks.push(tokio::spawn(repeat("notifications", SENDING, stop.clone(), send)));
-        }
-        Self { service, stop, tasks }
+    pub fn start(tasks: &Tasks) -> Self {
+        let (service, stop) = (tasks.service.clone(), CancellationToken::new());
+        let run = |at: usize| {
+            let (tasks, stop) = (tasks.clone(), stop.clone());
+            tokio::spawn(async move {
+                if let Some(task) = tasks.all.get(at) {
+                    stop.run_until_cancelled(task.repeat(&tasks.service)).await;
+                }
+            })
+        };
+        let running = (0..tasks.all.len()).map(run).collect();
+        Self { service, stop, running }
     }
 
-    /// Breaks off what is being done (all of it can be repeated), writes what is still to be told, and seals what has happened since.
+    /// Breaks off what is being done (all of it can be repeated), writes what is still to be told, seals what has happened
+    /// since, and gives back what the server holds. Each for a few seconds at most, whoever does not answer.
     pub async fn finish(self) {
         self.stop.cancel();
-        for task in self.tasks {
+        for task in self.running {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended badly");
             }
         }
         self.service.record_summaries(true);
-        self.service.trail.finish().await;
+        if timeout(LAST_EVENTS, self.service.trail.finish()).await.is_err() {
+            tracing::error!("the database does not answer: the last events are not recorded, and nothing is sealed");
+            return;
+        }
         match timeout(LAST_SEAL, self.service.notary.seal()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => report("checkpoints", &error),
             Err(_) => tracing::warn!("the last checkpoint was not exported in time; the next start makes up for it"),
+        }
+        match timeout(LAST_CLAIMS, self.service.release_claims()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => report("claims", &error),
+            Err(_) => tracing::warn!("what this server holds was not given back in time; others wait until it ends"),
         }
     }
 }
@@ -129,29 +263,6 @@ async fn compare(service: &Service) -> Result<(), ServiceError> {
     service.reconcile_copies(&ctx).await.map(drop)
 }
 
-async fn repeat<E: std::error::Error + 'static>(
-    name: &'static str,
-    period: Duration,
-    stop: CancellationToken,
-    task: impl AsyncFn() -> Result<(), E>,
-) {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = false;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        match stop.run_until_cancelled(task()).await {
-            None => return,
-            Some(Ok(())) => failed = false,
-            // An outage is told once, not every second.
-            Some(Err(_)) if failed => {}
-            Some(Err(error)) => {
-                report(name, &error);
-                failed = true;
-            }
-        }
-    }
-}
-
-fn report(task: &str, error: &(dyn std::error::Error + 'static)) {
+fn report(task: &str, error: &(dyn Error + 'static)) {
     tracing::error!(task, error, "a background task failed; it is tried again");
 }

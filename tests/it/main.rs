@@ -22,3 +22,4 @@ mod store;
 mod support;
 mod upgrade;
 mod views;
+mod worker;

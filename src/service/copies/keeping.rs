@@ -28,7 +28,7 @@ const MOST_FAILURES: usize = 8;
 /// How many aged copies one round renews: few enough for readers to wait for.
 const RENEWED: u32 = 16;
 /// How long a server keeps a background task before others may take it over.
-const LEASE: TimeDelta = TimeDelta::seconds(60);
+const LEASE: TimeDelta = TimeDelta::seconds(45);
 /// How many active readers are looked after.
 const REFRESHED: u32 = 10_000;
 /// How many objects without a row, and rows without an object, are named.
@@ -103,6 +103,14 @@ impl Service {
         let taken = tx.take_lease(name, self.workshop.holder(), now, now + LEASE).await?;
         tx.commit().await?;
         Ok(taken)
+    }
+
+    /// Gives back what this server holds, so that the others need not wait: leases, and the units that it is at.
+    pub async fn release_claims(&self) -> Result<(), ServiceError> {
+        self.notary.release().await?;
+        let mut tx = self.db.begin().await?;
+        tx.release_server(self.workshop.holder()).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.

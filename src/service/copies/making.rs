@@ -31,13 +31,13 @@ use crate::{
     engine::{ColumnMapping, EngineError, SourceFile},
     lake::DeletionVector,
     service::{Service, error::ServiceError, places::Place},
-    store::MadeCopy,
+    store::{MadeCopy, is_held},
 };
 
-/// How long others leave a claimed copy to its maker, who says so again before it is over.
+/// How long servers of an older release, which do not look whether a maker is alive, leave a claimed copy to it.
 const HOLD: TimeDelta = TimeDelta::seconds(60);
-/// How often a maker says that it still is at its copies.
-const HOLD_AGAIN: Duration = Duration::from_secs(20);
+/// How often a maker says that it is alive; its claims hold a few seconds longer.
+const ALIVE_AGAIN: Duration = Duration::from_secs(2);
 /// How many copies are claimed at a time: enough to keep every processor busy, few enough to share with other servers.
 const CLAIM: usize = 32;
 /// How many finished copies share a commit.
@@ -271,7 +271,7 @@ impl Service {
             let standing = self.standing(view, source).await.map_err(unavailable)?;
             let Standing::Lacking { kind, missing, .. } = standing else { break };
             let now = self.clock.now();
-            let is_held = |copy: &Copy| copy.held_until > now;
+            let is_held = |copy: &Copy| is_held(copy, now);
             let failed = missing
                 .iter()
                 .filter_map(|(_, copy)| copy.as_ref())
@@ -333,6 +333,7 @@ impl Service {
         let now = self.clock.now();
         let mut claimed = Vec::new();
         let mut tx = self.db.begin().await?;
+        tx.keep_server_alive(self.workshop.holder(), now).await?;
         for need in needs {
             let Some(file) = source.snapshot.files().get(need.index) else { continue };
             let object_key = match kind {
@@ -374,7 +375,6 @@ impl Service {
         source: &Source,
         claimed: Vec<(Need, Copy)>,
     ) -> Result<Done, Failure> {
-        let ids: Vec<Uuid> = claimed.iter().map(|(_, copy)| copy.id).collect();
         let permits = self.workshop.permits_of(view.recipient_id);
         let most = usize::try_from(self.workshop.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
         let schema = Schema::parse(&source.snapshot.metadata().schema_string).map_err(|error| {
@@ -387,8 +387,8 @@ impl Service {
             async move { self.make_one(view, source, schema, need, copy, &permits).await }
         });
         let mut finished = Box::pin(stream::iter(makings).buffer_unordered(most).ready_chunks(COMMIT));
-        let mut holding = interval(HOLD_AGAIN);
-        holding.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut living = interval(ALIVE_AGAIN);
+        living.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut done, mut failure) = (Done::default(), None);
         loop {
             tokio::select! {
@@ -402,7 +402,7 @@ impl Service {
                         }
                     }
                 }
-                _ = holding.tick() => self.hold(&ids).await.map_err(unavailable)?,
+                _ = living.tick() => self.keep_alive().await.map_err(unavailable)?,
             }
         }
         failure.map_or(Ok(done), Err)
@@ -487,7 +487,7 @@ impl Service {
                     failure = Some(fault.failure());
                     if fault.is_temporary() {
                         // Whoever asks next may try at once.
-                        tx.hold_copies(&[copy.id], holder, self.clock.now()).await?;
+                        tx.drain_copy(copy.id, None).await?;
                     } else {
                         tx.fail_copy(copy.id, holder, &fault.to_string(), self.again_at(&copy)).await?;
                     }
@@ -509,9 +509,9 @@ impl Service {
         self.clock.now() + (FIRST_REST * 2i32.pow(doublings)).min(LONGEST_REST)
     }
 
-    async fn hold(&self, ids: &[Uuid]) -> Result<(), ServiceError> {
+    async fn keep_alive(&self) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        tx.hold_copies(ids, self.workshop.holder(), self.clock.now() + HOLD).await?;
+        tx.keep_server_alive(self.workshop.holder(), self.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 

@@ -8,3 +8,4 @@ mod roles;
 mod rotation;
 mod tampering;
 mod trail;
+mod waiting;

@@ -88,6 +88,29 @@ impl Cluster {
         self.control(&["-m", "immediate", "stop"]);
     }
 
+    /// Has it fall silent: it holds its connections, and answers nothing.
+    pub fn silence(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Has it go on from where it fell silent.
+    pub fn speak_again(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = fs::read_to_string(self.path().join("data/postmaster.pid")).unwrap();
+        let postmaster = pid.lines().next().unwrap();
+        // Those that answer, too, and the postmaster first, so that there is no further one.
+        let children = || {
+            let listed = Command::new("pgrep").args(["-P", postmaster]).output().unwrap();
+            String::from_utf8(listed.stdout).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for id in [vec![postmaster.to_owned()], children()].concat() {
+            let _ = Command::new("kill").args([signal, &id]).status();
+        }
+    }
+
     /// Starts it, and waits until it has recovered. That it syncs the whole file system before, rather than file by file,
     /// takes nothing from what it has promised.
     pub fn start_again(&self) {

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::{cluster::Cluster, rounds};
-use crate::support::process::{FILES, Read, Weir};
+use crate::support::process::{FILES, Read, Weir, until};
+use sqlx::{Connection, PgConnection};
 
 /// How many queries are answered before a fault.
 const ANSWERED_FIRST: usize = 10;
@@ -199,4 +200,54 @@ async fn a_database_that_is_killed_under_load_loses_nothing() {
         assert_eq!(status.is_success(), created.contains(name.as_str()), "a recipient and its event go together");
     }
     installation.run_well(&["audit", "verify"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_asked_to_stop_ends_though_its_database_is_silent() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let mut weir = installation.start().await;
+    installation.share(&weir).await;
+    let (_, token) = weir.issue("default").await;
+    assert_eq!(weir.query(&token).await.urls, FILES);
+    cluster.silence();
+    let (read, ready) = tokio::join!(weir.query(&token), weir.client.get(format!("{}/readyz", weir.url)).send());
+    assert_eq!(ready.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(read.urls, 0, "{read:?}");
+    weir.ask_to_stop();
+    // No drain, a grace of 5 seconds, and a few more for the last words.
+    let took = weir.wait_for_end().await;
+    cluster.speak_again();
+    assert!(took < Duration::from_secs(40), "{took:?}: {}", weir.log());
+    weir.start_again().await;
+    assert_eq!(weir.query(&token).await.urls, FILES);
+    weir.stop();
+    installation.run_well(&["audit", "verify"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_a_database_that_takes_no_changes_is_not_ready_and_says_why() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let weir = installation.start().await;
+    let ready = async || weir.client.get(format!("{}/readyz", weir.url)).send().await.unwrap().status();
+    assert_eq!(ready().await, StatusCode::OK);
+    let anew = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'weir_server'";
+    // As a primary that became a standby.
+    cluster.set("weir_server", "default_transaction_read_only", "on").await;
+    cluster.admin("postgres", anew).await;
+    until("server that is not ready", async || (!ready().await.is_success()).then_some(())).await;
+    until("word of it", async || (!ready().await.is_success() && weir.log().contains("cause=read-only")).then_some(()))
+        .await;
+    cluster.set("weir_server", "default_transaction_read_only", "off").await;
+    cluster.admin("postgres", anew).await;
+    weir.wait_until_ready().await;
+    // Somebody holds the chain's head and does not let go.
+    let mut holder = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM audit_head FOR UPDATE").execute(&mut holder).await.unwrap();
+    until("server that is not ready", async || (!ready().await.is_success()).then_some(())).await;
+    until("word of it", async || (!ready().await.is_success() && weir.log().contains("cause=locked")).then_some(()))
+        .await;
+    holder.close().await.unwrap();
+    weir.wait_until_ready().await;
 }

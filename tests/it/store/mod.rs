@@ -3,6 +3,8 @@
 mod access;
 mod activations;
 mod audit;
+mod claims;
+mod doubt;
 mod grants;
 mod names;
 mod opening;

@@ -43,6 +43,7 @@ use weir::{
         sign_in::SignIn,
         signals::Signals,
         trail::Trail,
+        vitals::Vitals,
     },
     storage::{CopyRoot, Storages},
     store::Db,
@@ -240,10 +241,12 @@ impl Ground {
             cache_bytes: 64 << 20,
         });
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
+        let (vitals, db) = (Vitals::default(), &**self.database);
         let service = Service::from(Parts {
-            desk: Desk::of(&self.database),
+            desk: Desk::of(db, &vitals),
             workshop,
-            trail: Trail::start((**self.database).clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals)),
+            trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals), &vitals),
+            vitals,
             db: (**self.database).clone(),
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),

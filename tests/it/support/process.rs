@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,7 @@ pub struct Installation {
     export: String,
     keys: Vec<String>,
     drain_seconds: u64,
+    public_url: Option<&'static str>,
 }
 
 impl Installation {
@@ -58,7 +60,7 @@ impl Installation {
         }
         let export = format!("url = \"file://{}/export\"\n", folder.path().display());
         let (settings, keys) = (settings.to_owned(), vec!["weir.key".to_owned()]);
-        Self { folder, database_url, settings, export, keys, drain_seconds: 0 }
+        Self { folder, database_url, settings, export, keys, drain_seconds: 0, public_url: None }
     }
 
     /// The same with its trail exported to an object store.
@@ -71,6 +73,11 @@ impl Installation {
     /// Has servers that start from now on go on for so long after they were asked to stop.
     pub fn drain_for(&mut self, seconds: u64) {
         self.drain_seconds = seconds;
+    }
+
+    /// Has what starts from now on be known to clients by this URL.
+    pub fn known_as(&mut self, url: &'static str) {
+        self.public_url = Some(url);
     }
 
     /// Has what starts from now on use these root keys, files of the folder.
@@ -101,10 +108,11 @@ impl Installation {
     fn write_config(&self, port: u16) -> PathBuf {
         let folder = self.folder.path().display();
         let Self { database_url, settings, export, drain_seconds, .. } = self;
+        let public_url = self.public_url.map_or_else(|| format!("http://127.0.0.1:{port}"), str::to_owned);
         let keys: Vec<String> = self.keys.iter().map(|name| format!("\"{folder}/{name}\"")).collect();
         let keys = keys.join(", ");
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"http://127.0.0.1:{port}\"\n\
+            "[server]\nlisten = \"127.0.0.1:{port}\"\npublic_url = \"{public_url}\"\n\
              drain_seconds = {drain_seconds}\nshutdown_grace_seconds = 5\n\
              [database]\nurl = \"{database_url}\"\n{settings}\n\
              [secrets]\nkey_files = [{keys}]\n\
@@ -138,13 +146,33 @@ impl Installation {
 
     /// Starts a server with further arguments and waits until it is ready.
     pub async fn start_with(&self, arguments: &[&str]) -> Weir {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = self.write_config(port);
-        let log = self.folder.path().join(format!("weir-{port}.log"));
-        let child = spawn(&config, &log, arguments);
-        let weir = Weir { child, url: format!("http://127.0.0.1:{port}"), client: client(), config, log };
+        let weir = self.spawn(None, Stdio::null(), Stdio::null(), arguments);
         weir.wait_until_ready().await;
         weir
+    }
+
+    /// Starts a server that logs to a file of the system, and waits until it is ready.
+    pub async fn start_logging_to(&self, log: &str) -> Weir {
+        let weir = self.spawn(Some(log), Stdio::null(), Stdio::null(), &[]);
+        weir.wait_until_ready().await;
+        weir
+    }
+
+    /// Starts a server whose time is driven by what it is told, and waits until it is ready.
+    pub async fn start_simulated(&self) -> (Weir, Time) {
+        let mut weir = self.spawn(None, Stdio::piped(), Stdio::piped(), &["--simulate"]);
+        let time =
+            Time { told: weir.child.stdin.take().unwrap(), answers: BufReader::new(weir.child.stdout.take().unwrap()) };
+        weir.wait_until_ready().await;
+        (weir, time)
+    }
+
+    fn spawn(&self, log: Option<&str>, told: Stdio, answers: Stdio, arguments: &[&str]) -> Weir {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = self.write_config(port);
+        let log = log.map_or_else(|| self.folder.path().join(format!("weir-{port}.log")), PathBuf::from);
+        let child = spawn(&config, &log, arguments, told, answers);
+        Weir { child, url: format!("http://127.0.0.1:{port}"), client: client(), config, log }
     }
 
     /// Registers the table and shares it with the recipient `acme`.
@@ -174,14 +202,15 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
 }
 
-fn spawn(config: &Path, log: &Path, arguments: &[&str]) -> Child {
+fn spawn(config: &Path, log: &Path, arguments: &[&str], told: Stdio, answers: Stdio) -> Child {
     let log = fs::File::options().create(true).append(true).open(log).unwrap();
     Command::new(env!("CARGO_BIN_EXE_weir"))
         .arg("serve")
         .args(arguments)
         .env("WEIR_CONFIG", config)
         .env("WEIR_BOOTSTRAP_TOKEN", OPERATOR_TOKEN)
-        .stdout(Stdio::null())
+        .stdin(told)
+        .stdout(answers)
         .stderr(log)
         .spawn()
         .unwrap()
@@ -194,6 +223,22 @@ pub struct Weir {
     pub client: reqwest::Client,
     config: PathBuf,
     log: PathBuf,
+}
+
+/// What drives a server's time.
+pub struct Time {
+    told: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Time {
+    /// Says a line, and answers what comes of it.
+    pub fn say(&mut self, line: &str) -> Value {
+        writeln!(self.told, "{line}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    }
 }
 
 /// What a recipient's query brought.
@@ -233,6 +278,21 @@ impl Weir {
         assert!(Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap().success());
     }
 
+    /// Waits until the process has ended, and answers how long that took.
+    pub async fn wait_for_end(&mut self) -> Duration {
+        let began = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        began.elapsed()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Asks the process to stop, and waits until it has.
     pub fn stop(&mut self) {
         self.ask_to_stop();
@@ -241,7 +301,7 @@ impl Weir {
 
     /// Starts the process again, where it was.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.config, &self.log, &[]);
+        self.child = spawn(&self.config, &self.log, &[], Stdio::null(), Stdio::null());
         self.wait_until_ready().await;
     }
 

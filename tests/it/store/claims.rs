@@ -1,0 +1,130 @@
+//! What servers claim for a while: leases, and files that they make. Whoever died, or had a clock that was ahead, keeps
+//! nobody.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+use weir::{
+    domain::copy::{Copy, CopyKind, CopyState, RulesId, UnitId},
+    store::{CopyFilter, Db, is_held},
+};
+
+use super::samples::now;
+use crate::support::postgres::TestDatabase;
+
+const LEASE: TimeDelta = TimeDelta::seconds(45);
+
+async fn lease(db: &Db, holder: Uuid, at: DateTime<Utc>) -> bool {
+    let mut tx = db.begin().await.unwrap();
+    let taken = tx.take_lease("a task", holder, at, at + LEASE).await.unwrap();
+    tx.commit().await.unwrap();
+    taken
+}
+
+fn copy(holder: Uuid, at: DateTime<Utc>) -> Copy {
+    Copy {
+        id: Uuid::now_v7(),
+        unit: UnitId([1; 32]),
+        kind: CopyKind::File,
+        view_id: Uuid::from_u128(1),
+        view_version: 1,
+        rules: RulesId([2; 32]),
+        source: "part-0.parquet".into(),
+        object_key: "m/1".into(),
+        state: CopyState::Making,
+        bytes: 0,
+        rows: 0,
+        stats: None,
+        created_at: at,
+        needed_until: at,
+        holder,
+        held_until: at + TimeDelta::seconds(60),
+        attempts: 1,
+        failure: None,
+        deleted_at: None,
+    }
+}
+
+async fn claim(db: &Db, holder: Uuid, at: DateTime<Utc>) -> bool {
+    let mut tx = db.begin().await.unwrap();
+    tx.keep_server_alive(holder, at).await.unwrap();
+    let claimed = tx.claim_copy(&copy(holder, at), at).await.unwrap();
+    tx.commit().await.unwrap();
+    claimed
+}
+
+/// Whether what is being made is still left to its maker.
+async fn is_left(db: &Db, at: DateTime<Utc>) -> bool {
+    let making = CopyFilter { state: Some(CopyState::Making), ..CopyFilter::default() };
+    db.list_copies(&making, None, 10).await.unwrap().iter().any(|copy| is_held(copy, at))
+}
+
+fn servers() -> (Uuid, Uuid) {
+    (Uuid::now_v7(), Uuid::now_v7())
+}
+
+#[tokio::test]
+async fn a_lease_of_a_clock_that_was_ahead_keeps_nobody() {
+    for db in TestDatabase::each().await {
+        let (ahead, right) = servers();
+        assert!(lease(&db, ahead, now() + TimeDelta::days(3)).await);
+        assert!(lease(&db, right, now()).await);
+        // Clocks that differ as clocks do leave each other alone.
+        assert!(!lease(&db, ahead, now() - TimeDelta::seconds(3)).await);
+        assert!(!lease(&db, ahead, now() + TimeDelta::seconds(3)).await);
+        // The worst is a clock that was ahead by a little: a minute at most.
+        assert!(lease(&db, right, now() + TimeDelta::seconds(9)).await);
+        assert!(lease(&db, ahead, now() + TimeDelta::seconds(54)).await);
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_is_free_at_once() {
+    for db in TestDatabase::each().await {
+        let (stopping, other) = servers();
+        assert!(lease(&db, stopping, now()).await && !lease(&db, other, now()).await);
+        let mut tx = db.begin().await.unwrap();
+        tx.release_server(stopping).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(lease(&db, other, now()).await);
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_is_at_is_left_to_it_for_as_long_as_it_is_heard_of() {
+    for db in TestDatabase::each().await {
+        let (maker, other) = servers();
+        assert!(claim(&db, maker, now()).await);
+        for seconds in [2, 4, 6, 8, 10, 12] {
+            let at = now() + TimeDelta::seconds(seconds);
+            assert!(is_left(&db, at).await && !claim(&db, other, at).await, "after {seconds} seconds");
+            let mut tx = db.begin().await.unwrap();
+            tx.keep_server_alive(maker, at).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        // Killed.
+        let at = now() + TimeDelta::seconds(21);
+        assert!(!is_left(&db, at).await && claim(&db, other, at).await);
+    }
+}
+
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_claimed_keeps_nobody() {
+    for db in TestDatabase::each().await {
+        let (ahead, right) = servers();
+        assert!(claim(&db, ahead, now() + TimeDelta::days(3)).await);
+        assert!(!is_left(&db, now()).await && claim(&db, right, now()).await);
+    }
+}
+
+#[tokio::test]
+async fn the_one_server_of_a_sqlite_file_ends_what_was_claimed_before_it_started() {
+    for db in TestDatabase::each().await {
+        let (killed, next) = servers();
+        assert!(claim(&db, killed, now()).await && lease(&db, killed, now()).await);
+        db.end_claims_of_the_dead(now()).await.unwrap();
+        // On PostgreSQL it may be alive.
+        let is_alone = db.locks_at_begin();
+        assert_eq!((is_left(&db, now()).await, claim(&db, next, now()).await), (!is_alone, is_alone));
+        assert_eq!(lease(&db, next, now()).await, is_alone);
+    }
+}
