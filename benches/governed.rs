@@ -1,7 +1,8 @@
 //! What a governed file costs: `cargo bench --bench governed`.
 //!
 //! The same files are read, filtered, projected and written by the engine and by DataFusion itself, with the same codec
-//! and statistics, on one thread and on two. Masks are measured beside them, for which DataFusion has no counterpart.
+//! and statistics, on one thread and on two. Masks are measured beside them, and files that are mixed, for which
+//! DataFusion has no counterpart.
 
 use std::{
     error::Error,
@@ -33,6 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 use weir::{
     domain::{
+        copy::ShuffleKey,
         schema::Schema,
         seal::RootKey,
         view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
@@ -81,6 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         engine(&mut group, &format!("engine/{threads}"), runtime, threads, folder.path(), &plain);
         datafusion(&mut group, &format!("datafusion/{threads}"), runtime, threads, folder.path());
         engine(&mut group, &format!("engine, masked/{threads}"), runtime, threads, folder.path(), &masked);
+        mixed(&mut group, &format!("engine, mixed/{threads}"), runtime, threads, folder.path(), &plain);
     }
     group.finish();
     criterion.final_summary();
@@ -97,30 +100,60 @@ fn engine(
     rules: &Arc<Rules>,
 ) {
     let engine = Engine::new(EngineSettings { concurrent_files: threads, ..EngineSettings::default() });
-    let store = Arc::new(LocalFileSystem::new_with_prefix(folder).unwrap_or_default());
-    let source = |file: usize| {
-        let path = object_store::path::Path::from(format!("{file}.parquet"));
-        SourceFile {
-            location: TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t"),
-            size: fs::metadata(folder.join(path.as_ref())).map_or(0, |file| file.len()),
-            path,
-            schema: Arc::new(schema()),
-            mapping: ColumnMapping::None,
-            partition_values: Vec::new(),
-            deletion_vector: None,
-        }
-    };
+    let store = store(folder);
     group.bench_function(name, |bencher| {
         bencher.to_async(runtime).iter(|| async {
             let made = (0..FILES).map(|file| {
                 let path = object_store::path::Path::from(format!("out/{file}.parquet"));
-                engine.make(source(file), rules.clone(), store.clone(), path)
+                engine.make(source(folder, &store, file), rules.clone(), store.clone(), path)
             });
             let made = futures::future::try_join_all(made).await;
             assert!(made.as_ref().is_ok_and(|made| made.iter().all(|made| made.rows > 0)), "{made:?}");
             black_box(made)
         });
     });
+}
+
+/// The engine mixes the `FILES` files by twos, as many pairs at once as there are threads.
+fn mixed(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    runtime: &Runtime,
+    threads: usize,
+    folder: &Path,
+    rules: &Arc<Rules>,
+) {
+    let engine = Engine::new(EngineSettings { concurrent_files: threads, ..EngineSettings::default() });
+    let store = store(folder);
+    group.bench_function(name, |bencher| {
+        bencher.to_async(runtime).iter(|| async {
+            let made = (0..FILES).step_by(2).map(|file| {
+                let path = object_store::path::Path::from(format!("out/{file}.parquet"));
+                let sources = (file..file + 2).map(|file| source(folder, &store, file)).collect();
+                engine.mix(sources, rules.clone(), ShuffleKey([7; 32]), store.clone(), path)
+            });
+            let made = futures::future::try_join_all(made).await;
+            assert!(made.as_ref().is_ok_and(|made| made.iter().all(|made| made.rows > 0)), "{made:?}");
+            black_box(made)
+        });
+    });
+}
+
+fn store(folder: &Path) -> Arc<LocalFileSystem> {
+    Arc::new(LocalFileSystem::new_with_prefix(folder).unwrap_or_default())
+}
+
+fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> SourceFile {
+    let path = object_store::path::Path::from(format!("{file}.parquet"));
+    SourceFile {
+        location: TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t"),
+        size: fs::metadata(folder.join(path.as_ref())).map_or(0, |file| file.len()),
+        path,
+        schema: Arc::new(schema()),
+        mapping: ColumnMapping::None,
+        partition_values: Vec::new(),
+        deletion_vector: None,
+    }
 }
 
 /// DataFusion reads all files as one table and writes what the view shows of it, in as many partitions as threads.

@@ -122,7 +122,7 @@ async fn share_governed(service: &Service) -> anyhow::Result<()> {
     }
     let ctx = OperatorContext::system("demo", service.clock.now());
     service.put_view(&ctx, VIEW, claims_by_plan()?).await?;
-    let version = service.publish_view(&ctx, VIEW).await?.version.version;
+    let version = service.publish_view(&ctx, VIEW, &Default::default()).await?.version.version;
     let share = ShareChange {
         display_name: Change::Set("An insurer's claims, without its members".to_owned()),
         ..ShareChange::default()
@@ -164,6 +164,7 @@ fn claims_by_plan() -> anyhow::Result<ViewChange> {
         columns: Change::Set(serde_json::from_value(columns)?),
         row_filter: Change::Set("plan IN recipient_list('plans')".to_owned()),
         description: Change::Set("Claims without members, by plan".to_owned()),
+        ..ViewChange::default()
     })
 }
 

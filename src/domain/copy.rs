@@ -160,6 +160,19 @@ pub struct Copy {
 #[derive(Clone)]
 pub struct UnitKey([u8; 32]);
 
+/// A file of a group whose rows are mixed, by what tells it from others.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberParts<'a> {
+    /// Its path, as the log spells it.
+    pub path: &'a str,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was written, in milliseconds since the epoch.
+    pub modification_time: i64,
+    /// Its deletion vector, by every part that tells it from others.
+    pub deletion_vector: Option<(&'a str, &'a str, Option<i32>)>,
+}
+
 /// What a unit is named by.
 #[derive(Clone, Copy, Debug)]
 pub struct UnitParts<'a> {
@@ -192,11 +205,9 @@ impl UnitKey {
         let UnitParts { rules, kind, delta_id, path, size, modification_time, deletion_vector } = parts;
         let mut mac = hmac(&self.0);
         mac.update(&rules.0);
-        // Each text behind its length, so that no two lists of parts read alike.
         let (storage, place, offset) = deletion_vector.unwrap_or_default();
         for text in [kind.as_str(), delta_id, path, storage, place] {
-            mac.update(&(text.len() as u64).to_be_bytes());
-            mac.update(text.as_bytes());
+            update_text(&mut mac, text);
         }
         mac.update(&size.to_be_bytes());
         mac.update(&modification_time.to_be_bytes());
@@ -204,10 +215,113 @@ impl UnitKey {
         UnitId(mac.finalize().into_bytes().into())
     }
 
+    /// The unit of a group's files under some rules, in the order of their paths.
+    pub fn mixed_unit<'a>(
+        &self,
+        rules: RulesId,
+        group: Uuid,
+        members: impl Iterator<Item = MemberParts<'a>>,
+    ) -> UnitId {
+        let mut mac = hmac(&self.0).chain_update(b"weir/mixed-unit/v1").chain_update(rules.0);
+        mac.update(group.as_bytes());
+        for MemberParts { path, size, modification_time, deletion_vector } in members {
+            let (storage, place, offset) = deletion_vector.unwrap_or_default();
+            for text in [path, storage, place] {
+                update_text(&mut mac, text);
+            }
+            mac.update(&size.to_be_bytes());
+            mac.update(&modification_time.to_be_bytes());
+            mac.update(&offset.map_or(i64::MIN, i64::from).to_be_bytes());
+        }
+        UnitId(mac.finalize().into_bytes().into())
+    }
+
+    /// What the order of a unit's rows comes from. A unit's name is told in part; this is not.
+    pub fn shuffle(&self, unit: UnitId) -> ShuffleKey {
+        let mac = hmac(&self.0).chain_update(b"weir/shuffle/v1").chain_update(unit.0);
+        ShuffleKey(mac.finalize().into_bytes().into())
+    }
+
+    /// A number that nobody can tell beforehand, for a file that is to be grouped with others.
+    pub fn chance(&self, scope: Uuid, path: &str) -> u128 {
+        short(hmac(&self.0).chain_update(b"weir/mixing-chance/v1").chain_update(scope).chain_update(path)).as_u128()
+    }
+
+    /// The `index`-th group of those that were formed within a scope of `from` and some shown partition values: the same
+    /// on every server.
+    pub fn mixing_group(&self, scope: Uuid, from: GroupedFrom, values: &[Option<&str>], index: u64) -> Uuid {
+        let (word, version) = match from {
+            GroupedFrom::Commit(version) => ("commit", version),
+            GroupedFrom::Rest(version) => ("rest", version),
+        };
+        let mut mac = hmac(&self.0).chain_update(b"weir/mixing-group/v1").chain_update(scope);
+        update_text(&mut mac, word);
+        mac.update(&version.to_be_bytes());
+        mac.update(&index.to_be_bytes());
+        for value in values {
+            mac.update(&[u8::from(value.is_some())]);
+            update_text(&mut mac, value.unwrap_or_default());
+        }
+        short(mac)
+    }
+
     /// The key that the ids of one recipient's files of one table are made with.
     pub fn file_key(&self, table_id: Uuid) -> FileKey {
         let mac = hmac(&self.0).chain_update(b"weir/file-id/v1").chain_update(table_id.as_bytes());
         FileKey(hmac(&mac.finalize().into_bytes()))
+    }
+}
+
+/// A text behind its length, so that no two lists of texts read alike.
+fn update_text(mac: &mut Hmac<Sha256>, text: &str) {
+    Mac::update(mac, &(text.len() as u64).to_be_bytes());
+    Mac::update(mac, text.as_bytes());
+}
+
+/// The first half of a digest.
+fn short(mac: Hmac<Sha256>) -> Uuid {
+    half(mac.finalize().into_bytes().into())
+}
+
+fn half(digest: [u8; 32]) -> Uuid {
+    let mut half = [0; 16];
+    half.iter_mut().zip(digest).for_each(|(half, byte)| *half = byte);
+    Uuid::from_bytes(half)
+}
+
+/// What the groups of one table's files are kept under, for all views that show the same partition columns: their groups
+/// are the same, so that nobody learns from comparing them. Stays the same when keys change.
+pub fn mixing_scope(delta_id: &str, shown_partitions: &[&str]) -> Uuid {
+    let mut digest = Sha256::new_with_prefix(b"weir/mixing-scope/v1");
+    for text in std::iter::once(&delta_id).chain(shown_partitions) {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text);
+    }
+    half(digest.finalize().into())
+}
+
+/// What a file is known by within a scope.
+pub fn mixing_file(scope: Uuid, path: &str) -> Uuid {
+    let digest = Sha256::new_with_prefix(b"weir/mixing-file/v1").chain_update(scope).chain_update(path);
+    half(digest.finalize().into())
+}
+
+/// What files were grouped out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupedFrom {
+    /// The files that the commit of this version brought.
+    Commit(u64),
+    /// The files of this version that no commit in the log brought: it no longer reaches back to them.
+    Rest(u64),
+}
+
+/// What the order of mixed rows comes from. Cannot be printed.
+#[derive(Clone)]
+pub struct ShuffleKey(pub [u8; 32]);
+
+impl std::fmt::Debug for ShuffleKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShuffleKey(***)")
     }
 }
 

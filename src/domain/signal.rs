@@ -27,6 +27,8 @@ pub enum SignalKind {
     CheckpointLate,
     /// An object's recipients are not served their table's newest version, because of its schema.
     SchemaHold,
+    /// A recipient sees no row of a view, because of its own properties.
+    ViewWithoutRows,
     /// Everything was frozen.
     FreezeCreate,
     /// A freeze was lifted.
@@ -37,7 +39,7 @@ pub enum SignalKind {
 
 impl SignalKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::TokenEnding,
         Self::GrantEnding,
         Self::AgreementEnding,
@@ -45,6 +47,7 @@ impl SignalKind {
         Self::DenialsBurst,
         Self::CheckpointLate,
         Self::SchemaHold,
+        Self::ViewWithoutRows,
         Self::FreezeCreate,
         Self::FreezeLift,
         Self::TestPing,
@@ -60,6 +63,7 @@ impl SignalKind {
             Self::DenialsBurst => "denials.burst",
             Self::CheckpointLate => "checkpoint.late",
             Self::SchemaHold => "schema.hold",
+            Self::ViewWithoutRows => "view.without_rows",
             Self::FreezeCreate => "freeze.create",
             Self::FreezeLift => "freeze.lift",
             Self::TestPing => "test.ping",

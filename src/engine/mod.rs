@@ -1,4 +1,5 @@
-//! Governed files: one source file of a table becomes one file that holds what a view shows of it, and nothing else.
+//! Governed files: one source file of a table, or several that are mixed ([`mix`]), become one file that holds what a view
+//! shows of them, and nothing else.
 //!
 //! Start at [`Engine::make`]. A source file is read ([`scan`]) as the table's columns whatever it calls them
 //! ([`columns`]), its deleted rows and those that a condition hides ([`condition`]) are left out, the view's columns are
@@ -14,6 +15,7 @@ mod footer;
 mod job;
 mod json;
 mod masking;
+mod mix;
 mod output;
 mod partition;
 mod scan;
@@ -35,6 +37,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     domain::{
+        copy::ShuffleKey,
         delta::Metadata,
         schema::{Field, Schema},
         view::{mask::PseudonymKeys, plan::ViewPlan, row_filter::Condition},
@@ -50,6 +53,7 @@ pub use wanted::ColumnMapping;
 use condition::Filter;
 use file::ParquetFile;
 use job::Job;
+use mix::{Draw, Numbers};
 use output::Outputs;
 use scan::Scan;
 use statistics::Statistics;
@@ -65,7 +69,8 @@ pub struct EngineSettings {
     /// Governed files that are made at once; as many previews and counts run beside them.
     pub concurrent_files: usize,
     /// Memory that each of them may take for what it reads, in bytes; at least 64 MiB. A file of which a part does not
-    /// fit is refused. What is written takes up to 150 MiB beside, whatever the file.
+    /// fit is refused. What is written takes up to 150 MiB beside, whatever the file, and rows that are mixed up to half as
+    /// much again.
     pub job_memory_bytes: u64,
 }
 
@@ -124,6 +129,21 @@ pub struct Made {
     pub rows: u64,
     /// Its statistics, as the text that a log holds.
     pub stats: String,
+}
+
+/// Why several files could not become one, and at which of them that showed.
+#[derive(Clone, Debug)]
+pub struct MixFault {
+    /// The place of the file among those that were mixed, where it was one of them.
+    pub file: Option<usize>,
+    /// Why.
+    pub error: EngineError,
+}
+
+impl From<EngineError> for MixFault {
+    fn from(error: EngineError) -> Self {
+        Self { file: None, error }
+    }
 }
 
 /// How many rows a file has.
@@ -187,6 +207,11 @@ impl Rules {
     }
 }
 
+/// What a decoder takes for its own mistake is the file's.
+fn undecodable() -> EngineError {
+    EngineError::corrupt("it cannot be decoded")
+}
+
 impl Engine {
     /// An engine that has made nothing yet.
     pub fn new(settings: EngineSettings) -> Self {
@@ -220,13 +245,61 @@ impl Engine {
             };
             // Decoders panic on some malformed files; what was sent has to go all the same.
             let made = catch_unwind(AssertUnwindSafe(&mut make));
-            let made = made.unwrap_or_else(|_| Err(EngineError::corrupt("it cannot be decoded")));
+            let made = made.unwrap_or_else(|_| Err(undecodable()));
             if made.is_err() {
                 writer.abandon();
             }
             made
         })
         .await
+    }
+
+    /// Writes one governed file of several source files, whose shown partition values are the same, to `path` in `store`:
+    /// what [`Self::make`] writes of each, its rows in an order that `key` alone tells.
+    ///
+    /// The same sources, rules and key give the same bytes, whatever the memory. Sources that do not fit into it are read
+    /// several times.
+    pub async fn mix(
+        &self,
+        sources: Vec<SourceFile>,
+        rules: Arc<Rules>,
+        key: ShuffleKey,
+        store: Arc<dyn ObjectStore>,
+        path: Path,
+    ) -> Result<Made, MixFault> {
+        let made = Job::run(Arc::clone(&self.files), self.memory, move |job| {
+            let is_made = |field: &Field| !rules.plan.partition_columns.contains(&field.name);
+            let Some(first) = sources.first() else { return Err(EngineError::Missing) };
+            let fields = match rules.open(&job, first, is_made) {
+                Ok((_, outputs)) => outputs.fields().clone(),
+                Err(error) => return Ok(Err(MixFault { file: Some(0), error })),
+            };
+            let mut writer = Writer::new(&job, &fields, Statistics::of(&rules.plan, is_made), store, path)?;
+            let mut at = None;
+            let mut make = || {
+                let mut draw = Some(Draw::first(job.memory / 2));
+                while let Some(mut drawn) = draw.take() {
+                    for (index, source) in sources.iter().enumerate() {
+                        at = Some(index);
+                        let mut numbers = Numbers::of(&key, index);
+                        let (mut scan, outputs) = rules.open(&job, source, is_made)?;
+                        while let Some(rows) = scan.next()? {
+                            drawn.take(&rows, &mut numbers, |rows| outputs.of(rows))?;
+                        }
+                    }
+                    at = None;
+                    drawn.write(|rows| writer.write(rows))?;
+                    draw = drawn.next();
+                }
+                writer.finish()
+            };
+            let made = catch_unwind(AssertUnwindSafe(&mut make)).unwrap_or_else(|_| Err(undecodable()));
+            if made.is_err() {
+                writer.abandon();
+            }
+            Ok(made.map_err(|error| MixFault { file: at, error }))
+        });
+        made.await?
     }
 
     /// The first `limit` rows of `source` as the view shows them, partition values among them.

@@ -175,7 +175,8 @@ fn failed(trouble: &Trouble, error: Option<ParquetError>) -> EngineError {
     })
 }
 
-fn keep(rows: &StructArray, kept: BooleanBuffer) -> Result<StructArray, EngineError> {
+/// The rows that are `kept`.
+pub(super) fn keep(rows: &StructArray, kept: BooleanBuffer) -> Result<StructArray, EngineError> {
     let kept = filter(rows, &BooleanArray::new(kept, None)).map_err(|_| EngineError::Overflow)?;
     kept.as_any().downcast_ref::<StructArray>().cloned().ok_or(EngineError::Overflow)
 }

@@ -59,7 +59,7 @@ pub enum ServiceError {
     /// The input breaks rules, all of which are named.
     #[error("invalid input: {}", list(.0))]
     Invalid(Vec<FieldError>),
-    /// What a raw table's files disclose has to be acknowledged.
+    /// What a table's files disclose, raw or under a view, has to be acknowledged.
     #[error("what the table's files disclose is not acknowledged: {}", list(.0))]
     Unacknowledged(Vec<FieldError>),
     /// A parameter of the request cannot be accepted.

@@ -1,5 +1,8 @@
 //! Recipients: the partners that read, and where they stand.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
+
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -8,6 +11,7 @@ use super::{
     Service,
     change::{Change, Described, MapChange, Mode, Put, audited, confirm, differing, members, quoted},
     context::OperatorContext,
+    copies::plan_of,
     error::{FieldError, ServiceError},
     grants::{Effect, open_grants},
     lookup,
@@ -25,6 +29,9 @@ use crate::{
         name::{Name, NameKind},
         profile::OauthProfile,
         recipient::{Recipient, RecipientState},
+        share::SharedView,
+        signal::{Signal, SignalKind},
+        view::row_filter::{RowFilter, Unmet},
     },
     store::{GrantFilter, Tx},
 };
@@ -155,6 +162,94 @@ impl RecipientChange {
         }
         self.description.apply(&mut recipient.description);
         Ok(())
+    }
+}
+
+/// How many views that a recipient would see no row of are named.
+const MAX_STARVED: usize = 20;
+/// How many views of one recipient's shares are looked at.
+const MAX_VIEWS: u32 = 10_000;
+
+/// A view of which a recipient sees no row any more, for want of properties that changed.
+#[derive(Debug)]
+struct Starved {
+    view: SharedView,
+    share: String,
+    /// The object that shows the view in the share.
+    object: String,
+    unmet: Vec<Unmet>,
+}
+
+impl Starved {
+    fn error(&self, recipient: &Recipient) -> FieldError {
+        let why: Vec<&str> = self.unmet.iter().map(|unmet| unmet.message.as_str()).collect();
+        let property = self.unmet.first().map_or("", |unmet| unmet.property.as_str());
+        FieldError {
+            field: format!("properties.{property}"),
+            message: format!(
+                "recipient `{}` would see no row of view `{}`, which it reads as `{}.{}`: {}; repeat it with force to \
+                 change it all the same",
+                recipient.name,
+                self.view,
+                self.share,
+                self.object,
+                why.join("; ")
+            ),
+        }
+    }
+}
+
+/// The views that `after` sees no row of for the sake of properties that were others `before`. Whoever is granted a share
+/// that holds such a view counts, whenever the grant begins.
+async fn starved(
+    tx: &mut Tx,
+    before: &Recipient,
+    after: &Recipient,
+    now: DateTime<Utc>,
+) -> Result<Vec<Starved>, ServiceError> {
+    let mut starved = Vec::new();
+    if before.properties == after.properties {
+        return Ok(starved);
+    }
+    let filter = GrantFilter { recipient_id: Some(after.id), ..GrantFilter::default() };
+    let grants = open_grants(tx, filter, now).await?;
+    let shares: BTreeMap<Uuid, String> = grants.into_iter().map(|named| (named.grant.share_id, named.share)).collect();
+    let mut filters: HashMap<(Uuid, i64), Option<RowFilter>> = HashMap::new();
+    for (share_id, share) in shares {
+        for (object, _) in tx.list_view_objects(share_id, MAX_VIEWS).await? {
+            let name = format!("{}.{}", object.schema, object.name);
+            let Some(view) = object.view else { continue };
+            let filter = match filters.entry((view.id, view.version)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let version = tx.find_view_version(view.id, view.version).await?;
+                    let version =
+                        version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
+                    unknown.insert(plan_of(&version)?.filter)
+                }
+            };
+            let Some(filter) = filter else { continue };
+            let mut unmet = filter.starving(&after.properties, now.date_naive());
+            unmet.retain(|unmet| before.properties.get(&unmet.property) != after.properties.get(&unmet.property));
+            if !unmet.is_empty() {
+                starved.push(Starved { view, share: share.clone(), object: name, unmet });
+            }
+        }
+    }
+    Ok(starved)
+}
+
+/// The signal that a recipient's properties leave it without a row of a view: one for each state of the recipient.
+pub(super) fn without_rows(recipient: &Recipient, view: &SharedView, share: &str, unmet: &[Unmet]) -> Signal {
+    let properties: BTreeSet<&str> = unmet.iter().map(|unmet| unmet.property.as_str()).collect();
+    Signal {
+        kind: SignalKind::ViewWithoutRows,
+        subject: format!("{} {}", recipient.id, view.id),
+        mark: format!("{} {}", view.version, recipient.revision),
+        data: json!({
+            "recipient": recipient.name.to_string(), "recipient_id": recipient.id, "view": view.to_string(),
+            "share": share, "properties": properties,
+        }),
     }
 }
 
@@ -302,13 +397,15 @@ impl Service {
     }
 
     /// Changes a recipient; narrower networks and delivery count from the commit on, since the change is ordered with
-    /// the trail's decisions.
+    /// the trail's decisions. What would leave it without a row of a view that it reads is refused, unless
+    /// `is_forced`.
     pub async fn update_recipient(
         &self,
         ctx: &OperatorContext,
         name: &str,
         condition: Option<&Precondition>,
         change: RecipientChange,
+        is_forced: bool,
     ) -> Result<Recipient, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before =
@@ -322,9 +419,22 @@ impl Service {
         if before.identity != after.identity {
             self.check_identity(&mut tx, &after, ctx).await?;
         }
+        let starved = starved(&mut tx, &before, &after, ctx.now).await?;
+        if !is_forced && !starved.is_empty() {
+            let errors = starved.iter().take(MAX_STARVED).map(|starved| starved.error(&after));
+            return Err(ServiceError::Invalid(errors.collect()));
+        }
         after.updated_at = ctx.now;
         let after = tx.update_recipient(after).await?;
-        let event = self.changed(event(ctx, "recipient.update", &after), audited(Some(&before), Some(&after)));
+        let mut change = audited(Some(&before), Some(&after));
+        if !starved.is_empty() {
+            let views: BTreeSet<String> = starved.iter().map(|starved| starved.view.to_string()).collect();
+            change["views_without_rows"] = json!(views);
+        }
+        for Starved { view, share, unmet, .. } in &starved {
+            self.signals.tell(&mut tx, &without_rows(&after, view, share, unmet), ctx.now).await?;
+        }
+        let event = self.changed(event(ctx, "recipient.update", &after), change);
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)

@@ -101,7 +101,8 @@ impl Signals {
         self.settings.webhook.iter().map(|webhook| webhook.name.as_str())
     }
 
-    fn want(&self, kind: SignalKind) -> bool {
+    /// Whether anybody is told of this kind.
+    pub(super) fn want(&self, kind: SignalKind) -> bool {
         self.settings.webhook.iter().any(|webhook| webhook.wants(kind))
     }
 

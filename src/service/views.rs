@@ -37,7 +37,7 @@ use crate::{
         share::SharedView,
         table::Table,
         view::{
-            Problem, ViewColumn, ViewDefinition,
+            Layout, Problem, ViewColumn, ViewDefinition,
             plan::{self, ViewPlan},
             row_filter::Condition,
         },
@@ -64,6 +64,8 @@ pub struct ViewChange {
     pub columns: Change<Vec<ViewColumn>>,
     /// Which rows are shown.
     pub row_filter: Change<String>,
+    /// How they lie in files.
+    pub layout: Change<Layout>,
     /// Free text for operators.
     pub description: Change<String>,
 }
@@ -90,6 +92,8 @@ pub struct Published {
     pub view: StoredView,
     /// The newest version.
     pub version: StoredVersion,
+    /// How its rows lie in files.
+    pub layout: Layout,
     /// Whether it was published just now; otherwise nothing had changed since.
     pub is_new: bool,
 }
@@ -152,6 +156,7 @@ impl Described for ViewDetail {
             "source": {"table": self.table.name.key()},
             "columns": self.definition.columns,
             "row_filter": self.definition.row_filter,
+            "layout": self.definition.layout,
             "description": self.view.description,
         }))
     }
@@ -181,6 +186,30 @@ fn definition_text(definition: &ViewDefinition) -> Result<String, ServiceError> 
     serde_json::to_string(definition).map_err(ServiceError::internal)
 }
 
+/// Refuses the source's layout where it tells of a hidden partition column that nobody acknowledged, and words that
+/// acknowledge nothing.
+fn check_acknowledged(
+    layout: Layout,
+    hidden: &BTreeSet<String>,
+    acknowledged: &BTreeSet<String>,
+) -> Result<(), ServiceError> {
+    if let Some(other) = acknowledged.difference(hidden).next() {
+        let message =
+            format!("names `{other}`, which is no partition column of the table that the view hides or masks");
+        return Err(ServiceError::invalid("acknowledge", message));
+    }
+    let lacking = hidden.difference(acknowledged).filter(|_| layout == Layout::Source);
+    let error = |column: &String| FieldError {
+        field: "acknowledge".into(),
+        message: format!(
+            "must name `{column}`: the table is partitioned by it and the view hides or masks it, but with `layout: \
+             source` each file holds the rows of one of its values; `layout: mixed` does not tell"
+        ),
+    };
+    let errors: Vec<FieldError> = lacking.map(error).collect();
+    if errors.is_empty() { Ok(()) } else { Err(ServiceError::Unacknowledged(errors)) }
+}
+
 /// `name@vN` as a name and a version; a bare name has none.
 pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> {
     let Some((name, version)) = text.rsplit_once('@') else { return Ok((text, None)) };
@@ -199,6 +228,7 @@ impl ViewChange {
             Change::Set(columns) => definition.columns = columns,
         }
         self.row_filter.apply(&mut definition.row_filter);
+        self.layout.apply(&mut definition.layout);
         self.description.apply(description);
         Ok(())
     }
@@ -232,7 +262,7 @@ impl Service {
             confirm("view", name.as_str(), &before, &after)?;
             return Ok(Put::Confirmed(before));
         }
-        let mut definition = ViewDefinition { columns: Vec::new(), row_filter: None };
+        let mut definition = ViewDefinition { columns: Vec::new(), row_filter: None, layout: None };
         let mut description = None;
         change.apply(&mut definition, &mut description)?;
         plan_over(&definition, &source)?;
@@ -335,20 +365,43 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// Publishes the draft as the next version, over the source's schema as it is now. Where there is no draft, the
-    /// newest version is answered as it is.
-    pub async fn publish_view(&self, ctx: &OperatorContext, name: &str) -> Result<Published, ServiceError> {
+    /// Publishes the draft as the next version, over the source's schema as it is now. Where there is no draft, and the
+    /// version's layout is what it would be now, the newest version is answered as it is.
+    ///
+    /// The source's layout tells of partition columns that the view hides; each of them has to be `acknowledged`.
+    pub async fn publish_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        acknowledged: &BTreeSet<String>,
+    ) -> Result<Published, ServiceError> {
         self.workshop.root()?;
         let (view, table) = self.find_view(name).await?;
         let source = self.source_of(&table).await?;
+        let partition_columns = &source.snapshot.metadata().partition_columns;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
         let mut detail = detail(&mut tx, view, table).await?;
         let newest = detail.versions.first().cloned();
-        if let (None, Some(version)) = (&detail.view.draft, newest.clone()) {
-            return Ok(Published { view: detail.view, version, is_new: false });
+        let planned = plan_over(&detail.definition, &source);
+        if let (None, Some(version)) = (&detail.view.draft, &newest) {
+            let published = plan_of(version)?.layout_over(partition_columns);
+            let layout = match &planned {
+                Ok(plan) => detail.definition.layout.unwrap_or_else(|| plan.default_layout(partition_columns)),
+                Err(_) => published,
+            };
+            if layout == published {
+                return Ok(Published { view: detail.view, version: version.clone(), layout, is_new: false });
+            }
         }
-        let plan = plan_over(&detail.definition, &source)?;
+        let mut plan = planned?;
+        let hidden = plan.hidden_partitions(partition_columns);
+        let layout = detail.definition.layout.unwrap_or_else(|| plan.default_layout(partition_columns));
+        check_acknowledged(layout, &hidden, acknowledged)?;
+        plan.pinned.layout = Some(layout);
+        if layout == Layout::Source {
+            plan.pinned.acknowledged = hidden;
+        }
         let version = StoredVersion {
             view_id: detail.view.id,
             version: newest.map_or(1, |newest| newest.version + 1),
@@ -360,15 +413,20 @@ impl Service {
         detail.view.draft = None;
         detail.view.updated_at = ctx.now;
         let view = tx.update_view(detail.view.clone()).await?;
+        let mut change = audited(None, Some(&detail));
+        change["after"]["layout"] = json!(layout);
+        if !plan.pinned.acknowledged.is_empty() {
+            change["after"]["acknowledged"] = json!(plan.pinned.acknowledged);
+        }
         let event = Event {
             view: Some(format!("{}@v{}", view.name, version.version)),
-            change: Some(audited(None, Some(&detail))),
+            change: Some(change),
             table_version: Some(source.snapshot.version()),
             ..event(ctx, "view.publish", &view)
         };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        Ok(Published { view, version, is_new: true })
+        Ok(Published { view, version, layout, is_new: true })
     }
 
     /// The rows that a recipient's connector would read, made by the same steps as its files; recorded as an access to

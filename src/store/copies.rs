@@ -90,6 +90,17 @@ pub struct EntitlementRow {
     pub asked_at: DateTime<Utc>,
 }
 
+/// A file of a table, and the group that it is mixed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
+pub struct MixedFile {
+    /// What it is known by in its scope.
+    pub file: Uuid,
+    /// The group.
+    pub group_id: Uuid,
+    /// The time that is told of every file of what was grouped together, in milliseconds since the epoch.
+    pub grouped_as_of: i64,
+}
+
 /// What is being made is held for as long as its maker counts as alive.
 macro_rules! select_copies {
     () => {
@@ -337,6 +348,27 @@ reads! {
         Ok(row.map(|(delta_id, table_version, epoch)| Serving { delta_id, table_version, epoch }))
     }
 
+    /// The files of a scope that were grouped.
+    pub async fn list_mixed_files(self, db, scope: Uuid) -> Result<Vec<MixedFile>> {
+        let sql = "SELECT file, group_id, grouped_as_of FROM mixed_files WHERE scope = $1";
+        Ok(sqlx::query_as(sql).bind(scope).fetch_all(db).await?)
+    }
+
+    /// Those of `files`, which are few, that were grouped.
+    pub async fn find_mixed_files(self, db, scope: Uuid, files: &[Uuid]) -> Result<Vec<MixedFile>> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut query = QueryBuilder::new("SELECT file, group_id, grouped_as_of FROM mixed_files WHERE scope = ");
+        query.push_bind(scope).push(" AND file IN (");
+        let mut list = query.separated(", ");
+        for file in padded(files) {
+            list.push_bind(file);
+        }
+        query.push(")");
+        Ok(query.build_query_as().fetch_all(db).await?)
+    }
+
     /// Who read the copies of a version of a view, and when each last asked.
     pub async fn list_entitlements(self, db, view_id: Uuid, view_version: i64) -> Result<Vec<EntitlementRow>> {
         let sql = "SELECT view_id, view_version, rules, recipient_id, share_id, asked_at FROM entitlements \
@@ -501,6 +533,21 @@ impl Tx {
         let forgotten =
             on_tx!(self, db => sqlx::query(SQL).bind(id).bind(Micros::from(now)).execute(db).await?.rows_affected());
         Ok(forgotten == 1)
+    }
+
+    /// Puts files into groups; those that are in one already stay there.
+    pub async fn insert_mixed_files(&mut self, scope: Uuid, files: &[MixedFile]) -> Result<()> {
+        for files in files.chunks(LONGEST_LIST) {
+            on_tx!(self, db => {
+                let mut query = QueryBuilder::new("INSERT INTO mixed_files (scope, file, group_id, grouped_as_of) ");
+                query.push_values(files, |mut row, file| {
+                    row.push_bind(scope).push_bind(file.file).push_bind(file.group_id).push_bind(file.grouped_as_of);
+                });
+                query.push(" ON CONFLICT DO NOTHING");
+                query.build().execute(db).await?.rows_affected()
+            });
+        }
+        Ok(())
     }
 
     /// Records that a recipient asked for a set's copies.

@@ -45,7 +45,7 @@ use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 pub use access::{Footing, Found, Ground, Reached, Seeker, Sought};
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
 pub use checkpoints::{Derived, StoredCheckpoint};
-pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, Serving, is_held};
+pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, Serving, is_held};
 pub use error::{Cause, Constraint, Result, StoreError};
 pub use freezes::Freeze;
 pub use grants::{GrantFilter, NamedGrant};

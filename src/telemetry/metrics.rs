@@ -97,6 +97,7 @@ pub struct Metrics {
     copies_failed: Counter,
     copies_orphaned: Gauge,
     copies_missing: Gauge,
+    queries_without_rows: Counter,
     notification_attempts: Family<NotificationLabels, Counter>,
     database_up: Gauge,
     log_lines_lost: Counter,
@@ -146,6 +147,7 @@ impl Metrics {
             copies_failed: Counter::default(),
             copies_orphaned: Gauge::default(),
             copies_missing: Gauge::default(),
+            queries_without_rows: Counter::default(),
             notification_attempts: Family::default(),
             database_up: Gauge::default(),
             log_lines_lost: Counter::default(),
@@ -212,6 +214,8 @@ impl Metrics {
         r.register("copies_orphaned", help, self.copies_orphaned.clone());
         let help = "Copies of the register whose object is gone";
         r.register("copies_missing", help, self.copies_missing.clone());
+        let help = "Queries of views answered with no row because of the recipient's properties";
+        r.register("queries_without_rows", help, self.queries_without_rows.clone());
         let help = "Messages sent to webhooks, by what came of it";
         r.register("notification_attempts", help, self.notification_attempts.clone());
         r.register("database_up", "Whether the database answers", self.database_up.clone());
@@ -328,6 +332,11 @@ impl Metrics {
     pub fn copies_disagree(&self, orphaned: usize, missing: usize) {
         self.copies_orphaned.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
         self.copies_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    /// A query of a view was answered with no row, because of the recipient's properties.
+    pub fn query_without_rows(&self) {
+        self.queries_without_rows.inc();
     }
 
     /// A message was sent to a webhook of the settings: `delivered`, `failed` and tried again, or `dead`.

@@ -14,8 +14,28 @@ use serde::{Deserialize, Serialize};
 use super::schema::ColumnPath;
 use mask::Mask;
 
+/// How a view's rows lie in its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// As in the source: one file for each of its files, the rows in its order.
+    Source,
+    /// The rows of several of the source's files in one, in an order that tells nothing.
+    Mixed,
+}
+
+impl Layout {
+    /// The word that is written and answered.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
 /// What a view shows, as an operator wrote it. Its JSON is kept for as long as the view is: `{"columns": [{"name",
-/// "from"?, "mask"?, "comment"?}], "row_filter"?}`.
+/// "from"?, "mask"?, "comment"?}], "row_filter"?, "layout"?}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewDefinition {
@@ -24,6 +44,9 @@ pub struct ViewDefinition {
     /// Which rows are shown, in the small language of [`row_filter`]; all of them where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_filter: Option<String>,
+    /// How the rows lie in files; without one, as [`plan::ViewPlan::default_layout`] has it when it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
 }
 
 /// One column of a view.

@@ -41,7 +41,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `body_too_large` | 413 | the body is too large |
 /// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
 /// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
-/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a raw table's files disclose is not acknowledged; `errors` names it all |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a table's files disclose is not acknowledged; `errors` names it all |
 /// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
 /// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
 /// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
@@ -73,7 +73,7 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The input breaks rules; `errors` names them all.
     InvalidInput,
-    /// What a raw table's files disclose is not acknowledged; `errors` names it all.
+    /// What a table's files disclose is not acknowledged; `errors` names it all.
     #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
     RawDisclosureUnacknowledged,
     /// The table cannot be read, or needs what this server cannot do.

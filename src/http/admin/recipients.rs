@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
@@ -348,10 +348,23 @@ pub async fn get_profile(
     Ok(Json(admin.service.get_profile(&name).await?))
 }
 
+/// How a recipient may be changed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UpdateQuery {
+    /// Changes properties even where the recipient then sees no row of a view that it reads.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// Changes a recipient.
+///
+/// Properties that would leave it without a row of a view that it reads are refused, with the views named, unless they
+/// are forced.
 #[utoipa::path(
     patch, path = "/recipients/{recipient}", tag = "recipients",
-    params(("recipient" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("recipient" = String, Path), UpdateQuery, ("If-Match" = Option<String>, Header)),
     request_body(content((RecipientBody = "application/merge-patch+json"), (RecipientBody = "application/json"))),
     responses((status = 200, body = RecipientView))
 )]
@@ -359,10 +372,11 @@ pub async fn update_recipient(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
+    AdminQuery(query): AdminQuery<UpdateQuery>,
     IfMatch(condition): IfMatch,
     AdminJson(body): AdminJson<RecipientBody>,
 ) -> Result<Resource<RecipientView>, Problem> {
-    let recipient = admin.service.update_recipient(&ctx, &name, condition.as_ref(), body.into()).await?;
+    let recipient = admin.service.update_recipient(&ctx, &name, condition.as_ref(), body.into(), query.force).await?;
     Ok(Resource::found(recipient.into()))
 }
 

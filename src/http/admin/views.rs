@@ -14,12 +14,12 @@ use super::{
     page::{PageQuery, PageView},
     problem::Problem,
     resource::{Resource, Tagged},
-    text::Text,
+    text::{List, Text},
 };
 use crate::{
     domain::view::{
-        ViewColumn,
-        plan::{self, Effect},
+        Layout, ViewColumn,
+        plan::{self, Effect, layout_of},
     },
     service::{
         change::Change,
@@ -71,6 +71,11 @@ pub struct ViewBody {
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "plan IN recipient_list('plans')")]
     pub row_filter: Change<Text>,
+    /// How rows lie in files: `source`, as in the table's own, or `mixed`, so that files tell nothing of the table's.
+    /// Where absent, `mixed` if the table is partitioned by a column that the view hides or masks.
+    #[serde(default)]
+    #[schema(value_type = Option<Layout>)]
+    pub layout: Change<Layout>,
     /// Free text for operators.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -83,6 +88,7 @@ impl From<ViewBody> for ViewChange {
             table: body.source.map(|source| source.table),
             columns: body.columns,
             row_filter: body.row_filter.map(|text| text.0),
+            layout: body.layout,
             description: body.description.map(|text| text.0),
         }
     }
@@ -102,6 +108,8 @@ pub struct ViewView {
     pub columns: Vec<ViewColumn>,
     /// Which rows are shown.
     pub row_filter: Option<String>,
+    /// How rows lie in files, where the view says so.
+    pub layout: Option<Layout>,
     /// Whether there is a draft that differs from the newest version.
     pub draft: bool,
     /// Published versions, the newest first; at most a hundred.
@@ -124,6 +132,8 @@ pub struct ViewView {
 pub struct ViewVersionView {
     /// Its number; objects name it as `name@vN`.
     pub version: i64,
+    /// The layout that it was published with.
+    pub layout: Layout,
     /// Who published it.
     pub published_by: String,
     /// When.
@@ -166,6 +176,7 @@ impl From<ViewDetail> for ViewView {
     fn from(ViewDetail { view, table, definition, versions, preparation }: ViewDetail) -> Self {
         let version = |version: crate::store::StoredVersion| ViewVersionView {
             version: version.version,
+            layout: layout_of(&version.definition),
             published_by: version.published_by,
             published_at: version.published_at,
         };
@@ -176,6 +187,7 @@ impl From<ViewDetail> for ViewView {
             source: ViewSource { table: table.name.to_string() },
             columns: definition.columns,
             row_filter: definition.row_filter,
+            layout: definition.layout,
             draft: view.draft.is_some(),
             versions: versions.into_iter().map(version).collect(),
             preparation: preparation.into_iter().map(Into::into).collect(),
@@ -186,10 +198,16 @@ impl From<ViewDetail> for ViewView {
     }
 }
 
-/// There is nothing to say about it; `{}`.
+/// How a view is published; `{}` where there is nothing to say.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PublishBody {}
+pub struct PublishBody {
+    /// Partition columns of the table that the view hides or masks, and that the layout `source` tells of all the same:
+    /// each of its files holds the rows of one value.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub acknowledge: Change<List<Text>>,
+}
 
 /// What came of publishing.
 #[derive(Debug, Serialize, ToSchema)]
@@ -199,6 +217,8 @@ pub struct PublishedView {
     /// How objects name it.
     #[schema(example = "claims.claims_fraud@v1")]
     pub view: String,
+    /// How its rows lie in files.
+    pub layout: Layout,
     /// Who published it.
     pub published_by: String,
     /// When.
@@ -206,8 +226,9 @@ pub struct PublishedView {
 }
 
 impl From<Published> for PublishedView {
-    fn from(Published { view, version, .. }: Published) -> Self {
+    fn from(Published { view, version, layout, .. }: Published) -> Self {
         Self {
+            layout,
             view: format!("{}@v{}", view.name, version.version),
             version: version.version,
             published_by: version.published_by,
@@ -435,7 +456,7 @@ pub async fn delete_view(
 /// Publishes the draft as the view's next version.
 ///
 /// Objects go on to show the version that they name. Where nothing has changed since the newest version, that one is
-/// answered.
+/// answered. A layout that tells of a partition column which the view hides has to be acknowledged (422).
 #[utoipa::path(
     post, path = "/views/{name}/publish", tag = "views",
     params(("name" = String, Path, description = "A dotted name")), request_body = PublishBody,
@@ -448,9 +469,10 @@ pub async fn publish_view(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
-    AdminJson(PublishBody {}): AdminJson<PublishBody>,
+    AdminJson(body): AdminJson<PublishBody>,
 ) -> Result<(StatusCode, Json<PublishedView>), Problem> {
-    let published = admin.service.publish_view(&ctx, &name).await?;
+    let acknowledged = body.acknowledge.set().map(|columns| columns.0.into_iter().map(|text| text.0).collect());
+    let published = admin.service.publish_view(&ctx, &name, &acknowledged.unwrap_or_default()).await?;
     let status = if published.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(published.into())))
 }

@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     CallerOf, Error,
@@ -43,6 +43,10 @@ const ACTION: &str = "table.query";
 const PARSED_AT_ONCE: usize = 16 * 1024;
 /// The longest predicates that are kept while a query runs, in bytes.
 const KEPT_PREDICATES: usize = 16 * 1024;
+/// Says why an answer has no row, where that is for the provider to mend.
+const NO_ROWS: HeaderName = HeaderName::from_static("x-weir-no-rows");
+/// The recipient's properties fit no row.
+const RECIPIENT_PROPERTIES: HeaderValue = HeaderValue::from_static("recipient-properties");
 
 /// Nothing of a body is looked at before its sender is known to read the table.
 pub(super) async fn query_table(
@@ -111,6 +115,9 @@ pub(super) fn respond(
     let head = wire::head_lines(&answer.head)?;
     let mut headers = head_headers(&answer.head, capabilities, ends_with_action);
     echo_file_id_hash(&mut headers, chosen_hash);
+    if answer.lacks_properties {
+        headers.insert(NO_ROWS, RECIPIENT_PROPERTIES);
+    }
     let id_hash = chosen_hash.unwrap_or(answer.head.format);
     let lines = Lines { answer, id_hash, ahead: VecDeque::with_capacity(AHEAD) };
     let streaming = Streaming { step: Step::Head(head), lines, asker, ends_with_action };

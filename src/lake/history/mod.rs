@@ -287,6 +287,33 @@ impl History {
         Changes::read(self, versions, feed).await
     }
 
+    /// Shows `see` the commits up to `version`, the newest first, for as long as it answers that it wants more; ends where
+    /// the log does, or where a commit of it cannot be read.
+    ///
+    /// # Errors
+    /// [`LakeError::Unavailable`].
+    pub async fn walk_back(&self, version: u64, mut see: impl FnMut(&Commit) -> bool) -> Result<(), LakeError> {
+        let stamps = self.timeline().await?.up_to(version).to_vec();
+        let mut expected = version;
+        for stamp in stamps.iter().rev() {
+            // What lies behind a gap is not what led here.
+            if stamp.version != expected {
+                break;
+            }
+            let commit = match self.commit(stamp).await {
+                Ok(commit) => commit,
+                Err(error @ LakeError::Unavailable { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, version = stamp.version, "a commit of the past cannot be read");
+                    break;
+                }
+            };
+            let Some(before) = stamp.version.checked_sub(1).filter(|_| see(&commit)) else { break };
+            expected = before;
+        }
+        Ok(())
+    }
+
     async fn timeline(&self) -> Result<&Arc<Timeline>, LakeError> {
         self.timeline.get_or_try_init(|| self.find_timeline(false)).await
     }

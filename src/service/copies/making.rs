@@ -28,7 +28,7 @@ use crate::{
         delta::{COLUMN_MAPPING_MODE, Metadata},
         schema::{ColumnPath, Schema},
     },
-    engine::{ColumnMapping, EngineError, SourceFile},
+    engine::{ColumnMapping, EngineError, MixFault, SourceFile},
     lake::DeletionVector,
     service::{Service, error::ServiceError, places::Place},
     store::{MadeCopy, is_held},
@@ -112,17 +112,41 @@ enum Fault {
     /// The file could not be made, or looked into.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// One of the files that were to be mixed could not be read.
+    #[error("`{path}`: {error}")]
+    Member {
+        /// Which, as its table's log spells it.
+        path: String,
+        /// Why.
+        #[source]
+        error: EngineError,
+    },
 }
 
 impl Fault {
     /// Whether trying again may help although nobody mends anything.
     fn is_temporary(&self) -> bool {
-        matches!(self, Self::Engine(EngineError::Unavailable(_) | EngineError::Full(_) | EngineError::Stopped))
+        let (Self::Engine(error) | Self::Member { error, .. }) = self else { return false };
+        matches!(error, EngineError::Unavailable(_) | EngineError::Full(_) | EngineError::Stopped)
+    }
+
+    /// Tells operators of it; a source file's path is named as such.
+    fn log(&self, copy: &Copy) {
+        let (source, error): (&str, &dyn std::error::Error) = match self {
+            Self::Member { path, error } => (path, error),
+            other => (&copy.source, other),
+        };
+        tracing::error!(copy.id = %copy.id, copy.source = source, error, "a copy could not be made");
     }
 
     /// What it comes to for those who wait.
     fn failure(&self) -> Failure {
-        if self.is_temporary() { Failure::Unavailable(self.to_string()) } else { Failure::Unreadable(UNREADABLE) }
+        match self {
+            Self::Engine(error) | Self::Member { error, .. } if self.is_temporary() => {
+                Failure::Unavailable(error.to_string())
+            }
+            _ => Failure::Unreadable(UNREADABLE),
+        }
     }
 }
 
@@ -170,7 +194,7 @@ impl Service {
         source: &Source,
     ) -> Result<u64, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
-        if let Standing::Lacking { .. } = self.standing(view, source).await? {
+        if !matches!(self.standing(view, source).await?, Standing::Ready(_)) {
             self.start_job(view, source, Which::Newest)?;
             if let Some(served) = self.served_before(view, source).await? {
                 return Ok(served.snapshot.version());
@@ -196,7 +220,7 @@ impl Service {
 
     /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
     pub(in crate::service) async fn prepare(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
-        if let Standing::Lacking { .. } = self.standing(view, source).await? {
+        if !matches!(self.standing(view, source).await?, Standing::Ready(_)) {
             self.start_job(view, source, Which::Newest)?;
         }
         Ok(())
@@ -214,7 +238,7 @@ impl Service {
         let before = Source { snapshot, location: source.location.clone() };
         match self.standing(view, &before).await? {
             Standing::Ready(served) => Ok(Some(served)),
-            Standing::Lacking { .. } => Ok(None),
+            Standing::Ungrouped { .. } | Standing::Lacking { .. } => Ok(None),
         }
     }
 
@@ -268,8 +292,14 @@ impl Service {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let standing = self.standing(view, source).await.map_err(unavailable)?;
-            let Standing::Lacking { kind, missing, .. } = standing else { break };
+            let (kind, missing) = match self.standing(view, source).await.map_err(unavailable)? {
+                Standing::Ready(_) => break,
+                Standing::Ungrouped { .. } => {
+                    self.form_groups(view, source).await.map_err(unavailable)?;
+                    continue;
+                }
+                Standing::Lacking { kind, missing, .. } => (kind, missing),
+            };
             let now = self.clock.now();
             let is_held = |copy: &Copy| is_held(copy, now);
             let failed = missing
@@ -347,7 +377,10 @@ impl Service {
                 view_id: view.set.view_id,
                 view_version: view.set.view_version,
                 rules: view.set.rules,
-                source: file.path.to_owned(),
+                source: match need.more.len() {
+                    0 => file.path.to_owned(),
+                    more => format!("{} and {more} more", file.path),
+                },
                 object_key,
                 state: CopyState::Making,
                 bytes: 0,
@@ -434,10 +467,24 @@ impl Service {
         need: &Need,
         copy: &Copy,
     ) -> Result<MadeCopy, Fault> {
-        let file = source_file(source, schema, need.index)?;
         let root = self.workshop.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
         let (writer, path) = (Arc::clone(root.writer()), root.path(&copy.object_key));
-        let made = self.workshop.engine().make(file, Arc::clone(&view.rules), writer, path).await?;
+        let (engine, rules) = (self.workshop.engine(), Arc::clone(&view.rules));
+        let made = if need.grouped_as_of.is_some() {
+            let indices: Vec<usize> = std::iter::once(need.index).chain(need.more.iter().copied()).collect();
+            let files = indices.iter().map(|index| source_file(source, Arc::clone(&schema), *index));
+            let files = files.collect::<Result<Vec<_>, _>>()?;
+            let key = self.workshop.0.unit_key.shuffle(need.unit);
+            engine.mix(files, rules, key, writer, path).await.map_err(|MixFault { file, error }| {
+                let path = file.and_then(|at| source.snapshot.files().get(*indices.get(at)?));
+                match path.map(|file| file.path.to_owned()) {
+                    Some(path) if indices.len() > 1 => Fault::Member { path, error },
+                    _ => Fault::Engine(error),
+                }
+            })?
+        } else {
+            engine.make(source_file(source, schema, need.index)?, rules, writer, path).await?
+        };
         if made.rows > 0 {
             root.settle(&copy.object_key).await.map_err(|error| EngineError::Full(Arc::new(error)))?;
         }
@@ -481,8 +528,7 @@ impl Service {
                     tx.fail_copy(copy.id, holder, &Fault::HoldsMore.to_string(), never).await?;
                 }
                 Err(fault) => {
-                    tracing::error!(copy.id = %copy.id, copy.source = copy.source,
-                        error = &fault as &dyn std::error::Error, "a copy could not be made");
+                    fault.log(&copy);
                     self.metrics.copy_failed();
                     failure = Some(fault.failure());
                     if fault.is_temporary() {

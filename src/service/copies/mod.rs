@@ -1,11 +1,12 @@
 //! Copies: the governed files that recipients of views read instead of source files.
 //!
-//! Lives here: who may share which copies ([`Entitled`]), making them ([`making`]), putting a table together from them
-//! ([`served`]), deleting them ([`keeping`]), and the register that says what there is. Never here: what a copy holds,
+//! Lives here: who may share which copies ([`Entitled`]), which files are mixed ([`mixing`]), making copies ([`making`]),
+//! putting a table together from them ([`served`]), deleting them ([`keeping`]), and the register that says what there is. Never here: what a copy holds,
 //! which is the engine's, or who may ask, which is the decision's.
 
 mod keeping;
 mod making;
+mod mixing;
 mod published;
 mod register;
 mod served;
@@ -55,6 +56,14 @@ const KEPT_VERSIONS: u64 = 10_000;
 /// How long a recipient's asking stands before it is noted anew: one write in so long, not one a query.
 const ASKING_NOTED_EVERY: Duration = Duration::from_secs(600);
 
+/// Memory for knowing which files are mixed with each other, in bytes; what is forgotten is read again.
+const GROUPS_BYTES: u64 = 64 << 20;
+
+fn groups_weight(_: &Uuid, groups: &Arc<mixing::Groups>) -> u32 {
+    let bytes = groups.capacity() * (size_of::<(Uuid, (Uuid, i64))>() + 1);
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
 /// What makes copies and knows those of this server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Workshop(Arc<Shop>);
@@ -75,6 +84,8 @@ struct Shop {
     served: Cache<served::Key, Arc<Served>>,
     /// What each set's readers were served last, as long as that is remembered.
     latest: Mutex<HashMap<CopySet, Weak<Served>>>,
+    /// Which files are mixed with each other, by scope; the register has it.
+    groups: Cache<Uuid, Arc<mixing::Groups>>,
     jobs: Mutex<HashMap<served::Key, Arc<Job>>>,
     recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
@@ -114,6 +125,7 @@ impl Workshop {
             published: Cache::new(KEPT_VERSIONS),
             served: Cache::builder().max_capacity(parts.cache_bytes / 1024).weigher(weight).build(),
             latest: Mutex::default(),
+            groups: Cache::builder().max_capacity(GROUPS_BYTES / 1024).weigher(groups_weight).build(),
             jobs: Mutex::default(),
             recipients: Mutex::default(),
             noted: Cache::builder().max_capacity(100_000).time_to_live(ASKING_NOTED_EVERY).build(),

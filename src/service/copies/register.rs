@@ -172,6 +172,7 @@ impl Service {
                 let files = served.copies();
                 (files, files, 0)
             }
+            Standing::Ungrouped { files } => (files, 0, 0),
             Standing::Lacking { total, missing, .. } => {
                 let failed = missing.iter().filter_map(|(_, copy)| copy.as_ref());
                 let failed = failed.filter(|copy| copy.state == CopyState::Failed).count();

@@ -18,6 +18,7 @@ use crate::{
         schema::{ColumnPath, DataType, Field, Schema},
         share::SharedView,
         view::{
+            Layout,
             plan::{Output, Today},
             row_filter::Condition,
         },
@@ -32,7 +33,7 @@ use crate::{
 const KEPT_LONGER: TimeDelta = TimeDelta::hours(1);
 
 /// From how many unknown copies on all of a set's are read rather than each by itself.
-const MANY: usize = 256;
+pub(super) const MANY: usize = 256;
 
 /// What a served table is known by: whose it is, and the mark of the source's version.
 pub(super) type Key = (CopySet, String);
@@ -122,8 +123,12 @@ impl Served {
 /// One copy that a version of a table needs.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Need {
-    /// The source file's place in its snapshot.
+    /// The place of the source file, or of the first one, in its snapshot.
     pub(in crate::service) index: usize,
+    /// The places of those that are mixed with it.
+    pub(super) more: Box<[usize]>,
+    /// The time that is told of it where rows are mixed: that of its group, and of no file.
+    pub(super) grouped_as_of: Option<i64>,
     pub(super) unit: UnitId,
 }
 
@@ -133,7 +138,7 @@ pub(in crate::service) struct Needs {
     pub(super) kind: CopyKind,
     pub(in crate::service) all: Vec<Need>,
     /// Whether the row filter could be told for every file that it decides by partition values alone.
-    is_certain: bool,
+    pub(super) is_certain: bool,
 }
 
 /// Where a version of a table stands.
@@ -141,6 +146,8 @@ pub(in crate::service) struct Needs {
 pub(super) enum Standing {
     /// All copies are there.
     Ready(Arc<Served>),
+    /// Some of its files, of which there are so many, are not in the groups yet that they are mixed in.
+    Ungrouped { files: usize },
     /// These are not, of so many; the rest of the row says who is at them, if anybody.
     Lacking { kind: CopyKind, total: usize, missing: Vec<(Need, Option<Copy>)> },
 }
@@ -176,7 +183,7 @@ impl Service {
                     .deletion_vector
                     .map(|vector| (vector.storage_type, vector.path_or_inline, vector.offset)),
             });
-            all.push(Need { index, unit });
+            all.push(Need { index, more: Box::default(), grouped_as_of: None, unit });
         }
         Ok(Needs { kind, all, is_certain })
     }
@@ -212,9 +219,17 @@ impl Service {
             self.workshop.0.served.invalidate(&key).await;
         }
         let before = self.workshop.latest(view.set);
-        let mut needs = match self.needs_through(view, source)? {
-            Some(through) => through,
-            None => self.needs(view, source, CopyKind::File)?,
+        let is_mixed = view.published.plan.layout_over(&source.metadata().partition_columns) == Layout::Mixed;
+        let mut needs = if is_mixed {
+            match self.needs_mixed(view, source).await? {
+                Some(mixed) => mixed,
+                None => return Ok(Standing::Ungrouped { files: source.files().len() }),
+            }
+        } else {
+            match self.needs_through(view, source)? {
+                Some(through) => through,
+                None => self.needs(view, source, CopyKind::File)?,
+            }
         };
         let mut rows = self.look_up(view, &needs, before.as_deref()).await?;
         if needs.kind == CopyKind::Source && rows.values().any(|copy| copy.state == CopyState::Failed) {
@@ -362,22 +377,23 @@ impl Service {
         let (version, committed_at) = (source.version(), source.committed_at());
         let (protocol, metadata) = (published.protocol(), published.metadata());
         let partitions = ShownPartitions::of(view, source);
-        let mut files: Vec<(usize, &KnownCopy, Box<PartitionPairs>)> = Vec::new();
+        let mut files: Vec<(&Need, &KnownCopy, Box<PartitionPairs>)> = Vec::new();
         for need in &needs.all {
             let (Some(copy), Some(file)) = (known.get(&need.unit), source.files().get(need.index)) else { continue };
             // What holds no row is not listed.
             if needs.kind == CopyKind::File && copy.rows == 0 {
                 continue;
             }
-            files.push((need.index, copy, partitions.values(&file)));
+            files.push((need, copy, partitions.values(&file)));
         }
-        let listed = files.iter().filter_map(|(index, copy, values)| {
-            let file = source.files().get(*index)?;
+        let listed = files.iter().filter_map(|(need, copy, values)| {
+            let file = source.files().get(need.index)?;
             let values: &PartitionPairs = values;
             Some(match needs.kind {
                 CopyKind::Source => FileRef::new(file.path, file.size, file.modification_time, file.stats, values),
                 CopyKind::File => {
-                    FileRef::new(&copy.object_key, copy.bytes, file.modification_time, copy.stats.as_deref(), values)
+                    let modification_time = need.grouped_as_of.unwrap_or(file.modification_time);
+                    FileRef::new(&copy.object_key, copy.bytes, modification_time, copy.stats.as_deref(), values)
                 }
             })
         });
@@ -392,14 +408,14 @@ impl Service {
 }
 
 /// The partition columns by which a row filter leaves out whole files.
-struct Partitions<'a> {
+pub(super) struct Partitions<'a> {
     condition: &'a Condition,
     fields: Vec<(&'a str, String, DataType)>,
 }
 
 impl<'a> Partitions<'a> {
     /// `None` where the filter asks for no partition value, or there is none.
-    fn of(view: &'a Entitled, source: &'a Snapshot) -> Result<Option<Self>, ServiceError> {
+    pub(super) fn of(view: &'a Entitled, source: &'a Snapshot) -> Result<Option<Self>, ServiceError> {
         let Some(condition) = &view.rules.condition else { return Ok(None) };
         let metadata = source.metadata();
         let asked = condition.columns();
@@ -418,7 +434,7 @@ impl<'a> Partitions<'a> {
     }
 
     /// Whether some of the file's rows may be shown; `None` where a value cannot be read.
-    fn may_be_shown(&self, file: &FileRef<'_>) -> Option<bool> {
+    pub(super) fn may_be_shown(&self, file: &FileRef<'_>) -> Option<bool> {
         let mut values = HashMap::new();
         for (physical, text) in file.partition_values() {
             let Some((name, _, data_type)) = self.fields.iter().find(|(_, own, _)| own == physical) else { continue };
@@ -434,10 +450,10 @@ impl<'a> Partitions<'a> {
 }
 
 /// Where the shown partition columns' values come from: shown name and the source's physical name.
-struct ShownPartitions(Vec<(Box<str>, String)>);
+pub(super) struct ShownPartitions(Vec<(Box<str>, String)>);
 
 impl ShownPartitions {
-    fn of(view: &Entitled, source: &Snapshot) -> Self {
+    pub(super) fn of(view: &Entitled, source: &Snapshot) -> Self {
         let metadata = source.metadata();
         let plan = &view.published.plan;
         let schema = Schema::parse(&metadata.schema_string).ok();
@@ -452,6 +468,11 @@ impl ShownPartitions {
             Some((name.as_str().into(), physical(from.first()?)))
         };
         Self(plan.partition_columns.iter().filter_map(column).collect())
+    }
+
+    /// What the source's files call them.
+    pub(super) fn physical(self) -> Vec<String> {
+        self.0.into_iter().map(|(_, physical)| physical).collect()
     }
 
     fn values(&self, file: &FileRef<'_>) -> Box<PartitionPairs> {

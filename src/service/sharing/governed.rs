@@ -2,15 +2,19 @@
 //!
 //! Never here: making copies, or putting a table together from them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
+
+use chrono::{DateTime, Utc};
 
 use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
 use crate::{
+    domain::signal::SignalKind,
     lake::Snapshot,
     service::{
         Service,
         copies::{Entitled, Source},
         error::ServiceError,
+        recipients::without_rows,
     },
 };
 
@@ -55,6 +59,30 @@ impl Service {
 
     async fn newest_fitting(&self, found: &FoundTable) -> Result<Source, ServiceError> {
         Ok(Source { snapshot: self.newest_of(found).await?, location: found.location.clone() })
+    }
+
+    /// Whether the caller sees no row of a view for the sake of its own properties; says so to whoever can mend it.
+    pub(super) async fn lacks_properties(&self, found: &FoundTable, now: DateTime<Utc>) -> bool {
+        let Some(view) = &found.view else { return false };
+        let (Some(filter), Some(shared)) = (&view.published.plan.filter, &found.object.view) else { return false };
+        let recipient = &found.granted.bearer.recipient;
+        let unmet = filter.starving(&recipient.properties, view.rules.today);
+        if unmet.is_empty() {
+            return false;
+        }
+        let properties: BTreeSet<&str> = unmet.iter().map(|unmet| unmet.property.as_str()).collect();
+        tracing::warn!(recipient = %recipient.name, view = %shared, ?properties,
+            "a query is answered with no row, because of properties of the recipient");
+        self.metrics.query_without_rows();
+        if self.signals.want(SignalKind::ViewWithoutRows)
+            && let Ok(share) = found.granted.share()
+        {
+            let signal = without_rows(recipient, shared, share.name.as_str(), &unmet);
+            if let Err(error) = self.tell_once(vec![signal], now).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "nobody could be told of it");
+            }
+        }
+        true
     }
 
     /// How the recipient knows the table and its files.

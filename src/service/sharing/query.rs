@@ -154,7 +154,9 @@ impl Service {
         let prepared = self.prepare_query(&mut attempt, found, request).await;
         let (found, head, files, tokens) = attempt.settle(prepared).await?;
         let disclosed = Disclosed { files: files.len(), rows: files.rows(), bytes: files.size_bytes() };
+        let now = attempt.now;
         let mut answer = self.answer(attempt, &found, head, files.into(), disclosed, started).await?;
+        answer.lacks_properties = self.lacks_properties(&found, now).await;
         (answer.next_page_token, answer.refresh_token) = tokens;
         Ok(answer)
     }

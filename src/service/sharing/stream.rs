@@ -150,6 +150,8 @@ pub struct Answer {
     pub next_page_token: Option<String>,
     /// Asks for fresh URLs of the same version, where that was wanted.
     pub refresh_token: Option<String>,
+    /// Whether it has no row because of the recipient's own properties.
+    pub lacks_properties: bool,
     lines: Lines,
     signer: Arc<Signer>,
     preparers: Preparers,
@@ -177,6 +179,7 @@ impl Answer {
             has_files,
             next_page_token: None,
             refresh_token: None,
+            lacks_properties: false,
             lines,
             signer: Arc::new(signer),
             preparers,

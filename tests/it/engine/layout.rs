@@ -61,7 +61,8 @@ fn everything(content: &Bytes) -> Vec<u8> {
     all
 }
 
-fn holds(content: &Bytes, text: &str) -> bool {
+/// Whether a file holds a text, as stored or decompressed.
+pub(super) fn holds(content: &Bytes, text: &str) -> bool {
     everything(content).windows(text.len()).any(|window| window == text.as_bytes())
 }
 

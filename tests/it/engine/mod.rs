@@ -5,6 +5,7 @@ mod faults;
 mod foreign;
 mod layout;
 mod limits;
+mod mixing;
 mod sample;
 mod statistics;
 mod types;

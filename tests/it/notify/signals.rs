@@ -384,6 +384,49 @@ async fn a_schema_on_hold_is_told_with_its_changes() {
 }
 
 #[tokio::test]
+async fn a_recipient_that_its_properties_leave_without_rows_is_told_once_for_each_change() {
+    for (app, receiver) in each(|_| {}).await {
+        app.share_claims().await;
+        let view = json!({
+            "source": {"table": "claims.claims"}, "columns": [{"name": "id"}],
+            "row_filter": "id IN recipient_list('plans')",
+        });
+        app.put("/views/v.plans", view).await.expect(201);
+        app.post("/views/v.plans/publish", json!({})).await.expect(201);
+        let source = json!({"source": {"view": "v.plans@v1"}});
+        for object in ["one", "two"] {
+            app.put(&format!("/shares/insurer/objects/v/{object}"), source.clone()).await.expect(201);
+        }
+        let acme = app.put("/recipients/acme", json!({"properties": {"plans": [1]}})).await.expect(201);
+        app.post("/grants", json!({"share": "insurer", "recipient": "acme"})).await.expect(201);
+        app.patch("/recipients/acme?force=true", json!({"properties": {"plans": "HMO"}})).await.expect(200);
+        deliver(&app).await;
+        let told = json!({
+            "recipient": "acme", "recipient_id": acme["id"], "view": "v.plans@v1", "share": "insurer",
+            "properties": ["plans"],
+        });
+        assert_eq!(receiver.told("view.without_rows"), [told.clone()]);
+        // Its queries are the same news.
+        let token = app.token_for_acme().await;
+        for _ in 0..2 {
+            let query = Request::post("/delta-sharing/shares/insurer/schemas/v/tables/one/query")
+                .header(header::AUTHORIZATION, format!("Bearer {}", token["token"].as_str().unwrap()))
+                .header(header::CONTENT_TYPE, "application/json")
+                .body("{}".into())
+                .unwrap();
+            let answer = app.respond(query).await;
+            assert_eq!(answer.status().as_u16(), 200);
+            assert_eq!(answer.headers()["x-weir-no-rows"], "recipient-properties");
+        }
+        deliver(&app).await;
+        assert_eq!(receiver.told("view.without_rows").len(), 1);
+        app.patch("/recipients/acme?force=true", json!({"properties": {"plans": null}})).await.expect(200);
+        deliver(&app).await;
+        assert_eq!(receiver.told("view.without_rows"), [told.clone(), told]);
+    }
+}
+
+#[tokio::test]
 async fn a_freeze_and_its_end_are_told_with_who_and_why() {
     for (app, receiver) in each(|_| {}).await {
         let frozen = app.post("/freeze", json!({"reason": "a leak"})).await.expect(200);

@@ -11,7 +11,7 @@ use weir::service::{context::OperatorContext, places::Room};
 
 use super::{
     partner::{Partner, Received, TableRead, fetch, newest},
-    scene::{PLANS, claims, read_well, shared_claims},
+    scene::{PLANS, claims, read_well, shared_claims, shared_claims_as_laid_out},
     source::Mapping,
     stage::{Kind, SHARE, Stage, everywhere, run, run_with},
     value::Value,
@@ -184,7 +184,7 @@ fn urls(reads: &[TableRead]) -> Vec<String> {
 }
 
 async fn after_a_commit_its_files_alone_are_made(stage: Stage) {
-    let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
+    let (mut table, lens) = shared_claims_as_laid_out(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     let before = read_well(&stage, &table, &lens, &acme).await;
     let made = sources(&stage, "ready").await;
@@ -231,7 +231,7 @@ async fn what_a_vanished_server_left_is_taken_over(stage: Stage) {
 }
 
 async fn a_damaged_file_is_tried_again_when_it_has_rested(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let (table, lens) = shared_claims_as_laid_out(&stage, Mapping::None).await;
     let file = table.state.files.iter().find(|file| file.path.contains(PLANS[0])).unwrap();
     let path = stage.app.folder("zsourcefolder").join(&file.path);
     let content = fs::read(&path).unwrap();

@@ -125,14 +125,28 @@ fn claim(id: i64, random: &mut StdRng) -> Row {
 
 /// The claims, in several files and versions, some deleted, registered and shared through the view.
 pub async fn shared_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
+    let (table, lens) = registered_claims(stage, mapping).await;
+    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
+    stage.share(&view).await;
+    (table, lens)
+}
+
+/// [`shared_claims`], a copy for each file.
+pub async fn shared_claims_as_laid_out(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
+    let (table, lens) = registered_claims(stage, mapping).await;
+    let (columns, filter) = (lens.definition(), lens.filter.as_deref());
+    let view = stage.publish_as_laid_out(&columns, filter, &["zregion_name"]).await;
+    stage.share(&view).await;
+    (table, lens)
+}
+
+async fn registered_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
     let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], mapping, 7);
     table.append(claims(0, 60, 1));
     table.append(claims(1_000, 30, 2));
     table.delete(|row| matches!(row[0], Value::Integer(id) if id % 5 == 0));
     let lens = lens();
     stage.register().await;
-    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
-    stage.share(&view).await;
     (table, lens)
 }
 

@@ -148,7 +148,15 @@ impl Stage {
 
     /// Publishes the next version of the view, and answers its name, with the version.
     pub async fn publish(&self, columns: &Json, row_filter: Option<&str>) -> String {
-        let mut body = json!({"columns": columns, "row_filter": row_filter});
+        self.publish_as(json!({"columns": columns, "row_filter": row_filter}), &[]).await
+    }
+
+    /// [`Self::publish`] in the layout of the source, although that tells of these columns.
+    pub async fn publish_as_laid_out(&self, columns: &Json, row_filter: Option<&str>, telling: &[&str]) -> String {
+        self.publish_as(json!({"columns": columns, "row_filter": row_filter, "layout": "source"}), telling).await
+    }
+
+    async fn publish_as(&self, mut body: Json, acknowledged: &[&str]) -> String {
         let path = format!("/views/{VIEW}");
         if self.app.get(&path).await.status == 404 {
             body["source"] = json!({"table": TABLE});
@@ -156,7 +164,7 @@ impl Stage {
         } else {
             self.app.patch(&path, body).await.expect(200);
         }
-        let published = self.app.post(&format!("{path}/publish"), json!({})).await;
+        let published = self.app.post(&format!("{path}/publish"), json!({"acknowledge": acknowledged})).await;
         assert!([200, 201].contains(&published.status.as_u16()), "{}", published.text);
         published.json()["view"].as_str().unwrap().to_owned()
     }

@@ -394,6 +394,8 @@ impl<'a> Compiler<'a> {
                 .filter(|name| needed.contains_key(&ColumnPath(vec![(*name).clone()])))
                 .cloned()
                 .collect(),
+            layout: None,
+            acknowledged: BTreeSet::new(),
         };
         let mut shown_partitions: Vec<String> = outputs
             .iter()

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use diff::{Change, Effect, changes};
 
 use super::{
-    Problem, ViewDefinition,
+    Layout, Problem, ViewDefinition,
     mask::{Mask, Scope},
     row_filter::RowFilter,
 };
@@ -53,6 +53,12 @@ pub struct PinnedView {
     pub source: Schema,
     /// Those of its columns that the source was partitioned by.
     pub partition_columns: Vec<String>,
+    /// The layout that it was published with; versions from before there were layouts have none, and keep the source's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// Partition columns that readers do not see, and of which an operator acknowledged that the source's layout tells.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub acknowledged: BTreeSet<String>,
 }
 
 /// What a view's bytes depend on beside the source: two recipients that agree in this share the bytes.
@@ -274,11 +280,53 @@ impl ViewPlan {
     }
 }
 
+impl ViewPlan {
+    /// Those of the source's partition columns whose values readers do not see as they are: each file of the source holds
+    /// rows of one value of each, so that the shape of files tells what the view hides.
+    pub fn hidden_partitions(&self, partition_columns: &[String]) -> BTreeSet<String> {
+        let mut hidden: BTreeSet<String> = partition_columns.iter().cloned().collect();
+        for shown in self.shown().into_iter().filter(|shown| shown.mask.is_none()) {
+            if let [name] = shown.from.0.as_slice() {
+                hidden.remove(name);
+            }
+        }
+        hidden
+    }
+
+    /// The layout of a version whose definition names none.
+    pub fn default_layout(&self, partition_columns: &[String]) -> Layout {
+        if self.hidden_partitions(partition_columns).is_empty() { Layout::Source } else { Layout::Mixed }
+    }
+
+    /// The layout that the published version is served with over a source that is partitioned like this: the source's own
+    /// only where it tells no more than was acknowledged.
+    pub fn layout_over(&self, partition_columns: &[String]) -> Layout {
+        match self.pinned.layout {
+            None => Layout::Source,
+            Some(Layout::Source) if self.hidden_partitions(partition_columns).is_subset(&self.pinned.acknowledged) => {
+                Layout::Source
+            }
+            Some(Layout::Source | Layout::Mixed) => Layout::Mixed,
+        }
+    }
+}
+
 impl PinnedView {
     /// The plan again.
     pub fn plan(&self) -> Result<ViewPlan, Vec<Problem>> {
-        ViewPlan::new(&self.definition, &self.source, &self.partition_columns)
+        let plan = ViewPlan::new(&self.definition, &self.source, &self.partition_columns)?;
+        Ok(ViewPlan { pinned: self.clone(), ..plan })
     }
+}
+
+/// The layout that the version was published with whose [`PinnedView`] is `pinned`, as JSON.
+pub fn layout_of(pinned: &str) -> Layout {
+    #[derive(Deserialize)]
+    struct Published {
+        layout: Option<Layout>,
+    }
+    let published: Option<Published> = serde_json::from_str(pinned).ok();
+    published.and_then(|published| published.layout).unwrap_or(Layout::Source)
 }
 
 /// `fields` and, behind them, those of `pinned` that are not among them.

@@ -456,7 +456,7 @@ fn bounds_hold() {
     assert_eq!(plan_of("a: long", &[], json!(unknown), None).unwrap_err().len(), 50);
     let deep = vec!["a"; 40].join(".");
     let column = ViewColumn { name: ColumnPath(vec!["a".into(); 40]), from: path("a"), mask: None, comment: None };
-    let definition = ViewDefinition { columns: vec![column], row_filter: None };
+    let definition = ViewDefinition { columns: vec![column], row_filter: None, layout: None };
     assert!(ViewPlan::new(&definition, &schema("a: long"), &[]).unwrap_err()[0].message.contains("32 parts"));
     assert!(ColumnPath::parse(&deep).is_err());
 }
@@ -896,6 +896,61 @@ fn chosen(source: &Schema, coins: &[bool]) -> BTreeSet<String> {
             return chosen;
         }
     }
+}
+
+#[test]
+fn partition_columns_are_hidden_unless_they_are_shown_as_they_are() {
+    let source = "id: long, region: string, zip: string, born: date";
+    let partitions = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let hidden = |columns: Json, by: &[&str]| {
+        let plan = plan_of(source, by, columns, None).unwrap();
+        plan.hidden_partitions(&partitions(by)).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(hidden(json!(["id"]), &[]), partitions(&[]));
+    assert_eq!(hidden(json!(["id"]), &["region"]), ["region"]);
+    assert_eq!(hidden(json!(["id", "region"]), &["region"]), partitions(&[]));
+    assert_eq!(hidden(json!(["id", {"name": "area", "from": "region"}]), &["region"]), partitions(&[]));
+    assert_eq!(hidden(json!(["id", {"name": "at.region", "from": "region"}]), &["region"]), partitions(&[]));
+    for (column, mask) in [
+        ("region", json!("redact")),
+        ("region", json!("null")),
+        ("region", json!({"hash": {"domain": "d"}})),
+        ("zip", json!("zip3")),
+        ("born", json!({"year_only": {"cap_age": 89}})),
+        ("born", json!({"date_trunc": {"unit": "month"}})),
+    ] {
+        let shown = json!(["id", {"name": column, "mask": mask}]);
+        assert_eq!(hidden(shown, &[column]), [column], "{mask}");
+    }
+    assert_eq!(hidden(json!(["id", "region"]), &["zip", "region", "born"]), ["born", "zip"]);
+}
+
+#[test]
+fn the_sources_layout_is_served_as_long_as_it_tells_no_more_than_was_acknowledged() {
+    let by = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let mut plan = plan_of("id: long, region: string, zip: string", &["region"], json!(["id"]), None).unwrap();
+    assert_eq!(
+        (plan.default_layout(&by(&["region"])), plan.default_layout(&by(&["id"]))),
+        (Layout::Mixed, Layout::Source)
+    );
+    let kept = |plan: &ViewPlan| serde_json::to_string(&plan.pinned).unwrap();
+    // A version from before there were layouts.
+    assert!(!kept(&plan).contains("layout") && !kept(&plan).contains("acknowledged"));
+    assert_eq!((plan.layout_over(&by(&["region", "zip"])), layout_of(&kept(&plan))), (Layout::Source, Layout::Source));
+    plan.pinned.layout = Some(Layout::Source);
+    plan.pinned.acknowledged = by(&["region"]).into_iter().collect();
+    for (partitions, layout) in [
+        (&[][..], Layout::Source),
+        (&["id"], Layout::Source),
+        (&["region"], Layout::Source),
+        (&["zip"], Layout::Mixed),
+        (&["region", "zip"], Layout::Mixed),
+    ] {
+        let again = serde_json::from_str::<PinnedView>(&kept(&plan)).unwrap().plan().unwrap();
+        assert_eq!(again.layout_over(&by(partitions)), layout, "{partitions:?}");
+    }
+    plan.pinned.layout = Some(Layout::Mixed);
+    assert_eq!((plan.layout_over(&[]), layout_of(&kept(&plan))), (Layout::Mixed, Layout::Mixed));
 }
 
 proptest! {

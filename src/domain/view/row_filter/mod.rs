@@ -252,7 +252,31 @@ impl RowFilter {
     /// Which of the properties it names a recipient lacks, or has with a value of a wrong type, in words that say what
     /// to set.
     pub fn missing(&self, properties: &BTreeMap<String, Json>) -> Vec<String> {
-        let mut missing = BTreeSet::new();
+        self.unmet(properties).into_iter().map(|unmet| unmet.message).collect()
+    }
+
+    /// Why a recipient with these properties sees no row on this day (UTC), whatever the table holds, as far as its
+    /// properties are the reason; empty where they are not.
+    pub fn starving(&self, properties: &BTreeMap<String, Json>, today: NaiveDate) -> Vec<Unmet> {
+        let unmet = self.unmet(properties);
+        if !unmet.is_empty() || self.bind(properties, today) != Condition::Known(false) {
+            return unmet;
+        }
+        let mut empty = BTreeSet::new();
+        self.root.visit(&mut |leaf| {
+            for Need { property, column, is_list } in leaf.needs() {
+                if is_list && properties.get(property).and_then(Json::as_array).is_some_and(Vec::is_empty) {
+                    let message =
+                        format!("property `{property}` is an empty list: no value of `{}` is in it", column.path);
+                    empty.insert(Unmet { property: property.to_owned(), message });
+                }
+            }
+        });
+        empty.into_iter().collect()
+    }
+
+    fn unmet(&self, properties: &BTreeMap<String, Json>) -> Vec<Unmet> {
+        let mut unmet = BTreeSet::new();
         self.root.visit(&mut |leaf| {
             for need in leaf.needs() {
                 let Need { property, column, is_list } = need;
@@ -264,10 +288,11 @@ impl RowFilter {
                 };
                 let what = if is_list { "a list of values" } else { "a value" };
                 let form = json_form(column.primitive);
-                missing.insert(format!("property `{property}` {found}: `{}` needs {what} {form}", column.path));
+                let message = format!("property `{property}` {found}: `{}` needs {what} {form}", column.path);
+                unmet.insert(Unmet { property: property.to_owned(), message });
             }
         });
-        missing.into_iter().collect()
+        unmet.into_iter().collect()
     }
 
     /// The filter for a recipient with these properties on this day (UTC). Where any property is missing, nothing is
@@ -275,6 +300,15 @@ impl RowFilter {
     pub fn bind(&self, properties: &BTreeMap<String, Json>, today: NaiveDate) -> Condition {
         condition::bind(&self.root, properties, today).unwrap_or(Condition::Known(false))
     }
+}
+
+/// A property of a recipient for whose sake a filter shows it no row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unmet {
+    /// Its name.
+    pub property: String,
+    /// What is wrong with it, and what the filter needs, in words that say what to set; no value stands in them.
+    pub message: String,
 }
 
 /// A property that a condition names.

@@ -289,6 +289,23 @@ fn properties_are_typed_by_the_column_they_meet() {
 }
 
 #[test]
+fn whoever_sees_no_row_for_the_sake_of_a_property_is_told_which() {
+    let starving = |filter: &str, given: Json| {
+        let unmet = parse(filter).starving(&properties(given), today());
+        unmet.into_iter().map(|unmet| unmet.property).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(starving("plan IN recipient_list('plans')", json!({"plans": ["HMO"]})), none);
+    assert_eq!(starving("plan IN recipient_list('plans')", json!({"plans": []})), ["plans"]);
+    assert_eq!(starving("plan IN recipient_list('plans')", json!({"plans": "HMO"})), ["plans"]);
+    assert_eq!(starving("plan IN recipient_list('plans') AND age = recipient('age')", json!({})), ["age", "plans"]);
+    // An empty list that leaves rows is what somebody meant.
+    assert_eq!(starving("NOT plan IN recipient_list('plans')", json!({"plans": []})), none);
+    assert_eq!(starving("plan IN recipient_list('plans') OR is_test", json!({"plans": []})), none);
+    assert_eq!(starving("FALSE", json!({})), none);
+}
+
+#[test]
 fn a_missing_property_shows_nothing_wherever_it_stands() {
     for filter in [
         "plan = recipient('p')",

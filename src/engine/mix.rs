@@ -1,0 +1,172 @@
+//! Mixing: the shown rows of several source files in one order that tells nothing of the files or of where in them a row
+//! stood.
+//!
+//! Each row draws a number from a secret, and rows are written in the order of their numbers. Only so many rows are held
+//! as fit into memory, those with the lowest numbers; the files are read again for the next ones, until there are none.
+//! What is written does not depend on how many times that was.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray},
+    buffer::BooleanBuffer,
+    compute::interleave,
+    datatypes::DataType,
+};
+use chacha20::{
+    ChaCha20, Key, Nonce,
+    cipher::{KeyIvInit, StreamCipher},
+};
+
+use super::{EngineError, scan::keep};
+use crate::domain::copy::ShuffleKey;
+
+/// Rows that are put in order at once.
+const ROWS: usize = 8 * 1024;
+/// What is kept of a row beside its values: its number, and its place in the order.
+const ROW_OVERHEAD: usize = 32;
+
+/// The numbers that the rows of one file draw.
+pub(super) struct Numbers(ChaCha20);
+
+impl Numbers {
+    /// Those of the `file`-th file.
+    pub(super) fn of(key: &ShuffleKey, file: usize) -> Self {
+        let mut nonce = Nonce::default();
+        for (byte, number) in nonce.iter_mut().zip((file as u64).to_le_bytes()) {
+            *byte = number;
+        }
+        Self(ChaCha20::new(Key::from_slice(&key.0), &nonce))
+    }
+
+    fn next(&mut self, rows: usize) -> Result<Vec<u64>, EngineError> {
+        let mut bytes = vec![0; rows * size_of::<u64>()];
+        self.0.try_apply_keystream(&mut bytes).map_err(|_| EngineError::Overflow)?;
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Ok(bytes.chunks_exact(size_of::<u64>()).map(number).collect())
+    }
+}
+
+/// Rows that were drawn from some files, those whose numbers lie in a range; as many of the lowest as fit.
+pub(super) struct Draw {
+    from: u64,
+    /// Included; goes down when there are too many.
+    to: u64,
+    budget: usize,
+    held: Vec<(Vec<u64>, StructArray)>,
+    weight: usize,
+}
+
+impl Draw {
+    /// The first draw, holding up to `budget` bytes.
+    pub(super) fn first(budget: usize) -> Self {
+        Self { from: 0, to: u64::MAX, budget, held: Vec::new(), weight: 0 }
+    }
+
+    /// The draw after this one; `None` where this one had all that was left.
+    pub(super) fn next(self) -> Option<Self> {
+        let from = self.to.checked_add(1)?;
+        // As many are to be expected in a range of the same width.
+        let to = from.saturating_add(self.to - self.from);
+        Some(Self { from, to, held: Vec::new(), weight: 0, ..self })
+    }
+
+    /// Takes those of `rows` that are due; `make` makes of them what is written.
+    pub(super) fn take(
+        &mut self,
+        rows: &StructArray,
+        numbers: &mut Numbers,
+        make: impl FnOnce(StructArray) -> Result<StructArray, EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut numbers = numbers.next(rows.len())?;
+        let Some(rows) = picked(rows, &mut numbers, self.from, self.to)? else { return Ok(()) };
+        let made = compact(&(Arc::new(make(rows)?) as ArrayRef))?;
+        self.hold(numbers, made.as_struct().clone());
+        while self.weight > self.budget && self.shrink()? {}
+        Ok(())
+    }
+
+    fn hold(&mut self, numbers: Vec<u64>, rows: StructArray) {
+        self.weight += rows.get_array_memory_size() + numbers.len() * ROW_OVERHEAD;
+        self.held.push((numbers, rows));
+    }
+
+    /// Lets about half of the rows go, those with the highest numbers; false where that cannot be.
+    fn shrink(&mut self) -> Result<bool, EngineError> {
+        let mut all: Vec<u64> = self.held.iter().flat_map(|(numbers, _)| numbers).copied().collect();
+        let middle = all.len().saturating_sub(1) / 2;
+        let Some(highest) = all.iter().max().copied() else { return Ok(false) };
+        let (_, middle, _) = all.select_nth_unstable(middle);
+        if *middle == highest {
+            return Ok(false);
+        }
+        self.to = *middle;
+        self.weight = 0;
+        for (mut numbers, rows) in std::mem::take(&mut self.held) {
+            if let Some(rows) = picked(&rows, &mut numbers, self.from, self.to)? {
+                let rows = compact(&(Arc::new(rows) as ArrayRef))?;
+                self.hold(numbers, rows.as_struct().clone());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives the rows to `write`, in the order of their numbers.
+    pub(super) fn write(
+        &mut self,
+        mut write: impl FnMut(StructArray) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let held = std::mem::take(&mut self.held);
+        let mut order: Vec<(u64, usize, usize)> = Vec::new();
+        for (batch, (numbers, _)) in held.iter().enumerate() {
+            order.extend(numbers.iter().enumerate().map(|(row, number)| (*number, batch, row)));
+        }
+        order.sort_unstable();
+        let batches: Vec<&dyn Array> = held.iter().map(|(_, rows)| rows as &dyn Array).collect();
+        for part in order.chunks(ROWS) {
+            let places: Vec<(usize, usize)> = part.iter().map(|(_, batch, row)| (*batch, *row)).collect();
+            let rows = interleave(&batches, &places).map_err(|_| EngineError::Overflow)?;
+            write(rows.as_struct_opt().ok_or(EngineError::Overflow)?.clone())?;
+        }
+        Ok(())
+    }
+}
+
+/// Those of `rows` whose numbers lie between these two, and their numbers; `None` where there are none.
+fn picked(rows: &StructArray, numbers: &mut Vec<u64>, from: u64, to: u64) -> Result<Option<StructArray>, EngineError> {
+    let is_due = |number: &u64| (from..=to).contains(number);
+    let due = BooleanBuffer::collect_bool(numbers.len(), |row| numbers.get(row).is_some_and(is_due));
+    numbers.retain(is_due);
+    Ok(match numbers.len() {
+        0 => None,
+        all if all == rows.len() => Some(rows.clone()),
+        _ => Some(keep(rows, due)?),
+    })
+}
+
+/// The same values without what else their buffers hold: texts that were decoded from one page share it.
+fn compact(array: &ArrayRef) -> Result<ArrayRef, EngineError> {
+    Ok(match array.data_type() {
+        DataType::Utf8View => Arc::new(array.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(array.as_binary_view().gc()),
+        DataType::Struct(fields) => {
+            let columns = array.as_struct().columns().iter().map(compact).collect::<Result<_, _>>()?;
+            let made = StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len());
+            Arc::new(made.map_err(|_| EngineError::Overflow)?)
+        }
+        DataType::List(field) => {
+            let list = array.as_list::<i32>();
+            let values = compact(list.values())?;
+            let made = ListArray::try_new(Arc::clone(field), list.offsets().clone(), values, list.nulls().cloned());
+            Arc::new(made.map_err(|_| EngineError::Overflow)?)
+        }
+        DataType::Map(field, is_sorted) => {
+            let map = array.as_map();
+            let entries = compact(&(Arc::new(map.entries().clone()) as ArrayRef))?.as_struct().clone();
+            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+            let made = MapArray::try_new(Arc::clone(field), offsets, entries, nulls, *is_sorted);
+            Arc::new(made.map_err(|_| EngineError::Overflow)?)
+        }
+        _ => Arc::clone(array),
+    })
+}
