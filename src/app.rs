@@ -370,6 +370,13 @@ pub fn open_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
     target.map(|target| Archive::open(&target).map_err(|problems| unopened("audit export", &problems))).transpose()
 }
 
+/// [`open_archive`] for whoever only reads: a folder that is not there is not made.
+pub fn open_existing_archive(settings: &Settings) -> anyhow::Result<Option<Archive>> {
+    let target = settings.audit.export.target();
+    let opened = |problems: Vec<_>| unopened("audit export", &problems);
+    target.map(|target| Archive::open_existing(&target).map_err(opened)).transpose()
+}
+
 /// Refuses an export that lies where tables may lie: a table's log could name what was exported.
 fn check_export_apart(settings: &Settings, storages: &Storages) -> anyhow::Result<()> {
     let inside = settings.audit.export.target().and_then(|target| storages.locate(&target.url).ok());

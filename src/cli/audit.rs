@@ -18,7 +18,7 @@ use url::Url;
 
 use super::{ConfigFile, operation::moment, print};
 use crate::{
-    app::{open_archive, unopened},
+    app::{open_archive, open_existing_archive, unopened},
     config::{
         Settings,
         keys::{KeyError, read_keys},
@@ -35,7 +35,7 @@ use crate::{
         verification::{Since, Verified, verify_database, verify_export},
     },
     storage::Archive,
-    store::{AuditFilter, Db, StoredEvent},
+    store::{AuditFilter, Db, Reclaimed, StoredEvent},
 };
 
 /// How many events are read at a time.
@@ -136,10 +136,30 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Detach(arguments) => {
             let (notary, db) = notary(&arguments.file.load()?).await?;
             let detached = notary.detach(&arguments.month, arguments.with_personal).await?;
+            print::line(format!(
+                "{} events deleted; up to {} they live in the export only",
+                detached.events, detached.through
+            ))?;
+            let reclaimed = db.reclaim_audit().await;
             db.close().await;
-            let said =
-                format!("{} events deleted; up to {} they live in the export only", detached.events, detached.through);
-            Ok(print::line(said)?)
+            Ok(print::line(freed(reclaimed?))?)
+        }
+    }
+}
+
+/// What became of the space that deleted events took.
+fn freed(reclaimed: Reclaimed) -> String {
+    match reclaimed {
+        Reclaimed::GivenBack(bytes) => format!("{} MiB were given back to the disk", bytes >> 20),
+        Reclaimed::Reusable => {
+            "their space takes what is written from here on; `VACUUM FULL audit_events` gives it back \
+                                to the disk, and stops every request meanwhile"
+                .to_owned()
+        }
+        Reclaimed::Kept => {
+            "their space takes what is written from here on; to give it back to the disk, stop the server \
+                            and run this again"
+                .to_owned()
         }
     }
 }
@@ -166,7 +186,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     let settings = arguments.file.load()?;
     let archive = match &arguments.export {
         Some(place) => Some(open_export(&settings, place)?),
-        None => open_archive(&settings)?,
+        None => open_existing_archive(&settings)?,
     };
     let keys = believed(&arguments.keys, &settings, archive.as_ref()).await?;
     let since = match arguments.since_checkpoint {
@@ -297,7 +317,10 @@ async fn export(arguments: Export) -> anyhow::Result<()> {
     let settings = arguments.file.load()?;
     let db = Db::connect_read_only(settings.database.url.expose()).await?;
     db.check_schema().await?;
-    let filter = AuditFilter { since: arguments.since, until: arguments.until, ..AuditFilter::default() };
+    let mut filter = AuditFilter { since: arguments.since, until: arguments.until, ..AuditFilter::default() };
+    if filter.since.is_some() {
+        filter.after_seq = Some(db.find_audit_span(filter.since, None).await?.first - 1);
+    }
     match &arguments.output {
         None => write_events(&db, filter, arguments.format, BufWriter::new(std::io::stdout().lock())).await?,
         Some(path) => {

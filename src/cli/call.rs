@@ -18,7 +18,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    api::{Output, Request, Server},
+    api::{Client, Output, Request, Server},
     nouns::Verb,
     operation::{Kind, Operation, Parameter, Place},
     print,
@@ -102,7 +102,7 @@ impl Verb {
                 ),
             );
         }
-        if self.confirm.is_some() {
+        if self.confirm.is_some() || self.discloses {
             let yes = Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue);
             command = command.arg(yes.help("Does not ask, as it does on a terminal"));
         }
@@ -210,7 +210,7 @@ impl Call {
                 true => matches.get_one::<u32>("limit").map(|limit| *limit as usize).or(verb.limit),
                 false => None,
             },
-            is_confirmed: verb.confirm.is_none() || matches.get_flag("yes"),
+            is_confirmed: (verb.confirm.is_none() && !verb.discloses) || matches.get_flag("yes"),
         })
     }
 
@@ -223,7 +223,12 @@ impl Call {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         self.complete_body()?;
         let client = self.server.client()?;
-        if !self.is_confirmed && !self.confirm()? {
+        let is_agreed = match self.verb.discloses {
+            _ if self.is_confirmed => true,
+            true => self.confirm_disclosure(&client).await?,
+            false => self.confirm()?,
+        };
+        if !is_agreed {
             bail!("nothing was done");
         }
         if self.is_listing {
@@ -264,17 +269,28 @@ impl Call {
         Ok(())
     }
 
+    /// Shows whoever sits at the terminal what would newly be disclosed, and asks; nothing where nothing would.
+    async fn confirm_disclosure(&self, client: &Client) -> anyhow::Result<bool> {
+        let is_dry = self.request.query.iter().any(|(name, value)| name == "dry_run" && value == "true");
+        if is_dry || !is_watched() {
+            return Ok(true);
+        }
+        let mut rehearsal = self.request.clone();
+        rehearsal.query.push(("dry_run".to_owned(), "true".to_owned()));
+        let (answer, _) = client.call(&rehearsal).await?;
+        let Some(told) = told_disclosure(&answer["disclosure"]) else { return Ok(true) };
+        write!(std::io::stderr(), "{told}Go on? [y/N] ")?;
+        agreed()
+    }
+
     /// Asks whoever sits at the terminal; where nobody does, whoever wrote the script has decided.
     fn confirm(&self) -> anyhow::Result<bool> {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        if !is_watched() {
             return Ok(true);
         }
         let Self { verb, subject, .. } = self;
         write!(std::io::stderr(), "{} {subject}: {}. Go on? [y/N] ", verb.name, verb.confirm.unwrap_or_default())?;
-        let mut answer = String::new();
-        stdin.lock().take(16).read_line(&mut answer)?;
-        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        agreed()
     }
 
     fn print_list(&self, items: Vec<Value>, next: Option<String>) -> anyhow::Result<()> {
@@ -307,6 +323,54 @@ impl Call {
         }
         Ok(())
     }
+}
+
+/// Whether somebody sits at a terminal.
+fn is_watched() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Reads whether somebody agrees.
+fn agreed() -> anyhow::Result<bool> {
+    let mut answer = String::new();
+    std::io::stdin().lock().take(16).read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// What a dry run says of whom a change newly reaches, for people; nothing where it reaches nobody.
+fn told_disclosure(disclosure: &Value) -> Option<String> {
+    let listed = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| print::clean(value.as_str().unwrap_or_default(), false);
+    let recipients = listed(&disclosure["recipients"]);
+    if recipients.is_empty() {
+        return None;
+    }
+    let mut told = String::from("This newly shows\n");
+    for object in listed(&disclosure["objects"]) {
+        let past = match (object["history"] == true, object["cdf"] == true) {
+            (_, true) => ", with older versions and changes",
+            (true, false) => ", with older versions",
+            (false, false) => "",
+        };
+        told += &format!("  {} ({}){past}\n", text(&object["object"]), text(&object["source"]));
+        let column = |column: &Value| match &column["mask"] {
+            Value::Null => text(&column["name"]),
+            mask => format!("{} [{}]", text(&column["name"]), print::clean(&plain(mask), false)),
+        };
+        let columns: Vec<String> = listed(&object["columns"]).iter().map(column).collect();
+        let columns = if object["columns"].is_null() { "not to be read now".to_owned() } else { columns.join(", ") };
+        let rows = if object["rows"].is_null() { "all".to_owned() } else { text(&object["rows"]) };
+        told += &format!("    columns: {columns}\n    rows: {rows}\n");
+    }
+    told += "to\n";
+    for reached in recipients {
+        let (from, until) = (text(&reached["valid_from"]), text(&reached["valid_until"]));
+        told += &format!("  {}, from {from} until {until}\n", text(&reached["recipient"]));
+    }
+    if disclosure["truncated"] == true {
+        told += "  … and more\n";
+    }
+    Some(told)
 }
 
 /// A path's segment with its name in place.
@@ -358,4 +422,33 @@ fn save_profile(mut answer: Value, place: &str, mut file: File) -> anyhow::Resul
         members.remove("profile");
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_newly_disclosed_is_told_with_whom_it_reaches() {
+        let columns =
+            json!([{"name": "member"}, {"name": "zip", "mask": "zip3"}, {"name": "id", "mask": {"hash": {}}}]);
+        let object =
+            json!({"object": "s.a.t", "source": "v@v1", "columns": columns, "rows": "plan = 'x'", "history": true});
+        let raw = json!({"object": "s.a.u", "source": "t.u", "columns": null, "rows": null, "history": false});
+        let reached = json!({"recipient": "acme\u{1b}[2J", "valid_from": "2026-11-01", "valid_until": "2027-11-01"});
+        let disclosure = json!({"recipients": [reached], "objects": [object, raw], "truncated": false});
+        let told = told_disclosure(&disclosure).unwrap();
+        for part in [
+            "s.a.t (v@v1), with older versions",
+            "columns: member, zip [zip3], id [{\"hash\":{}}]",
+            "rows: plan = 'x'",
+            "columns: not to be read now\n    rows: all",
+            "from 2026-11-01 until 2027-11-01",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains('\u{1b}'), "{told}");
+        assert_eq!(told_disclosure(&json!({"recipients": [], "objects": []})), None);
+        assert_eq!(told_disclosure(&Value::Null), None);
+    }
 }

@@ -30,6 +30,7 @@ use crate::{
         Service,
         change::Change,
         context::OperatorContext,
+        disclosures::Run,
         error::ServiceError,
         grants::{GrantsQuery, NewGrant},
         objects::{ObjectChange, ObjectPath, SourceName},
@@ -106,7 +107,7 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
         service.put_table(&ctx, &registered, change, false).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
         let change = ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
-        service.put_object(&ctx, path, change).await?;
+        service.put_object(&ctx, path, change, Run::Real).await?;
     }
     let recipient =
         RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
@@ -134,7 +135,7 @@ async fn share_governed(service: &Service) -> anyhow::Result<()> {
     ] {
         let path = ObjectPath { share: GOVERNED_SHARE, schema: SCHEMA, name };
         let change = ObjectChange { source: Change::Set(source), ..ObjectChange::default() };
-        service.put_object(&ctx, path, change).await?;
+        service.put_object(&ctx, path, change, Run::Real).await?;
     }
     let recipient = RecipientChange {
         display_name: Change::Set("Northwind Actuaries".to_owned()),

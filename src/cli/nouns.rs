@@ -48,6 +48,8 @@ pub(super) struct Verb {
     pub(super) profile: Option<&'static str>,
     /// How an answer is shown to people, where not member by member.
     pub(super) show: Option<Show>,
+    /// Whether it may newly disclose something, so that a dry run says what before it is asked for.
+    pub(super) discloses: bool,
 }
 
 type Show = fn(&mut dyn Write, &Value) -> io::Result<()>;
@@ -63,12 +65,17 @@ const fn verb(name: &'static str, operation: &'static str, example: &'static str
         positional: &[],
         profile: None,
         show: None,
+        discloses: false,
     }
 }
 
 impl Verb {
     const fn confirmed(self, confirm: &'static str) -> Self {
         Self { confirm: Some(confirm), ..self }
+    }
+
+    const fn disclosing(self) -> Self {
+        Self { discloses: true, ..self }
     }
 
     const fn columns(self, columns: &'static [&'static str]) -> Self {
@@ -109,7 +116,8 @@ const NOUNS: &[Noun] = &[
         name: "object",
         about: "Puts tables and views into shares",
         verbs: &[
-            verb("put", "put_object", "weir object put insurer claims claims --source-table claims.claims --history"),
+            verb("put", "put_object", "weir object put insurer claims claims --source-table claims.claims --history")
+                .disclosing(),
             verb("get", "get_object", "weir object get insurer claims claims"),
             verb("list", "list_objects", "weir object list insurer").columns(&[
                 "schema",
@@ -120,7 +128,7 @@ const NOUNS: &[Noun] = &[
                 "delivery",
                 "on_schema_change",
             ]),
-            verb("update", "update_object", "weir object update insurer claims claims --history=false"),
+            verb("update", "update_object", "weir object update insurer claims claims --history=false").disclosing(),
             verb("delete", "delete_object", "weir object delete insurer claims claims")
                 .confirmed("recipients no longer see it"),
             verb(
@@ -235,7 +243,8 @@ const NOUNS: &[Noun] = &[
                 "create",
                 "create_grant",
                 "weir grant create --share insurer --recipient acme --purpose fraud_analytics --valid-until 2027-06-30",
-            ),
+            )
+            .disclosing(),
             verb("get", "get_grant", "weir grant get 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22"),
             verb("list", "list_grants", "weir grant list --recipient acme --at 2026-11-01").columns(&[
                 "id",

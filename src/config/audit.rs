@@ -48,6 +48,13 @@ impl ExportSettings {
         self.url.as_deref().map(|url| self.target_at(url))
     }
 
+    /// Whether it is a folder that is not there.
+    pub fn is_missing_folder(&self) -> bool {
+        let url = self.url.as_deref().and_then(|url| Url::parse(url).ok());
+        let folder = url.filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok());
+        folder.is_some_and(|folder| !folder.exists())
+    }
+
     /// The target at another url, with the same options.
     pub fn target_at(&self, url: &str) -> StorageSettings {
         StorageSettings {

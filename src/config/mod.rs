@@ -46,7 +46,7 @@ pub use self::{
     reports::ReportSettings,
     secrets::SecretSettings,
     server::{Network, ServerSettings, TlsFiles},
-    sharing::SharingSettings,
+    sharing::{RawSharing, SharingSettings},
     storage::StorageSettings,
     usage::UsageSettings,
     views::ViewSettings,

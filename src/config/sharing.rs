@@ -20,8 +20,14 @@ pub struct SharingSettings {
     /// For how many seconds after it was replaced a version is still read by page and refresh tokens where history is not
     /// shared.
     pub unshared_version_seconds: u64,
-    /// Sharing a raw table, or more of its past, needs what it discloses acknowledged.
+    /// Another word for `raw = "acknowledge"`.
     pub require_acknowledge: bool,
+    /// Whether raw tables may be shared.
+    pub raw: RawSharing,
+    /// Every grant names a purpose.
+    pub require_purpose: bool,
+    /// Every grant names the agreement that it stands on.
+    pub require_agreement: bool,
     /// The longest grant in seconds, and the length of one that names no end.
     pub grant_max_seconds: u64,
     /// The longest life of a recipient's token in seconds.
@@ -50,6 +56,19 @@ pub struct SharingSettings {
     pub activation_failures_per_minute: u64,
 }
 
+/// Whether raw tables may be put into shares.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum RawSharing {
+    /// They may.
+    #[default]
+    Allow,
+    /// They may where what they disclose beside what a query shows is acknowledged.
+    Acknowledge,
+    /// They may not, nor may more of the past of those that are shared: views are.
+    Refuse,
+}
+
 /// Connectors refresh URLs 10 to 20 minutes before they end; with a shorter life they loop or fail.
 const SHORTEST_MISREAD_SECONDS: u64 = 1200;
 /// SigV4 presigned URLs live 7 days at most.
@@ -64,6 +83,14 @@ impl SharingSettings {
     /// For how long a client may take nothing of an answer that streams to it.
     pub fn stalled(&self) -> Duration {
         Duration::from_secs(self.stalled_seconds)
+    }
+
+    /// Whether raw tables may be shared, in whichever words it was said.
+    pub fn raw_sharing(&self) -> RawSharing {
+        match self.raw {
+            RawSharing::Allow if self.require_acknowledge => RawSharing::Acknowledge,
+            raw => raw,
+        }
     }
 
     /// Finds what is wrong beyond types.

@@ -23,6 +23,8 @@ const LABEL: &[u8] = b"weir/audit-checkpoint/v1";
 const ED25519_NOTE: u8 = 0x01;
 /// How a signature's line begins.
 const SIGNATURE_MARK: &str = "\u{2014} ";
+/// The bytes of a signature's line: the key's id, and the signature.
+const SIGNATURE_LENGTH: usize = 4 + 64;
 
 /// What a checkpoint states.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,20 +86,51 @@ impl Checkpoint {
         )
     }
 
-    /// Reads a signed note, if one of `keys` signed it, and so did the key that it names as the next.
+    /// Reads a signed note, if one of `keys` signed it, and so did the key that it names as the next. A note with more
+    /// or other lines than [`SigningKey`] writes is none.
     pub fn open(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
+        let (checkpoint, signatures) = Self::read(note, keys)?;
+        if signatures.iter().any(|signature| *signature == Signature::Known) {
+            Ok(checkpoint)
+        } else {
+            Err(CheckpointError::Unsigned)
+        }
+    }
+
+    /// [`Self::open`] for a checkpoint that stands behind one whose key is among `keys`: each of its signatures is by one
+    /// of them, or by the key that it hands on to.
+    pub fn open_next(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
+        let (checkpoint, signatures) = Self::read(note, keys)?;
+        let is_handed_on = |at: usize| at == 0 && checkpoint.next_key.is_some();
+        let is_known = |(at, signature): (usize, &Signature)| *signature == Signature::Known || is_handed_on(at);
+        let by_known = signatures.contains(&Signature::Known) && signatures.iter().enumerate().all(is_known);
+        if by_known { Ok(checkpoint) } else { Err(CheckpointError::Unsigned) }
+    }
+
+    fn read(note: &str, keys: &[VerifierKey]) -> Result<(Self, Vec<Signature>), CheckpointError> {
         let text = signed_part(note).ok_or(CheckpointError::Malformed)?;
-        let signatures = note.get(text.len() + 1..).unwrap_or_default();
-        let is_signed =
-            |keys: &[VerifierKey]| signatures.lines().any(|line| keys.iter().any(|key| key.signed(text, line)));
-        if !is_signed(keys) {
+        let signatures = note.get(text.len() + 1..).and_then(|lines| lines.strip_suffix('\n'));
+        let lines: Vec<&str> = signatures.ok_or(CheckpointError::Unsigned)?.split('\n').collect();
+        let by = |line: &str| {
+            if keys.iter().any(|key| key.signed(text, line)) {
+                Some(Signature::Known)
+            } else {
+                signer(line).map(|_| Signature::Unknown)
+            }
+        };
+        let signatures = lines.iter().map(|line| by(line)).collect::<Option<Vec<_>>>();
+        let signatures = signatures.ok_or(CheckpointError::Unsigned)?;
+        if !signatures.contains(&Signature::Known) {
             return Err(CheckpointError::Unsigned);
         }
         let checkpoint = Self::parse(text).ok_or(CheckpointError::Malformed)?;
-        if checkpoint.next_key.as_ref().is_some_and(|key| !is_signed(std::slice::from_ref(key))) {
-            return Err(CheckpointError::Unsigned);
-        }
-        Ok(checkpoint)
+        // The key that goes on signs first, and then the one that hands on to it.
+        let is_written_so = match (&checkpoint.next_key, lines.as_slice()) {
+            (None, [_]) => true,
+            (Some(next), [first, second]) => next.signed(text, first) && signer(second) != Some(next.name()),
+            _ => false,
+        };
+        if is_written_so { Ok((checkpoint, signatures)) } else { Err(CheckpointError::Unsigned) }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -117,6 +150,32 @@ impl Checkpoint {
         };
         Some(Self { origin, head, root, previous, at, next_key })
     }
+}
+
+/// What is known of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signature {
+    /// It is by a key that is believed.
+    Known,
+    /// It reads as a signature, by a key that is not at hand.
+    Unknown,
+}
+
+/// The name of the key that `line` says it is the signature of; `None` where it is none.
+fn signer(line: &str) -> Option<&str> {
+    let (name, encoded) = line.strip_prefix(SIGNATURE_MARK)?.split_once(' ')?;
+    let is_signature = BASE64_STANDARD.decode(encoded).is_ok_and(|signature| signature.len() == SIGNATURE_LENGTH);
+    (is_signature && is_key_name(name)).then_some(name)
+}
+
+/// The names of the keys that signed `note`, as it says.
+pub fn signers(note: &str) -> impl Iterator<Item = &str> {
+    let signatures = signed_part(note).and_then(|text| note.get(text.len() + 1..)).unwrap_or_default();
+    signatures.lines().filter_map(signer)
+}
+
+fn is_key_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(char::is_whitespace)
 }
 
 fn hash(text: &str) -> Option<[u8; 32]> {
@@ -200,15 +259,14 @@ impl VerifierKey {
         let (name, id, key) = (parts.next()?, parts.next()?, parts.next()?);
         let key = BASE64_STANDARD.decode(key).ok()?;
         let (&ED25519_NOTE, public) = key.split_first()? else { return None };
-        let is_name = !name.is_empty() && !name.chars().any(char::is_whitespace);
         let key = Self { name: name.to_owned(), public: public.try_into().ok()? };
-        (is_name && hex(&key.id()) == id).then_some(key)
+        (is_key_name(name) && hex(&key.id()) == id).then_some(key)
     }
 
-    /// Whether `note` is this key's signed note of the statement `text`.
+    /// Whether `note` is this key's signed note of the statement `text`, and nothing else.
     pub fn has_signed(&self, text: &str, note: &str) -> bool {
-        let signatures = note.strip_prefix(text).and_then(|rest| rest.strip_prefix('\n'));
-        signatures.is_some_and(|signatures| signatures.lines().any(|line| self.signed(text, line)))
+        let signature = note.strip_prefix(text).and_then(|rest| rest.strip_prefix('\n')?.strip_suffix('\n'));
+        signature.is_some_and(|line| self.signed(text, line))
     }
 
     fn id(&self) -> [u8; 4] {
@@ -300,6 +358,42 @@ mod tests {
     }
 
     #[test]
+    fn a_note_with_other_lines_than_were_written_is_not_believed() {
+        let (old, new) = (key(1), key(2));
+        let known = [old.verifier().clone(), new.verifier().clone()];
+        let note = old.sign(&checkpoint());
+        let handed_on = Checkpoint { next_key: Some(new.verifier().clone()), ..checkpoint() };
+        let handed_on = old.cosign(&new.sign(&handed_on));
+        let foreign = key(3).sign(&checkpoint());
+        let foreign = foreign.lines().last().unwrap();
+        let swapped = {
+            let lines: Vec<&str> = handed_on.lines().collect();
+            let (text, signatures) = lines.split_at(lines.len() - 2);
+            format!("{}\n{}\n{}\n", text.join("\n"), signatures[1], signatures[0])
+        };
+        for altered in [
+            format!("{note}{foreign}\n"),
+            format!("{note}\u{2014} nobody AAAA\n"),
+            note.replacen('\u{2014}', &format!("{foreign}\n\u{2014}"), 1),
+            format!("{note}\n"),
+            note.trim_end().to_owned(),
+            format!("{}\r\n", note.trim_end()),
+            new.cosign(&note),
+            format!("{handed_on}{foreign}\n"),
+            handed_on.lines().take(9).map(|line| format!("{line}\n")).collect(),
+            swapped,
+        ] {
+            assert_eq!(Checkpoint::open(&altered, &known), Err(CheckpointError::Unsigned), "{altered}");
+        }
+        assert!(Checkpoint::open_next(&note, &known).is_ok() && Checkpoint::open_next(&handed_on, &known).is_ok());
+        // The one that handed on is not known to whoever believes the new key alone; behind another checkpoint it is.
+        let replaced = handed_on.replace(handed_on.lines().last().unwrap(), foreign);
+        assert!(Checkpoint::open(&handed_on, &known[1..]).is_ok());
+        assert_eq!(Checkpoint::open_next(&replaced, &known), Err(CheckpointError::Unsigned));
+        assert_eq!(signers(&handed_on).collect::<Vec<_>>(), [new.verifier().name(), old.verifier().name()]);
+    }
+
+    #[test]
     fn another_statement_is_believed_as_it_is_and_is_no_checkpoint() {
         let (key, text) = (key(1), "weir-report-statement/1\nmanifest.json\nsha256 00\n");
         let note = key.sign_statement(text);
@@ -307,6 +401,11 @@ mod tests {
         assert!(verifier.has_signed(text, &note));
         assert!(!verifier.has_signed(&text.replace("00", "01"), &note) && !verifier.has_signed(text, text));
         assert!(!super::tests::key(2).verifier().has_signed(text, &note));
+        for altered in
+            [format!("{note}{}", note.lines().last().unwrap()), note.replace('\n', "\r\n"), format!("{note}\n")]
+        {
+            assert!(!verifier.has_signed(text, &altered), "{altered}");
+        }
         let known = std::slice::from_ref(verifier);
         assert_eq!(Checkpoint::open(&note, known), Err(CheckpointError::Malformed));
         let checkpoint = checkpoint();

@@ -57,6 +57,14 @@ impl<S: Sync> FromRequestParts<S> for Face {
 /// What is said of a path that leads nowhere here.
 pub const NO_SUCH_ROUTE: &str = "no such route; check the path";
 
+/// What is told where no handler is found, or none for the method.
+pub fn message_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => "this route does not take this method; check the API's documentation",
+        _ => NO_SUCH_ROUTE,
+    }
+}
+
 /// No such route.
 pub async fn not_found(face: Face) -> Response {
     face.status(StatusCode::NOT_FOUND, NO_SUCH_ROUTE)
@@ -64,5 +72,5 @@ pub async fn not_found(face: Face) -> Response {
 
 /// The route does not take this method.
 pub async fn method_not_allowed(face: Face) -> Response {
-    face.status(StatusCode::METHOD_NOT_ALLOWED, "this route does not take this method; check the API's documentation")
+    face.status(StatusCode::METHOD_NOT_ALLOWED, message_of(StatusCode::METHOD_NOT_ALLOWED))
 }

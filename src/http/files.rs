@@ -12,7 +12,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
-    client,
+    client, fault,
     sharing::{self, caller},
     stalls::{Source, watched},
 };
@@ -35,6 +35,32 @@ enum Part {
     /// First and last byte, inclusive.
     Bytes(u64, u64),
     Unsatisfiable,
+}
+
+/// The reason codes of what may be read and is asked for in a way that nothing can answer.
+const RANGE_NOT_SATISFIABLE: &str = "RANGE_NOT_SATISFIABLE";
+const METHOD_NOT_ALLOWED: &str = "METHOD_NOT_ALLOWED";
+
+/// Another method on a sealed URL, refused and recorded.
+pub async fn refuse_method(
+    State(service): State<Service>,
+    sealed: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let caller = caller(&parts, client::request_id(&parts.extensions));
+    let sealed = sealed.map_or_else(|_| String::new(), |Path(sealed)| sealed);
+    let message = fault::message_of(StatusCode::METHOD_NOT_ALLOWED);
+    let refused = match service.open_file(&caller, &sealed).await {
+        Ok(file) => service.refuse_file(file, METHOD_NOT_ALLOWED, message).await,
+        Err(error) => error,
+    };
+    match refused {
+        ServiceError::Parameter(_) => {
+            sharing::Error::status(StatusCode::METHOD_NOT_ALLOWED, message, &caller.request_id).into_response()
+        }
+        error => sharing::Error::new(error, &caller.request_id).into_response(),
+    }
 }
 
 /// `GET` and `HEAD` of a sealed URL.
@@ -66,10 +92,11 @@ pub async fn get_file(
     }
     let (status, range) = match part {
         Part::Unsatisfiable => {
-            if let Err(error) = service.describe(file).await {
-                return fail(error);
-            }
             let message = "no byte of the file lies in the range; ask for bytes below its size";
+            let refused = service.refuse_file(file, RANGE_NOT_SATISFIABLE, message).await;
+            if !matches!(refused, ServiceError::Parameter(_)) {
+                return fail(refused);
+            }
             let error = sharing::Error::status(StatusCode::RANGE_NOT_SATISFIABLE, message, &request_id);
             let mut response = error.into_response();
             response.headers_mut().extend(content_range(&format!("bytes */{size}")));

@@ -274,14 +274,19 @@ pub fn is_refused_as_authority(fault: &CertificateError) -> bool {
     matches!(fault, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
 }
 
+/// The server's certificates, its own first.
+pub fn certificates(files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, ListenError> {
+    let pem = |source| ListenError::Pem { path: files.cert_file.clone(), source };
+    CertificateDer::pem_file_iter(&files.cert_file).and_then(Iterator::collect).map_err(pem)
+}
+
 /// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();
         move |source| ListenError::Pem { path, source }
     };
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(&files.cert_file).and_then(Iterator::collect).map_err(pem(&files.cert_file))?;
+    let chain = certificates(files)?;
     let key = PrivateKeyDer::from_pem_file(&files.key_file).map_err(pem(&files.key_file))?;
     let unusable = |source| ListenError::Certificate { path: files.cert_file.clone(), source };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

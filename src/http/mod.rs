@@ -5,6 +5,7 @@
 mod activation;
 pub mod admin;
 mod body;
+pub mod certificates;
 mod client;
 mod connections;
 mod fault;
@@ -75,7 +76,7 @@ impl Faces {
         Router::new()
             // Never the files' bytes: they are compressed already, and ranges are of what is stored.
             .nest(&self.prefix, lines)
-            .route("/files/{sealed}", get(files::get_file))
+            .route("/files/{sealed}", get(files::get_file).fallback(files::refuse_method))
             .merge(activation::router())
             .with_state(self.service.clone())
             .layer(from_fn_with_state(self.limits.clone(), middleware::bound))

@@ -255,7 +255,16 @@ impl Lake {
         let key = SnapshotKey { url: location.url().to_owned(), generation, version: snapshot.version };
         if self.snapshots.get(&key).await.is_some_and(|cached| Arc::ptr_eq(&cached, snapshot)) {
             self.snapshots.insert(key, snapshot.clone()).await;
+            self.tell_weight().await;
         }
+    }
+
+    /// Tells how much the cached snapshots hold.
+    async fn tell_weight(&self) {
+        let Some(metrics) = &self.metrics else { return };
+        // The weight is what it was before until the cache has tidied up.
+        self.snapshots.run_pending_tasks().await;
+        metrics.snapshot_cache_is(self.snapshots.weighted_size() * 1024);
     }
 
     async fn table(&self, location: &TableLocation) -> Arc<Table> {
@@ -360,11 +369,7 @@ impl Lake {
             SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version: snapshot.version }
         };
         self.snapshots.insert(key, snapshot.clone()).await;
-        if let Some(metrics) = &self.metrics {
-            // The weight is what it was before until the cache has tidied up.
-            self.snapshots.run_pending_tasks().await;
-            metrics.snapshot_cache_is(self.snapshots.weighted_size() * 1024);
-        }
+        self.tell_weight().await;
         snapshot
     }
 }

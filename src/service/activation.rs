@@ -61,7 +61,7 @@ impl Service {
         code: &ActivationCode,
     ) -> Result<ActivationOffer, ServiceError> {
         let now = self.clock.now();
-        self.refuse_flood(caller, now)?;
+        self.refuse_flood(caller, "activation.view", now).await?;
         let found = match self.db.find_activation(&code.hash()).await? {
             None => None,
             Some(activation) => {
@@ -88,7 +88,7 @@ impl Service {
     /// Makes the token of the link with this code, and answers the profile that holds it; works once.
     pub async fn activate_token(&self, caller: &Caller, code: &ActivationCode) -> Result<ActivatedToken, ServiceError> {
         let now = self.clock.now();
-        self.refuse_flood(caller, now)?;
+        self.refuse_flood(caller, "token.activate", now).await?;
         let hash = code.hash();
         // A code that leads nowhere must not make everybody else wait for the trail's lock.
         let found = match self.db.find_activation(&hash).await? {
@@ -197,9 +197,15 @@ impl Service {
 
     /// Hears nobody who has failed too often in this minute, right codes included: there is nothing that a person does
     /// so often.
-    fn refuse_flood(&self, caller: &Caller, now: DateTime<Utc>) -> Result<(), ServiceError> {
+    async fn refuse_flood(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        now: DateTime<Utc>,
+    ) -> Result<(), ServiceError> {
         if self.meter.activation_is_limited(caller.address, self.activation_tolerance(), now) {
-            return Err(too_many(now));
+            let event = activation_event(caller, action, None);
+            return Err(self.refuse_activation(caller, event, Reason::TooManyFailures, now).await);
         }
         Ok(())
     }

@@ -1,4 +1,9 @@
 //! Reading the audit trail.
+//!
+//! What an index leads to is read at once; for anything else the trail is looked through a length at a time, so that no
+//! page takes long however long the trail is.
+
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -9,8 +14,16 @@ use super::{
 };
 use crate::{
     domain::audit::Outcome,
-    store::{AuditFilter, Order, StoredEvent},
+    store::{AuditFilter, AuditSpan, Order, StoredEvent},
 };
+
+/// How many events are looked at first; twice as many after every quick look, up to the most.
+const FIRST_LOOK: i64 = 8_192;
+const LONGEST_LOOK: i64 = 65_536;
+/// How long a quick look takes at most.
+const QUICK: Duration = Duration::from_millis(5);
+/// After how long a page is answered as it is, with a token to go on.
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// Which events are listed.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +46,8 @@ pub struct AuditQuery {
     pub after_seq: Option<i64>,
     /// The order of the listing.
     pub order: Order,
+    /// Whether the answer has no token to go on with.
+    pub is_feed: bool,
 }
 
 impl Service {
@@ -65,7 +80,143 @@ impl Service {
         }
         let opened = self.begin_page(page, format!("audit {filter:?}"))?;
         filter.after_seq = query.after_seq.or_else(|| opened.after.as_deref().and_then(|seq| seq.parse().ok()));
-        let events = self.db.list_audit(&filter, opened.limit).await?;
-        Ok(self.end_page(opened, events, |event| event.seq.to_string()))
+        // A feed goes on where its last line stands, so that an empty answer has to mean that there is no more.
+        let patience = if query.is_feed { None } else { Some(PATIENCE) };
+        let Found { events, looked_up_to } = self.search_audit(filter, opened.limit, patience).await?;
+        match looked_up_to {
+            None => Ok(self.end_page(opened, events, |event| event.seq.to_string())),
+            Some(seq) => Ok(self.break_page(opened, events, &seq.to_string())),
+        }
+    }
+
+    /// Looks through the trail until `limit` events are found, `patience` is over, or there is no more to look at.
+    async fn search_audit(
+        &self,
+        mut filter: AuditFilter,
+        limit: u32,
+        patience: Option<Duration>,
+    ) -> Result<Found, ServiceError> {
+        let begun = Instant::now();
+        let mut events = Vec::new();
+        let mut length = FIRST_LOOK;
+        let places = self.places_of(&filter).await?;
+        let last_of_all = places.len().saturating_sub(1);
+        for (index, mut ahead) in places.into_iter().enumerate() {
+            while let Some(within) = ahead.next(&filter, length) {
+                let lacking = limit.saturating_sub(u32::try_from(events.len()).unwrap_or(u32::MAX));
+                filter.within = Some(within);
+                let looked = Instant::now();
+                events.extend(self.db.list_audit(&filter, lacking).await?);
+                if events.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+                    return Ok(Found { events, looked_up_to: None });
+                }
+                if looked.elapsed() < QUICK {
+                    length = LONGEST_LOOK.min(length * 2);
+                }
+                let is_end = index == last_of_all && ahead.is_empty();
+                if !is_end && patience.is_some_and(|patience| begun.elapsed() > patience) {
+                    let last = if filter.order == Order::Ascending { within.1 } else { within.0 };
+                    return Ok(Found { events, looked_up_to: Some(last) });
+                }
+            }
+        }
+        Ok(Found { events, looked_up_to: None })
+    }
+
+    /// The places that have to be looked at, in the order of the listing.
+    async fn places_of(&self, filter: &AuditFilter) -> Result<Vec<Places>, ServiceError> {
+        let (after, before) = match filter.order {
+            Order::Ascending => (filter.after_seq.unwrap_or_default().max(0), i64::MAX),
+            Order::Descending => (0, filter.after_seq.unwrap_or(i64::MAX)),
+        };
+        let head = self.db.find_audit_head().await?.seq;
+        let whole = Places { first: after.saturating_add(1), last: head.min(before.saturating_sub(1)) };
+        let mut places = if filter.since.is_none() && filter.until.is_none() {
+            vec![whole]
+        } else {
+            let AuditSpan { first, last, sealed } = self.db.find_audit_span(filter.since, filter.until).await?;
+            vec![whole.within(first, last), whole.within(sealed + 1, i64::MAX)]
+        };
+        if filter.order == Order::Descending {
+            places.reverse();
+        }
+        Ok(places)
+    }
+}
+
+/// What a search found.
+struct Found {
+    events: Vec<StoredEvent>,
+    /// The last place that was looked at, where the search was broken off.
+    looked_up_to: Option<i64>,
+}
+
+/// Places of the trail that are still to be looked at, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Places {
+    first: i64,
+    last: i64,
+}
+
+impl Places {
+    fn within(self, first: i64, last: i64) -> Self {
+        Self { first: self.first.max(first), last: self.last.min(last) }
+    }
+
+    fn is_empty(self) -> bool {
+        self.first > self.last
+    }
+
+    /// Takes off the next places to look at: all, where an index leads from one event that fits to the next, and
+    /// `length` of them otherwise.
+    fn next(&mut self, filter: &AuditFilter, length: i64) -> Option<(i64, i64)> {
+        if self.is_empty() {
+            return None;
+        }
+        let is_long = !has_own_index(filter) && self.last - self.first >= length;
+        let taken = match filter.order {
+            Order::Ascending => (self.first, if is_long { self.first + length - 1 } else { self.last }),
+            Order::Descending => (if is_long { self.last - length + 1 } else { self.first }, self.last),
+        };
+        match filter.order {
+            Order::Ascending => self.first = taken.1.saturating_add(1),
+            Order::Descending => self.last = taken.0.saturating_sub(1),
+        }
+        Some(taken)
+    }
+}
+
+/// Whether every event that an index leads to fits, but for its time.
+fn has_own_index(filter: &AuditFilter) -> bool {
+    let chosen = [
+        filter.recipient_id.is_some(),
+        filter.share_id.is_some(),
+        filter.table_id.is_some(),
+        filter.action.is_some(),
+        filter.decision.is_some(),
+    ];
+    // By time alone, the places are known.
+    chosen.iter().filter(|chosen| **chosen).count() <= 1
+        && filter.decision != Some(Outcome::Allow)
+        && (filter.since.is_none() && filter.until.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_looked_at_once_each_and_in_order() {
+        let combined =
+            AuditFilter { action: Some("x".into()), decision: Some(Outcome::Deny), ..AuditFilter::default() };
+        let descending = AuditFilter { order: Order::Descending, ..combined.clone() };
+        let taken = |filter: &AuditFilter| {
+            let mut places = Places { first: 1, last: 25 };
+            std::iter::from_fn(|| places.next(filter, 10)).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(&combined), [(1, 10), (11, 20), (21, 25)]);
+        assert_eq!(taken(&descending), [(16, 25), (6, 15), (1, 5)]);
+        assert_eq!(taken(&AuditFilter::default()), [(1, 25)]);
+        assert_eq!(Places { first: 5, last: 4 }.next(&combined, 10), None);
     }
 }

@@ -4,28 +4,35 @@
 //! `checkpoints/<seq>.txt`, which is written last. Personal parts never leave the database, because what is exported
 //! cannot be erased. Never here: when a checkpoint is made.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::verification::AuditError;
+use super::verification::{AuditError, presented};
 use crate::{
     domain::{
         audit::Head,
         chain::{Broken, Presented, Walk},
-        checkpoint::{Checkpoint, VerifierKey, digest, origin},
+        checkpoint::{Checkpoint, CheckpointError, VerifierKey, digest, origin, signers},
         merkle::Frontier,
         seal::{hex, unhex},
     },
     storage::{Archive, StorageError},
-    store::StoredEvent,
+    store::{StoredCheckpoint, StoredEvent},
 };
 
 const KEYS: &str = "keys";
 const EVENTS: &str = "events";
 const CHECKPOINTS: &str = "checkpoints";
+
+/// How often, and after how long, the checkpoint of events is looked for that a server is just writing.
+const LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// An event as a line of the export; its text stands in it byte for byte.
 #[derive(Deserialize, Serialize)]
@@ -37,15 +44,24 @@ struct Line<'a> {
     event: &'a RawValue,
 }
 
+impl<'a> Line<'a> {
+    fn new(event: &Presented<'_>, text: &'a RawValue) -> Self {
+        Self { seq: event.seq, prev_hash: hex(&event.prev_hash), hash: hex(&event.hash), event: text }
+    }
+
+    fn write(&self, lines: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut *lines, self)?;
+        lines.push(b'\n');
+        Ok(())
+    }
+}
+
 /// Appends `event` to `lines` as the export has it.
 pub(super) fn write_line(lines: &mut Vec<u8>, event: &StoredEvent) -> Result<(), AuditError> {
-    let text: &RawValue =
-        serde_json::from_str(&event.body).map_err(|_| Broken::at(event.seq, "its text is no JSON"))?;
-    let line = Line { seq: event.seq, prev_hash: hex(&event.prev_hash), hash: hex(&event.hash), event: text };
+    let text: Result<&RawValue, _> = serde_json::from_str(&event.body);
+    let written = text.and_then(|text| Line::new(&presented(event), text).write(lines));
     // Every part is text already, and memory does not fail.
-    serde_json::to_writer(&mut *lines, &line).map_err(|_| Broken::at(event.seq, "its text is no JSON"))?;
-    lines.push(b'\n');
-    Ok(())
+    Ok(written.map_err(|_| Broken::at(event.seq, "its text is no JSON"))?)
 }
 
 /// Adds a checkpoint with its events to the export; safe to repeat.
@@ -56,7 +72,7 @@ pub(super) async fn add(
     note: &str,
     lines: Vec<u8>,
 ) -> Result<(), StorageError> {
-    archive.add(KEYS, &format!("{}.txt", key.name()), Bytes::from(format!("{key}\n"))).await?;
+    archive.add(KEYS, &key_name(key.name()), Bytes::from(format!("{key}\n"))).await?;
     archive.add(EVENTS, &events_name(seq), Bytes::from(lines)).await?;
     archive.add(CHECKPOINTS, &checkpoint_name(seq), Bytes::from(note.to_owned())).await
 }
@@ -74,6 +90,20 @@ pub(super) async fn check_not_ahead(archive: &Archive, newest: Option<i64>, seq:
     )))
 }
 
+/// Refuses to add to an export that lacks what was exported last: it is another place, such as the folder below a disk that
+/// is not mounted.
+pub(super) async fn check_not_lost(archive: &Archive, last: &StoredCheckpoint) -> Result<(), AuditError> {
+    if holds(archive, last.seq, &last.note).await? {
+        return Ok(());
+    }
+    Err(AuditError::Refused(format!(
+        "`{}` lacks checkpoint {}, which was exported, or holds another; put audit.export.url back to where the export is, \
+         or copy it there first, as docs/audit.md says",
+        archive.url(),
+        last.seq
+    )))
+}
+
 /// The newest checkpoint of an export behind the one of `seq`; none where that is the last, or would be.
 pub(super) async fn newest_behind(archive: &Archive, seq: i64) -> Result<Option<i64>, StorageError> {
     let names = archive.list_behind(CHECKPOINTS, &checkpoint_name(seq)).await?;
@@ -81,8 +111,12 @@ pub(super) async fn newest_behind(archive: &Archive, seq: i64) -> Result<Option<
 }
 
 /// Whether an export holds the checkpoint `seq` as `note` has it.
-pub(super) async fn holds(archive: &Archive, seq: i64, note: &str) -> Result<bool, StorageError> {
+pub async fn holds(archive: &Archive, seq: i64, note: &str) -> Result<bool, StorageError> {
     Ok(archive.read(CHECKPOINTS, &checkpoint_name(seq)).await?.is_some_and(|held| held == note.as_bytes()))
+}
+
+fn key_name(name: &str) -> String {
+    format!("{name}.txt")
 }
 
 fn events_name(seq: i64) -> String {
@@ -176,6 +210,10 @@ pub struct ExportWalk {
     origin: Option<String>,
     /// The digest of the checkpoint that was passed last; `None` at the beginning of the chain.
     previous: Option<[u8; 32]>,
+    /// Who signed the checkpoints that were passed, for each whether nobody else did.
+    signers: BTreeSet<(String, bool)>,
+    /// Whether every checkpoint is walked.
+    is_whole: bool,
 }
 
 impl ExportWalk {
@@ -190,6 +228,8 @@ impl ExportWalk {
             walk: Walk::from_start(),
             origin: None,
             previous: None,
+            signers: BTreeSet::new(),
+            is_whole: true,
         })
     }
 
@@ -201,6 +241,7 @@ impl ExportWalk {
         let checkpoint = open(&note, keys, seq)?;
         follow(&mut walk.keys, &checkpoint);
         walk.ahead.retain(|ahead| *ahead > seq);
+        walk.is_whole = false;
         walk.walk = Walk::behind(checkpoint.head, None);
         walk.origin = Some(checkpoint.origin);
         walk.previous = Some(digest(&note));
@@ -217,6 +258,7 @@ impl ExportWalk {
     ) -> Result<Self, AuditError> {
         let mut export = Self::from_start(archive, keys).await?;
         export.ahead.retain(|ahead| *ahead > walk.head().seq);
+        export.is_whole = false;
         (export.walk, export.origin, export.previous) = (walk, Some(origin), Some(previous));
         Ok(export)
     }
@@ -254,7 +296,7 @@ impl ExportWalk {
     ) -> Result<Option<Segment>, AuditError> {
         let Some(seq) = self.ahead.pop_front() else { return Ok(None) };
         let note = self.read_note(seq).await?;
-        let checkpoint = open(&note, &self.keys, seq)?;
+        let checkpoint = open_next(&note, &self.keys, seq)?;
         let first = self.walk.next_seq();
         if checkpoint.previous != self.previous {
             return Err(Broken::at(
@@ -268,15 +310,21 @@ impl ExportWalk {
             return Err(Broken::at(first, format!("the export lacks the events of checkpoint {seq}")).into());
         };
         let mut hashes = Vec::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut written = Vec::new();
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
             let place = self.walk.next_seq();
             let garbled = || Broken::at(place, "the export's line cannot be read");
-            let line: Line<'_> = serde_json::from_slice(line).map_err(|_| garbled())?;
-            let (Some(prev_hash), Some(hash)) = (unhex(&line.prev_hash), unhex(&line.hash)) else {
+            let read: Line<'_> = serde_json::from_slice(line).map_err(|_| garbled())?;
+            let (Some(prev_hash), Some(hash)) = (unhex(&read.prev_hash), unhex(&read.hash)) else {
                 return Err(garbled().into());
             };
-            let event = Presented { seq: line.seq, prev_hash, hash, body: line.event.get(), personal: None };
+            let event = Presented { seq: read.seq, prev_hash, hash, body: read.event.get(), personal: None };
             let body = self.walk.step_and_read(event)?;
+            written.clear();
+            Line::new(&event, read.event).write(&mut written).map_err(|_| garbled())?;
+            if written != line {
+                return Err(Broken::at(place, "the export's line is not as it was written").into());
+            }
             each(&event, &body);
             hashes.push(hash);
         }
@@ -284,7 +332,74 @@ impl ExportWalk {
         agree(&checkpoint, &self.walk, origin, first)?;
         self.previous = Some(digest(&note));
         follow(&mut self.keys, &checkpoint);
+        let is_handed_on = checkpoint.next_key.is_some();
+        self.signers.extend(signers(&note).map(|name| (name.to_owned(), !is_handed_on)));
         Ok(Some(Segment { checkpoint, first, hashes, note }))
+    }
+
+    /// Refuses an export with a file that no server wrote, or without a key that it names. Asked at the walk's end, when
+    /// it is known who signed.
+    pub(super) async fn check_files(&self) -> Result<(), AuditError> {
+        let foreign = |file: &str, why: &str| {
+            AuditError::Refused(format!("`{}` holds `{file}`, {why}; nothing but an export belongs there", self.url()))
+        };
+        const UNWRITTEN: &str = "which no export writes";
+        let outside = self.archive.list_outside(&[KEYS, EVENTS, CHECKPOINTS]).await?;
+        if let Some(file) = outside.first() {
+            return Err(foreign(file, UNWRITTEN));
+        }
+        // Events are listed first, because they are written first.
+        let events = self.archive.list(EVENTS).await?;
+        let mut checkpoints = self.archive.list(CHECKPOINTS).await?;
+        if let Some(name) = checkpoints.iter().find(|name| seqs(std::slice::from_ref(name)).next().is_none()) {
+            return Err(foreign(&format!("{CHECKPOINTS}/{name}"), UNWRITTEN));
+        }
+        for name in &events {
+            let seq = name.strip_suffix(".ndjson").and_then(|seq| seq.parse().ok());
+            let Some(seq) = seq.filter(|seq| events_name(*seq) == *name) else {
+                return Err(foreign(&format!("{EVENTS}/{name}"), UNWRITTEN));
+            };
+            let checkpoint = checkpoint_name(seq);
+            let mut looks = 0;
+            while checkpoints.binary_search(&checkpoint).is_err() {
+                if seq <= self.last || looks == LOOKS {
+                    let why = "and no checkpoint of it: it was left by an export that was broken off, which `weir audit \
+                               checkpoint` finishes, or was put there";
+                    return Err(foreign(&format!("{EVENTS}/{name}"), why));
+                }
+                looks += 1;
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+                checkpoints = self.archive.list(CHECKPOINTS).await?;
+            }
+        }
+        self.check_keys().await
+    }
+
+    async fn check_keys(&self) -> Result<(), AuditError> {
+        let mut listed = BTreeSet::new();
+        for name in self.archive.list(KEYS).await? {
+            let content = self.archive.read(KEYS, &name).await?.unwrap_or_default();
+            let key = std::str::from_utf8(&content).ok().and_then(VerifierKey::parse);
+            let key = key.filter(|key| key_name(key.name()) == name && content == format!("{key}\n"));
+            let belongs = |key: &VerifierKey| !self.is_whole || self.has_signed(key.name());
+            match key.filter(belongs) {
+                Some(key) => listed.insert(key.name().to_owned()),
+                None => {
+                    let url = self.url();
+                    let what = format!("`{url}` holds `{KEYS}/{name}`, which is no key that signed its checkpoints");
+                    return Err(AuditError::Refused(format!("{what}; compare it with `weir audit key`")));
+                }
+            };
+        }
+        // Where a key is handed on, either may be the one that was written.
+        match self.signers.iter().find(|(name, is_alone)| *is_alone && !listed.contains(name)) {
+            Some((name, _)) => Err(AuditError::Refused(format!("`{}` lacks `{KEYS}/{}`", self.url(), key_name(name)))),
+            None => Ok(()),
+        }
+    }
+
+    fn has_signed(&self, name: &str) -> bool {
+        self.signers.iter().any(|(signer, _)| signer == name)
     }
 
     async fn read_note(&self, seq: i64) -> Result<String, AuditError> {
@@ -305,13 +420,22 @@ async fn list(archive: &Archive) -> Result<VecDeque<i64>, StorageError> {
 
 /// The checkpoints that these files are; object stores leave unfinished uploads under names of their own.
 fn seqs(names: &[String]) -> impl Iterator<Item = i64> {
-    names.iter().filter_map(|name| name.strip_suffix(".txt")?.parse().ok())
+    let seq = |name: &String| name.strip_suffix(".txt")?.parse().ok().filter(|seq| checkpoint_name(*seq) == *name);
+    names.iter().filter_map(seq)
 }
 
 /// Reads the signed note that stands for the events up to `seq`.
 pub(super) fn open(note: &str, keys: &[VerifierKey], seq: i64) -> Result<Checkpoint, Broken> {
-    let checkpoint =
-        Checkpoint::open(note, keys).map_err(|error| Broken::at(seq, format!("its checkpoint is bad: {error}")))?;
+    covering(Checkpoint::open(note, keys), seq)
+}
+
+/// [`open`] behind another checkpoint, whose key is among `keys`.
+pub(super) fn open_next(note: &str, keys: &[VerifierKey], seq: i64) -> Result<Checkpoint, Broken> {
+    covering(Checkpoint::open_next(note, keys), seq)
+}
+
+fn covering(opened: Result<Checkpoint, CheckpointError>, seq: i64) -> Result<Checkpoint, Broken> {
+    let checkpoint = opened.map_err(|error| Broken::at(seq, format!("its checkpoint is bad: {error}")))?;
     if checkpoint.head.seq != seq {
         return Err(Broken::at(seq, format!("its checkpoint covers {} events", checkpoint.head.seq)));
     }

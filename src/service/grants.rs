@@ -11,6 +11,7 @@ use super::{
     Service,
     change::quoted,
     context::OperatorContext,
+    disclosures::{Disclosure, Reached, Run},
     error::{FieldError, ServiceError},
     idempotency, lookup,
     objects::check_properties,
@@ -178,7 +179,30 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
 impl Service {
     /// Grants a share to a recipient.
     pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        self.run_grant(ctx, asked, Run::Real).await
+    }
+
+    /// What granting a share to a recipient would come to, and what the recipient would see: of a grant that replaces one,
+    /// everything again, for longer or not.
+    pub async fn preview_grant(
+        &self,
+        ctx: &OperatorContext,
+        asked: NewGrant,
+    ) -> Result<(NamedGrant, Disclosure), ServiceError> {
+        let named = self.run_grant(ctx, asked, Run::Dry).await?;
+        let share = self.get_share_settings(&named.share).await?;
+        let reached = Reached {
+            recipient: named.recipient.clone(),
+            valid_from: named.grant.valid_from,
+            valid_until: named.grant.until(),
+        };
+        let shown = self.shown_in(&share).await?;
+        Ok((named, Disclosure { recipients: vec![reached], ..shown }))
+    }
+
+    async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant, run: Run) -> Result<NamedGrant, ServiceError> {
+        self.require_ground(&asked)?;
+        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
             return tx.find_grant(id).await?.ok_or_else(|| not_found(id));
         }
@@ -220,6 +244,9 @@ impl Service {
             ending: None,
         };
         let named = NamedGrant { grant, share: share.name.to_string(), recipient: recipient.name.to_string() };
+        if run == Run::Dry {
+            return Ok(named);
+        }
         tx.insert_grant(&named.grant).await?;
         if let Some(replaced) = replaced {
             let ending = Ending { at: ctx.now, reason: None, ended_by: ctx.operator_name(), replaced_by: Some(id) };
@@ -237,6 +264,20 @@ impl Service {
             self.prepare_object(object);
         }
         Ok(named)
+    }
+
+    /// Refuses a grant without what the settings want it to stand on.
+    fn require_ground(&self, asked: &NewGrant) -> Result<(), ServiceError> {
+        let mut errors = Vec::new();
+        if self.settings.require_purpose && asked.purpose.as_deref().is_none_or(|purpose| purpose.trim().is_empty()) {
+            let message = "is missing: every grant names what the data may be used for (sharing.require_purpose)";
+            errors.push(FieldError { field: "purpose".into(), message: message.to_owned() });
+        }
+        if self.settings.require_agreement && asked.agreement.is_none() {
+            let message = "is missing: every grant names the contract that it stands on (sharing.require_agreement)";
+            errors.push(FieldError { field: "agreement".into(), message: message.to_owned() });
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(errors)) }
     }
 
     /// A grant.

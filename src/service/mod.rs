@@ -11,6 +11,7 @@ pub mod clock;
 pub mod context;
 pub mod copies;
 pub mod desk;
+pub mod disclosures;
 pub mod drills;
 pub mod error;
 pub mod first_reads;

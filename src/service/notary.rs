@@ -260,6 +260,11 @@ impl Notary {
         loop {
             let page = self.db.list_unexported_checkpoints(10).await?;
             let Some(first) = page.first() else { return Ok(()) };
+            if let Some(last) = self.db.find_exported_through().await?
+                && let Some(last) = self.db.find_checkpoint(last).await?
+            {
+                audit_export::check_not_lost(archive, &last).await?;
+            }
             let newest = audit_export::newest_behind(archive, first.seq).await?;
             for checkpoint in page {
                 audit_export::check_not_ahead(archive, newest, checkpoint.seq).await?;

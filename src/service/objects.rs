@@ -14,6 +14,7 @@ use super::{
     change::{Change, Described, Put, audited, confirm, differing, members},
     context::OperatorContext,
     copies::plan_of,
+    disclosures::{Disclosure, Run},
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
@@ -101,6 +102,8 @@ pub struct ObjectDetail {
     pub disclosure: Option<RawDisclosure>,
     /// What is held back from its recipients, where that is known.
     pub schema_hold: Option<Option<SchemaHold>>,
+    /// Whom the change would newly reach; of a dry run alone.
+    pub reach: Option<Disclosure>,
 }
 
 impl Described for ObjectDetail {
@@ -184,12 +187,13 @@ fn shared_version(snapshot: &Snapshot) -> Result<i64, ServiceError> {
 }
 
 impl Service {
-    /// Puts a table into a share, or confirms that it is there as described.
+    /// Puts a table into a share, or confirms that it is there as described; a dry run says whom it would reach.
     pub async fn put_object(
         &self,
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         change: ObjectChange,
+        run: Run,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
         let share = self.get_share_settings(path.share).await?;
@@ -215,7 +219,7 @@ impl Service {
         };
         let clients = Some(verdicts(&needed));
 
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
@@ -228,7 +232,9 @@ impl Service {
             confirm("object", &shown, &before, &after)?;
             drop(tx);
             let looked_at = self.looked_at(before, &location, &snapshot).await?;
-            return Ok(Put::Confirmed(ObjectDetail { clients, ..looked_at }));
+            // What is there already is disclosed already.
+            let reach = (run == Run::Dry).then(Disclosure::default);
+            return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
         }
         let mut object = SharedObject {
             id: Uuid::now_v7(),
@@ -254,6 +260,13 @@ impl Service {
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
         check_readers(&mut tx, &object, ctx.now).await?;
+        if run == Run::Dry {
+            drop(tx);
+            let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
+            let detail = self.detail(share, object, table);
+            let looked_at = self.looked_at(detail, &location, &snapshot).await?;
+            return Ok(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at }));
+        }
         tx.insert_object(&object).await?;
         if object.accepted.is_some() {
             tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
@@ -317,6 +330,7 @@ impl Service {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
         change: ObjectChange,
+        run: Run,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.find_detail(path).await?;
         let (location, snapshot) = self.open_log(&found.table.location).await?;
@@ -336,7 +350,7 @@ impl Service {
             }
             Change::Set(source) => self.changed_source(&found, source).await?,
         };
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -350,6 +364,16 @@ impl Service {
             self.require_acknowledged(&after.object, disclosed.as_ref())?;
         }
         check_readers(&mut tx, &after.object, ctx.now).await?;
+        if run == Run::Dry {
+            drop(tx);
+            let is_wider = before.object.view != after.object.view || widens(&before.object, &after.object);
+            let reach = match is_wider {
+                true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
+                false => Disclosure::default(),
+            };
+            let looked_at = self.looked_at(after, &location, &snapshot).await?;
+            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+        }
         if differing(&before, &after).is_empty() {
             drop(tx);
             return self.looked_at(before, &location, &snapshot).await;
@@ -489,10 +513,22 @@ impl Service {
         }
     }
 
+    /// What an object shows to those who may read its share.
+    async fn newly_shown(
+        &self,
+        share: &Share,
+        object: &SharedObject,
+        table: &Table,
+        now: DateTime<Utc>,
+    ) -> Result<Disclosure, ServiceError> {
+        let reached = self.reached_in(share.id, now).await?;
+        Ok(Disclosure { objects: vec![self.shown_object(share, object, table).await?], ..reached })
+    }
+
     fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {
         let delivery = self.effective_delivery(&object, &table);
         let schema_hold = self.schema_holds.last_seen(&object);
-        ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold }
+        ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold, reach: None }
     }
 
     /// The same with what the log of the table tells, whose newest version is `latest`.

@@ -82,4 +82,10 @@ impl Service {
         let next_page_token = last.map(|item| self.pages.seal(key(item).as_bytes(), opened.context.as_bytes()));
         Page { items, next_page_token }
     }
+
+    /// Makes a page of what was found until the search was broken off; `key` is where it goes on.
+    pub(super) fn break_page<T>(&self, opened: Opened, items: Vec<T>, key: &str) -> Page<T> {
+        let next_page_token = Some(self.pages.seal(key.as_bytes(), opened.context.as_bytes()));
+        Page { items, next_page_token }
+    }
 }

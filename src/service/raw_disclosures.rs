@@ -9,6 +9,7 @@ use super::{
     error::{FieldError, ServiceError},
 };
 use crate::{
+    config::RawSharing,
     domain::{
         raw_disclosure::{RawDisclosure, carried_properties, dropped_columns},
         share::SharedObject,
@@ -58,13 +59,19 @@ impl Service {
         Ok(LogDisclosure { table, oldest })
     }
 
-    /// Refuses an object whose disclosures have to be acknowledged and are not; one over a view has none.
+    /// Refuses an object whose disclosures have to be acknowledged and are not, and every one where raw tables are not
+    /// shared; one over a view has none.
     pub(super) fn require_acknowledged(
         &self,
         object: &SharedObject,
         disclosed: Option<&LogDisclosure>,
     ) -> Result<(), ServiceError> {
-        let Some(disclosed) = disclosed.filter(|_| self.settings.require_acknowledge) else { return Ok(()) };
+        let raw = self.settings.raw_sharing();
+        let Some(disclosed) = disclosed.filter(|_| raw != RawSharing::Allow) else { return Ok(()) };
+        if raw == RawSharing::Refuse {
+            let message = "raw tables are not shared here, nor more of their past (sharing.raw); share a view of it";
+            return Err(ServiceError::invalid("source.table", message));
+        }
         let missing: Vec<FieldError> = disclosed
             .of(object)
             .applies()

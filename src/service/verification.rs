@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::audit_export::{ExportWalk, Segment, agree, follow, open};
+use super::audit_export::{ExportWalk, Segment, agree, follow, open, open_next};
 use crate::{
     domain::{
         audit::Head,
@@ -81,6 +81,7 @@ pub async fn verify_export(
         checkpoints += 1;
         progress(segment.checkpoint.head.seq);
     }
+    export.check_files().await?;
     Ok(Verified { after, head: export.head(), checkpoints, compared: 0 })
 }
 
@@ -110,6 +111,9 @@ pub async fn verify_database(
     if covered.max(compared) > head.seq {
         let what = format!("the event is missing, though checkpoint {} covers it", covered.max(compared));
         return Err(Broken::at(head.seq + 1, what).into());
+    }
+    if let Some(export) = &verifier.export {
+        export.walk.check_files().await?;
     }
     Ok(Verified { after, head, checkpoints: verifier.passed, compared })
 }
@@ -224,7 +228,7 @@ impl<'a> Verifier<'a> {
         let outcome = self.walk.step_and_read(presented(event));
         // What was exported tells which of two events was tampered with, where the chain itself tells only that one was.
         if let (Ok(_), Some(export)) = (&outcome, &mut self.export) {
-            export.compare(event.seq, &event.hash).await?;
+            export.compare(self.db, event.seq, &event.hash).await?;
         }
         let body = outcome?;
         if expected == 1 {
@@ -248,7 +252,7 @@ impl<'a> Verifier<'a> {
         }
         let Some(stored) = self.ahead.front().filter(|stored| stored.seq <= seq) else { return Ok(()) };
         let first = stored.previous_seq + 1;
-        let checkpoint = open(&stored.note, &self.keys, stored.seq)?;
+        let checkpoint = open_next(&stored.note, &self.keys, stored.seq)?;
         let origin = self.origin.as_deref().unwrap_or_default();
         agree(&checkpoint, &self.walk, origin, first)?;
         if checkpoint.previous != self.previous {
@@ -272,19 +276,34 @@ struct Comparison {
 }
 
 impl Comparison {
-    async fn compare(&mut self, seq: i64, hash: &[u8; 32]) -> Result<(), AuditError> {
+    async fn compare(&mut self, db: &Db, seq: i64, hash: &[u8; 32]) -> Result<(), AuditError> {
         while self.segment.as_ref().is_none_or(|segment| segment.checkpoint.head.seq < seq) {
             self.segment = self.walk.next().await?;
-            if self.segment.is_none() {
-                return Ok(());
+            match &self.segment {
+                None => return Ok(()),
+                // Its events have left the database; its checkpoint has not.
+                Some(segment) if segment.checkpoint.head.seq < seq => Self::find_own(db, segment).await?,
+                Some(_) => {}
             }
         }
         let Some(segment) = &self.segment else { return Ok(()) };
         let at = seq.checked_sub(segment.first).and_then(|at| usize::try_from(at).ok());
         match at.and_then(|at| segment.hashes.get(at)) {
             Some(exported) if exported != hash => Err(Broken::at(seq, "it is not the event that was exported").into()),
+            // Looked for at its last event, so that what was done to an event is named before.
+            Some(_) | None if seq == segment.checkpoint.head.seq => Self::find_own(db, segment).await,
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Refuses a database without the checkpoint that was exported.
+    async fn find_own(db: &Db, segment: &Segment) -> Result<(), AuditError> {
+        let seq = segment.checkpoint.head.seq;
+        if db.find_checkpoint(seq).await?.is_some_and(|own| own.note == segment.note) {
+            return Ok(());
+        }
+        let what = format!("checkpoint {seq} was exported; the database has none there, or another");
+        Err(Broken::at(segment.first, what).into())
     }
 }
 

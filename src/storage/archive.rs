@@ -46,6 +46,19 @@ impl Archive {
         settings: &StorageSettings,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Vec<StorageError>> {
+        Self::opened(settings, environment, true)
+    }
+
+    /// [`Self::open`] of a folder that has to be there, for whoever only reads.
+    pub fn open_existing(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
+        Self::opened(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()), false)
+    }
+
+    fn opened(
+        settings: &StorageSettings,
+        environment: &dyn Fn(&str) -> Option<String>,
+        is_made: bool,
+    ) -> Result<Self, Vec<StorageError>> {
         let mut location = Location::parse(&settings.url).map_err(|error| vec![error])?;
         let url = location.to_string();
         let options = match location.service {
@@ -61,8 +74,9 @@ impl Archive {
             return Err(problem(format!("a local directory has no options; remove `{option}`")));
         }
         let directory = location.directory().unwrap_or_default();
-        let store = PrivateFolder::open(&directory).map_err(|error| {
-            problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
+        let store = PrivateFolder::open(&directory, is_made).map_err(|error| {
+            let remedy = if directory.exists() { "mend its permissions" } else { "it is not there" };
+            problem(format!("`{}` cannot be opened: {error}; {remedy}", directory.display()))
         })?;
         Ok(Self { store: Arc::new(store), root: Path::default(), url, directory: Some(directory) })
     }
@@ -141,6 +155,37 @@ impl Archive {
         self.gather(folder, listing).await
     }
 
+    /// The names of the files that lie anywhere but in one of `folders`, with the folders that they lie in.
+    pub async fn list_outside(&self, folders: &[&str]) -> Result<Vec<String>, StorageError> {
+        let prefix = Some(&self.root).filter(|root| !root.as_ref().is_empty());
+        let top = patient(self.store.list_with_delimiter(prefix)).await?;
+        let mut found: Vec<Path> = top.objects.into_iter().map(|meta| meta.location).collect();
+        for folder in top.common_prefixes {
+            match folder.filename() {
+                // What file systems keep for themselves at their root.
+                Some("lost+found") => {}
+                Some(name) if folders.contains(&name) => {
+                    let within = patient(self.store.list_with_delimiter(Some(&folder))).await?;
+                    for nested in within.common_prefixes {
+                        found.extend(self.first_in(&nested).await?);
+                    }
+                }
+                _ => found.extend(self.first_in(&folder).await?),
+            }
+        }
+        let below = |path: &Path| {
+            let parts = path.prefix_match(&self.root)?;
+            Some(parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        };
+        Ok(found.iter().filter_map(below).collect())
+    }
+
+    /// Some file below `folder`; an empty folder is none of a store's.
+    async fn first_in(&self, folder: &Path) -> Result<Option<Path>, StorageError> {
+        let mut listing = self.store.list(Some(folder));
+        Ok(patient(listing.try_next()).await?.map(|meta| meta.location))
+    }
+
     async fn gather(
         &self,
         folder: &str,
@@ -206,5 +251,16 @@ mod tests {
         assert_eq!(archive.list_behind("events", "2.ndjson").await.unwrap(), Vec::<String>::new());
         assert_eq!(archive.read("events", "1.ndjson").await.unwrap().unwrap(), "one");
         assert_eq!(archive.read("events", "3.ndjson").await.unwrap(), None);
+        let root = folder.path().join("a b");
+        for (nested, name) in [("other", "x"), ("events/deep/er", "y"), ("lost+found", "z"), ("empty", "")] {
+            std::fs::create_dir_all(root.join(nested)).unwrap();
+            if !name.is_empty() {
+                std::fs::write(root.join(nested).join(name), "").unwrap();
+            }
+        }
+        std::fs::write(root.join("README"), "").unwrap();
+        let mut outside = archive.list_outside(&["events"]).await.unwrap();
+        outside.sort();
+        assert_eq!(outside, ["README", "events/deep/er/y", "other/x"]);
     }
 }

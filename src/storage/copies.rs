@@ -56,7 +56,7 @@ impl CopyRoot {
         let failed = |error: io::Error| {
             problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
         };
-        let writer = PrivateFolder::open(&directory).map_err(failed)?;
+        let writer = PrivateFolder::open(&directory, true).map_err(failed)?;
         let directory = writer.root().to_owned();
         let reader = LocalDirectory::open(directory.clone()).map_err(failed)?;
         let storage = Storage::opened(name, Delivery::Proxied, Arc::new(reader), None);

@@ -28,10 +28,12 @@ pub(super) struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    /// Opens `directory`, made if absent. One that is there and belongs to somebody else keeps its mode; what is put into
-    /// it is private all the same.
-    pub(super) fn open(directory: &FilePath) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(FOLDER).create(directory)?;
+    /// Opens `directory`, made if absent where `is_made` says so. One that is there and belongs to somebody else keeps its
+    /// mode; what is put into it is private all the same.
+    pub(super) fn open(directory: &FilePath, is_made: bool) -> io::Result<Self> {
+        if is_made {
+            DirBuilder::new().recursive(true).mode(FOLDER).create(directory)?;
+        }
         let root = directory.canonicalize()?;
         if let Err(error) = set_permissions(&root, Permissions::from_mode(FOLDER)) {
             tracing::warn!(directory = %root.display(), %error, "a folder of the server's own cannot be made private");
@@ -164,7 +166,7 @@ mod tests {
     async fn what_is_written_is_for_nobody_else() {
         let ground = tempfile::tempdir().unwrap();
         let root = ground.path().join("a/b");
-        let folder = PrivateFolder::open(&root).unwrap();
+        let folder = PrivateFolder::open(&root, true).unwrap();
         let _ = fs::create_dir_all(root.join("old"));
         set_permissions(root.join("old"), Permissions::from_mode(0o755)).unwrap();
         folder.put(&Path::from("x/y/put"), "put".into()).await.unwrap();

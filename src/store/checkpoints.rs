@@ -1,11 +1,11 @@
 //! Checkpoints of the audit chain, what was detached behind them, and the chain as a verifier reads it.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Executor, FromRow};
+use sqlx::{AssertSqlSafe, Executor, FromRow};
 use uuid::Uuid;
 
 use super::{
-    CLOCKS_APART, Result, StoreError, Tx,
+    CLOCKS_APART, Db, Result, StoreError, Tx,
     audit::{EventRow, StoredEvent},
     on_tx, reads,
     value::{Micros, time},
@@ -27,6 +27,23 @@ pub struct StoredCheckpoint {
     /// When it and its events were exported; `None` where they were not.
     pub exported_at: Option<DateTime<Utc>>,
 }
+
+/// Where events of some time are: from `first` to `last`, or behind `sealed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditSpan {
+    /// The first event that may be of that time.
+    pub first: i64,
+    /// The last one that a checkpoint covers.
+    pub last: i64,
+    /// The newest event that a checkpoint covers; of those behind it the times are not known.
+    pub sealed: i64,
+}
+
+/// Later than every event.
+const FOREVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
+    Some(time) => time,
+    None => DateTime::UNIX_EPOCH,
+};
 
 #[derive(FromRow)]
 struct CheckpointRow {
@@ -142,6 +159,26 @@ reads! {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
+    /// Where the events of these times are, as far as checkpoints say; more may be there, and none is elsewhere.
+    pub async fn find_audit_span(
+        self, db, since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>
+    ) -> Result<AuditSpan> {
+        // A server of the release before keeps checkpoints without times.
+        const FIRST: &str = "(SELECT previous_seq + 1 FROM audit_checkpoints \
+            WHERE last_at IS NULL OR last_at >= $1 ORDER BY seq LIMIT 1)";
+        const LAST: &str = "(SELECT seq FROM audit_checkpoints \
+            WHERE first_at IS NULL OR first_at < $2 ORDER BY seq DESC LIMIT 1)";
+        let sql = AssertSqlSafe(format!(
+            "SELECT {FIRST}, {LAST}, (SELECT MAX(seq) FROM audit_checkpoints)"
+        ));
+        let since = Micros::from(since.unwrap_or(DateTime::UNIX_EPOCH));
+        let until = Micros::from(until.unwrap_or(FOREVER));
+        let row: (Option<i64>, Option<i64>, Option<i64>) =
+            sqlx::query_as(sql).bind(since).bind(until).fetch_one(db).await?;
+        let sealed = row.2.unwrap_or_default();
+        Ok(AuditSpan { first: row.0.unwrap_or(sealed + 1), last: row.1.unwrap_or_default(), sealed })
+    }
+
     /// The newest event that was exported with its checkpoint.
     pub async fn find_exported_through(self, db) -> Result<Option<i64>> {
         let sql = "SELECT MAX(seq) FROM audit_checkpoints WHERE exported_at IS NOT NULL";
@@ -200,11 +237,55 @@ reads! {
     }
 }
 
+/// What became of the space of rows that were deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reclaimed {
+    /// So many bytes were given back to the disk.
+    GivenBack(u64),
+    /// The database uses it again.
+    Reusable,
+    /// The database uses it again, and would give it back if no server used the file.
+    Kept,
+}
+
+impl Db {
+    /// Frees what detached events took. A SQLite file is rewritten, unless a server uses it: that would wait meanwhile.
+    /// Takes the role that owns the tables.
+    pub async fn reclaim_audit(&self) -> Result<Reclaimed> {
+        match self {
+            Self::Postgres { pool, .. } => {
+                let mut connection = pool.acquire().await?;
+                connection.execute("VACUUM (ANALYZE) audit_events").await?;
+                connection.execute("VACUUM (ANALYZE) audit_personal").await?;
+                Ok(Reclaimed::Reusable)
+            }
+            Self::Sqlite { writer, .. } => {
+                let _lock = match self.lock_server() {
+                    Ok(lock) => lock,
+                    Err(StoreError::Locked(_)) => return Ok(Reclaimed::Kept),
+                    Err(error) => return Err(error),
+                };
+                const SIZE: &str = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+                let before: i64 = sqlx::query_scalar(SIZE).fetch_one(writer).await?;
+                sqlx::query("VACUUM").execute(writer).await?;
+                // Until then the file keeps its length, and the log beside it holds as much again.
+                sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await?;
+                let after: i64 = sqlx::query_scalar(SIZE).fetch_one(writer).await?;
+                Ok(Reclaimed::GivenBack(u64::try_from(before - after).unwrap_or_default()))
+            }
+        }
+    }
+}
+
 impl Tx {
     /// Keeps a checkpoint; [`super::Constraint::CheckpointTaken`] where another was made behind the same one.
     pub async fn insert_checkpoint(&mut self, checkpoint: &StoredCheckpoint) -> Result<()> {
-        const SQL: &str = "INSERT INTO audit_checkpoints (seq, previous_seq, frontier, note, created_at, exported_at) \
-            VALUES ($1, $2, $3, $4, $5, NULL)";
+        // Both ends and a count in one read: each alone would be looked for in the index of all times.
+        const SQL: &str = "INSERT INTO audit_checkpoints \
+            (seq, previous_seq, frontier, note, created_at, exported_at, first_at, last_at) \
+            SELECT $1, $2, $3, $4, $5, NULL, span.first_at, span.last_at FROM (\
+            SELECT MIN(at) AS first_at, MAX(at) AS last_at, COUNT(*) AS events FROM audit_events \
+            WHERE seq > $2 AND seq <= $1) AS span";
         on_tx!(self, db => sqlx::query(SQL)
             .bind(checkpoint.seq)
             .bind(checkpoint.previous_seq)
@@ -271,7 +352,7 @@ impl Tx {
                 let trigger: String = sqlx::query_scalar(FIND).fetch_one(&mut **tx).await?;
                 tx.execute("DROP TRIGGER audit_events_no_delete").await?;
                 let deleted = sqlx::query(events).bind(through).execute(&mut **tx).await?.rows_affected();
-                tx.execute(sqlx::AssertSqlSafe(trigger)).await?;
+                tx.execute(AssertSqlSafe(trigger)).await?;
                 deleted
             }
         })

@@ -283,7 +283,7 @@ reads! {
     ) -> Result<Vec<Copy>> {
         let sql = concat!(
             select_copies!(),
-            "WHERE (state = 'draining' AND needed_until < $1) \
+            "WHERE (state = 'draining' AND needed_until <= $1) \
              OR (state IN ('making', 'ready', 'failed') AND needed_until < $2 AND held_until < $1 \
              AND (state <> 'making' OR NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = copies.holder \
              AND s.alive_until > $1))) ORDER BY needed_until LIMIT $3"

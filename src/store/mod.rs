@@ -44,7 +44,7 @@ use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
 pub use access::{Footing, Found, Ground, Reached, Seeker, Sought};
 pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
-pub use checkpoints::{Derived, StoredCheckpoint};
+pub use checkpoints::{AuditSpan, Derived, Reclaimed, StoredCheckpoint};
 pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, Serving, is_held};
 pub use error::{Cause, Constraint, Result, StoreError};
 pub use freezes::Freeze;
@@ -179,6 +179,18 @@ impl Db {
     /// Whether a transaction holds the audit chain's lock from its beginning.
     pub fn locks_at_begin(&self) -> bool {
         matches!(self, Self::Sqlite { .. })
+    }
+
+    /// Begins a transaction that only reads: nobody waits for it, and it keeps nothing.
+    pub async fn begin_reading(&self) -> Result<Tx> {
+        Ok(match self {
+            Self::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Self::Postgres { pool, .. } => {
+                let mut tx = pool.begin().await?;
+                sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;
+                Tx::Postgres(tx)
+            }
+        })
     }
 
     /// The same database through connections apart. Whoever asks there waits for nobody else, and finds statements prepared

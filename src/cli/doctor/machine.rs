@@ -7,18 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use url::Url;
 
 use super::{Examined, Fault, Finding, MAX_SKEW, PATIENCE, Status, is_sqlite, patiently, spelled};
 use crate::{
     config::{
-        Settings,
+        Settings, TlsFiles,
         keys::{KeyError, read_keys},
     },
     domain::seal::RootKey,
-    http::listen::{check_tls, is_authority},
+    http::{
+        certificates::{Validity, validity},
+        listen::{certificates, check_tls, is_authority},
+    },
 };
+
+/// Certificates are renewed before so little of their life is left.
+const RENEWAL: TimeDelta = TimeDelta::days(14);
 
 /// What was found of the root keys.
 pub(super) struct Keys {
@@ -149,6 +155,7 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
                           openssl makes it; see docs/production.md";
             findings.push(Finding::warning("tls authority", Fault::new(detail, remedy)));
         }
+        findings.extend(expiry(&files));
     }
     let scheme = if server.tls().is_some() { "https" } else { "http" };
     for (key, address) in [("listen", Some(server.listen)), ("admin_listen", server.admin_listen)] {
@@ -157,6 +164,39 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
     }
     findings.push(Finding::of("server.public_url", public_url(&server.public_url)));
     findings
+}
+
+/// Until when the server's certificates are good; nothing where they cannot be read, which is told already.
+fn expiry(files: &TlsFiles) -> Option<Finding> {
+    const CHECK: &str = "tls expiry";
+    const REMEDY: &str = "renew the certificate, and start the server anew, which reads it then";
+    let (chain, now) = (certificates(files).ok()?, Utc::now());
+    let mut ends = None;
+    for certificate in &chain {
+        match validity(certificate, now).ok()? {
+            Validity::Begins(at) => {
+                let detail = format!("a certificate is not good before {}", spelled_time(at));
+                return Some(Finding::of(CHECK, Err(Fault::new(detail, "check the clock, and the certificate"))));
+            }
+            Validity::Ends(at) => ends = Some(ends.map_or(at, |ends: DateTime<Utc>| ends.min(at))),
+            Validity::Open => {}
+        }
+    }
+    let ends = ends?;
+    let left = ends - now;
+    Some(if left <= TimeDelta::zero() {
+        let detail = format!("a certificate ended {} ago, at {}", spelled(left), spelled_time(ends));
+        Finding::of(CHECK, Err(Fault::new(detail, REMEDY)))
+    } else if left < RENEWAL {
+        let detail = format!("a certificate ends in {}, at {}", spelled(left), spelled_time(ends));
+        Finding::warning(CHECK, Fault::new(detail, REMEDY))
+    } else {
+        Finding::new(CHECK, Status::Ok, format!("the certificates are good for {}", spelled(left)))
+    })
+}
+
+fn spelled_time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 async fn listens(scheme: &str, address: SocketAddr) -> Examined {

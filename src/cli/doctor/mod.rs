@@ -158,7 +158,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.extend(of_storages);
     let (views, export, checkpoints) = tokio::join!(
         storages::views(&settings),
-        storages::export(&settings),
+        storages::export(&settings, db.as_ref()),
         database::checkpoints(&settings, db.as_ref())
     );
     findings.extend([views, export, checkpoints]);

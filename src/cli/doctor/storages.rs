@@ -11,12 +11,17 @@ use uuid::Uuid;
 
 use super::{super::failure, Fault, Finding, PATIENCE, Status, patiently};
 use crate::{
-    app::{guarded, open_archive},
+    app::{guarded, open_existing_archive},
     config::{Settings, StorageSettings},
     domain::delivery::Delivery,
+    service::audit_export::holds,
     storage::{CopyRoot, StorageError, Storages, TableLocation},
-    store::Db,
+    store::{Db, StoredCheckpoint},
 };
+
+/// What to do where an export is not where it was.
+const LOST: &str = "put audit.export.url back to where the export is (is a disk not mounted?), and then run \
+                    `weir audit verify`; what is lost is evidence, see docs/audit.md";
 
 /// How many tables are looked through for one in each storage.
 const TABLES: u32 = 1_000;
@@ -202,7 +207,7 @@ pub(super) async fn views(settings: &Settings) -> Finding {
 }
 
 /// Reads where the trail is exported to. Nothing is written: what is exported is never taken back.
-pub(super) async fn export(settings: &Settings) -> Finding {
+pub(super) async fn export(settings: &Settings, db: Option<&Db>) -> Finding {
     const CHECK: &str = "export";
     if settings.audit.export.url.is_none() {
         let detail = "audit.export.url is not set: whoever owns the database could cut the trail unseen";
@@ -211,13 +216,37 @@ pub(super) async fn export(settings: &Settings) -> Finding {
     }
     let remedy = "let the credential in audit.export.options list, read and add below audit.export.url";
     let examined = patiently(remedy, async {
-        let archive = open_archive(settings).map_err(|error| Fault::of(failure::said(&error), remedy))?;
+        let exported = last_exported(db).await;
+        let archive = match open_existing_archive(settings) {
+            Ok(archive) => archive,
+            Err(_) if exported.is_none() && settings.audit.export.is_missing_folder() => {
+                return Ok("the folder is not there yet; the server makes it at its start".to_owned());
+            }
+            Err(error) => {
+                let told = exported.map(|exported| format!(", though checkpoint {} was exported to it", exported.seq));
+                return Err(Fault::of(format!("{}{}", failure::said(&error), told.unwrap_or_default()), LOST));
+            }
+        };
         let Some(archive) = archive else { return Ok("nothing is exported".to_owned()) };
         let keys = archive.list("keys").await.map_err(|error| Fault { remedy: remedy.to_owned(), ..fault(error) })?;
+        if let Some(exported) = exported {
+            let held = holds(&archive, exported.seq, &exported.note).await;
+            if !held.map_err(|error| Fault { remedy: remedy.to_owned(), ..fault(error) })? {
+                let detail = format!("it lacks checkpoint {}, which was exported, or holds another", exported.seq);
+                return Err(Fault::new(detail, LOST));
+            }
+        }
         Ok(match keys.len() {
             0 => "it can be listed and holds no checkpoint yet".to_owned(),
             n => format!("it can be listed and holds {n} public keys"),
         })
     });
     Finding::of(CHECK, examined.await)
+}
+
+/// The newest checkpoint that was exported, as far as the database tells.
+async fn last_exported(db: Option<&Db>) -> Option<StoredCheckpoint> {
+    let db = db?;
+    let seq = db.find_exported_through().await.ok()??;
+    db.find_checkpoint(seq).await.ok()?
 }

@@ -19,7 +19,7 @@ use super::{
     scratch::Scratch,
 };
 use crate::{
-    app::open_archive,
+    app::open_existing_archive,
     config::Settings,
     domain::{chain::Broken, checkpoint::VerifierKey, drill::DrillKind},
     service::{
@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.file.load()?;
     let archive = match &arguments.export {
         Some(place) => open_export(&settings, place)?,
-        None => open_archive(&settings)?
+        None => open_existing_archive(&settings)?
             .context("the settings name no audit.export.url; name an export with --export, or set one up")?,
     };
     let keys = believed(&[], &settings, Some(&archive)).await?;

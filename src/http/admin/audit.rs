@@ -125,6 +125,9 @@ impl AuditEventView {
 
 /// Lists events of the audit trail.
 ///
+/// A page may hold fewer items than asked for, even none, and a `next_page_token` all the same: what no index leads to
+/// is looked for a length of the trail at a time.
+///
 /// With `Accept: application/x-ndjson` the answer is one event a line, without paging members; go on with `after_seq`.
 #[utoipa::path(
     get, path = "/audit", tag = "audit", params(AuditParameters),
@@ -139,7 +142,9 @@ pub async fn list_audit_events(
     AdminQuery(query): AdminQuery<AuditParameters>,
 ) -> Result<Response, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
+    let is_feed = accepts(&headers, NDJSON);
     let filter = AuditQuery {
+        is_feed,
         recipient: query.recipient.map(|text| text.0),
         share: query.share.map(|text| text.0),
         table: query.table.map(|text| text.0),
@@ -158,7 +163,7 @@ pub async fn list_audit_events(
     };
     let page = admin.service.list_audit_events(&filter, &page).await?;
     let items = page.items.iter().map(AuditEventView::new).collect::<Result<Vec<_>, _>>()?;
-    if !accepts(&headers, NDJSON) {
+    if !is_feed {
         return Ok(Json(PageView { items, next_page_token: page.next_page_token }).into_response());
     }
     let mut lines = String::new();

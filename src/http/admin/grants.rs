@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{
     Admin,
     auth::Operator,
+    disclosures::{ReachView, RunQuery},
     extract::{AdminJson, AdminPath, AdminQuery, CreatingJson},
     page::PageView,
     problem::Problem,
@@ -18,6 +19,7 @@ use crate::{
     domain::grant::{Agreement, GrantState},
     service::{
         context::OperatorContext,
+        disclosures::Run,
         grants::{GrantsQuery, NewGrant, Revoked},
         page::PageRequest,
     },
@@ -127,6 +129,10 @@ pub struct GrantView {
     pub created_at: DateTime<Utc>,
     /// How it was ended before its time, if it was.
     pub ending: Option<EndingView>,
+    /// Whom it would reach with which columns and rows; only of a dry run, whose `id` is all zeros.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub disclosure: Option<ReachView>,
 }
 
 /// The contract that a grant stands on.
@@ -194,6 +200,7 @@ impl GrantView {
                 ended_by: ending.ended_by,
                 replaced_by: ending.replaced_by,
             }),
+            disclosure: None,
         }
     }
 }
@@ -233,15 +240,27 @@ impl From<GrantBody> for NewGrant {
 /// Windows of one share and recipient never overlap: 409 names the live grant, unless `replaces` ends it in the same
 /// moment. Honours `Idempotency-Key`.
 #[utoipa::path(
-    post, path = "/grants", tag = "grants", params(("Idempotency-Key" = Option<String>, Header)),
-    request_body = GrantBody, responses((status = 201, description = "Granted", body = GrantView))
+    post, path = "/grants", tag = "grants", params(("Idempotency-Key" = Option<String>, Header), RunQuery),
+    request_body = GrantBody,
+    responses(
+        (status = 201, description = "Granted", body = GrantView),
+        (status = 200, description = "What would be granted, by a dry run", body = GrantView)
+    )
 )]
 pub async fn create_grant(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
+    AdminQuery(query): AdminQuery<RunQuery>,
     CreatingJson { body, idempotency }: CreatingJson<GrantBody>,
 ) -> Result<(StatusCode, Json<GrantView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
+    if query.run() == Run::Dry {
+        let (named, disclosure) = admin.service.preview_grant(&ctx, body.into()).await?;
+        // What is not kept has no identity.
+        let named = GrantView::new(named, admin.service.clock.now());
+        let previewed = GrantView { id: Uuid::nil(), disclosure: Some(disclosure.into()), ..named };
+        return Ok((StatusCode::OK, Json(previewed)));
+    }
     let named = admin.service.create_grant(&ctx, body.into()).await?;
     Ok((StatusCode::CREATED, Json(GrantView::new(named, admin.service.clock.now()))))
 }

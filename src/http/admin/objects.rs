@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Admin,
     auth::Operator,
+    disclosures::{ReachView, RunQuery},
     extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
     page::{PageQuery, PageView},
     problem::Problem,
@@ -161,7 +162,7 @@ pub struct ObjectView {
     /// What its files disclose beside what a query of them shows; only where its log was just looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
-    pub disclosure: Option<DisclosureView>,
+    pub disclosure: Option<ObjectDisclosureView>,
     /// Whether files are presigned even for recipients that are bound to networks.
     pub presigned_despite_networks: bool,
     /// Free text for operators.
@@ -176,6 +177,17 @@ pub struct ObjectView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub clients: Option<BTreeMap<&'static str, String>>,
+}
+
+/// What an object discloses.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ObjectDisclosureView {
+    /// Beside what a query shows; of raw tables alone.
+    #[serde(flatten)]
+    pub files: Option<DisclosureView>,
+    /// Newly, and to whom; of a dry run alone.
+    #[serde(flatten)]
+    pub reach: Option<ReachView>,
 }
 
 /// What an object over a raw table discloses beside the rows and columns that a query shows, as its log tells.
@@ -267,10 +279,12 @@ impl Tagged for ObjectView {
 
 impl From<ObjectDetail> for ObjectView {
     fn from(detail: ObjectDetail) -> Self {
-        let ObjectDetail { object, share, table, delivery, clients, disclosure, schema_hold } = detail;
+        let ObjectDetail { object, share, table, delivery, clients, disclosure, schema_hold, reach } = detail;
+        let is_told = disclosure.is_some() || reach.is_some();
+        let told = ObjectDisclosureView { files: disclosure.map(Into::into), reach: reach.map(Into::into) };
         Self {
             schema_hold: schema_hold.map(|hold| hold.map(Into::into)),
-            disclosure: disclosure.map(Into::into),
+            disclosure: is_told.then_some(told),
             clients,
             etag: etag(object.id, object.revision),
             id: object.id,
@@ -301,7 +315,8 @@ fn path((share, schema, name): &Names) -> ObjectPath<'_> {
 /// Puts a table into a share, or confirms that it is there as described.
 #[utoipa::path(
     put, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
-    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)), request_body = ObjectBody,
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path), RunQuery),
+    request_body = ObjectBody,
     responses(
         (status = 201, description = "Shared", body = ObjectView),
         (status = 200, description = "As described", body = ObjectView)
@@ -311,9 +326,10 @@ pub async fn put_object(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
+    AdminQuery(query): AdminQuery<RunQuery>,
     AdminJson(body): AdminJson<ObjectBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let put = admin.service.put_object(&ctx, path(&names), body.into()).await?;
+    let put = admin.service.put_object(&ctx, path(&names), body.into(), query.run()).await?;
     Ok(Resource::put(put.map(ObjectView::from)))
 }
 
@@ -349,7 +365,7 @@ pub async fn list_objects(
     patch, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(
         ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
-        ("If-Match" = Option<String>, Header)
+        ("If-Match" = Option<String>, Header), RunQuery
     ),
     request_body(content((ObjectBody = "application/merge-patch+json"), (ObjectBody = "application/json"))),
     responses((status = 200, body = ObjectView))
@@ -359,9 +375,10 @@ pub async fn update_object(
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
     IfMatch(condition): IfMatch,
+    AdminQuery(query): AdminQuery<RunQuery>,
     AdminJson(body): AdminJson<ObjectBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into()).await?;
+    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into(), query.run()).await?;
     Ok(Resource::found(detail.into()))
 }
 

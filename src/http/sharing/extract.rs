@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Query};
 use http::request::Parts;
 
 use super::Error;
@@ -15,6 +15,9 @@ use crate::{
         sharing::{Asked, Caller},
     },
 };
+
+/// What audit events call a request that no route takes.
+pub(super) const UNKNOWN_REQUEST: &str = "request.unknown";
 
 /// Who calls, with what the path and the query string say.
 #[derive(Debug)]
@@ -60,19 +63,43 @@ impl CallerOf {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for CallerOf {
+impl FromRequestParts<Service> for CallerOf {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Self::Rejection> {
         let request_id = client::request_id(&parts.extensions);
-        let parameter = |message: &str| Error::new(ServiceError::Parameter(message.to_owned()), &request_id);
-        let Ok(Path(names)) = Path::<HashMap<String, String>>::from_request_parts(parts, state).await else {
-            return Err(parameter("the path is not valid percent-encoded UTF-8"));
+        let caller = caller(parts, request_id);
+        let names = Path::<HashMap<String, String>>::from_request_parts(parts, service).await;
+        let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, service).await;
+        let unreadable = match (&names, &pairs) {
+            (Err(_), _) => "the path is not valid percent-encoded UTF-8",
+            (_, Err(_)) => "the query string is not valid percent-encoded UTF-8",
+            (Ok(_), Ok(_)) => "",
         };
-        let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await else {
-            return Err(parameter("the query string is not valid percent-encoded UTF-8"));
+        let (Ok(Path(names)), Ok(Query(pairs))) = (names, pairs) else {
+            let of = Self { caller, names: HashMap::new(), parameters: HashMap::new() };
+            let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+            let error = ServiceError::Parameter(unreadable.to_owned());
+            return Err(of.refuse(service, action_of(route), Asked::Own, error).await);
         };
-        Ok(Self { caller: caller(parts, request_id), names, parameters: pairs.into_iter().collect() })
+        Ok(Self { caller, names, parameters: pairs.into_iter().collect() })
+    }
+}
+
+/// What audit events call a request for this route.
+fn action_of(route: &str) -> &'static str {
+    match route.rsplit('/').next().unwrap_or_default() {
+        "shares" => "shares.list",
+        "{share}" => "share.get",
+        "schemas" => "schemas.list",
+        "tables" | "all-tables" => "tables.list",
+        "{table}" | "version" => "table.version",
+        "metadata" => "table.metadata",
+        "query" => "table.query",
+        "changes" => "table.changes",
+        "{query_id}" => "table.query_status",
+        "temporary-table-credentials" => "table.credentials",
+        _ => UNKNOWN_REQUEST,
     }
 }
 
@@ -84,5 +111,26 @@ pub fn caller(parts: &Parts, request_id: String) -> Caller {
         user_agent: client::user_agent(&parts.headers),
         request_id,
         place: client::place(&parts.extensions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_an_action() {
+        const TABLE: &str = "/x/shares/{share}/schemas/{schema}/tables/{table}";
+        for (route, action) in [
+            ("/x/shares".to_owned(), "shares.list"),
+            ("/x/shares/{share}".to_owned(), "share.get"),
+            ("/x/shares/{share}/all-tables".to_owned(), "tables.list"),
+            (TABLE.to_owned(), "table.version"),
+            (format!("{TABLE}/queries/{{query_id}}"), "table.query_status"),
+            (format!("{TABLE}/query"), "table.query"),
+            (String::new(), UNKNOWN_REQUEST),
+        ] {
+            assert_eq!(action_of(&route), action, "{route}");
+        }
     }
 }

@@ -15,12 +15,13 @@ mod wire;
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
     routing::{get, head, post},
 };
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
-use crate::service::{Service, error::ServiceError};
+use super::{client, fault};
+use crate::service::{Service, error::ServiceError, sharing::Asked};
 
 pub use self::{
     error::{Contact, Error, write_errors},
@@ -50,6 +51,28 @@ pub fn router() -> Router<Service> {
         .route(&format!("{TABLE}/changes"), get(changes::get_changes))
         .route(&format!("{TABLE}/queries/{{query_id}}"), post(get_query))
         .route(&format!("{TABLE}/temporary-table-credentials"), post(get_credentials))
+        .fallback(refuse_route)
+        .method_not_allowed_fallback(refuse_method)
+}
+
+/// No such route; recorded like every refusal.
+async fn refuse_route(State(service): State<Service>, request: Request) -> Error {
+    refuse_unrouted(&service, request, StatusCode::NOT_FOUND).await
+}
+
+/// The route does not take this method.
+async fn refuse_method(State(service): State<Service>, request: Request) -> Error {
+    refuse_unrouted(&service, request, StatusCode::METHOD_NOT_ALLOWED).await
+}
+
+async fn refuse_unrouted(service: &Service, request: Request, status: StatusCode) -> Error {
+    let (parts, _) = request.into_parts();
+    let caller = caller(&parts, client::request_id(&parts.extensions));
+    let unknown = ServiceError::NotFound { kind: "route", name: String::new() };
+    match service.refuse_request(&caller, extract::UNKNOWN_REQUEST, Asked::Own, unknown).await {
+        ServiceError::NotFound { .. } => Error::status(status, fault::message_of(status), &caller.request_id),
+        error => Error::new(error, &caller.request_id),
+    }
 }
 
 /// No query was ever answered later, so that none is known by an id.

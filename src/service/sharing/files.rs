@@ -222,6 +222,12 @@ impl Service {
         self.record_read(file, 0).await.map(drop)
     }
 
+    /// Records that a file which may be read was asked for in a way that nothing can answer, and answers `message`.
+    pub async fn refuse_file(&self, file: OpenedFile<'_>, code: &'static str, message: &str) -> ServiceError {
+        let OpenedFile { mut attempt, .. } = file;
+        attempt.refuse_with(code, ServiceError::Parameter(message.to_owned())).await
+    }
+
     /// Where the file of a URL lies, if it still is one of the object's: the object may have been pointed to another
     /// table since, and what the recipient may see of a view may have changed.
     async fn place_of(

@@ -1,7 +1,7 @@
 //! What objects over raw tables disclose, and that it has to be acknowledged where the server says so.
 
 use serde_json::{Value, json};
-use weir::config::SharingSettings;
+use weir::config::{RawSharing, SharingSettings};
 
 use crate::support::{
     app::{Answer, TestApp, fields, on_both_databases},
@@ -17,6 +17,7 @@ on_both_databases!(
     properties_are_those_that_answers_carry,
     listings_say_nothing_of_it_and_a_lost_table_leaves_the_rest,
     what_is_acknowledged_is_kept_where_nothing_is_required,
+    a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing,
 );
 
 const COLUMNS: [(&str, &str); 2] = [("id", "long"), ("name", "string")];
@@ -228,6 +229,91 @@ async fn what_is_acknowledged_is_kept_where_nothing_is_required(app: TestApp) {
     {
         let problem = app.patch(&path("dv"), json!({"acknowledge": acknowledge})).await.problem(422, "invalid_input");
         assert_eq!(fields(&problem), [field]);
+    }
+}
+
+async fn a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing(app: TestApp) {
+    log(&app, "plain", metadata("t", &COLUMNS, &[]));
+    log(&app, "other", metadata("o", &COLUMNS, &[]));
+    put(&app, "plain", json!({})).await.expect(201);
+    app.put("/tables/other", json!({"location": app.location("other")})).await.expect(201);
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    let events = app.get("/audit?order=asc&max_results=1000").await.expect(200)["items"].as_array().unwrap().len();
+
+    // A grant: the recipient, with everything in the share.
+    let grant = json!({"share": "s", "recipient": "acme", "valid_until": "2026-12-24T00:00:00Z"});
+    let told = app.post("/grants?dry_run=true", grant.clone()).await.expect(200);
+    let disclosure = &told["disclosure"];
+    assert_eq!(disclosure["recipients"][0]["recipient"], "acme");
+    let shown = json!([{
+        "object": "s.a.plain", "source": "plain", "rows": null, "history": false, "cdf": false,
+        "columns": [{"name": "id"}, {"name": "name"}],
+    }]);
+    assert_eq!((&disclosure["objects"], &disclosure["truncated"]), (&shown, &json!(false)));
+    assert_eq!(told["id"], "00000000-0000-0000-0000-000000000000");
+    assert_eq!(app.get("/grants").await.expect(200)["items"], json!([]));
+
+    // An object in a share that nobody may read reaches nobody, and in one that is granted its readers.
+    let object = json!({"source": {"table": "other"}});
+    let told = app.put("/shares/s/objects/a/other?dry_run=true", object.clone()).await.expect(200);
+    assert_eq!(told["disclosure"]["recipients"], json!([]));
+    let created = app.post("/grants", grant.clone()).await.expect(201);
+    assert_eq!(created.get("disclosure"), None);
+    let told = app.put("/shares/s/objects/a/other?dry_run=true", object.clone()).await.expect(200);
+    assert_eq!(told["disclosure"]["recipients"][0]["recipient"], "acme");
+    assert_eq!(told["disclosure"]["objects"][0]["object"], "s.a.other");
+    assert_eq!(told["disclosure"]["deleted_rows"], 0, "what its files disclose is told, too");
+    app.get("/shares/s/objects/a/other").await.problem(404, "not_found");
+
+    // More of the past is more; what narrows or repeats is not.
+    let more = json!({"history": true});
+    let told = app.patch("/shares/s/objects/a/plain?dry_run=true", more).await.expect(200);
+    assert_eq!(told["disclosure"]["recipients"][0]["recipient"], "acme");
+    assert_eq!(told["history"], true);
+    let told = app.patch("/shares/s/objects/a/plain?dry_run=true", json!({"description": "x"})).await.expect(200);
+    assert_eq!(told["disclosure"]["recipients"], json!([]));
+    let told = app.put("/shares/s/objects/a/plain?dry_run=true", json!({})).await.expect(200);
+    assert_eq!(told["disclosure"]["recipients"], json!([]));
+    let kept = app.get("/shares/s/objects/a/plain").await.expect(200);
+    assert_eq!((&kept["history"], &kept["description"]), (&json!(false), &Value::Null));
+
+    // A longer end is told like a grant; what is refused is refused in a dry run as well.
+    let longer = json!({"share": "s", "recipient": "acme", "replaces": created["id"]});
+    let told = app.post("/grants?dry_run=true", longer).await.expect(200);
+    assert!(told["disclosure"]["recipients"][0]["valid_until"].as_str() > created["valid_until"].as_str());
+    app.post("/grants?dry_run=true", grant).await.problem(409, "conflict");
+    app.post("/grants?dry_run=maybe", json!({})).await.problem(400, "invalid_parameter");
+    let all = app.get("/audit?order=asc&max_results=1000").await.expect(200);
+    let changes = all["items"].as_array().unwrap().iter().skip(events);
+    let changes: Vec<&str> =
+        changes.filter(|event| event["change"].is_object()).map(|e| e["action"].as_str().unwrap()).collect();
+    assert_eq!(changes.into_iter().filter(|action| *action != "admin.change").collect::<Vec<_>>(), ["grant.create"]);
+}
+
+#[tokio::test]
+async fn raw_tables_may_be_refused_and_grants_may_need_their_ground() {
+    let servers = TestApp::each_with(|settings| SharingSettings {
+        raw: RawSharing::Refuse,
+        require_purpose: true,
+        require_agreement: true,
+        ..settings
+    });
+    for app in servers.await {
+        log(&app, "plain", metadata("t", &COLUMNS, &[]));
+        let problem = put(&app, "plain", json!({})).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), ["source.table"]);
+        app.put("/recipients/acme", json!({})).await.expect(201);
+        let grant = json!({"share": "s", "recipient": "acme"});
+        let problem = app.post("/grants", grant.clone()).await.problem(422, "invalid_input");
+        assert_eq!(fields(&problem), ["purpose", "agreement"]);
+        let mut whole = grant;
+        whole["purpose"] = json!("fraud_analytics");
+        whole["agreement"] = json!({"ref": "DUA 7"});
+        app.post("/grants", whole).await.expect(201);
+    }
+    for app in TestApp::each_with(|settings| SharingSettings { raw: RawSharing::Acknowledge, ..settings }).await {
+        log(&app, "plain", metadata("t", &COLUMNS, &[]));
+        assert_eq!(missing(put(&app, "plain", json!({"history": true})).await), ["history"]);
     }
 }
 

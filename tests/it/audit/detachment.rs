@@ -5,7 +5,7 @@ use std::fs;
 use chrono::TimeDelta;
 use weir::{
     service::verification::{AuditError, Since},
-    store::{AuditFilter, Constraint, StoreError},
+    store::{AuditFilter, Constraint, Db, Reclaimed, StoreError},
 };
 
 use super::trail::{Trail, first_bad};
@@ -42,6 +42,15 @@ async fn a_month_that_the_export_holds_is_detached_and_the_chain_verifies_from_i
         trail.notary.seal().await.unwrap();
         let detached = trail.notary.detach("2026-08", true).await.unwrap();
         assert_eq!((detached.through, detached.events), (30, 30));
+        let freed = db.reclaim_audit().await.unwrap();
+        match &*db {
+            Db::Sqlite { .. } => assert!(matches!(freed, Reclaimed::GivenBack(_)), "{freed:?}"),
+            Db::Postgres { .. } => assert_eq!(freed, Reclaimed::Reusable),
+        }
+        if let Db::Sqlite { .. } = &*db {
+            let _serving = db.lock_server().unwrap();
+            assert_eq!(db.reclaim_audit().await.unwrap(), Reclaimed::Kept);
+        }
         let first = &db.list_audit(&AuditFilter::default(), 1).await.unwrap()[0];
         assert_eq!(first.seq, 31);
         // The detachment is an event itself.

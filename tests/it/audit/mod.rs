@@ -6,6 +6,7 @@ mod export;
 mod object_store;
 mod roles;
 mod rotation;
+mod searches;
 mod tampering;
 mod trail;
 mod waiting;

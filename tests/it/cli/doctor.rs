@@ -395,6 +395,13 @@ async fn a_trail_that_is_not_sealed_is_named() {
             .unwrap();
         assert!(sealed.status.success(), "{}", String::from_utf8_lossy(&sealed.stderr));
         assert!(ground.examine(&[]).of("checkpoint")["detail"].as_str().unwrap().contains("is sealed"));
+        // An export that was there and is not any more, as when its disk is not mounted.
+        assert_eq!(ground.examine(&[]).of("export")["status"], "ok");
+        fs::rename(ground.path("export"), ground.path("elsewhere")).unwrap();
+        ground.fails("export", "was exported to it");
+        assert!(!ground.path("export").exists(), "what examines makes nothing");
+        fs::create_dir(ground.path("export")).unwrap();
+        ground.fails("export", "lacks checkpoint");
     }
 }
 
@@ -432,6 +439,23 @@ async fn addresses_and_certificates_that_cannot_be_used_are_named() {
     let tls = json!({"cert_file": pem("tls.crt"), "key_file": pem("tls.key")});
     let ground = ground.with("/server", json!({"listen": "127.0.0.1:0", "tls": tls}));
     ground.fails("tls", "tls.");
+    let made = |days: &str| {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", days])
+            .args(["-subj", "/CN=localhost", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+            .arg(ground.path("tls.key"))
+            .arg("-out")
+            .arg(ground.path("tls.crt"))
+            .output()
+            .expect("this test needs the openssl command");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    made("30");
+    assert_eq!(ground.examine(&[]).of("tls expiry")["status"], "ok");
+    made("3");
+    let soon = ground.examine(&[]);
+    assert_eq!(soon.of("tls expiry")["status"], "warning");
+    assert!(soon.of("tls expiry")["detail"].as_str().unwrap().contains("ends in"));
     // One that is its own authority is fit to be served, and refused by most clients.
     for (authority, statuses) in [("TRUE", &["warning"][..]), ("FALSE", &[])] {
         let (_database, ground) = sqlite().await;

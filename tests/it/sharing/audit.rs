@@ -27,6 +27,7 @@ on_both_databases!(
     the_first_read_of_a_file_is_recorded,
     a_look_at_a_files_size_never_stands_for_its_bytes,
     ranges_that_come_together_are_announced_once,
+    every_refusal_is_recorded_whatever_it_is_refused_for,
     no_allowing_event_follows_a_revocation,
     logs_hold_no_secrets,
 );
@@ -226,8 +227,7 @@ async fn a_look_at_a_files_size_never_stands_for_its_bytes(app: TestApp) {
     assert_eq!(fetch(&app, Method::HEAD, url, &[]).await.status, 200);
     assert_eq!(told().await, [(json!(0), json!(0))]);
     assert_eq!(fetch(&app, Method::HEAD, url, &[]).await.status, 200);
-    // What no byte lies in says how many there are.
-    assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=99-")]).await.status, 416);
+    assert_eq!(fetch(&app, Method::HEAD, url, &[]).await.status, 200);
     assert_eq!(told().await.len(), 1, "looks are summed, too");
     assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=2-")]).await.text, "parquet");
     assert_eq!(fetch(&app, Method::GET, url, &[]).await.text, "c.parquet");
@@ -294,6 +294,48 @@ async fn ranges_that_come_together_are_announced_once(app: TestApp) {
     let parts = join_all(ranges.iter().map(part)).await;
     assert_eq!(parts.iter().map(|part| &*part.text).collect::<String>(), "c.parquet");
     assert_eq!(app.events("file.read").await.len(), 1);
+}
+
+async fn every_refusal_is_recorded_whatever_it_is_refused_for(app: TestApp) {
+    let reader = acme_with_steps(&app).await;
+    let files = reader.query("steps", json!({})).await.of_kind("file");
+    let url = files[0]["url"].as_str().unwrap();
+    let last = async |action: &str| {
+        let event = app.events(action).await.remove(0);
+        (event["decision"].clone(), event["reason"].clone())
+    };
+    let denied = |reason: &str| (json!("deny"), json!(reason));
+    assert_eq!(fetch(&app, Method::GET, url, &[("range", "bytes=99-")]).await.status, 416);
+    assert_eq!(last("file.read").await, denied("RANGE_NOT_SATISFIABLE"));
+    assert_eq!(fetch(&app, Method::POST, url, &[]).await.status, 405);
+    assert_eq!(last("file.read").await, denied("METHOD_NOT_ALLOWED"));
+    for (path, action) in [
+        ("/shares/%FF", "share.get"),
+        ("/shares/%FF/schemas", "schemas.list"),
+        ("/shares?pageToken=%FF", "shares.list"),
+        ("/shares/insurer/schemas/s/tables/%C3%28/metadata", "table.metadata"),
+        ("/shares/insurer/schemas/s/tables/steps/version?startingTimestamp=%FF", "table.version"),
+    ] {
+        reader.get(path).await.refusal(400, "INVALID_PARAMETER_VALUE");
+        assert_eq!(last(action).await, denied("REQUEST_INVALID"), "{path}");
+    }
+    for (method, path, status) in [
+        (Method::GET, "/nothing", 404),
+        (Method::GET, "/shares/insurer/nothing/%FF", 404),
+        (Method::DELETE, "/shares/insurer", 405),
+        (Method::TRACE, "/shares", 405),
+    ] {
+        let before = app.events("request.unknown").await.len();
+        assert_eq!(reader.send(method, path, &[], "").await.status, status, "{path}");
+        assert_eq!(app.events("request.unknown").await.len(), before + 1, "{path}");
+    }
+    // Who may not ask is told no more than that.
+    app.post("/shares/insurer/recipients/acme/revoke", json!({"reason": "over"})).await.expect(200);
+    app.post("/recipients/acme/suspend", json!({"reason": "over"})).await.expect(200);
+    for path in ["/nothing", "/shares/%FF"] {
+        reader.get(path).await.refusal(403, "PERMISSION_DENIED");
+    }
+    assert_eq!(fetch(&app, Method::POST, url, &[]).await.status, 403);
 }
 
 async fn no_allowing_event_follows_a_revocation(app: TestApp) {

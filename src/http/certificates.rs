@@ -1,0 +1,59 @@
+//! Until when a server's certificates are good.
+//!
+//! Asked of the verifier that clients use: at the end of all times it says when each ended. Never here: files, and who
+//! trusts whom.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use rustls::{
+    CertificateError, Error, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+/// The last second of the year 9999, which is as far as certificates go.
+const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
+
+/// From when on, or until when, a certificate is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// It begins at this time, which has not come.
+    Begins(DateTime<Utc>),
+    /// It ends at this time, which may be over.
+    Ends(DateTime<Utc>),
+    /// It has no end that could be found.
+    Open,
+}
+
+/// The validity of `certificate` as it is at `now`.
+pub fn validity(certificate: &CertificateDer<'_>, now: DateTime<Utc>) -> Result<Validity, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone().into_owned())?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
+    // Its names and its issuer are of no interest here, and are looked at after its times.
+    let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let verified =
+        |at: Duration| verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::since_unix_epoch(at)).err();
+    let now = Duration::from_secs(u64::try_from(now.timestamp()).unwrap_or_default());
+    if let Some(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) = verified(now) {
+        return Ok(Validity::Begins(time(not_before)));
+    }
+    Ok(match verified(END_OF_TIME) {
+        Some(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Validity::Ends(time(not_after))
+        }
+        _ => Validity::Open,
+    })
+}
+
+fn time(at: UnixTime) -> DateTime<Utc> {
+    i64::try_from(at.as_secs()).ok().and_then(|at| DateTime::from_timestamp(at, 0)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
