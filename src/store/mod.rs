@@ -184,7 +184,7 @@ impl Db {
     /// Begins a transaction that only reads: nobody waits for it, and it keeps nothing.
     pub async fn begin_reading(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { reader, .. } => Tx::Sqlite(reader.begin().await?),
+            Self::Sqlite { reader, .. } => Tx::Sqlite(SqliteTx::begin_reading(reader).await?),
             Self::Postgres { pool, .. } => {
                 let mut tx = pool.begin().await?;
                 sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;

@@ -39,6 +39,13 @@ impl SqliteTx {
         }
     }
 
+    /// Begins to read as of now, from a connection that cannot write.
+    pub(super) async fn begin_reading(reader: &SqlitePool) -> Result<Self> {
+        let mut tx = Self { connection: reader.acquire().await?, is_committed: false };
+        sqlx::query("BEGIN").execute(&mut *tx).await?;
+        Ok(tx)
+    }
+
     /// Makes what was done last.
     pub(super) async fn commit(mut self) -> Result<()> {
         sqlx::query("COMMIT").execute(&mut *self).await?;
