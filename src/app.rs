@@ -210,11 +210,7 @@ async fn stand(
         files: Sealer::new(&keys, Purpose::FileUrl),
         first_reads: Arc::new(FirstReads::default()),
         meter: Arc::new(Meter::default()),
-<<<<<<< ours
-        identities: Identities::new(&settings.identity, longest(settings))?,
-=======
         identities: identities(settings)?,
->>>>>>> theirs
         schema_holds: Arc::new(SchemaHolds::default()),
         sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
         signals,
@@ -260,26 +256,15 @@ pub fn check(settings: &Settings, config_file: Option<PathBuf>, problems: &mut P
     if let Some(error) = messenger.err().filter(|_| !problems.concern("notify")) {
         problems.add("notify.webhook", error.to_string());
     }
-<<<<<<< ours
-    let identities = Identities::new(&settings.identity, longest(settings)).map(drop);
-    if let Some(error) = identities.err().filter(|_| !problems.concern("identity")) {
-=======
     if let Some(error) = identities(settings).err().filter(|_| !problems.concern("identity")) {
->>>>>>> theirs
         problems.add("identity", error.to_string());
     }
 }
 
-<<<<<<< ours
-/// The longest lives of the tokens that are believed.
-fn longest(settings: &Settings) -> Longest {
-    Longest { recipients: settings.sharing.token_max_seconds, operators: settings.operators.token_max_seconds }
-=======
 /// The issuers whose JWTs are accepted, and for how long at most.
 fn identities(settings: &Settings) -> Result<Identities, IdentityError> {
     let (recipients, operators) = (settings.sharing.token_max_seconds, settings.operators.token_max_seconds);
     Identities::new(&settings.identity, Longest { recipients, operators })
->>>>>>> theirs
 }
 
 /// The places of tables, of copies, and of the audit export.

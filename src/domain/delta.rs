@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::schema::{DataType, Field, Primitive, Schema};
+
 /// The reader feature that gives columns a physical name apart from their logical one.
 pub const COLUMN_MAPPING: &str = "columnMapping";
 /// The reader feature that marks rows of a file as deleted.
@@ -15,6 +17,9 @@ pub const COLUMN_MAPPING_MODE: &str = "delta.columnMapping.mode";
 /// Reader features that concern how a log is kept, not how a listed file is read: whoever is handed a list of files
 /// never meets them.
 const LOG_ONLY_FEATURES: [&str; 2] = ["v2Checkpoint", "vacuumProtocolCheck"];
+
+/// The member of a column's metadata that says how its type was widened.
+const TYPE_CHANGES: &str = "delta.typeChanges";
 
 /// A table's `protocol` action, with its features as the log names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +66,8 @@ impl Metadata {
 
 /// The reader features without which the files of a snapshot cannot be read correctly.
 ///
-/// A table may carry features that are switched off or that only matter to whoever reads the log itself; a client that
-/// lacks those still gets right answers (Delta Sharing protocol, response format negotiation).
+/// A table may carry features that are switched off, that no column uses, or that only matter to whoever reads the log
+/// itself; a client that lacks those still gets right answers (Delta Sharing protocol, response format negotiation).
 pub fn required_features(protocol: &Protocol, metadata: &Metadata, has_deletion_vectors: bool) -> BTreeSet<String> {
     match protocol.min_reader_version {
         ..=1 => BTreeSet::new(),
@@ -75,10 +80,34 @@ pub fn required_features(protocol: &Protocol, metadata: &Metadata, has_deletion_
             .filter(|feature| match feature.as_str() {
                 COLUMN_MAPPING => metadata.maps_columns(),
                 DELETION_VECTORS => has_deletion_vectors,
-                other => !LOG_ONLY_FEATURES.contains(&other),
+                other => !LOG_ONLY_FEATURES.contains(&other) && uses(metadata, other),
             })
             .cloned()
             .collect(),
+    }
+}
+
+/// Whether the schema uses `feature`; a feature that it does not decide about, and every one of a schema that cannot be
+/// read, counts as used.
+fn uses(metadata: &Metadata, feature: &str) -> bool {
+    let is_used: fn(&Field) -> bool = match feature {
+        "timestampNtz" => |field| holds(&field.data_type, &DataType::Primitive(Primitive::TimestampNtz)),
+        "typeWidening" | "typeWidening-preview" => |field| field.metadata.contains_key(TYPE_CHANGES),
+        "variantType" | "variantType-preview" | "variantShredding" | "variantShredding-preview" => {
+            |field| holds(&field.data_type, &DataType::Other("variant".to_owned()))
+        }
+        _ => return true,
+    };
+    Schema::parse(&metadata.schema_string).map_or(true, |schema| schema.has_field(is_used))
+}
+
+/// Whether a column of type `data_type` holds values of type `wanted`; fields of its structs are columns of their own.
+fn holds(data_type: &DataType, wanted: &DataType) -> bool {
+    match data_type {
+        DataType::Array { element, .. } => holds(element, wanted),
+        DataType::Map { key, value, .. } => holds(key, wanted) || holds(value, wanted),
+        DataType::Struct(_) => false,
+        leaf => leaf == wanted,
     }
 }
 
@@ -131,6 +160,29 @@ mod tests {
         assert_eq!(needed(3, &features, None, false), ["variantType"]);
         assert_eq!(needed(3, &features, Some("name"), false), ["columnMapping", "variantType"]);
         assert_eq!(needed(3, &features, None, true), ["deletionVectors", "variantType"]);
+    }
+
+    #[test]
+    fn features_that_no_column_uses_are_not_needed() {
+        let features =
+            ["timestampNtz", "typeWidening", "typeWidening-preview", "variantType", "variantShredding", "new"];
+        let reader_features = Some(features.iter().map(|name| name.to_string()).collect());
+        let protocol =
+            Protocol { min_reader_version: 3, min_writer_version: 7, reader_features, writer_features: None };
+        let needed = |column: &str| {
+            let schema_string = format!(r#"{{"type":"struct","fields":[{{"name":"a",{column}}}]}}"#);
+            let needed = required_features(&protocol, &Metadata { schema_string, ..metadata(None) }, false);
+            needed.into_iter().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(needed(r#""type":"long","nullable":true,"metadata":{"comment":"variant timestamp_ntz"}"#), "new");
+        let list = r#""type":{"type":"array","elementType":"timestamp_ntz","containsNull":true},"nullable":true"#;
+        assert_eq!(needed(list), "new timestampNtz");
+        let map = r#""type":{"type":"map","keyType":"string","valueType":{"type":"struct","fields":[{"name":"v",
+            "type":"variant","nullable":true,"metadata":{}}]},"valueContainsNull":true},"nullable":true"#;
+        assert_eq!(needed(map), "new variantShredding variantType");
+        let widened = r#""type":"long","nullable":true,"metadata":{"delta.typeChanges":[]}"#;
+        assert_eq!(needed(widened), "new typeWidening typeWidening-preview");
+        assert_eq!(needed("").split(' ').count(), features.len(), "a schema that cannot be read uses everything");
     }
 
     #[test]

@@ -295,6 +295,26 @@ impl Schema {
         leaves.into_iter().map(|(path, data_type)| (ColumnPath(path), data_type)).collect()
     }
 
+    /// Whether some column or field, however deep, is one that `is` is looking for.
+    pub fn has_field(&self, is: impl Fn(&Field) -> bool) -> bool {
+        let mut left: Vec<&Field> = self.fields.iter().collect();
+        while let Some(field) = left.pop() {
+            if is(field) {
+                return true;
+            }
+            let mut types = vec![&field.data_type];
+            while let Some(data_type) = types.pop() {
+                match data_type {
+                    DataType::Primitive(_) | DataType::Other(_) => {}
+                    DataType::Struct(fields) => left.extend(fields),
+                    DataType::Array { element, .. } => types.push(element),
+                    DataType::Map { key, value, .. } => types.extend([&**key, &**value]),
+                }
+            }
+        }
+        false
+    }
+
     /// This schema without the columns and fields that none of `paths` leads to, through, or below. Of metadata only the
     /// physical names stay.
     pub fn pruned<'a>(&self, paths: impl IntoIterator<Item = &'a ColumnPath>) -> Self {
@@ -346,6 +366,54 @@ impl Field {
     /// The physical name that its metadata gives it, whether or not the table maps columns.
     pub fn mapped_name(&self) -> Option<&str> {
         self.metadata.get(PHYSICAL_NAME).and_then(Value::as_str)
+    }
+}
+
+/// The text of a schema as Delta's own readers take it, where that is another: a user-defined type is its SQL type, a
+/// text of a declared length a text, and a decimal without digits has ten.
+pub fn as_readers_read(schema_string: &str) -> Option<String> {
+    if !["\"udt\"", "\"char(", "\"varchar(", "\"decimal\""].iter().any(|name| schema_string.contains(name)) {
+        return None;
+    }
+    let mut schema: Value = serde_json::from_str(schema_string).ok()?;
+    let mut has_changed = false;
+    read_as_readers(&mut schema, &mut has_changed);
+    has_changed.then(|| schema.to_string())
+}
+
+fn read_as_readers(data_type: &mut Value, has_changed: &mut bool) {
+    let parts = match data_type {
+        Value::String(name) => {
+            let read = match Primitive::parse(name) {
+                Some(primitive) if name.starts_with("char") || name.starts_with("varchar") || name == "decimal" => {
+                    primitive.to_string()
+                }
+                _ => return,
+            };
+            *has_changed = true;
+            *name = read;
+            return;
+        }
+        Value::Object(parts) => parts,
+        _ => return,
+    };
+    if parts.get("type").and_then(Value::as_str) == Some("udt") {
+        if let Some(mut sql_type) = parts.remove("sqlType") {
+            read_as_readers(&mut sql_type, has_changed);
+            *has_changed = true;
+            *data_type = sql_type;
+        }
+        return;
+    }
+    for key in ["elementType", "keyType", "valueType"] {
+        if let Some(inner) = parts.get_mut(key) {
+            read_as_readers(inner, has_changed);
+        }
+    }
+    for field in parts.get_mut("fields").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(inner) = field.get_mut("type") {
+            read_as_readers(inner, has_changed);
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl From<StorageError> for EngineError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::NotFound { .. } => Self::Missing,
-            StorageError::Escapes { .. } => Self::Unsupported("a file lies outside of its table"),
+            StorageError::Escapes { .. } => Self::Unsupported("its log names a file by a path that is not served"),
             error => Self::Unavailable(Arc::new(error)),
         }
     }
@@ -70,7 +70,7 @@ impl From<VectorError> for EngineError {
         match error {
             VectorError::Missing => Self::Missing,
             VectorError::Storage(error) => error.into(),
-            VectorError::Outside => Self::Unsupported("a deletion vector lies outside of its table"),
+            VectorError::Outside => Self::Unsupported("its log names a deletion vector by a path that is not served"),
             VectorError::TooLarge => Self::TooLarge("its deletion vector is larger than the limit"),
             VectorError::Malformed(source) => {
                 Self::Corrupt { what: "its deletion vector is malformed", source: source.map(Arc::from) }

@@ -102,6 +102,8 @@ struct Memory {
     generation: u64,
     table_id: Option<String>,
     tip: Option<LogTip>,
+    /// What a reader of that version begins with.
+    begins: u64,
     /// When the last look began that found nothing newer than `tip`.
     looked_at: Option<Instant>,
     /// Found again as long as someone uses it, even where the cache had no room.
@@ -202,6 +204,11 @@ impl Lake {
         self.snapshots.try_get_with(key, load).await.map_err(|error| (*error).clone())
     }
 
+    /// Drops a version from the cache.
+    pub(super) async fn forget_version(&self, location: &TableLocation, generation: u64, version: u64) {
+        self.snapshots.invalidate(&SnapshotKey { url: location.url().to_owned(), generation, version }).await;
+    }
+
     /// The version, if it is in the cache.
     pub(super) async fn cached_version(
         &self,
@@ -280,17 +287,25 @@ impl Lake {
 
     async fn look_at_version(&self, table: &Table, location: &TableLocation) -> Answer<u64> {
         let begun = Instant::now();
-        let tip = table.memory().tip.clone();
-        let (mut newest, at_known) = self.loader.probe(location, tip.as_ref().map(|tip| tip.version)).await?;
-        if tip.is_some() && at_known != tip {
-            (newest, _) = self.loader.probe(location, None).await?;
+        let (tip, begins) = {
+            let memory = table.memory();
+            (memory.tip.clone(), memory.tip.as_ref().map(|_| memory.begins))
+        };
+        let mut looked = self.loader.probe(location, tip.as_ref().map(|tip| tip.version), begins).await?;
+        if tip.is_some() && looked.at_known != tip {
+            looked = self.loader.probe(location, None, None).await?;
+        }
+        if !looked.is_whole {
+            // Whoever reads the log says what is wrong with it.
+            return Ok(self.look_anew(table, location).await?.version());
         }
         let mut memory = table.memory();
-        if newest.is_some() && memory.tip == newest {
+        if looked.newest.is_some() && memory.tip == looked.newest {
             memory.looked_at = Some(begun);
         }
         drop(memory);
-        newest.map(|tip| tip.version).ok_or_else(|| LakeError::NotATable { location: location.url().to_owned() })
+        let newest = looked.newest.map(|tip| tip.version);
+        newest.ok_or_else(|| LakeError::NotATable { location: location.url().to_owned() })
     }
 
     async fn look(&self, table: &Table, location: &TableLocation) -> Answer<Arc<Snapshot>> {
@@ -304,13 +319,17 @@ impl Lake {
         let Some(known) = self.recall(table, location).await else {
             return self.load(table, location).await;
         };
-        let (newest, at_known) = self.loader.probe(location, Some(known.version)).await?;
-        if at_known.as_ref() != known.tip() {
+        let looked = self.loader.probe(location, Some(known.version), Some(known.begins())).await?;
+        if looked.at_known.as_ref() != known.tip() {
             tracing::info!(table.location = location.url(), table.version = known.version, "table was replaced");
             table.memory().generation += 1;
             return self.load(table, location).await;
         }
-        if newest.is_none_or(|newest| newest.version <= known.version) {
+        if !looked.is_whole {
+            tracing::warn!(table.location = location.url(), "commits are missing from a table's log; reading it anew");
+            return self.load(table, location).await;
+        }
+        if looked.newest.is_none_or(|newest| newest.version <= known.version) {
             if let Some(metrics) = &self.metrics {
                 metrics.snapshot_hit();
             }
@@ -365,6 +384,7 @@ impl Lake {
             }
             memory.table_id = Some(snapshot.metadata.id.clone());
             memory.tip = snapshot.tip().cloned();
+            memory.begins = snapshot.begins();
             memory.snapshot = Arc::downgrade(&snapshot);
             SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version: snapshot.version }
         };

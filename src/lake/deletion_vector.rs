@@ -58,7 +58,7 @@ pub enum VectorError {
     #[error("the deletion vector's file cannot be read")]
     Storage(#[source] StorageError),
     /// It lies where this server does not look.
-    #[error("the deletion vector lies outside of its table")]
+    #[error("the deletion vector is named by a path that is not served")]
     Outside,
     /// It is larger than this server is willing to read.
     #[error("the deletion vector is larger than the limit")]

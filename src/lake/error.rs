@@ -36,6 +36,14 @@ pub enum LakeError {
         /// The features, as the log names them.
         features: Vec<String>,
     },
+    /// The table's schema holds what this server does not read. Names columns, and so is only for those who may know them.
+    #[error("the table cannot be served: {reason}")]
+    UnreadableSchema {
+        /// The table.
+        location: String,
+        /// Which column, and why.
+        reason: String,
+    },
     /// The version is not (or no longer) in the log.
     #[error("{}", version_not_found(*.version, *.oldest, *.newest))]
     VersionNotFound {
@@ -103,6 +111,14 @@ pub enum LakeError {
         location: String,
         /// The version that removes the file.
         version: u64,
+    },
+    /// The log names a file by a path that is not served.
+    #[error("the table's log names a file by a path that is not served: {reason}; ask the data provider")]
+    PathNotServed {
+        /// The table.
+        location: String,
+        /// What is wrong with the path.
+        reason: &'static str,
     },
     /// The storage did not answer, or refused. It may do so later; nothing is known about the table.
     #[error("the table's storage is not available; try again later")]

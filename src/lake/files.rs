@@ -14,10 +14,11 @@ use arrow::{
 };
 
 use super::{
-    deletion_vector::DeletionVector,
+    deletion_vector::{DeletionVector, VectorPlace},
     path_keys::{PathKeys, path_key},
     statistics::{KeptColumns, Sources},
 };
+use crate::storage::path_refusal;
 
 /// Files per chunk. A chunk is what one changed version copies of the last one.
 pub(super) const CHUNK_FILES: usize = 32 * 1024;
@@ -82,6 +83,14 @@ impl DeletionVectorRef<'_> {
     }
 }
 
+/// Why a file is not served for its path, or for that of its deletion vector; `None` where it is.
+pub(super) fn refusal_of(path: &str, vector: Option<DeletionVectorRef<'_>>) -> Option<&'static str> {
+    path_refusal(path).or_else(|| match vector?.place() {
+        VectorPlace::File(path) => path_refusal(&path),
+        VectorPlace::Inline | VectorPlace::Absolute | VectorPlace::Malformed => None,
+    })
+}
+
 /// Values by physical column name, as one action of a log spells them.
 pub type PartitionPairs = [(Box<str>, Option<Box<str>>)];
 
@@ -120,6 +129,11 @@ impl<'a> FileRef<'a> {
             partition_columns: &[],
             partition_source: PartitionSource::Pairs(partition_values),
         }
+    }
+
+    /// Why the file is not served for its path, or for that of its deletion vector; `None` where it is.
+    pub fn refusal(&self) -> Option<&'static str> {
+        refusal_of(self.path, self.deletion_vector)
     }
 
     /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
@@ -249,6 +263,8 @@ pub(super) struct Chunk {
     /// Live rows, where every file says how many.
     rows: Option<u64>,
     keys: PathKeys,
+    /// Whether some file is not served for its path.
+    has_refused: bool,
     /// What predicates asked for so far.
     kept_columns: KeptColumns,
 }
@@ -261,6 +277,7 @@ impl Chunk {
             size_bytes: files().fold(0, |sum, file| sum.saturating_add(file.size)),
             rows: files().try_fold(0u64, |sum, file| sum.checked_add(file.live_rows()?)),
             keys: PathKeys::of(&columns.path),
+            has_refused: files().any(|file| file.refusal().is_some()),
             kept_columns: KeptColumns::default(),
             columns,
         }
@@ -358,6 +375,16 @@ impl Files {
     /// Whether some file has a deletion vector.
     pub fn has_deletion_vectors(&self) -> bool {
         self.chunks.iter().any(|chunk| !chunk.columns.deletion_vectors.is_empty())
+    }
+
+    /// Why the first file that is not served for its path is not; `None` where all are.
+    pub fn refusal(&self) -> Option<&'static str> {
+        if self.has_refused() { self.iter().find_map(|file| file.refusal()) } else { None }
+    }
+
+    /// Whether some file is not served for its path.
+    pub fn has_refused(&self) -> bool {
+        self.chunks.iter().any(|chunk| chunk.has_refused)
     }
 
     /// The sum of the files' sizes, in bytes.

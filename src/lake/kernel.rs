@@ -18,14 +18,16 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
 use super::{
+    actions::{LogJson, read_files},
     checkpoint,
     error::{Cause, LakeError, LogFault},
     files::{Dropped, Files, FilesBuilder},
+    flaw,
     log_store::{Failure, Hidden, LogLimits, LogStore, LogTip},
     snapshot::{Column, Origin, Snapshot, columns},
 };
 use crate::{
-    domain::delta::{Metadata, Protocol},
+    domain::delta::{Metadata, Protocol, required_features},
     storage::TableLocation,
 };
 
@@ -55,6 +57,21 @@ const READABLE_FEATURES: [&str; 11] = [
 const READ_AHEAD_FILES: usize = 16;
 const BATCH_ROWS: usize = 8 * 1024;
 
+/// How many checkpoints besides the newest are tried before a log is read without any.
+const OTHER_CHECKPOINTS: usize = 3;
+
+/// What a look at a log finds.
+#[derive(Debug)]
+pub(super) struct Looked {
+    /// The newest version.
+    pub(super) newest: Option<LogTip>,
+    /// What proves the version that was known, as it is now.
+    pub(super) at_known: Option<LogTip>,
+    /// Whether all that the newest version consists of is there. A commit that is gone is gone for those, too, who read it
+    /// before.
+    pub(super) is_whole: bool,
+}
+
 /// Loads and advances snapshots.
 #[derive(Clone, Debug)]
 pub(super) struct Loader {
@@ -67,17 +84,22 @@ impl Loader {
         Self { limits, permits: Arc::new(Semaphore::new(concurrent_loads.max(1))) }
     }
 
-    /// The newest version there is, and what the file that proves `known` looks like now.
+    /// Looks for the newest version, and at what the file that proves `known` looks like now; `begins` is what a reader of
+    /// the known version begins with.
     pub(super) async fn probe(
         &self,
         location: &TableLocation,
         known: Option<u64>,
-    ) -> Result<(Option<LogTip>, Option<LogTip>), LakeError> {
+        begins: Option<u64>,
+    ) -> Result<Looked, LakeError> {
         let store = self.store(location);
-        store.probe(known).await.map_err(|error| match store.failure() {
+        let probed = store.probe(begins, known).await.map_err(|error| match store.failure() {
             Some(Failure::Log(LogFault::MissingFile)) => not_a_table(location),
             _ => failed(location, &store, error),
-        })
+        });
+        let (newest, at_known) = probed?;
+        let is_whole = newest.as_ref().is_none_or(|newest| store.holds_all_until(newest.version));
+        Ok(Looked { newest, at_known, is_whole })
     }
 
     /// The log as a store, for reads that need no kernel.
@@ -87,49 +109,56 @@ impl Loader {
 
     /// Reads `version`, or the newest, from its checkpoint and commits.
     pub(super) async fn load(&self, location: &TableLocation, version: Option<u64>) -> Result<Snapshot, LakeError> {
-        match self.load_with(location, version, Hidden::default()).await {
-            Err(LakeError::CorruptLog { .. } | LakeError::NotATable { .. }) => {
-                // The pointer to the last checkpoint may outlive what it points to; the log is then read without it.
-                let hidden = Hidden { hint: true, ..Hidden::default() };
-                self.load_with(location, version, hidden).await
-            }
-            outcome => outcome,
-        }
-    }
-
-    async fn load_with(
-        &self,
-        location: &TableLocation,
-        version: Option<u64>,
-        hidden: Hidden,
-    ) -> Result<Snapshot, LakeError> {
-        self.read(location, hidden, move |log| {
+        let read = move |log: &Log| {
             let kernel = log.open(version)?;
             let description = Description::of(&kernel)?;
             let files = log.scan(&kernel, &description)?;
             log.snapshot(kernel, description, files)
-        })
-        .await
+        };
+        self.read_around(location, read).await
     }
 
-    /// The protocol and metadata in force at `version`, without its files.
+    /// The protocol and metadata in force at `version`, without its files, and the checkpoint or commit that they were read
+    /// from on.
     pub(super) async fn describe(
         &self,
         location: &TableLocation,
         version: u64,
-    ) -> Result<(Protocol, Metadata), LakeError> {
-        let describe = |hidden| {
-            self.read(location, hidden, move |log| {
-                let description = Description::of(&log.open(Some(version))?)?;
-                Ok((description.protocol, description.metadata))
-            })
+    ) -> Result<(Protocol, Metadata, u64), LakeError> {
+        let read = move |log: &Log| {
+            let kernel = log.open(Some(version))?;
+            let Description { protocol, metadata, .. } = Description::of(&kernel)?;
+            Ok((protocol, metadata, kernel.log_segment().checkpoint_version.unwrap_or(0)))
         };
-        match describe(Hidden::default()).await {
-            Err(LakeError::CorruptLog { .. } | LakeError::NotATable { .. }) => {
-                describe(Hidden { hint: true, ..Hidden::default() }).await
-            }
-            outcome => outcome,
+        self.read_around(location, read).await
+    }
+
+    /// Reads a log around what is only a short cut through it: the pointer to the last checkpoint, which may outlive what
+    /// it points to, and checkpoints that were cut short. Commits say the same, as long as they are there.
+    async fn read_around<T: Send + 'static>(
+        &self,
+        location: &TableLocation,
+        read: impl Fn(&Log) -> Result<T, Trouble> + Clone + Send + 'static,
+    ) -> Result<T, LakeError> {
+        let is_log = |error: &LakeError| matches!(error, LakeError::CorruptLog { .. } | LakeError::NotATable { .. });
+        let error = match self.read(location, Hidden::default(), read.clone()).await {
+            Err(Failed { error, .. }) if is_log(&error) => error,
+            outcome => return outcome.map_err(|failed| failed.error),
+        };
+        let mut hidden = Hidden { hint: true, ..Hidden::default() };
+        for checkpoints_left in (0..=OTHER_CHECKPOINTS).rev() {
+            let failed = match self.read(location, hidden, read.clone()).await {
+                Err(failed) if is_log(&failed.error) => failed,
+                outcome => return outcome.map_err(|failed| failed.error),
+            };
+            let Some(bad) = failed.bad_checkpoint else { break };
+            tracing::warn!(
+                table.location = location.url(), checkpoint = bad, error = %failed.error,
+                "a checkpoint cannot be read; the commits before it are read instead"
+            );
+            hidden.checkpoints_from = Some(if checkpoints_left > 1 { bad } else { 0 });
         }
+        Err(error)
     }
 
     /// Reads what was committed since `base`. Nothing where the files have to be listed anew: the table was replaced,
@@ -139,7 +168,7 @@ impl Loader {
         location: &TableLocation,
         base: Arc<Snapshot>,
     ) -> Result<Option<Snapshot>, LakeError> {
-        let hidden = Hidden { checkpoints_above: Some(base.version), ..Hidden::default() };
+        let hidden = Hidden { checkpoints_from: Some(base.version + 1), ..Hidden::default() };
         self.read(location, hidden, move |log| {
             let Some(origin) = &base.origin else { return Ok(None) };
             let kernel = KernelSnapshot::builder_from(origin.kernel.clone()).build(&log.engine)?;
@@ -155,6 +184,7 @@ impl Loader {
             }
         })
         .await
+        .map_err(|failed| failed.error)
     }
 
     async fn read<T: Send + 'static>(
@@ -162,7 +192,7 @@ impl Loader {
         location: &TableLocation,
         hidden: Hidden,
         read: impl FnOnce(&Log) -> Result<T, Trouble> + Send + 'static,
-    ) -> Result<T, LakeError> {
+    ) -> Result<T, Failed> {
         let store = Arc::new(LogStore::new(location, self.limits, hidden));
         let _permit = self.permits.acquire().await;
         let log = Log { engine: LogEngine::new(store.clone()), store: store.clone(), runtime: Handle::current() };
@@ -172,9 +202,12 @@ impl Loader {
             Ok(Err(trouble)) => trouble,
             // The kernel panics on some logs that make no sense.
             Err(error) if error.is_panic() => Trouble::Log(LogFault::Malformed, Some(Arc::new(error))),
-            Err(shutdown) => return Err(unavailable(location, Arc::new(shutdown))),
+            Err(shutdown) => {
+                return Err(Failed { error: unavailable(location, Arc::new(shutdown)), bad_checkpoint: None });
+            }
         };
-        Err(match (store.failure(), trouble) {
+        let bad_checkpoint = store.bad_checkpoint();
+        let error = match (store.failure(), trouble) {
             (Some(Failure::Storage(source)), _) => unavailable(location, source),
             (Some(Failure::Log(fault)), trouble) => corrupt(location, fault, trouble.into_source()),
             (None, Trouble::Unsupported(features)) => {
@@ -191,10 +224,22 @@ impl Loader {
             },
             (None, Trouble::Kernel(error)) => {
                 let fault = fault_of(&error);
-                corrupt(location, fault, Some(Arc::new(error)))
+                let may_be_schema = matches!(fault, LogFault::Malformed | LogFault::Inconsistent);
+                match store.schema().filter(|_| may_be_schema).and_then(|text| flaw::of_schema(&text)) {
+                    Some(reason) => LakeError::UnreadableSchema { location: location.url().to_owned(), reason },
+                    None => corrupt(location, fault, Some(Arc::new(error))),
+                }
             }
-        })
+        };
+        Err(Failed { error, bad_checkpoint })
     }
+}
+
+/// A read that came to nothing.
+struct Failed {
+    error: LakeError,
+    /// A checkpoint that could not be read.
+    bad_checkpoint: Option<u64>,
 }
 
 fn not_a_table(location: &TableLocation) -> LakeError {
@@ -237,6 +282,12 @@ impl Trouble {
 impl From<delta_kernel::Error> for Trouble {
     fn from(error: delta_kernel::Error) -> Self {
         Self::Kernel(error)
+    }
+}
+
+impl From<serde_json::Error> for Trouble {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Log(LogFault::Malformed, Some(Arc::new(error)))
     }
 }
 
@@ -352,6 +403,11 @@ impl Log {
         Ok(Snapshot {
             version,
             committed_at: in_commit.unwrap_or_else(|| tip.mark.modified_at.timestamp_millis()),
+            required_features: required_features(
+                &description.protocol,
+                &description.metadata,
+                files.has_deletion_vectors(),
+            ),
             protocol: description.protocol,
             metadata: description.metadata,
             columns: description.columns,
@@ -390,7 +446,7 @@ struct Description {
 /// An action as a log spells it. The kernel's own ones show themselves completely only in this form.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ProtocolAction {
+struct ProtocolAction {
     min_reader_version: i32,
     min_writer_version: i32,
     reader_features: Option<Vec<String>>,
@@ -411,7 +467,7 @@ impl From<ProtocolAction> for Protocol {
 /// See [`ProtocolAction`].
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct MetadataAction {
+struct MetadataAction {
     id: String,
     name: Option<String>,
     description: Option<String>,
@@ -446,18 +502,26 @@ impl From<MetadataAction> for Metadata {
     }
 }
 
-fn spelled_out<T: DeserializeOwned>(action: &impl serde::Serialize) -> Result<T, Trouble> {
-    serde_json::to_value(action)
-        .and_then(serde_json::from_value)
-        .map_err(|error| Trouble::Log(LogFault::Malformed, Some(Arc::new(error))))
+fn spelled_out<T: DeserializeOwned>(action: &impl serde::Serialize) -> Result<T, serde_json::Error> {
+    serde_json::to_value(action).and_then(serde_json::from_value)
+}
+
+/// A protocol as the kernel read it.
+pub(super) fn protocol_of(action: &delta_kernel::actions::Protocol) -> Result<Protocol, serde_json::Error> {
+    spelled_out::<ProtocolAction>(action).map(Protocol::from)
+}
+
+/// Metadata as the kernel read it.
+pub(super) fn metadata_of(action: &delta_kernel::actions::Metadata) -> Result<Metadata, serde_json::Error> {
+    spelled_out::<MetadataAction>(action).map(Metadata::from)
 }
 
 impl Description {
     fn of(kernel: &SnapshotRef) -> Result<Self, Trouble> {
         let configuration = kernel.table_configuration();
-        let protocol = Protocol::from(spelled_out::<ProtocolAction>(configuration.protocol())?);
+        let protocol = protocol_of(configuration.protocol())?;
         check_readable(&protocol)?;
-        let metadata = Metadata::from(spelled_out::<MetadataAction>(configuration.metadata())?);
+        let metadata = metadata_of(configuration.metadata())?;
         let schema = kernel.schema();
         let columns = columns(&schema, &metadata);
         let mode = configuration.column_mapping_mode();
@@ -488,6 +552,7 @@ pub(super) fn unreadable(protocol: &Protocol) -> Vec<String> {
 /// The kernel's default engine, kept inside the log.
 struct LogEngine {
     inner: DefaultEngine<BlockingThread>,
+    json: Arc<dyn JsonHandler>,
     parquet: Arc<dyn ParquetHandler>,
 }
 
@@ -499,8 +564,9 @@ impl LogEngine {
             .with_buffer_size(positive(READ_AHEAD_FILES))
             .with_batch_size(positive(BATCH_ROWS))
             .build();
+        let json = Arc::new(LogJson { inner: inner.json_handler(), store: store.clone() });
         let parquet = Arc::new(LogParquet { inner: inner.parquet_handler(), store });
-        Self { inner, parquet }
+        Self { inner, json, parquet }
     }
 }
 
@@ -512,7 +578,7 @@ impl Engine for LogEngine {
         self.inner.storage_handler()
     }
     fn json_handler(&self) -> Arc<dyn JsonHandler> {
-        self.inner.json_handler()
+        self.json.clone()
     }
     fn parquet_handler(&self) -> Arc<dyn ParquetHandler> {
         self.parquet.clone()
@@ -546,7 +612,8 @@ impl ParquetHandler for LogParquet {
         predicate: Option<PredicateRef>,
     ) -> DeltaResult<FileDataReadResultIterator> {
         files.iter().try_for_each(|file| self.check(file))?;
-        self.inner.read_parquet_files(files, physical_schema, predicate)
+        let read = |schema| self.inner.read_parquet_files(files, schema, predicate);
+        read_files(&self.store, files, &physical_schema, read)
     }
 
     fn write_parquet_file(
@@ -559,7 +626,7 @@ impl ParquetHandler for LogParquet {
 
     fn read_parquet_footer(&self, file: &FileMeta) -> DeltaResult<ParquetFooter> {
         self.check(file)?;
-        self.inner.read_parquet_footer(file)
+        self.inner.read_parquet_footer(file).inspect_err(|_| self.store.note_bad_checkpoint(file.location.path()))
     }
 }
 

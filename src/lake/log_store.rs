@@ -72,8 +72,9 @@ pub(super) enum Failure {
 /// Which parts of a log to keep from the kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hidden {
-    /// Checkpoints above this version: the kernel would start over from one, where a few commits are enough.
-    pub(super) checkpoints_above: Option<u64>,
+    /// Checkpoints from this version on: the kernel would start over from one, where a few commits are enough; or it could
+    /// not read one.
+    pub(super) checkpoints_from: Option<u64>,
     /// The pointer to the last checkpoint, which is only a hint and may be wrong.
     pub(super) hint: bool,
 }
@@ -83,6 +84,10 @@ struct Notes {
     commits: BTreeMap<u64, FileMark>,
     checkpoints: BTreeMap<u64, FileMark>,
     failure: Option<Failure>,
+    /// The text of the newest schema that was read.
+    schema: Option<String>,
+    /// The oldest checkpoint that could not be read.
+    bad_checkpoint: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -144,6 +149,33 @@ impl LogStore {
         self.notes().failure.get_or_insert(Failure::Log(fault));
     }
 
+    /// Notes that a checkpoint, or a file that it refers to, could not be read.
+    pub(super) fn note_bad_checkpoint(&self, path: &str) {
+        let version = match Path::from_url_path(path).ok().and_then(|path| LogFile::of(&path)) {
+            Some(LogFile::Checkpoint(version)) => Some(version),
+            Some(_) => return,
+            // It lies beside the log, and belongs to the newest.
+            None => self.notes().checkpoints.keys().next_back().copied(),
+        };
+        let mut notes = self.notes();
+        notes.bad_checkpoint = notes.bad_checkpoint.into_iter().chain(version).min();
+    }
+
+    /// The oldest checkpoint that could not be read.
+    pub(super) fn bad_checkpoint(&self) -> Option<u64> {
+        self.notes().bad_checkpoint
+    }
+
+    /// Notes the text of a schema; the first is the newest.
+    pub(super) fn note_schema(&self, text: &str) {
+        self.notes().schema.get_or_insert_with(|| text.to_owned());
+    }
+
+    /// The text of the newest schema that was read, whether or not it could be understood.
+    pub(super) fn schema(&self) -> Option<String> {
+        self.notes().schema.clone()
+    }
+
     /// The file that proves `version`, if it was listed.
     pub(super) fn tip_at(&self, version: u64) -> Option<LogTip> {
         let notes = self.notes();
@@ -172,11 +204,30 @@ impl LogStore {
         self.tip_at(newest?)
     }
 
-    /// Lists the log from `known` on, or all of it: the newest version there is, and what `known` looks like now.
-    pub(super) async fn probe(&self, known: Option<u64>) -> Result<(Option<LogTip>, Option<LogTip>)> {
+    /// Whether the listed files make up a whole log until `version`: its commits from the first one on, or from those that
+    /// follow a checkpoint.
+    pub(super) fn holds_all_until(&self, version: u64) -> bool {
+        let notes = self.notes();
+        let mut missing = Some(version);
+        for listed in notes.commits.range(..=version).rev().map(|(version, _)| *version) {
+            if missing != Some(listed) {
+                break;
+            }
+            missing = listed.checked_sub(1);
+        }
+        missing.is_none_or(|missing| notes.checkpoints.range(missing..=version).next().is_some())
+    }
+
+    /// Lists the log from the version `from` on, or all of it: the newest version there is, and what `known` looks like
+    /// now.
+    pub(super) async fn probe(
+        &self,
+        from: Option<u64>,
+        known: Option<u64>,
+    ) -> Result<(Option<LogTip>, Option<LogTip>)> {
         let folder = Path::from(LOG);
         // Every name that belongs to the version sorts after the version alone.
-        let offset = folder.clone().join(known.map_or_else(|| "0".to_owned(), |version| format!("{version:020}")));
+        let offset = folder.clone().join(from.map_or_else(|| "0".to_owned(), |version| format!("{version:020}")));
         self.table_list(Some(&folder), Some(&offset)).try_for_each(|_| future::ready(Ok(()))).await?;
         Ok((self.newest(), known.and_then(|version| self.tip_at(version))))
     }
@@ -200,7 +251,7 @@ impl LogStore {
                 }
                 match file {
                     LogFile::Commit(version) => drop(notes.commits.insert(version, FileMark::from(&meta))),
-                    LogFile::Checkpoint(version) if hidden.checkpoints_above.is_some_and(|above| version > above) => {
+                    LogFile::Checkpoint(version) if hidden.checkpoints_from.is_some_and(|from| version >= from) => {
                         continue;
                     }
                     LogFile::Checkpoint(version) => drop(notes.checkpoints.insert(version, FileMark::from(&meta))),

@@ -3,6 +3,7 @@
 //! Start at [`Lake`], then [`Snapshot`]. Every read of a log goes through the kernel over a store that sees nothing but
 //! one table. Never here: who may read what, what a client understands, or how a file's URL is signed.
 
+mod actions;
 mod cache;
 mod checkpoint;
 mod deletion_vector;
@@ -10,6 +11,7 @@ pub mod demo;
 mod error;
 mod exposure;
 mod files;
+mod flaw;
 mod history;
 mod judging;
 mod kernel;

@@ -13,7 +13,10 @@ use super::{
     files::{FileRef, Files, FilesBuilder},
     log_store::LogTip,
 };
-use crate::domain::delta::{Metadata, Protocol, required_features};
+use crate::domain::{
+    clients::Shown,
+    delta::{Metadata, Protocol, required_features},
+};
 
 /// One version of one table: what it is, and which files it consists of. Never changes; share it freely.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct Snapshot {
     pub(super) size_bytes: u64,
     pub(super) schema: SchemaRef,
     pub(super) mapping: ColumnMappingMode,
+    pub(super) required_features: BTreeSet<String>,
     /// Where in a log it was read; nowhere for what was put together from files.
     pub(super) origin: Option<Origin>,
 }
@@ -84,6 +88,7 @@ impl Snapshot {
         Ok(Self {
             version,
             committed_at,
+            required_features: required_features(&protocol, &metadata, files.has_deletion_vectors()),
             protocol,
             columns: columns(&schema, &metadata),
             metadata,
@@ -103,6 +108,11 @@ impl Snapshot {
     /// The commit that proves the version, where a log has one.
     pub(super) fn tip(&self) -> Option<&LogTip> {
         self.origin.as_ref().map(|origin| &origin.tip)
+    }
+
+    /// The checkpoint or commit that a reader of the log begins with for this version.
+    pub(super) fn begins(&self) -> u64 {
+        self.origin.as_ref().and_then(|origin| origin.kernel.log_segment().checkpoint_version).unwrap_or(0)
     }
 
     /// Tells this version of this table from every other there ever was at its place: also from one of the same number
@@ -151,8 +161,18 @@ impl Snapshot {
     }
 
     /// The reader features without which this snapshot's files cannot be read correctly.
-    pub fn required_features(&self) -> BTreeSet<String> {
-        required_features(&self.protocol, &self.metadata, self.files.has_deletion_vectors())
+    pub fn required_features(&self) -> &BTreeSet<String> {
+        &self.required_features
+    }
+
+    /// What a client is to read of it.
+    pub fn shown(&self) -> Shown<'_> {
+        Shown {
+            needed: &self.required_features,
+            schema_string: &self.metadata.schema_string,
+            partition_columns: &self.metadata.partition_columns,
+            refusal: self.files.refusal(),
+        }
     }
 
     /// Bytes of memory that the snapshot holds, including what it shares with other versions.

@@ -1,9 +1,6 @@
 //! Objects: registered tables as they appear in a share.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
@@ -26,7 +23,7 @@ use super::{
 use crate::{
     domain::{
         audit::{Event, Object},
-        clients::verdicts,
+        clients::{Clients, Shown},
         delivery::{Delivery, DeliveryFacts, effective},
         name::{Name, NameKind, name_key},
         raw_disclosure::{DisclosureItem, RawDisclosure},
@@ -96,8 +93,8 @@ pub struct ObjectDetail {
     pub table: Table,
     /// The delivery that storage and object come to; a recipient can only make it proxied.
     pub delivery: Delivery,
-    /// Which connectors can read the newest version, where the log was just opened; see [`verdicts`].
-    pub clients: Option<BTreeMap<&'static str, String>>,
+    /// Which connectors can read the newest version, where the log was just opened.
+    pub clients: Option<Clients>,
     /// What its files disclose, where the log was looked at.
     pub disclosure: Option<RawDisclosure>,
     /// What is held back from its recipients, where that is known.
@@ -213,11 +210,20 @@ impl Service {
             Some(_) => None,
         };
         let shape = NewestShape::of(&snapshot);
-        let needed = match &view {
-            None => snapshot.required_features(),
-            Some(view) => self.published_view(view).await?.required_features(),
+        let clients = match &view {
+            None => Clients::of(&snapshot.shown()),
+            Some(view) => {
+                let published = self.published_view(view).await?;
+                let (needed, metadata) = (published.required_features(), published.metadata());
+                Clients::of(&Shown {
+                    needed: &needed,
+                    schema_string: &metadata.schema_string,
+                    partition_columns: &metadata.partition_columns,
+                    refusal: None,
+                })
+            }
         };
-        let clients = Some(verdicts(&needed));
+        let clients = Some(clients);
 
         let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;

@@ -243,7 +243,9 @@ fn refused_location(error: StorageError) -> ServiceError {
 fn refused_log(error: LakeError) -> ServiceError {
     match error {
         LakeError::NotATable { .. } => ServiceError::invalid("location", error.to_string()),
-        LakeError::Unsupported { .. } => ServiceError::Unsupported(error.to_string()),
+        LakeError::Unsupported { .. } | LakeError::UnreadableSchema { .. } => {
+            ServiceError::Unsupported(error.to_string())
+        }
         LakeError::Unavailable { .. } => {
             ServiceError::Unavailable { what: "the table's storage", source: error.into() }
         }
@@ -253,7 +255,8 @@ fn refused_log(error: LakeError) -> ServiceError {
         | LakeError::TimestampTooEarly { .. }
         | LakeError::TimestampTooLate { .. }
         | LakeError::ChangesNotRecorded { .. }
-        | LakeError::IncompleteRemove { .. } => {
+        | LakeError::IncompleteRemove { .. }
+        | LakeError::PathNotServed { .. } => {
             ServiceError::Unreadable { message: error.to_string(), source: error.into() }
         }
         LakeError::Demo { .. } => ServiceError::internal(error),

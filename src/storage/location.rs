@@ -128,6 +128,17 @@ pub fn resolve(root: &Path, log_path: &str) -> Result<Path, StorageError> {
         .map_err(|reason| StorageError::Escapes { path: printable(log_path), reason })
 }
 
+/// Why a path written in a log is not served; `None` where it is.
+pub fn refusal_of(log_path: &str) -> Option<&'static str> {
+    if is_plain(log_path) {
+        return None;
+    }
+    match resolve(&Path::default(), log_path) {
+        Err(StorageError::Escapes { reason, .. }) => Some(reason),
+        _ => None,
+    }
+}
+
 fn under<'a>(root: &Path, segments: impl IntoIterator<Item = &'a str>) -> Result<Path, object_store::path::Error> {
     let mut raw = String::with_capacity(root.as_ref().len() + MOST_PATHS);
     raw.push_str(root.as_ref());
@@ -163,14 +174,16 @@ fn relative(log_path: &str) -> Result<Vec<String>, &'static str> {
         return Err("it is too long");
     }
     if has_scheme(log_path) || log_path.starts_with('/') {
-        return Err("it is absolute, and only paths relative to the table are served");
+        return Err(
+            "it is absolute (it begins with `/` or with a scheme such as `s3:`), and only relative ones are served",
+        );
     }
     if log_path.contains(['?', '#']) {
         return Err("it has a query or a fragment");
     }
     let decoded = decode_once(log_path)?;
     if decoded.starts_with('/') || decoded.ends_with('/') || decoded.contains("//") {
-        return Err("it has an empty segment");
+        return Err("it has an empty segment (`//`, or `/` at an end), which names no file in every storage");
     }
     let segments = segments(&decoded)?;
     if segments.is_empty() {

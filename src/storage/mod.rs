@@ -22,6 +22,6 @@ pub use archive::Archive;
 pub use copies::CopyRoot;
 pub use error::StorageError;
 pub use local::LocalDirectory;
-pub use location::Location;
+pub use location::{Location, refusal_of as path_refusal};
 pub use storages::{Storage, Storages};
 pub use table::{Object, TableLocation};

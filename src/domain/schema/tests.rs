@@ -148,6 +148,34 @@ fn names_that_differ_only_by_case_are_found_wherever_they_are() {
 }
 
 #[test]
+fn types_are_taken_as_deltas_own_readers_take_them() {
+    let schema = |data_type: &str| {
+        format!(r#"{{"fields":[{{"name":"a","type":{data_type},"nullable":true,"metadata":{{}}}}],"type":"struct"}}"#)
+    };
+    let udt =
+        r#"{"type":"udt","class":"x.Vector","sqlType":{"type":"array","elementType":"char(3)","containsNull":true}}"#;
+    for (written, read) in [
+        (udt, Some(r#"{"type":"array","elementType":"string","containsNull":true}"#)),
+        (r#""char(10)""#, Some(r#""string""#)),
+        (r#""varchar(20)""#, Some(r#""string""#)),
+        (r#""decimal""#, Some(r#""decimal(10,0)""#)),
+        (
+            r#"{"type":"map","keyType":"varchar(1)","valueType":"long","valueContainsNull":true}"#,
+            Some(r#"{"type":"map","keyType":"string","valueType":"long","valueContainsNull":true}"#),
+        ),
+        (r#""decimal(5,2)""#, None),
+        (r#""string""#, None),
+        (r#"{"type":"udt","class":"x"}"#, None),
+        (r#""char(x)""#, None),
+    ] {
+        let found = as_readers_read(&schema(written)).map(|text| serde_json::from_str::<Value>(&text).unwrap());
+        let expected = read.map(|read| serde_json::from_str::<Value>(&schema(read)).unwrap());
+        assert_eq!(found, expected, "{written}");
+    }
+    assert_eq!(as_readers_read("{\"udt\""), None);
+}
+
+#[test]
 fn pruning_keeps_what_is_named_and_physical_names() {
     let schema = Schema::parse(WRITTEN).unwrap();
     let paths = ["id", "l.element.x", "m"].map(path);

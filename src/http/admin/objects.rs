@@ -177,6 +177,10 @@ pub struct ObjectView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub clients: Option<BTreeMap<&'static str, String>>,
+    /// For each connector that needs a certain version to read it, the oldest one; where `clients` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub client_versions: Option<BTreeMap<&'static str, String>>,
 }
 
 /// What an object discloses.
@@ -282,10 +286,12 @@ impl From<ObjectDetail> for ObjectView {
         let ObjectDetail { object, share, table, delivery, clients, disclosure, schema_hold, reach } = detail;
         let is_told = disclosure.is_some() || reach.is_some();
         let told = ObjectDisclosureView { files: disclosure.map(Into::into), reach: reach.map(Into::into) };
+        let (clients, client_versions) = clients.map(|clients| (clients.verdicts, clients.oldest_versions)).unzip();
         Self {
             schema_hold: schema_hold.map(|hold| hold.map(Into::into)),
             disclosure: is_told.then_some(told),
             clients,
+            client_versions,
             etag: etag(object.id, object.revision),
             id: object.id,
             share: share.name.to_string(),

@@ -18,7 +18,7 @@ use super::{
     text::Text,
 };
 use crate::{
-    domain::clients::verdicts,
+    domain::clients::Clients,
     domain::table::Table,
     service::{
         change::Change,
@@ -107,6 +107,9 @@ pub struct DeltaView {
     /// For each well-known connector `ok`, or why it cannot read the newest version.
     #[schema(example = json!({"pandas_parquet": "ok", "pandas_delta": "ok", "spark_parquet": "ok", "spark_delta": "ok"}))]
     pub clients: BTreeMap<&'static str, String>,
+    /// For each connector that needs a certain version to read the newest version, the oldest one.
+    #[schema(example = json!({"pandas_delta": "delta-sharing 1.1.0", "spark_delta": "delta-sharing-spark 3.1.0"}))]
+    pub client_versions: BTreeMap<&'static str, String>,
 }
 
 /// A top-level column.
@@ -151,13 +154,15 @@ impl From<OpenedTable> for TableView {
             data_type: column.data_type.clone(),
             nullable: column.is_nullable,
         };
+        let clients = Clients::of(&snapshot.shown());
         let delta = DeltaView {
             id: snapshot.metadata().id.clone(),
             version: snapshot.version(),
-            reader_features: snapshot.required_features().into_iter().collect(),
+            reader_features: snapshot.required_features().iter().cloned().collect(),
             columns: snapshot.columns().iter().map(column).collect(),
             partition_columns: snapshot.metadata().partition_columns.clone(),
-            clients: verdicts(&snapshot.required_features()),
+            clients: clients.verdicts,
+            client_versions: clients.oldest_versions,
         };
         Self { delta: Some(delta), ..table.into() }
     }

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use super::{
     CallerOf, Error,
     capabilities::Capabilities,
+    extract::Wrong,
     file_id_hash::file_id_hash,
     query::{Asker, respond},
     query_body::{not_negative, positive_max_files},
@@ -35,10 +36,9 @@ pub(super) async fn get_changes(
     of: CallerOf,
 ) -> Result<Response, Error> {
     let capabilities = Capabilities::read(&headers);
-    let parsed = request(&of, &capabilities).and_then(|request| file_id_hash(&headers).map(|_| request));
-    let request = match parsed {
+    let request = match request(&of, &headers, &capabilities) {
         Ok(request) => request,
-        Err(error) => return Err(of.refuse_table(&service, ACTION, error).await),
+        Err(wrong) => return Err(of.refuse_wrong(&service, ACTION, wrong).await),
     };
     let ends_with_action = capabilities.end_stream_action || request.page.max_files.is_some();
     let path = of.table_path();
@@ -48,9 +48,19 @@ pub(super) async fn get_changes(
     Ok(response.map_err(|error| of.error(error))?.into_response())
 }
 
-fn request(of: &CallerOf, capabilities: &Capabilities) -> Result<ChangesRequest, ServiceError> {
+fn request(of: &CallerOf, headers: &HeaderMap, capabilities: &Capabilities) -> Result<ChangesRequest, Wrong> {
     let max_files =
         of.parameter("maxFiles").map(|text| positive_max_files(number_of("maxFiles", text)?)).transpose()?;
+    ranged(of, headers, capabilities, max_files).map_err(Wrong::about(Feed::Changes))
+}
+
+fn ranged(
+    of: &CallerOf,
+    headers: &HeaderMap,
+    capabilities: &Capabilities,
+    max_files: Option<u32>,
+) -> Result<ChangesRequest, ServiceError> {
+    file_id_hash(headers)?;
     let starting = moment(of, "startingVersion", "startingTimestamp", "Multiple starting arguments")?;
     let ending = moment(of, "endingVersion", "endingTimestamp", "Multiple ending arguments")?;
     let starting = starting.ok_or_else(|| {

@@ -9,6 +9,7 @@ use super::Error;
 use crate::{
     domain::token::BearerToken,
     http::client,
+    lake::Feed,
     service::{
         Service,
         error::ServiceError,
@@ -57,9 +58,41 @@ impl CallerOf {
         self.refuse(service, action, Asked::Table(&self.table_path()), error).await
     }
 
+    /// The same for a request that was found wrong while it was read.
+    pub(super) async fn refuse_wrong(&self, service: &Service, action: &'static str, wrong: Wrong) -> Error {
+        let Wrong { error, past } = wrong;
+        let path = self.table_path();
+        self.error(match service.admit_to_table(&self.caller, action, &path).await {
+            Ok(admitted) => admitted.refuse_about(past, error).await,
+            Err(refusal) => refusal,
+        })
+    }
+
     /// `error` in the protocol's manner.
     pub(super) fn error(&self, error: ServiceError) -> Error {
         Error::new(error, &self.caller.request_id)
+    }
+}
+
+/// What is wrong with a request about a table.
+#[derive(Debug)]
+pub struct Wrong {
+    /// What its caller is told, if the table shares what it asks for.
+    pub error: ServiceError,
+    /// Which past of the table it asks for.
+    pub past: Option<Feed>,
+}
+
+impl Wrong {
+    /// Something wrong with a request about a table's past.
+    pub(super) fn about(past: Feed) -> impl Fn(ServiceError) -> Self {
+        move |error| Self { error, past: Some(past) }
+    }
+}
+
+impl From<ServiceError> for Wrong {
+    fn from(error: ServiceError) -> Self {
+        Self { error, past: None }
     }
 }
 

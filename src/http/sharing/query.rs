@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::{
     CallerOf, Error,
     capabilities::Capabilities,
+    extract::Wrong,
     file_id_hash::{echo_file_id_hash, file_id_hash},
     query_body::{QueryBody, QueryRange},
     table::head_headers,
@@ -68,9 +69,13 @@ pub(super) async fn query_table(
         Ok(bytes) => parse(&service, bytes, capabilities.declared.clone()).await,
         Err(fault) => return Err(fault.refuse(admitted, &of).await),
     };
-    let query = match parsed.and_then(|query| file_id_hash(&headers).map(|_| query)) {
+    let hashed = parsed.and_then(|query| {
+        file_id_hash(&headers)?;
+        Ok(query)
+    });
+    let query = match hashed {
         Ok(query) => query,
-        Err(error) => return Err(of.error(admitted.refuse(error).await)),
+        Err(Wrong { error, past }) => return Err(of.error(admitted.refuse_about(past, error).await)),
     };
     let answer = match &query.asked {
         Asked::Snapshot(request) => service.query_table(admitted, request).await,
@@ -137,7 +142,7 @@ enum Asked {
 }
 
 impl Query {
-    fn parse(bytes: &[u8], declared: Declared) -> Result<Self, ServiceError> {
+    fn parse(bytes: &[u8], declared: Declared) -> Result<Self, Wrong> {
         let body = QueryBody::parse(bytes)?;
         let wants_end = body.include_refresh_token || body.max_files.is_some();
         let page = PageAsk { max_files: body.max_files, page_token: body.page_token.clone() };
@@ -177,7 +182,7 @@ impl Query {
 }
 
 /// Reads what a body says; a long one on a thread of its own, so that nobody else waits for it.
-async fn parse(service: &Service, bytes: Bytes, declared: Declared) -> Result<Query, ServiceError> {
+async fn parse(service: &Service, bytes: Bytes, declared: Declared) -> Result<Query, Wrong> {
     if bytes.len() <= PARSED_AT_ONCE {
         return Query::parse(&bytes, declared);
     }

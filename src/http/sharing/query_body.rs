@@ -11,9 +11,13 @@ use serde::{
 };
 use serde_json::{Number, value::RawValue};
 
-use crate::service::{
-    error::ServiceError,
-    sharing::query::{AsOf, timestamp_of},
+use super::extract::Wrong;
+use crate::{
+    lake::Feed,
+    service::{
+        error::ServiceError,
+        sharing::query::{AsOf, timestamp_of},
+    },
 };
 
 /// The most predicates that are read; far beyond those that connectors send.
@@ -64,7 +68,7 @@ impl Default for QueryRange {
 
 impl QueryBody {
     /// Reads a body, and refuses what contradicts itself in the order of the protocol (1.4).
-    pub fn parse(bytes: &[u8]) -> Result<Self, ServiceError> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Wrong> {
         let fields = Fields::parse(bytes)?;
         let version = fields.integer("version", i64::MIN, i64::MAX)?;
         let timestamp = fields.string("timestamp")?.filter(|text| !text.is_empty());
@@ -113,21 +117,24 @@ fn query_range(
     timestamp: Option<String>,
     starting: Option<i64>,
     ending: Option<i64>,
-) -> Result<QueryRange, ServiceError> {
+) -> Result<QueryRange, Wrong> {
     if [version.is_some(), timestamp.is_some(), starting.is_some()].into_iter().filter(|named| *named).count() > 1 {
         let message = "Please only provide one of: version,timestamp,startingVersion";
-        return Err(ServiceError::Parameter(message.to_owned()));
+        return Err(ServiceError::Parameter(message.to_owned()).into());
     }
     let version = version.map(|version| not_negative("version", version)).transpose()?;
     let starting = starting.map(|version| not_negative("startingVersion", version)).transpose()?;
     match (version, timestamp, starting) {
         (Some(version), ..) => Ok(QueryRange::Snapshot(AsOf::Version(version))),
-        (_, Some(text), _) => Ok(QueryRange::Snapshot(AsOf::Timestamp(timestamp_of("timestamp", &text)?))),
+        (_, Some(text), _) => {
+            let at = timestamp_of("timestamp", &text).map_err(Wrong::about(Feed::Files))?;
+            Ok(QueryRange::Snapshot(AsOf::Timestamp(at)))
+        }
         (.., Some(starting)) => {
             let ending = ending.map(|version| not_negative("endingVersion", version)).transpose()?;
             if ending.is_some_and(|ending| ending < starting) {
                 let message = "startingVersion must not be greater than endingVersion";
-                return Err(ServiceError::Parameter(message.to_owned()));
+                return Err(Wrong::about(Feed::Files)(ServiceError::Parameter(message.to_owned())));
             }
             Ok(QueryRange::Since { starting, ending })
         }
@@ -378,12 +385,12 @@ mod tests {
             (r#"{"refreshToken":"x","timestamp":"2022-01-01T00:00:00-08:00"}"#, "refreshToken cannot be used"),
             (r#"{"includeRefreshToken":"maybe"}"#, "includeRefreshToken"),
         ] {
-            let message = QueryBody::parse(body.as_bytes()).unwrap_err().to_string();
+            let message = QueryBody::parse(body.as_bytes()).unwrap_err().error.to_string();
             assert!(message.contains(expected), "{body}: {message}");
         }
         assert!(QueryBody::parse("[".repeat(100_000).as_bytes()).is_err());
         let many = format!(r#"{{"predicateHints":[{}""]}}"#, r#""","#.repeat(MOST_HINTS));
-        assert!(QueryBody::parse(many.as_bytes()).unwrap_err().to_string().contains("more than 10000"));
+        assert!(QueryBody::parse(many.as_bytes()).unwrap_err().error.to_string().contains("more than 10000"));
     }
 
     #[test]

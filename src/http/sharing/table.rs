@@ -9,16 +9,20 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::{
     CallerOf, Error, NDJSON, TABLE_VERSION,
     capabilities::{self, Capabilities},
+    extract::Wrong,
     file_id_hash::{echo_file_id_hash, file_id_hash},
     query_body::not_negative,
     wire,
 };
-use crate::service::{
-    Service,
-    error::ServiceError,
-    sharing::{
-        TableHead, TablePath,
-        query::{AsOf, timestamp_of},
+use crate::{
+    lake::Feed,
+    service::{
+        Service,
+        error::ServiceError,
+        sharing::{
+            TableHead, TablePath,
+            query::{AsOf, timestamp_of},
+        },
     },
 };
 
@@ -43,7 +47,7 @@ pub(super) async fn get_metadata(
     let parsed = as_of(&of).and_then(|as_of| Ok((as_of, file_id_hash(&headers)?)));
     let (as_of, chosen_hash) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return Err(of.refuse_table(&service, "table.metadata", error).await),
+        Err(wrong) => return Err(of.refuse_wrong(&service, "table.metadata", wrong).await),
     };
     let capabilities = Capabilities::read(&headers);
     let head = service.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;
@@ -55,11 +59,16 @@ pub(super) async fn get_metadata(
     Ok((headers, lines).into_response())
 }
 
-fn as_of(of: &CallerOf) -> Result<AsOf, ServiceError> {
+fn as_of(of: &CallerOf) -> Result<AsOf, Wrong> {
     match (of.parameter("version"), of.parameter("timestamp")) {
-        (Some(_), Some(_)) => Err(ServiceError::Parameter("Please only provide one of: version,timestamp".to_owned())),
+        (Some(_), Some(_)) => {
+            Err(ServiceError::Parameter("Please only provide one of: version,timestamp".to_owned()).into())
+        }
         (Some(text), None) => Ok(AsOf::Version(not_negative("version", number_of("version", text)?)?)),
-        (None, Some(text)) => Ok(AsOf::Timestamp(timestamp_of("timestamp", text)?)),
+        (None, Some(text)) => {
+            let at = timestamp_of("timestamp", text).map_err(Wrong::about(Feed::Files))?;
+            Ok(AsOf::Timestamp(at))
+        }
         (None, None) => Ok(AsOf::Latest),
     }
 }

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     domain::delta::{Metadata, Protocol},
-    lake::{LakeError, files::PartitionPairs},
+    lake::{
+        LakeError,
+        files::{PartitionPairs, refusal_of},
+    },
 };
 
 /// The table property that has writers record changes.
@@ -61,6 +64,8 @@ pub struct Outline {
     pub has_deletion_vectors: bool,
     /// Paths of removes among them that leave something out.
     lacking: Arc<[Box<str>]>,
+    /// Why the first of them that is not served for its path is not.
+    refusal: Option<&'static str>,
 }
 
 /// What removes left out, by path. A path names the same bytes forever, so that any add of it tells.
@@ -78,6 +83,9 @@ impl Changes {
         for stamps in together(&stamps) {
             outlines.extend(try_join_all(stamps.iter().map(|stamp| history.outline(stamp, feed))).await?);
         }
+        if let Some(reason) = outlines.iter().find_map(|outline| outline.refusal) {
+            return Err(LakeError::PathNotServed { location: history.url(), reason });
+        }
         let later = || outlines.iter().skip(1);
         let start = if to == newest && later().all(Outline::keeps_state) {
             // What nothing has changed since is what it is now; streams that follow a table get by without the kernel.
@@ -91,6 +99,11 @@ impl Changes {
             if let Some((version, _)) = described.find(|(_, metadata)| !records_changes(metadata)) {
                 return Err(LakeError::ChangesNotRecorded { location: history.url(), version });
             }
+        }
+        let mut times: Vec<i64> = outlines.iter().map(|outline| outline.committed_at).collect();
+        history.date(&stamps, &mut times).await?;
+        for (outline, time) in outlines.iter_mut().zip(times) {
+            outline.committed_at = time;
         }
         let missing = find_missing(history, &stamps, &outlines).await?;
         for outline in &mut outlines {
@@ -118,7 +131,12 @@ impl Changes {
         if let Some(last) = last.filter(|last| last.version == stamp.version) {
             return Ok(Some(last));
         }
-        let commit = self.completed(self.history.commit(stamp).await?);
+        let mut commit = self.completed(self.history.commit(stamp).await?);
+        if let Some(outline) = self.outlines.get(index)
+            && outline.committed_at != commit.committed_at
+        {
+            commit = Arc::new(Commit { committed_at: outline.committed_at, ..Commit::clone(&commit) });
+        }
         *self.last() = Some(commit.clone());
         Ok(Some(commit))
     }
@@ -136,6 +154,7 @@ impl Changes {
             if let Some((size, values)) = self.missing.get(&file.path) {
                 file.size.get_or_insert(*size);
                 file.partition_values.get_or_insert_with(|| values.clone());
+                file.extended_metadata = Some(true);
             }
         }
         Arc::new(commit)
@@ -188,6 +207,7 @@ impl Outline {
             n_files: commit.selected(feed).count(),
             bytes: complete().fold(0, |sum, file| sum.saturating_add(file.size.unwrap_or(0))),
             has_deletion_vectors: commit.selected(feed).any(|file| file.deletion_vector().is_some()),
+            refusal: commit.selected(feed).find_map(|file| refusal_of(&file.path, file.deletion_vector())),
             lacking: commit.selected(feed).filter(|file| is_incomplete(file)).map(|file| file.path.clone()).collect(),
         }
     }
@@ -207,7 +227,15 @@ impl Outline {
 impl History {
     /// Every version of the range, or the first that is missing.
     async fn stamps(&self, from: u64, to: u64) -> Result<Vec<Stamp>, LakeError> {
-        let timeline = self.timeline().await?;
+        let mut timeline = self.timeline().await?.clone();
+        // What is remembered may be gone since, and is then gone for everybody. The look at the newest version went back to
+        // where that begins.
+        if from < self.latest.begins() {
+            let (commits, _) = self.list_commits(Some(from)).await?;
+            if !timeline.between(from, to).iter().all(|stamp| stamp.is_among(&commits)) {
+                timeline = self.find_timeline(true).await?;
+            }
+        }
         let between = timeline.between(from, to);
         for (version, stamp) in (from..=to).zip(between.iter().map(Some).chain(iter::repeat(None))) {
             if stamp.is_none_or(|stamp| stamp.version != version) {

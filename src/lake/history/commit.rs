@@ -4,16 +4,35 @@
 
 use std::collections::BTreeMap;
 
+use arrow::{
+    array::{Array, AsArray, BooleanArray, Int64Array, MapArray, RecordBatch, StringArray, StructArray},
+    error::ArrowError,
+};
+use delta_kernel::{
+    DeltaResult, RowVisitor,
+    actions::visitors::{ProtocolVisitor, visit_protocol_at},
+    engine::arrow_data::ArrowEngineData,
+    engine_data::GetData,
+    expressions::ColumnName,
+    schema::DataType,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     domain::delta::{Metadata, Protocol},
     lake::{
-        files::{DeletionVectorRef, FileRef, PartitionPairs, PartitionSource},
-        kernel::{MetadataAction, ProtocolAction},
+        actions::decode,
+        deletion_vector::DeletionVector,
+        files::{
+            DeletionVectorRef, FileRef, PartitionPairs, PartitionSource, deletion_vectors, longs, malformed, strings,
+        },
+        kernel::{metadata_of, protocol_of},
     },
 };
+
+/// How far into a line its kind of action is looked for, in bytes.
+const KIND_WITHIN: usize = 64;
 
 /// Which of a commit's files an answer is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +50,7 @@ pub struct Commit {
     /// The version that it made.
     pub version: u64,
     /// When it was committed, in milliseconds since the epoch: the in-commit timestamp where the table keeps one, else
-    /// the time of the commit's file, at least a millisecond after the one before.
+    /// the time of the commit's file; of a commit of [`super::Changes`] at least a millisecond after the one before.
     pub committed_at: i64,
     /// A new protocol.
     pub protocol: Option<Protocol>,
@@ -69,31 +88,17 @@ pub struct FileAction {
     pub changed_at: Option<i64>,
     /// Whether rows were changed, and not only moved between files.
     pub data_change: bool,
+    /// Whether a remove says its size and partition, as it says itself.
+    pub extended_metadata: Option<bool>,
     /// Statistics as JSON text.
     pub stats: Option<Box<str>>,
-    vector: Option<Box<VectorAction>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct VectorAction {
-    storage_type: Box<str>,
-    path_or_inline_dv: Box<str>,
-    offset: Option<i32>,
-    size_in_bytes: i32,
-    cardinality: i64,
+    vector: Option<Box<DeletionVector>>,
 }
 
 impl FileAction {
     /// The rows of the file that are deleted.
     pub fn deletion_vector(&self) -> Option<DeletionVectorRef<'_>> {
-        self.vector.as_ref().map(|vector| DeletionVectorRef {
-            storage_type: &vector.storage_type,
-            path_or_inline: &vector.path_or_inline_dv,
-            offset: vector.offset,
-            size_in_bytes: vector.size_in_bytes,
-            cardinality: vector.cardinality,
-        })
+        self.vector.as_deref().map(DeletionVector::as_ref)
     }
 
     /// The file in the form that a snapshot gives it, for whoever writes both. `None` while the size or the partition
@@ -119,7 +124,7 @@ impl FileAction {
             .map(|(name, value)| name.len() + value.as_ref().map_or(0, |value| value.len()) + 48)
             .sum();
         let vector =
-            self.vector.as_ref().map_or(0, |vector| size_of::<VectorAction>() + vector.path_or_inline_dv.len() + 17);
+            self.vector.as_ref().map_or(0, |vector| size_of::<DeletionVector>() + vector.path_or_inline.len() + 17);
         size_of::<Self>() + self.path.len() + pairs + self.stats.as_ref().map_or(0, |stats| stats.len()) + vector
     }
 }
@@ -158,56 +163,53 @@ pub(super) struct CommitText {
 /// Why a commit makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MalformedCommit {
-    #[error("line {line}")]
-    Line {
-        line: usize,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("line {line}: `{field}` is missing")]
-    Missing { line: usize, field: &'static str },
+    #[error("its actions are not what the protocol asks for")]
+    Actions(#[from] ArrowError),
+    #[error("its protocol or metadata is not what the protocol asks for")]
+    Head(#[from] delta_kernel::Error),
+    #[error("its protocol or metadata is not what the protocol asks for")]
+    SpeltOut(#[from] serde_json::Error),
 }
 
 impl CommitText {
     /// Reads the text of a commit's file. The version's time is left 0.
     pub(super) fn parse(version: u64, text: &[u8]) -> Result<Self, MalformedCommit> {
+        let (mut metadata, mut protocol) = (None, FirstProtocol::default());
+        let mut files = Vec::new();
+        for batch in decode(text)? {
+            take_files(&batch, &mut files)?;
+            let data = ArrowEngineData::new(batch);
+            if metadata.is_none() {
+                metadata = delta_kernel::actions::Metadata::try_new_from_data(&data)?;
+            }
+            protocol.visit_rows_of(&data)?;
+        }
+        let info = CommitInfo::find(text).unwrap_or_default();
         let commit = Commit {
             version,
             committed_at: 0,
-            protocol: None,
-            metadata: None,
-            files: Vec::new(),
-            is_noop_merge: false,
+            protocol: protocol.0.as_ref().map(protocol_of).transpose()?,
+            metadata: metadata.as_ref().map(metadata_of).transpose()?,
+            files,
+            is_noop_merge: info.is_noop_merge(),
         };
-        let mut read = Self { in_commit_timestamp: None, commit };
-        for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let line_number = index + 1;
-            let action: ActionLine =
-                serde_json::from_slice(line).map_err(|source| MalformedCommit::Line { line: line_number, source })?;
-            read.take(action, line_number)?;
-        }
-        Ok(read)
+        Ok(Self { in_commit_timestamp: info.in_commit_timestamp.as_ref().and_then(whole), commit })
+    }
+}
+
+/// Finds the first protocol of a commit, as the kernel reads one.
+#[derive(Default)]
+struct FirstProtocol(Option<delta_kernel::actions::Protocol>);
+
+impl RowVisitor for FirstProtocol {
+    fn selected_column_names_and_types(&self) -> (&'static [ColumnName], &'static [DataType]) {
+        ProtocolVisitor::default().selected_column_names_and_types()
     }
 
-    fn take(&mut self, action: ActionLine, line: usize) -> Result<(), MalformedCommit> {
-        if let Some(info) = action.commit_info {
-            self.in_commit_timestamp = info.in_commit_timestamp.as_ref().and_then(Value::as_i64);
-            self.commit.is_noop_merge = info.is_noop_merge();
-        }
-        if let Some(protocol) = action.protocol {
-            self.commit.protocol = Some(protocol.into());
-        }
-        if let Some(metadata) = action.meta_data {
-            self.commit.metadata = Some(metadata.into());
-        }
-        let files = [(ActionKind::Add, action.add), (ActionKind::Remove, action.remove), (ActionKind::Cdc, action.cdc)];
-        for (kind, file) in files {
-            if let Some(file) = file {
-                let file = file.into_action(kind).map_err(|field| MalformedCommit::Missing { line, field })?;
-                self.commit.files.push(file);
+    fn visit<'a>(&mut self, row_count: usize, getters: &[&'a dyn GetData<'a>]) -> DeltaResult<()> {
+        for row in 0..row_count {
+            if self.0.is_none() {
+                self.0 = visit_protocol_at(row, getters)?;
             }
         }
         Ok(())
@@ -221,51 +223,122 @@ pub(super) fn leading_timestamp(text: &[u8], is_whole: bool) -> Option<Result<Op
     Some(CommitText::parse(0, &text[..end]).map(|read| read.in_commit_timestamp))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ActionLine {
-    add: Option<FileLine>,
-    remove: Option<FileLine>,
-    cdc: Option<FileLine>,
-    meta_data: Option<MetadataAction>,
-    protocol: Option<ProtocolAction>,
-    commit_info: Option<CommitInfo>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FileLine {
-    path: Box<str>,
-    size: Option<u64>,
-    partition_values: Option<BTreeMap<Box<str>, Option<Box<str>>>>,
-    modification_time: Option<i64>,
-    deletion_timestamp: Option<i64>,
-    data_change: Option<bool>,
-    stats: Option<Box<str>>,
-    deletion_vector: Option<Box<VectorAction>>,
-}
-
-impl FileLine {
-    fn into_action(self, kind: ActionKind) -> Result<FileAction, &'static str> {
-        if kind != ActionKind::Remove {
-            self.size.ok_or("size")?;
-            self.partition_values.as_ref().ok_or("partitionValues")?;
+/// The file actions of some lines, in their order.
+fn take_files(batch: &RecordBatch, files: &mut Vec<FileAction>) -> Result<(), ArrowError> {
+    let kinds = [("add", ActionKind::Add), ("remove", ActionKind::Remove), ("cdc", ActionKind::Cdc)];
+    let mut actions = Vec::with_capacity(kinds.len());
+    for (name, kind) in kinds {
+        let column = batch.column_by_name(name).and_then(|column| column.as_struct_opt());
+        let whole = column.ok_or_else(|| malformed(name))?;
+        if whole.null_count() < whole.len() {
+            actions.push(FileActions::of(whole, kind)?);
         }
-        Ok(FileAction {
+    }
+    for row in 0..batch.num_rows() {
+        for action in &mut actions {
+            files.extend(action.take(row)?);
+        }
+    }
+    Ok(())
+}
+
+/// The actions of one kind in some lines, column by column.
+struct FileActions<'a> {
+    kind: ActionKind,
+    whole: &'a StructArray,
+    path: &'a StringArray,
+    size: &'a Int64Array,
+    partition_values: &'a MapArray,
+    changed_at: Option<&'a Int64Array>,
+    data_change: &'a BooleanArray,
+    extended_metadata: Option<&'a BooleanArray>,
+    stats: Option<&'a StringArray>,
+    /// Sorted by row, from the next one on.
+    vectors: std::iter::Peekable<std::vec::IntoIter<(usize, DeletionVector)>>,
+}
+
+impl<'a> FileActions<'a> {
+    fn of(whole: &'a StructArray, kind: ActionKind) -> Result<Self, ArrowError> {
+        let flags = |name: &str| {
+            let flags = whole.column_by_name(name).and_then(|column| column.as_boolean_opt());
+            flags.ok_or_else(|| malformed(name))
+        };
+        let values = whole.column_by_name("partitionValues").and_then(|column| column.as_map_opt());
+        let vectors = match whole.column_by_name("deletionVector") {
+            Some(vectors) => deletion_vectors(vectors.as_struct_opt().ok_or_else(|| malformed("deletionVector"))?)?,
+            None => Vec::new(),
+        };
+        Ok(Self {
             kind,
-            path: self.path,
-            size: self.size,
-            partition_values: self.partition_values.map(|values| values.into_iter().collect()),
-            changed_at: if kind == ActionKind::Remove { self.deletion_timestamp } else { self.modification_time },
-            data_change: if kind == ActionKind::Cdc { false } else { self.data_change.ok_or("dataChange")? },
-            stats: self.stats,
-            vector: self.deletion_vector,
+            whole,
+            path: strings(whole, "path")?,
+            size: longs(whole, "size")?,
+            partition_values: values.ok_or_else(|| malformed("partitionValues"))?,
+            changed_at: match kind {
+                ActionKind::Add => Some(longs(whole, "modificationTime")?),
+                ActionKind::Remove => Some(longs(whole, "deletionTimestamp")?),
+                ActionKind::Cdc => None,
+            },
+            data_change: flags("dataChange")?,
+            extended_metadata: (kind == ActionKind::Remove).then(|| flags("extendedFileMetadata")).transpose()?,
+            stats: (kind == ActionKind::Add).then(|| strings(whole, "stats")).transpose()?,
+            vectors: vectors.into_iter().peekable(),
         })
+    }
+
+    /// The action in `row`, if it is of this kind; rows are asked for in order.
+    fn take(&mut self, row: usize) -> Result<Option<FileAction>, ArrowError> {
+        let vector = self.vectors.next_if(|(at, _)| *at == row).map(|(_, vector)| Box::new(vector));
+        if self.whole.is_null(row) || self.path.is_null(row) {
+            return Ok(None);
+        }
+        let number = |column: &Int64Array| column.is_valid(row).then(|| column.value(row));
+        let size = number(self.size).map(|size| u64::try_from(size).map_err(|_| malformed("size"))).transpose()?;
+        let values = self.partition_values.is_valid(row).then(|| self.partition_values.value(row));
+        Ok(Some(FileAction {
+            kind: self.kind,
+            path: self.path.value(row).into(),
+            size,
+            partition_values: values.map(|values| pairs(&values)).transpose()?,
+            changed_at: self.changed_at.and_then(number),
+            data_change: self.kind != ActionKind::Cdc && self.data_change.is_valid(row) && self.data_change.value(row),
+            extended_metadata: self.extended_metadata.filter(|said| said.is_valid(row)).map(|said| said.value(row)),
+            stats: self.stats.filter(|stats| stats.is_valid(row)).map(|stats| stats.value(row).into()),
+            vector,
+        }))
     }
 }
 
-/// Writers put here what they like, so that nothing in it can make a commit malformed.
+/// Partition values sorted by name; of one that is there twice the last.
+fn pairs(entries: &StructArray) -> Result<Box<PartitionPairs>, ArrowError> {
+    let texts = |column: usize| {
+        let texts = entries.columns().get(column).and_then(|column| column.as_string_opt::<i32>());
+        texts.ok_or_else(|| malformed("partitionValues"))
+    };
+    let (names, values) = (texts(0)?, texts(1)?);
+    let pairs: BTreeMap<Box<str>, Option<Box<str>>> =
+        names.iter().flatten().map(Box::from).zip(values.iter().map(|value| value.map(Box::from))).collect();
+    Ok(pairs.into_iter().collect())
+}
+
+/// A whole number as the reader of actions takes one: also from a text, and from a number with a fraction.
+fn whole(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        #[allow(clippy::cast_possible_truncation)]
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)),
+        _ => None,
+    }
+}
+
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InfoLine {
+    commit_info: Option<CommitInfo>,
+}
+
+/// Writers put here what they like, so that nothing in it can make a commit malformed.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CommitInfo {
     operation: Option<Value>,
@@ -274,6 +347,14 @@ struct CommitInfo {
 }
 
 impl CommitInfo {
+    /// What a commit says about itself, in whichever of its lines.
+    fn find(text: &[u8]) -> Option<Self> {
+        const KIND: &[u8] = b"\"commitInfo\"";
+        let is_info = |line: &&[u8]| line[..line.len().min(KIND_WITHIN)].windows(KIND.len()).any(|part| part == KIND);
+        let mut lines = text.split(|&byte| byte == b'\n').filter(is_info);
+        lines.find_map(|line| serde_json::from_slice::<InfoLine>(line).ok()?.commit_info)
+    }
+
     /// A metric that is missing proves nothing.
     fn is_noop_merge(&self) -> bool {
         let is_zero = |metric: &str| match self.operation_metrics.as_ref().and_then(|metrics| metrics.get(metric)) {
@@ -329,13 +410,62 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_commit_is_refused_by_line() {
-        for text in ["x", "[]", "null\n{}", "{\"add\":{}}", "{\"add\":{\"path\":1}}", "\u{feff}{}"] {
+    fn what_is_no_commit_is_refused() {
+        let lacking = |part: &str| ADD.replace(part, "");
+        for text in [
+            "x",
+            "[]",
+            "null\n{}",
+            "{\"add\":{}}",
+            "{\"add\":{\"path\":[]}}",
+            "\u{feff}{}",
+            &format!("{ADD}\n{{"),
+            &ADD.replace("\"size\":5", "\"size\":-5"),
+            &ADD.replace("\"size\":5", "\"size\":\"5x\""),
+            &lacking("\"size\":5,"),
+            &lacking("\"partitionValues\":{\"p\":null,\"d\":\"x\"},"),
+        ] {
             assert!(CommitText::parse(0, text.as_bytes()).is_err(), "{text}");
         }
-        let error = CommitText::parse(0, format!("{ADD}\n{{").as_bytes()).unwrap_err();
-        assert_eq!(error.to_string(), "line 2");
         assert!(CommitText::parse(0, b"{\"remove\":{\"path\":\"\xff\",\"dataChange\":true}}").is_err());
+    }
+
+    #[test]
+    fn texts_and_numbers_stand_for_each_other() {
+        let text = ADD.replace("\"size\":5", "\"size\":\"5\"").replace("\"d\":\"x\"", "\"d\":1.50,\"b\":true");
+        let text = text.replace("\"modificationTime\":3", "\"modificationTime\":3.0");
+        let CommitText { commit, .. } = read(&text);
+        let file = commit.files[0].as_file().unwrap();
+        assert_eq!((file.size, file.modification_time), (5, 3));
+        let values: Vec<_> = file.partition_values().collect();
+        assert_eq!(values, [("b", Some("true")), ("d", Some("1.50")), ("p", None)]);
+        let info = |time: &str| format!("{{\"commitInfo\":{{\"inCommitTimestamp\":{time}}}}}");
+        for time in ["12", "\"12\"", "12.0"] {
+            assert_eq!(read(&info(time)).in_commit_timestamp, Some(12), "{time}");
+        }
+    }
+
+    #[test]
+    fn metadata_may_leave_out_what_has_a_default() {
+        let schema = r#"{\"type\":\"struct\",\"fields\":[]}"#;
+        let metadata = |rest: &str| {
+            let text = format!(r#"{{"metaData":{{"id":"i","schemaString":"{schema}"{rest}}}}}"#);
+            read(&text).commit.metadata.unwrap()
+        };
+        for rest in [
+            "",
+            r#","format":null,"partitionColumns":null,"configuration":null"#,
+            r#","format":{},"partitionColumns":[],"configuration":{}"#,
+            r#","format":{"provider":"parquet","options":{}},"configuration":{"a":null}"#,
+        ] {
+            let read = metadata(rest);
+            assert_eq!((read.format_provider.as_str(), read.partition_columns.len()), ("parquet", 0), "{rest}");
+            assert!(read.configuration.is_empty(), "{rest}");
+        }
+        let read = metadata(r#","name":5,"partitionColumns":["a"],"configuration":{"a":true,"b":7}"#);
+        assert_eq!((read.name.as_deref(), read.partition_columns.as_slice()), (Some("5"), &["a".to_owned()][..]));
+        assert_eq!((read.configuration["a"].as_str(), read.configuration["b"].as_str()), ("true", "7"));
+        assert!(CommitText::parse(0, br#"{"metaData":{"id":"i"}}"#).is_err(), "it has no schema");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use moka::future::Cache;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
@@ -55,6 +56,11 @@ const STATE_BYTES: u64 = 32 << 20;
 const EPOCH_BYTES: u64 = 32 << 20;
 /// Text of commits that is being read at once by everyone together, in kibibytes. A larger commit is read alone.
 const READING_KIB: u32 = 64 << 10;
+/// How many commits before one its in-commit timestamp is held to: never before theirs. Writers must see to that
+/// themselves (Delta protocol, in-commit timestamps), and most do.
+const LOOK_BACK: usize = 8;
+/// In-commit timestamps that are read together.
+const TIMES_TOGETHER: usize = 16;
 /// What is read of a commit for its in-commit timestamp, at first.
 const LEADING_BYTES: u64 = 8 << 10;
 
@@ -78,12 +84,15 @@ pub struct TableState {
     pub protocol: Protocol,
     /// The `metaData` in force.
     pub metadata: Metadata,
+    /// The checkpoint or commit that it was read from on.
+    begins: u64,
 }
 
 impl TableState {
     /// What a table was at `version` and still is in `snapshot`.
     fn of(snapshot: &Snapshot, version: u64) -> Self {
-        Self { version, protocol: snapshot.protocol().clone(), metadata: snapshot.metadata().clone() }
+        let (protocol, metadata) = (snapshot.protocol().clone(), snapshot.metadata().clone());
+        Self { version, protocol, metadata, begins: snapshot.begins() }
     }
 }
 
@@ -184,6 +193,12 @@ impl History {
         if version > self.latest.version() {
             return Err(self.no_version(version, None).await);
         }
+        let cached = self.lake.cached_version(&self.location, self.table.1, version).await;
+        if let Some(snapshot) = cached
+            && !self.holds(snapshot.begins(), version).await?
+        {
+            self.lake.forget_version(&self.location, self.table.1, version).await;
+        }
         match self.lake.load_version(&self.location, self.table.1, version).await {
             Ok(snapshot) => Ok(snapshot),
             Err(error) => Err(self.old_version_failed(version, error).await),
@@ -204,17 +219,38 @@ impl History {
         } else {
             self.lake.cached_version(location, generation, version).await
         };
-        if let Some(snapshot) = cached {
-            return Ok(Arc::new(TableState::of(&snapshot, version)));
+        let key = CommitKey { table: self.table.clone(), version, mark: 0 };
+        let known = match cached {
+            Some(snapshot) => Some(Arc::new(TableState::of(&snapshot, version))),
+            None => self.lake.past.states.get(&key).await,
+        };
+        if let Some(known) = known {
+            if version == self.latest.version() || self.holds(known.begins, version).await? {
+                return Ok(known);
+            }
+            self.lake.past.states.invalidate(&key).await;
         }
         let describe = async {
-            let (protocol, metadata) = self.lake.loader.describe(location, version).await?;
-            Ok(Arc::new(TableState { version, protocol, metadata }))
+            let (protocol, metadata, begins) = self.lake.loader.describe(location, version).await?;
+            Ok(Arc::new(TableState { version, protocol, metadata, begins }))
         };
-        let key = CommitKey { table: self.table.clone(), version, mark: 0 };
         match self.lake.past.states.try_get_with(key, describe).await {
             Ok(state) => Ok(state),
             Err(error) => Err(self.old_version_failed(version, LakeError::clone(&error)).await),
+        }
+    }
+
+    /// Whether the log still holds what `version` consists of, which was read from the checkpoint or commit `begins` on:
+    /// what is remembered is answered only where the log would answer the same.
+    async fn holds(&self, begins: u64, version: u64) -> Result<bool, LakeError> {
+        // The look at the newest version went that far.
+        if begins >= self.latest.begins() {
+            return Ok(true);
+        }
+        let store = self.lake.loader.store(&self.location);
+        match store.probe(Some(begins), None).await {
+            Ok(_) => Ok(store.holds_all_until(version)),
+            Err(error) => Err(failed(&self.location, &store, error)),
         }
     }
 
@@ -346,7 +382,7 @@ impl History {
 
     async fn list_commits(&self, since: Option<u64>) -> Result<(BTreeMap<u64, FileMark>, Option<u64>), LakeError> {
         let store = self.lake.loader.store(&self.location);
-        match store.probe(since).await {
+        match store.probe(since, None).await {
             Ok(_) => Ok(store.take_commits()),
             Err(error) => Err(failed(&self.location, &store, error)),
         }
@@ -391,15 +427,48 @@ impl History {
         Err(LakeError::TimestampTooEarly { location: self.url(), asked_at: at_ms, version, committed_at })
     }
 
-    /// How many of the commits come first by their own times, which ascend (Delta protocol, in-commit timestamps); reads
-    /// as many as a binary search does.
+    /// How many of the commits come first by their own times. Finds the place as if they ascended, which nearly always
+    /// holds, and looks around it where they do not.
     async fn partition(&self, commits: &[Stamp], is_first: impl Fn(i64) -> bool) -> Result<usize, LakeError> {
         let (mut from, mut to) = (0, commits.len());
         while from < to {
             let middle = from + (to - from) / 2;
             if is_first(self.in_commit_time(&commits[middle]).await?) { from = middle + 1 } else { to = middle }
         }
-        Ok(from)
+        let around = from.saturating_sub(LOOK_BACK)..commits.len().min(from + LOOK_BACK);
+        let before = around.start.saturating_sub(LOOK_BACK);
+        let times = settled(&self.in_commit_times(&commits[before..around.end]).await?);
+        Ok(around.start + times[around.start - before..].partition_point(|time| is_first(*time)))
+    }
+
+    /// What each of the commits says of its own time.
+    async fn in_commit_times(&self, commits: &[Stamp]) -> Result<Vec<i64>, LakeError> {
+        let mut times = Vec::with_capacity(commits.len());
+        for commits in commits.chunks(TIMES_TOGETHER) {
+            times.extend(try_join_all(commits.iter().map(|stamp| self.in_commit_time(stamp))).await?);
+        }
+        Ok(times)
+    }
+
+    /// Dates commits that follow each other by one rule, whoever asks: each after the one before. `said` is what they say
+    /// of their own times.
+    async fn date(&self, stamps: &[Stamp], said: &mut [i64]) -> Result<(), LakeError> {
+        let Some(since) = self.in_commit_since()? else { return Ok(()) };
+        let at = stamps.partition_point(|stamp| stamp.version < since);
+        let Some(first) = stamps.get(at) else { return Ok(()) };
+        let timeline = self.timeline().await?;
+        let before = timeline.between(since, first.version.saturating_sub(1));
+        let before = before.get(before.len().saturating_sub(LOOK_BACK)..).unwrap_or_default();
+        let before = if first.version > since { before } else { &[] };
+        let mut times = match self.in_commit_times(before).await {
+            // What was cleaned away meanwhile holds nothing back.
+            Err(LakeError::CommitNotFound { .. }) => Vec::new(),
+            read => read?,
+        };
+        let n_before = times.len();
+        times.extend_from_slice(&said[at..]);
+        said[at..].copy_from_slice(&settled(&times)[n_before..]);
+        Ok(())
     }
 
     /// The version since which commits are dated by their writers, as the newest metadata says.
@@ -416,14 +485,15 @@ impl History {
     }
 
     async fn time_of(&self, stamp: &Stamp) -> Result<i64, LakeError> {
+        let mut time = [stamp.file_time];
         if self.in_commit_since()?.is_some_and(|since| stamp.version >= since) {
-            self.in_commit_time(stamp).await
-        } else {
-            Ok(stamp.file_time)
+            time = [self.in_commit_time(stamp).await?];
+            self.date(&[*stamp], &mut time).await?;
         }
+        Ok(time[0])
     }
 
-    /// What the commit says of its own time.
+    /// What the commit says of its own time, whatever those before it say.
     async fn in_commit_time(&self, stamp: &Stamp) -> Result<i64, LakeError> {
         if stamp.version == self.latest.version() {
             return Ok(self.latest.committed_at());
@@ -534,6 +604,15 @@ impl History {
     }
 }
 
+/// The times of commits that follow each other, each at least a millisecond after those of the [`LOOK_BACK`] before it.
+fn settled(said: &[i64]) -> Vec<i64> {
+    let settle = |at: usize| {
+        let from = at.saturating_sub(LOOK_BACK);
+        said[from..=at].iter().fold(i64::MIN, |before, time| (*time).max(before.saturating_add(1)))
+    };
+    (0..said.len()).map(settle).collect()
+}
+
 /// The commits up to the newest version, those dated by their files first.
 struct DatedCommits {
     timeline: Arc<Timeline>,
@@ -550,5 +629,21 @@ impl DatedCommits {
 
     fn in_commit(&self) -> &[Stamp] {
         self.timeline.slice(&self.in_commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOOK_BACK, settled};
+
+    #[test]
+    fn no_commit_is_dated_before_the_one_before_it() {
+        assert!(settled(&[]).is_empty());
+        assert_eq!(settled(&[10, 20, 30]), [10, 20, 30]);
+        assert_eq!(settled(&[100, 50, 60, 200, 200]), [100, 101, 102, 200, 201]);
+        let fallen: Vec<i64> = std::iter::once(1_000).chain(0..40).collect();
+        let times = settled(&fallen);
+        assert_eq!(times[LOOK_BACK], 1_000 + LOOK_BACK as i64);
+        assert_eq!(times[40], 39, "what lies further back does not count");
     }
 }

@@ -27,6 +27,13 @@ pub(super) struct Stamp {
     pub(super) file_time: i64,
 }
 
+impl Stamp {
+    /// Whether `commits` hold this one, unchanged.
+    pub(super) fn is_among(&self, commits: &BTreeMap<u64, FileMark>) -> bool {
+        commits.get(&self.version).is_some_and(|mark| digest(mark) == self.mark)
+    }
+}
+
 impl Timeline {
     /// The commits from the oldest version on that can still be read.
     pub(super) fn new(commits: BTreeMap<u64, FileMark>, oldest_checkpoint: Option<u64>) -> Self {

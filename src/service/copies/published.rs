@@ -112,7 +112,7 @@ impl PublishedView {
     }
 
     /// The metadata of the governed table: the view's own, and nothing of its source's. The id is each recipient's own.
-    pub(super) fn metadata(&self) -> Metadata {
+    pub(in crate::service) fn metadata(&self) -> Metadata {
         Metadata {
             id: self.view.id.to_string(),
             name: None,

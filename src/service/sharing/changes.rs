@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{
-        delta::{Metadata, Protocol, required_features},
+        delta::{DELETION_VECTORS, Metadata, Protocol, required_features},
         negotiation::Declared,
     },
     lake::{Changes, Commit, Feed, FileAction, History, Outline},
@@ -139,7 +139,7 @@ impl FoundTable {
     }
 
     /// Refuses what the object does not share.
-    fn require_feed(&self, feed: Feed, path: &TablePath) -> Result<(), ServiceError> {
+    pub(super) fn require_feed(&self, feed: Feed, path: &TablePath) -> Result<(), ServiceError> {
         match feed {
             Feed::Files => self.require_history(),
             Feed::Changes if self.object.history && self.object.cdf => Ok(()),
@@ -204,11 +204,14 @@ impl ChangesRequest {
 fn needed_features(changes: &Changes) -> BTreeSet<String> {
     let start = changes.start();
     let (mut protocol, mut metadata): (&Protocol, &Metadata) = (&start.protocol, &start.metadata);
-    let mut needed = BTreeSet::new();
+    let mut needed = required_features(protocol, metadata, false);
     for outline in changes.outlines() {
         protocol = outline.protocol.as_deref().unwrap_or(protocol);
         metadata = outline.metadata.as_deref().unwrap_or(metadata);
-        needed.extend(required_features(protocol, metadata, outline.has_deletion_vectors));
+        let has_changed = outline.protocol.is_some() || outline.metadata.is_some();
+        if has_changed || (outline.has_deletion_vectors && !needed.contains(DELETION_VECTORS)) {
+            needed.extend(required_features(protocol, metadata, outline.has_deletion_vectors));
+        }
     }
     needed
 }

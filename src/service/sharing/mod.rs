@@ -189,6 +189,10 @@ impl From<LakeError> for ServiceError {
         match &error {
             LakeError::Unavailable { .. } => Self::Unavailable { what: "the table's storage", source: error.into() },
             LakeError::Unsupported { .. } => Self::Unsupported(error.to_string()),
+            // Whoever reads a view of the table may not know its columns.
+            LakeError::UnreadableSchema { .. } => Self::Unsupported(
+                "the table has a column of a type that this server does not read; ask the data provider".to_owned(),
+            ),
             LakeError::VersionNotFound { .. }
             | LakeError::TimestampTooEarly { .. }
             | LakeError::TimestampTooLate { .. } => Self::Malformed(error.to_string()),
@@ -196,9 +200,8 @@ impl From<LakeError> for ServiceError {
             LakeError::NotATable { .. }
             | LakeError::CorruptLog { .. }
             | LakeError::CommitNotFound { .. }
-            | LakeError::IncompleteRemove { .. } => {
-                Self::Unreadable { message: error.to_string(), source: error.into() }
-            }
+            | LakeError::IncompleteRemove { .. }
+            | LakeError::PathNotServed { .. } => Self::Unreadable { message: error.to_string(), source: error.into() },
             LakeError::Demo { .. } => Self::internal(error),
         }
     }
@@ -209,6 +212,9 @@ impl From<StorageError> for ServiceError {
     fn from(error: StorageError) -> Self {
         let unreadable =
             |message: &str, error: StorageError| Self::Unreadable { message: message.to_owned(), source: error.into() };
+        if let StorageError::Escapes { reason, .. } = error {
+            return LakeError::PathNotServed { location: String::new(), reason }.into();
+        }
         match error {
             StorageError::Unavailable { .. } => Self::Unavailable { what: "the table's storage", source: error.into() },
             StorageError::NotFound { .. } | StorageError::Changed { .. } => unreadable(
@@ -219,11 +225,8 @@ impl From<StorageError> for ServiceError {
                 "permission denied: the provider's server may not read the table's storage; ask the provider",
                 error,
             ),
-            StorageError::Escapes { .. } => unreadable(
-                "the table refers to files outside its own folder, which are never shared; ask the provider",
-                error,
-            ),
-            StorageError::Unsupported { .. }
+            StorageError::Escapes { .. }
+            | StorageError::Unsupported { .. }
             | StorageError::BadLocation { .. }
             | StorageError::OutsideStorages { .. }
             | StorageError::Expired { .. }

@@ -18,9 +18,12 @@ use super::{
 };
 use crate::{
     domain::{limits::span, negotiation::Declared, predicate::Filter, seal::hex},
-    lake::{FileRef, Order, Snapshot},
+    lake::{FileRef, LakeError, Order, Snapshot},
     service::{Service, copies::Entitled, error::ServiceError},
 };
+
+/// The characters of a time up to its minutes.
+const MINUTES: usize = "2022-01-01T00:00".len();
 
 /// The most files that a page has, whatever was asked.
 const MAX_PAGE: usize = 100_000;
@@ -131,6 +134,17 @@ impl SnapshotFiles {
         signer.sign(self.get(range).map(|file| (file.path, file.deletion_vector))).await
     }
 
+    /// Refuses paths that are not served before a line leaves. Nearly no table has any, and then it costs nothing.
+    fn require_served(&self) -> Result<(), ServiceError> {
+        if !self.snapshot.files().has_refused() {
+            return Ok(());
+        }
+        match self.get(0..self.len()).find_map(|file| file.refusal()) {
+            Some(reason) => Err(LakeError::PathNotServed { location: String::new(), reason }.into()),
+            None => Ok(()),
+        }
+    }
+
     fn size_bytes(&self) -> u64 {
         match *self.chosen {
             Chosen::All(_) => self.snapshot.size_bytes(),
@@ -184,6 +198,7 @@ impl Service {
         let next_page_token = next.map(next_page);
         let refresh_token = request.include_refresh_token.then(|| continuations.refresh(version, began_at));
         let files = SnapshotFiles { snapshot, chosen: Arc::new(chosen) };
+        files.require_served()?;
         Ok((found, head, files, (next_page_token, refresh_token)))
     }
 
@@ -263,14 +278,50 @@ impl PageAsk {
     }
 }
 
-/// A time as the protocol writes it: ISO 8601 with an offset (1.8).
+/// A time as the protocol writes it: ISO 8601 with an offset (1.8). Its seconds may be left out, as Java's readers allow.
 pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceError> {
-    DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| {
-        ServiceError::Parameter(format!("Invalid {name}: expected a time with an offset, such as 2022-01-01T00:00:00Z"))
+    let read = |text: &str| DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok();
+    let with_seconds = |text: &str| {
+        let (minutes, offset) = text.split_at_checked(MINUTES)?;
+        (!offset.starts_with(':')).then(|| read(&format!("{minutes}:00{offset}")))?
+    };
+    let at = |text: &str| read(text).or_else(|| with_seconds(text));
+    at(text).ok_or_else(|| {
+        let expected = "expected a time with an offset, such as 2022-01-01T00:00:00Z";
+        // A `+` that stands in a query as it is means a space there.
+        let has_lost_plus =
+            text.rsplit_once(' ').is_some_and(|(time, offset)| at(&format!("{time}+{offset}")).is_some());
+        ServiceError::Parameter(if has_lost_plus {
+            format!("Invalid {name}: its offset has a space where `+` should be; write `+` as %2B in a URL, or use Z")
+        } else {
+            format!("Invalid {name}: {expected}")
+        })
     })
 }
 
 /// The digest of a text that is kept or compared instead of it.
 pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timestamp_of;
+
+    #[test]
+    fn times_are_read_with_or_without_seconds_and_a_lost_plus_is_named() {
+        let read = |text: &str| timestamp_of("timestamp", text).map(|at| at.to_rfc3339()).map_err(|e| e.to_string());
+        let expected = Ok("2024-05-17T08:00:00+00:00".to_owned());
+        for text in
+            ["2024-05-17T10:00:00+02:00", "2024-05-17T10:00+02:00", "2024-05-17T08:00Z", "2024-05-17t08:00:00.0z"]
+        {
+            assert_eq!(read(text), expected, "{text}");
+        }
+        for text in ["2024-05-17T10:00:00 02:00", "2024-05-17T10:00 02:00"] {
+            assert!(read(text).unwrap_err().contains("%2B"), "{text}");
+        }
+        for text in ["", "2024-05-17", "2024-05-17 10:00:00", "2024-05-17T10:00", "abc", "2024-05-17T10:00:€", "ä"] {
+            assert!(read(text).unwrap_err().contains("expected a time with an offset"), "{text}");
+        }
+    }
 }

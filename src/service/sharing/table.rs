@@ -15,7 +15,7 @@ use crate::{
         negotiation::{Declared, Format, negotiate},
         share::SharedObject,
     },
-    lake::{History, LakeError, Snapshot},
+    lake::{Feed, History, LakeError, Snapshot},
     service::{Service, copies::Entitled, error::ServiceError, places::Place},
     storage::TableLocation,
 };
@@ -50,6 +50,13 @@ impl Admitted<'_> {
     pub async fn refuse(mut self, error: ServiceError) -> ServiceError {
         let refused: Result<(), ServiceError> = self.attempt.settle(Err(error)).await;
         refused.err().unwrap_or_else(|| ServiceError::internal("a refusal was no error"))
+    }
+
+    /// The same for a request about a table's past, if it is about one. An object that does not share that says so first,
+    /// whatever else is wrong: it always answers alike (Delta Sharing protocol, 1.3 to 1.5).
+    pub async fn refuse_about(self, past: Option<Feed>, error: ServiceError) -> ServiceError {
+        let not_shared = past.and_then(|past| self.found.require_feed(past, self.path).err());
+        self.refuse(not_shared.unwrap_or(error)).await
     }
 }
 
@@ -237,7 +244,10 @@ impl Service {
 
     /// The newest version that the caller is served.
     pub(super) async fn newest_of(&self, found: &FoundTable) -> Result<Arc<Snapshot>, ServiceError> {
-        let latest = self.lake.latest(&found.location).await?;
+        let latest = self.lake.latest(&found.location).await.map_err(|error| match error {
+            LakeError::UnreadableSchema { .. } if found.view.is_none() => ServiceError::Unsupported(error.to_string()),
+            other => other.into(),
+        })?;
         let served = self.served(&found.object, &found.location, &latest).await?;
         served.snapshot.ok_or_else(|| ServiceError::Unreadable {
             message: "the data provider holds this table at a version that is no longer there; ask the data provider \
@@ -264,7 +274,7 @@ impl Service {
     ) -> Result<TableHead, ServiceError> {
         let version = snapshot.version();
         attempt.event.table_version = Some(version);
-        let format = self.negotiate(attempt, &snapshot.required_features(), declared).await?;
+        let format = self.negotiate(attempt, snapshot.required_features(), declared).await?;
         let described = Described::Snapshot(snapshot);
         let alias = found.view.as_ref().map(|view| self.alias(view));
         Ok(TableHead { object: found.object.clone(), described, version, format, stamp, alias })

@@ -32,6 +32,8 @@ async fn a_table_is_shared_from_its_version_of_the_moment(app: TestApp) {
     let mut object = object;
     let clients = object.as_object_mut().unwrap().remove("clients").unwrap();
     assert_eq!(clients["pandas_parquet"], "ok");
+    let versions = object.as_object_mut().unwrap().remove("client_versions").unwrap();
+    assert_eq!(versions["pandas_delta"], "delta-sharing 1.1.0");
     assert_eq!(app.get("/shares/INSURER/objects/CLAIMS/ALL").await.expect(200), object);
     let event = &app.events("object.create").await[0];
     assert_eq!(

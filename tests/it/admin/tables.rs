@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::support::{
     app::{AWAY, TestApp, fields, on_both_databases},
-    tables::{HandWrittenLog, metadata, protocol_with},
+    tables::{HandWrittenLog, add, metadata, protocol, protocol_with},
 };
 
 on_both_databases!(
@@ -15,6 +15,7 @@ on_both_databases!(
     a_table_is_changed_by_merge_patch,
     an_etag_guards_a_change,
     a_table_in_use_is_neither_deleted_nor_moved,
+    connectors_are_named_with_what_they_do_not_read_and_the_version_that_does,
     what_cannot_be_a_table_is_refused_with_the_reason,
     tables_are_listed_in_pages,
     a_deleted_name_may_be_used_again_by_another_table,
@@ -123,6 +124,43 @@ async fn a_table_in_use_is_neither_deleted_nor_moved(app: TestApp) {
     app.get("/tables/claims.claims").await.problem(404, "not_found");
 }
 
+async fn connectors_are_named_with_what_they_do_not_read_and_the_version_that_does(app: TestApp) {
+    let mut log = HandWrittenLog::create(&app.folder("void"), protocol(1, 2), metadata("v", &[("c", "void")], &[]));
+    log.commit(&[add("a.parquet", 1)]);
+    let void = app.put("/tables/void", json!({"location": app.location("void")})).await.expect(201);
+    let message = "does not read column `c` of type void";
+    assert_eq!(
+        void["delta"]["clients"],
+        json!({"pandas_parquet": message, "pandas_delta": message, "spark_parquet": message, "spark_delta": "ok"})
+    );
+    assert_eq!(void["delta"]["client_versions"], json!({"spark_delta": "delta-sharing-spark 3.1.0"}));
+
+    let mut log = HandWrittenLog::plain(&app.folder("absolute"));
+    log.commit(&[add("a.parquet", 1), add("file:///elsewhere/b.parquet", 1)]);
+    let absolute = app.put("/tables/absolute", json!({"location": app.location("absolute")})).await.expect(201);
+    for verdict in absolute["delta"]["clients"].as_object().unwrap().values() {
+        assert!(verdict.as_str().unwrap().contains("it is absolute"), "{verdict}");
+    }
+    assert_eq!(absolute["delta"]["client_versions"], json!({}));
+
+    let local = metadata("l", &[("at", "timestamp_ntz")], &[]);
+    HandWrittenLog::create(&app.folder("local"), protocol_with(&["timestampNtz"]), local);
+    let local = app.put("/tables/local", json!({"location": app.location("local")})).await.expect(201);
+    let message = "needs timestampNtz in delta format, which delta-sharing 1.3.2 or newer reads";
+    assert_eq!(local["delta"]["clients"]["pandas_parquet"], message);
+    assert_eq!(local["delta"]["client_versions"]["pandas_delta"], "delta-sharing 1.3.2");
+
+    // A user-defined type is read as the SQL type that it stands for.
+    let mut udt = metadata("u", &[], &[]);
+    let vector = json!({"type": "udt", "class": "org.apache.spark.ml.linalg.VectorUDT", "sqlType":
+        {"type": "array", "elementType": "double", "containsNull": false}});
+    let field = json!({"name": "v", "type": vector, "nullable": true, "metadata": {}});
+    udt["metaData"]["schemaString"] = json!(json!({"type": "struct", "fields": [field]}).to_string());
+    HandWrittenLog::create(&app.folder("udt"), protocol(1, 2), udt);
+    let udt = app.put("/tables/udt", json!({"location": app.location("udt")})).await.expect(201);
+    assert_eq!(udt["delta"]["columns"][0]["type"], "array<double>");
+}
+
 async fn what_cannot_be_a_table_is_refused_with_the_reason(app: TestApp) {
     std::fs::create_dir(app.folder("empty")).unwrap();
     for (location, hint) in [
@@ -142,11 +180,19 @@ async fn what_cannot_be_a_table_is_refused_with_the_reason(app: TestApp) {
     std::fs::write(app.folder("broken/_delta_log/00000000000000000000.json"), "{").unwrap();
     let broken = json!({"location": app.location("broken")});
     app.put("/tables/t", broken).await.problem(422, "table_not_servable");
-    let metadata = metadata("f", &[("id", "long")], &[]);
-    HandWrittenLog::create(&app.folder("future"), protocol_with(&["fromTheFuture"]), metadata);
+    let future = metadata("f", &[("id", "long")], &[]);
+    HandWrittenLog::create(&app.folder("future"), protocol_with(&["fromTheFuture"]), future);
     let problem = app.put("/tables/t", json!({"location": app.location("future")})).await;
     let problem = problem.problem(422, "table_not_servable");
     assert!(problem["detail"].as_str().unwrap().contains("fromTheFuture"), "{problem}");
+
+    for (name, data_type) in [("time", "time(6)"), ("geometry", "geography(OGC:CRS84, sideways)")] {
+        HandWrittenLog::create(&app.folder(name), protocol(1, 2), metadata(name, &[("vec_col", data_type)], &[]));
+        let problem = app.put("/tables/t", json!({"location": app.location(name)})).await;
+        let problem = problem.problem(422, "table_not_servable");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("column `vec_col` is of type {data_type}")), "{detail}");
+    }
 
     let problem = app.put("/tables/t", json!({})).await.problem(422, "invalid_input");
     assert_eq!(fields(&problem), ["location"]);

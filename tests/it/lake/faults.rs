@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use weir::{
     domain::predicate::Filter,
-    lake::{Lake, LakeError, LakeSettings, LogFault, Order},
+    lake::{Feed, Lake, LakeError, LakeSettings, LogFault, Order},
 };
 
 use crate::support::tables::{HandWrittenLog, add, checkpoint, location, metadata, protocol, protocol_with};
@@ -115,15 +115,127 @@ async fn a_partition_column_that_is_no_column_is_inconsistent() {
     assert_eq!(fault(&table).await, LogFault::Inconsistent);
 }
 
+/// Cuts a checkpoint short, as a writer does that was killed.
+fn truncate(checkpoint: &Path, to: usize) {
+    let bytes = fs::read(checkpoint).unwrap();
+    fs::write(checkpoint, &bytes[..to.min(bytes.len() / 2)]).unwrap();
+}
+
 #[tokio::test]
-async fn a_truncated_checkpoint_is_malformed() {
+async fn a_truncated_checkpoint_without_its_commits_is_malformed() {
     let (_folder, mut log, table) = table();
     log.commit(&[add("a.parquet", 1)]);
     checkpoint(&table).await;
-    let file = log.log_folder().join(format!("{:020}.checkpoint.parquet", 1));
-    let bytes = fs::read(&file).unwrap();
-    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    truncate(&log.log_folder().join(format!("{:020}.checkpoint.parquet", 1)), usize::MAX);
+    fs::remove_file(log.commit_path(0)).unwrap();
     assert_eq!(fault(&table).await, LogFault::Malformed);
+}
+
+#[tokio::test]
+async fn a_truncated_checkpoint_is_passed_over_where_the_commits_are_there() {
+    for left in [0, 4, 100, usize::MAX] {
+        let (_folder, mut log, table) = table();
+        let file = |version: u64| log_file(&table, version);
+        for number in 1..=4 {
+            log.commit(&[add(&format!("{number}.parquet"), 1)]);
+            checkpoint(&table).await;
+        }
+        log.commit(&[add("5.parquet", 1)]);
+        let running = Lake::new(LakeSettings::default());
+        let location = location(&table);
+        running.latest(&location).await.unwrap();
+        // One after the other, down to none that can be read.
+        for version in (0..=4).rev() {
+            if version > 0 {
+                truncate(&file(version), left);
+            }
+            for lake in [running.clone(), Lake::new(LakeSettings::default())] {
+                let latest = lake.latest(&location).await.unwrap();
+                assert_eq!((latest.version(), latest.files().len()), (5, 5), "{left} bytes are left of {version}");
+                let older = lake.at_version(&location, 4).await.unwrap();
+                assert_eq!((older.version(), older.files().len()), (4, 4));
+                let state = lake.history(&location).await.unwrap().state_at(3).await.unwrap();
+                assert_eq!(state.metadata.id, "a-table");
+            }
+        }
+    }
+}
+
+fn log_file(table: &Path, version: u64) -> PathBuf {
+    table.join(format!("_delta_log/{version:020}.checkpoint.parquet"))
+}
+
+#[tokio::test]
+async fn a_commit_that_is_deleted_from_the_middle_is_missing_for_servers_that_read_it_too() {
+    let (_folder, mut log, table) = table();
+    for number in 1..=3 {
+        log.commit(&[add(&format!("{number}.parquet"), 1)]);
+    }
+    let (lake, location) = (Lake::new(LakeSettings::default()), location(&table));
+    let history = lake.history(&location).await.unwrap();
+    history.changes(0..=3, Feed::Files).await.unwrap();
+    let kept = fs::read(log.commit_path(2)).unwrap();
+    fs::remove_file(log.commit_path(2)).unwrap();
+    for lake in [lake.clone(), Lake::new(LakeSettings::default())] {
+        for error in [
+            lake.latest(&location).await.unwrap_err(),
+            lake.latest_version(&location).await.unwrap_err(),
+            lake.at_version(&location, 1).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, LakeError::CorruptLog { fault: LogFault::Gap, .. }), "{error:?}");
+        }
+    }
+    fs::write(log.commit_path(2), kept).unwrap();
+    assert_eq!(lake.latest(&location).await.unwrap().files().len(), 3);
+    assert_eq!(lake.latest_version(&location).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_deleted_before_a_checkpoint_is_missing_for_servers_that_read_it_too() {
+    let (_folder, mut log, table) = table();
+    for number in 1..=4 {
+        log.commit(&[add(&format!("{number}.parquet"), 1)]);
+    }
+    checkpoint(&table).await;
+    log.commit(&[add("5.parquet", 1)]);
+    let (lake, location) = (Lake::new(LakeSettings::default()), location(&table));
+    let read = async |lake: &Lake| {
+        let history = lake.history(&location).await.unwrap();
+        let mut told = Vec::new();
+        for version in 0..=5 {
+            told.push(history.at_version(version).await.map(|read| read.files().len()).map_err(|e| e.to_string()));
+            told.push(history.state_at(version).await.map(|_| 0).map_err(|error| error.to_string()));
+            let changes = history.changes(version..=5, Feed::Files).await;
+            told.push(changes.map(|changes| changes.outlines().len()).map_err(|error| error.to_string()));
+        }
+        told
+    };
+    assert!(read(&lake).await.iter().all(Result::is_ok));
+    fs::remove_file(log.commit_path(2)).unwrap();
+    let cold = read(&Lake::new(LakeSettings::default())).await;
+    assert_eq!(read(&lake).await, cold);
+    assert!(cold.iter().any(Result::is_err) && cold.iter().any(Result::is_ok), "{cold:?}");
+}
+
+#[tokio::test]
+async fn a_column_that_cannot_be_read_is_named_with_its_type_or_the_limit() {
+    let nested =
+        format!("{}\"long\"{}", r#"{"type":"array","containsNull":true,"elementType":"#.repeat(130), "}".repeat(130));
+    for (data_type, expected) in [
+        ("\"time(6)\"", "column `vec_col` is of type time(6), which is not supported"),
+        (r#"{"type":"hyperloglog"}"#, "column `vec_col` is of type hyperloglog, which is not supported"),
+        (nested.as_str(), "column `vec_col` nests deeper than 127 levels of JSON"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let table = folder.path().join("t");
+        let mut action = metadata("a-table", &[("id", "long")], &[]);
+        let column = format!(r#"{{"name":"vec_col","type":{data_type},"nullable":true,"metadata":{{}}}}"#);
+        action["metaData"]["schemaString"] = json!(format!(r#"{{"type":"struct","fields":[{column}]}}"#));
+        HandWrittenLog::create(&table, protocol(1, 2), action);
+        let error = Lake::new(LakeSettings::default()).latest(&location(&table)).await.unwrap_err();
+        let LakeError::UnreadableSchema { reason, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(reason, expected);
+    }
 }
 
 /// Whatever byte is wrong (a length, a count, an offset, a size that decompression is told): an error or a table, soon.
@@ -228,6 +340,9 @@ fn table_with_sidecar(sidecar: &str) -> (TempDir, PathBuf) {
 #[tokio::test]
 async fn a_missing_sidecar_is_a_missing_file() {
     let (_folder, table) = table_with_sidecar("3a0d65cd-4056-49b8-937b-95f9e3ee90e5.parquet");
+    let snapshot = Lake::new(LakeSettings::default()).latest(&location(&table)).await.unwrap();
+    assert_eq!(snapshot.files().len(), 0, "the commits say the same");
+    fs::remove_file(table.join(format!("_delta_log/{:020}.json", 0))).unwrap();
     assert_eq!(fault(&table).await, LogFault::MissingFile);
 }
 

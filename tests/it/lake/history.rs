@@ -196,10 +196,45 @@ async fn few_commits_are_read_to_find_one_among_many_that_date_themselves() {
     let history = lake.history(&location).await.unwrap();
     assert_eq!(history.version_as_of(at(1234)).await.unwrap(), 123);
     assert_eq!(history.first_version_since(at(1234)).await.unwrap(), 124);
-    // Each of the eight or nine commits asked is read twice, because the first line is longer than the first read; the
-    // oldest is looked at once for each question.
+    // Each of the eight or nine commits asked, and of the two dozen around the place found, is read twice, because the
+    // first line is longer than the first read; the oldest is looked at once for each question.
     let reads = store.reads().len() - before;
-    assert!(reads <= 2 * 2 * 9 + 2, "{reads}");
+    assert!(reads <= 2 * (2 * 9 + 25) + 2, "{reads}");
+}
+
+#[tokio::test]
+async fn commits_that_date_themselves_back_in_time_are_dated_after_the_one_before_by_everyone() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let mut metadata = metadata("a-table", &[("id", "long")], &[]);
+    metadata["metaData"]["configuration"] = json!({"delta.enableInCommitTimestamps": "true"});
+    let protocol = json!({"protocol": {
+        "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["inCommitTimestamp"],
+    }});
+    let info = |time: i64| json!({"commitInfo": {"inCommitTimestamp": at(time)}});
+    let mut log = HandWrittenLog::create(&table, protocol.clone(), metadata.clone());
+    let first: String = [info(100), protocol, metadata].map(|action| format!("{action}\n")).concat();
+    fs::write(log.commit_path(0), first).unwrap();
+    for (version, time) in [(1, -900), (2, 50), (3, 200), (4, 150)] {
+        log.commit(&[info(time), add(&format!("{version}.parquet"), 1)]);
+    }
+    let history = history(&table).await;
+    for (version, time) in [(0u64, 100), (1, 101), (2, 102), (3, 200), (4, 201)] {
+        assert_eq!(history.committed_at(version).await.unwrap(), at(time));
+        assert_eq!(history.first_version_since(at(time)).await.unwrap(), version);
+        assert_eq!(history.version_as_of(at(time)).await.unwrap(), version);
+    }
+    assert_eq!(history.first_version_since(at(103)).await.unwrap(), 3);
+    assert_eq!(history.version_as_of(at(199)).await.unwrap(), 2);
+    assert!(matches!(history.version_as_of(at(202)).await, Err(LakeError::TimestampTooLate { version: 4, .. })));
+    for from in 0..5 {
+        let changes = history.changes(from..=4, weir::lake::Feed::Files).await.unwrap();
+        for (index, outline) in changes.outlines().iter().enumerate() {
+            let expected = history.committed_at(outline.version).await.unwrap();
+            let commit = changes.commit(index).await.unwrap().unwrap();
+            assert_eq!((outline.committed_at, commit.committed_at), (expected, expected), "from {from}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -269,8 +304,10 @@ async fn an_older_state_is_what_the_older_version_says() {
 async fn foreign_tables_are_dated_by_the_clock_they_keep() {
     let Some(tables) = foreign_tables() else { return };
     let history = history(&tables.join("cdc_ict_table")).await;
-    for (version, time) in [(0, 1783874203271), (1, 1683874206883), (2, 1783874212175), (3, 1783874213881)] {
+    // Version 1 says of itself 1683874206883, which is before version 0.
+    for (version, time) in [(0, 1783874203271), (1, 1783874203272), (2, 1783874212175), (3, 1783874213881)] {
         assert_eq!(history.committed_at(version).await.unwrap(), time);
+        assert_eq!(history.first_version_since(time).await.unwrap(), version);
     }
     assert_eq!(history.version_as_of(1783874212175).await.unwrap(), 2);
     assert_eq!(history.version_as_of(1783874213880).await.unwrap(), 2);

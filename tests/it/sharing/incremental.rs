@@ -16,6 +16,8 @@ on_both_databases!(
     check_117_a_range_without_files_is_two_lines,
     check_118_later_metadata_is_told_where_it_changed,
     check_119_ranges_that_cannot_be_are_400,
+    removes_say_what_the_log_says,
+    values_of_other_json_types_are_read_alike_by_every_question,
     check_120_features_are_told_in_delta_format,
     check_121_historical_protocols_are_told_in_delta_format_when_asked,
 );
@@ -103,6 +105,121 @@ async fn check_119_ranges_that_cannot_be_are_400(app: TestApp) {
     share(&app, "closed", json!({})).await;
     let answer = reader.query("closed", json!({"startingVersion": 3})).await;
     answer.refused_parameter("history sharing is not enabled");
+}
+
+/// Whatever the log says of a removed file, and what it leaves out as the file's own add says it.
+async fn removes_say_what_the_log_says(app: TestApp) {
+    let columns = [("id", "long"), ("name", "string")];
+    let mut log = HandWrittenLog::create(&app.folder("removes"), protocol(1, 4), metadata("r", &columns, &["name"]));
+    let named = |path: &str, size: u64, name: Value| {
+        let mut action = add(path, size);
+        action["add"]["partitionValues"] = json!({"name": name});
+        action
+    };
+    let names = [("a", json!("x")), ("b", Value::Null), ("c", json!("z")), ("d", json!("u"))];
+    log.commit(
+        &names
+            .iter()
+            .enumerate()
+            .map(|(at, (path, name))| named(path, 10 + at as u64, name.clone()))
+            .collect::<Vec<_>>(),
+    );
+    let remove = |path: &str, said: Value| {
+        let mut action = removed(path, 0);
+        let action_said = action["remove"].as_object_mut().unwrap();
+        for key in ["size", "partitionValues", "extendedFileMetadata"] {
+            action_said.remove(key);
+        }
+        action_said.extend(said.as_object().unwrap().clone());
+        action
+    };
+    let said = [
+        ("a", json!({"size": 10, "partitionValues": {"name": "x"}, "extendedFileMetadata": true})),
+        ("b", json!({"size": 11, "partitionValues": {"name": null}, "extendedFileMetadata": false})),
+        ("c", json!({"size": 12, "partitionValues": {"name": "z"}})),
+        ("d", json!({"extendedFileMetadata": false})),
+    ];
+    log.commit(&said.clone().map(|(path, said)| remove(path, said)));
+    share(&app, "removes", with_history()).await;
+    let reader = Reader::acme(&app).await;
+    let answer = reader.query_as("removes", DELTA, json!({"startingVersion": 2})).await;
+    let lines = answer.of_kind("file");
+    assert_eq!(lines.len(), 4);
+    for (line, (path, said)) in lines.iter().zip(&said) {
+        let told = &line["deltaSingleAction"]["remove"];
+        for (key, default) in
+            [("size", json!(13)), ("partitionValues", json!({"name": "u"})), ("extendedFileMetadata", json!(true))]
+        {
+            // What was filled in makes the file's metadata extended, whatever the log says.
+            let expected = if *path == "d" { &default } else { said.get(key).unwrap_or(&default) };
+            assert_eq!(&told[key], expected, "{path} {key}");
+        }
+    }
+}
+
+/// Snapshots and commits are read by one reader, with one tolerance.
+async fn values_of_other_json_types_are_read_alike_by_every_question(app: TestApp) {
+    let reader = Reader::acme(&app).await;
+    let columns = [("id", "long"), ("p", "integer")];
+    let change = |kind: &str, path: &str, value: Value| {
+        let properties = json!({"delta.enableChangeDataFeed": "true"});
+        let mut action = add("a.parquet", 9);
+        action["add"]["partitionValues"] = json!({"p": "1"});
+        let mut actions = [with_properties(metadata("odd", &columns, &["p"]), properties), action, protocol(1, 4)];
+        let action = actions.iter_mut().find(|action| action.get(kind).is_some()).unwrap();
+        *action.pointer_mut(&format!("/{kind}/{path}")).unwrap() = value;
+        actions
+    };
+    for (index, (kind, path, value)) in [
+        ("add", "partitionValues/p", json!(1)),
+        ("add", "partitionValues/p", json!(true)),
+        ("add", "size", json!("9")),
+        ("add", "size", json!(9.0)),
+        ("add", "modificationTime", json!("1700000000000")),
+        ("metaData", "configuration", json!({"delta.enableChangeDataFeed": true})),
+        ("metaData", "id", json!(5)),
+        ("metaData", "createdTime", json!("1700000000000")),
+        ("metaData", "format", Value::Null),
+        ("metaData", "format", json!({"provider": "parquet"})),
+        ("protocol", "minReaderVersion", json!("1")),
+        // What neither takes.
+        ("add", "size", json!("nine")),
+        ("add", "partitionValues", Value::Null),
+        ("add", "dataChange", json!("true")),
+        ("metaData", "partitionColumns", json!("p")),
+        ("protocol", "minReaderVersion", json!([1])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("odd{index}");
+        let actions = change(kind, path, value.clone());
+        let mut log = HandWrittenLog::plain(&app.folder(&name));
+        std::fs::remove_file(log.commit_path(0)).unwrap();
+        log = HandWrittenLog::create(&app.folder(&name), actions[2].clone(), actions[0].clone());
+        log.commit(&[actions[1].clone()]);
+        let is_read = index < 11;
+        app.put("/shares/insurer", json!({})).await;
+        let registered = app.put(&format!("/tables/t.{name}"), json!({"location": app.location(&name)})).await;
+        assert_eq!(registered.status, if is_read { 201 } else { 422 }, "{kind} {path} {value}: {}", registered.text);
+        if !is_read {
+            continue;
+        }
+        let object =
+            json!({"source": {"table": format!("t.{name}")}, "history": true, "cdf": true, "start_version": 0});
+        app.put(&format!("/shares/insurer/objects/s/{name}"), object).await.expect(201);
+        for answer in [
+            reader.query(&name, json!({})).await,
+            reader.query(&name, json!({"startingVersion": 0})).await,
+            reader.ask(&name, "/changes?startingVersion=0", "").await,
+        ] {
+            assert_eq!(answer.status, 200, "{kind} {path} {value}: {}", answer.text);
+            let file = answer.lines().pop().unwrap();
+            let file = file.as_object().unwrap().values().next().unwrap().clone();
+            let expected = if path == "partitionValues/p" && value == json!(true) { "true" } else { "1" };
+            assert_eq!((&file["size"], &file["partitionValues"]), (&json!(9), &json!({"p": expected})));
+        }
+    }
 }
 
 async fn check_120_features_are_told_in_delta_format(app: TestApp) {

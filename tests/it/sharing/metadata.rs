@@ -16,6 +16,7 @@ on_both_databases!(
     check_057_delta_format_wraps_what_the_log_says,
     check_059_features_are_answered_in_delta_format_and_only_to_who_knows_them,
     check_062_features_that_are_switched_off_need_no_client,
+    features_that_no_column_uses_need_no_client,
     check_063_an_unknown_reader_feature_is_refused_by_name,
     check_064_an_unknown_format_is_answered_truthfully,
     check_065_metadata_never_ends_with_an_action,
@@ -107,6 +108,33 @@ async fn check_062_features_that_are_switched_off_need_no_client(app: TestApp) {
         assert_eq!(answer.header("delta-sharing-capabilities"), "responseformat=parquet");
         assert_eq!(answer.of_kind("protocol"), [json!({"minReaderVersion": 1})]);
     }
+}
+
+/// What a schema alone decides: no column was widened, none is a variant or a local time.
+async fn features_that_no_column_uses_need_no_client(app: TestApp) {
+    let reader = Reader::acme(&app).await;
+    for feature in ["timestampNtz", "typeWidening", "typeWidening-preview", "variantType", "variantType-preview"] {
+        let name = feature.to_lowercase();
+        let mut log = HandWrittenLog::create(
+            &app.folder(&name),
+            protocol_with(&[feature]),
+            with_properties(metadata(feature, &COLUMNS, &[]), json!({"delta.enableTypeWidening": "true"})),
+        );
+        log.commit(&[add("a.parquet", 9)]);
+        share(&app, &name, with_history()).await;
+        for answer in [
+            reader.ask(&name, "/metadata", "").await,
+            reader.query(&name, json!({})).await,
+            reader.query(&name, json!({"startingVersion": 0})).await,
+        ] {
+            assert_eq!(answer.header("delta-sharing-capabilities"), "responseformat=parquet", "{feature}");
+        }
+    }
+    let local = metadata("local", &[("at", "timestamp_ntz")], &[]);
+    HandWrittenLog::create(&app.folder("local"), protocol_with(&["timestampNtz"]), local);
+    share(&app, "local", with_history()).await;
+    reader.query("local", json!({})).await.refused(400, "UNSUPPORTED_OPERATION", "timestampNtz");
+    reader.query("local", json!({"startingVersion": 0})).await.refused(400, "UNSUPPORTED_OPERATION", "timestampNtz");
 }
 
 async fn check_063_an_unknown_reader_feature_is_refused_by_name(app: TestApp) {

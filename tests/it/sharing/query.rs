@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{
-    ANY_FORMAT, COLUMNS, DELTA, Reader, deletion_vectors, fetch, mapped_columns, share, steps, table_path,
-    with_history, write_data,
+    ANY_FORMAT, COLUMNS, DELTA, Reader, deletion_vectors, fetch, mapped_columns, share, steps, stored_vector,
+    table_path, with_history, with_properties, write_data,
 };
 use crate::support::{
     app::{Answer, TestApp, on_both_databases},
-    tables::{HandWrittenLog, add, metadata, protocol},
+    tables::{HandWrittenLog, add, metadata, protocol, protocol_with},
 };
 
 on_both_databases!(
@@ -26,6 +26,7 @@ on_both_databases!(
     check_081_every_partition_column_has_its_value_or_null,
     check_083_an_end_action_comes_to_those_who_ask,
     check_084_a_fault_midway_is_told_or_cuts_the_connection,
+    a_path_that_is_not_served_is_found_before_the_first_line,
     check_088_predicates_that_nobody_understands_filter_nothing,
     check_112_a_deletion_vectors_file_is_signed_and_has_an_id,
     check_114_an_empty_table_is_two_lines,
@@ -204,29 +205,73 @@ async fn check_083_an_end_action_comes_to_those_who_ask(app: TestApp) {
     assert!(answer.end()["minUrlExpirationTimestamp"].is_i64());
 }
 
-/// The log's last file leads out of the table; its first chunk does not, so that the answer begins.
+/// The log's last file has a deletion vector that makes no sense; its first chunk has none, so that the answer begins.
 async fn check_084_a_fault_midway_is_told_or_cuts_the_connection(app: TestApp) {
-    let mut log = HandWrittenLog::create(&app.folder("wide"), protocol(1, 2), metadata("w", &COLUMNS, &[]));
+    let protocol = protocol_with(&["deletionVectors"]);
+    let mut log = HandWrittenLog::create(&app.folder("wide"), protocol, metadata("w", &COLUMNS, &[]));
     for file in 0..100 {
         log.commit(&[add(&format!("{file:03}.parquet"), 9)]);
     }
-    log.commit(&[add("../steps/a.parquet", 9)]);
+    let mut last = add("last.parquet", 9);
+    last["add"]["deletionVector"] = stored_vector();
+    last["add"]["deletionVector"]["pathOrInlineDv"] = json!("nonsense");
+    log.commit(&[last]);
     share(&app, "wide", json!({"history": true, "start_version": 0})).await;
     let reader = Reader::acme(&app).await;
     let query = json!({"startingVersion": 0});
-    let answer = reader.query_as("wide", "includeendstreamaction=true", query.clone()).await;
+    let capabilities = "responseformat=delta;readerfeatures=deletionvectors";
+    let ends = format!("{capabilities};includeendstreamaction=true");
+    let answer = reader.query_as("wide", &ends, query.clone()).await;
     let end = answer.end();
     assert_eq!(end["httpStatusErrorCode"], 400, "{end}");
     let message = end["errorMessage"].as_str().unwrap();
     let request = answer.header("x-request-id");
-    assert!(message.contains("outside its own folder") && message.ends_with(&format!(" (request {request})")), "{end}");
+    assert!(
+        message.contains("deletion vector that cannot be understood")
+            && message.ends_with(&format!(" (request {request})")),
+        "{end}"
+    );
     assert!(end.get("minUrlExpirationTimestamp").is_none(), "{end}");
 
     let request = Request::post(format!("/delta-sharing{}", table_path("wide", "/query")))
-        .header(header::AUTHORIZATION, format!("Bearer {}", reader.token));
+        .header(header::AUTHORIZATION, format!("Bearer {}", reader.token))
+        .header("delta-sharing-capabilities", capabilities);
     let response = app.respond(request.body(Body::from(query.to_string())).unwrap()).await;
     assert_eq!(response.status(), 200);
     assert!(response.into_body().collect().await.is_err(), "half an answer must not look like a whole one");
+}
+
+/// However late in the log or in the table it stands.
+async fn a_path_that_is_not_served_is_found_before_the_first_line(app: TestApp) {
+    let reader = Reader::acme(&app).await;
+    for (name, path, reason) in [
+        ("escapes", "../steps/a.parquet", "`..` segment"),
+        ("absolute", "s3://elsewhere/a.parquet", "it is absolute"),
+        ("rooted", "/etc/a.parquet", "it is absolute"),
+        ("colon", "T:1.parquet", "it is absolute"),
+        ("empty", "a//b.parquet", "empty segment"),
+        ("log", "_delta_log/00000000000000000000.json", "the table's own log"),
+    ] {
+        let properties = json!({"delta.enableChangeDataFeed": "true"});
+        let metadata = with_properties(metadata(name, &COLUMNS, &[]), properties);
+        let mut log = HandWrittenLog::create(&app.folder(name), protocol(1, 4), metadata);
+        for file in 0..100 {
+            log.commit(&[add(&format!("{file:03}.parquet"), 9)]);
+        }
+        log.commit(&[add(path, 9)]);
+        share(&app, name, with_history()).await;
+        for answer in [
+            reader.query(name, json!({"startingVersion": 0})).await,
+            reader.query(name, json!({"startingVersion": 0, "maxFiles": 1})).await,
+            reader.query(name, json!({})).await,
+            reader.ask(name, "/changes?startingVersion=0", "").await,
+        ] {
+            answer.refused(400, "RESOURCE_DOES_NOT_EXIST", reason);
+        }
+        // What does not reach it is served.
+        assert_eq!(reader.query(name, json!({"startingVersion": 0, "endingVersion": 100})).await.status, 200);
+        assert_eq!(reader.query(name, json!({"version": 100})).await.status, 200);
+    }
 }
 
 async fn check_088_predicates_that_nobody_understands_filter_nothing(app: TestApp) {

@@ -16,6 +16,7 @@ on_both_databases!(
     check_042_the_newest_version_is_in_the_header,
     check_044_head_of_an_unknown_table_is_404_without_a_body,
     check_046_without_history_even_a_nonsensical_time_is_refused_for_history,
+    without_history_whatever_else_is_wrong_is_told_later,
     check_047_a_time_that_is_none_is_refused,
     check_048_a_time_before_the_first_commit_is_the_first_version,
     check_049_a_timestamp_that_hits_a_commit_is_that_commit,
@@ -74,6 +75,31 @@ async fn check_046_without_history_even_a_nonsensical_time_is_refused_for_histor
         reader.ask("steps", &since(time), "").await.refused_parameter("history sharing is not enabled");
     }
     assert_eq!(reader.ask("steps", "/version", "").await.version(), 3);
+}
+
+/// The same for every other question about a table's past.
+async fn without_history_whatever_else_is_wrong_is_told_later(app: TestApp) {
+    steps(&app, "steps");
+    share(&app, "steps", json!({})).await;
+    let reader = Reader::acme(&app).await;
+    for body in [json!({"timestamp": "abc"}), json!({"startingVersion": 3, "endingVersion": 1})] {
+        reader.query("steps", body).await.refused_parameter("history sharing is not enabled");
+    }
+    reader.ask("steps", "/metadata?timestamp=abc", "").await.refused_parameter("history sharing is not enabled");
+    for parameters in [
+        "",
+        "?startingVersion=x",
+        "?startingTimestamp=abc",
+        "?startingVersion=0&startingTimestamp=abc",
+        "?startingVersion=0&endingVersion=-1",
+    ] {
+        let answer = reader.ask("steps", &format!("/changes{parameters}"), "").await;
+        answer.refused_parameter("cdf is not enabled on table insurer.s.steps");
+    }
+    // What is wrong whatever is shared comes first.
+    reader.ask("steps", "/changes?maxFiles=0", "").await.refused_parameter("maxFiles must be positive");
+    reader.query("steps", json!({"version": -1})).await.refused_parameter("cannot be negative");
+    reader.ask("none", "/changes", "").await.refused(404, "RESOURCE_DOES_NOT_EXIST", "does not exist");
 }
 
 async fn check_047_a_time_that_is_none_is_refused(app: TestApp) {

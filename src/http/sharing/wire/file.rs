@@ -62,6 +62,8 @@ const MD5_CHARACTERS: usize = 32;
 /// A file of a snapshot, or what a commit did with one.
 pub(super) struct FileLine<'a> {
     pub(super) kind: Option<ActionKind>,
+    /// What a remove says of itself: whether it has its size and partition.
+    pub(super) extended_metadata: Option<bool>,
     pub(super) file: &'a FileRef<'a>,
     pub(super) url: &'a str,
     pub(super) vector: Option<&'a SignedVector>,
@@ -129,7 +131,8 @@ impl FileLine<'_> {
         remove.text("path", self.url);
         remove.number("deletionTimestamp", file.modification_time);
         remove.flag("dataChange", file.data_change);
-        remove.flag("extendedFileMetadata", true);
+        // Where the log does not say so, the size and the partition are there all the same.
+        remove.flag("extendedFileMetadata", self.extended_metadata.unwrap_or(true));
         self.write_partition_values(remove);
         remove.number("size", file.size);
         self.write_deletion_vector(remove);

@@ -16,7 +16,7 @@ pub use self::file::IdHash;
 use self::file::{FileLine, Said};
 use crate::{
     domain::negotiation::Format,
-    lake::{ActionKind, FileRef},
+    lake::{FileAction, FileRef},
     service::{
         error::ServiceError,
         sharing::{
@@ -96,7 +96,7 @@ pub fn chunk_lines(
         Content::Files { files, range } => {
             let said = said(head.stamp.files);
             for (file, (url, vector)) in files.get(range.clone()).zip(signed) {
-                write_file(&mut out, head.format, None, &file, url, vector.as_ref(), said);
+                write_file(&mut out, head.format, None, &file, (url, vector.as_ref()), said);
             }
         }
         Content::Commit(lines) => {
@@ -111,7 +111,7 @@ pub fn chunk_lines(
             for (action, (url, vector)) in lines.files().zip(signed) {
                 // Every action of a range knows its size and partition.
                 let file = action.as_file().ok_or_else(|| ServiceError::internal("an action without its size"))?;
-                write_file(&mut out, head.format, Some(action.kind), &file, url, vector.as_ref(), said);
+                write_file(&mut out, head.format, Some(action), &file, (url, vector.as_ref()), said);
             }
         }
     }
@@ -122,13 +122,14 @@ pub fn chunk_lines(
 fn write_file(
     out: &mut Vec<u8>,
     format: Format,
-    kind: Option<ActionKind>,
+    action: Option<&FileAction>,
     file: &FileRef<'_>,
-    url: &str,
-    vector: Option<&SignedVector>,
+    (url, vector): (&str, Option<&SignedVector>),
     said: Said<'_>,
 ) {
-    let line = FileLine { kind, file, url, vector, said };
+    let kind = action.map(|action| action.kind);
+    let extended_metadata = action.and_then(|action| action.extended_metadata);
+    let line = FileLine { kind, extended_metadata, file, url, vector, said };
     match format {
         Format::Parquet => line.write_parquet(out),
         Format::Delta => line.write_delta(out),
