@@ -153,6 +153,7 @@ fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> SourceFil
         mapping: ColumnMapping::None,
         partition_values: Vec::new(),
         deletion_vector: None,
+        added_later: Vec::new(),
     }
 }
 
@@ -186,7 +187,7 @@ fn rules(definition: &serde_json::Value) -> Result<Arc<Rules>, Box<dyn Error>> {
     let today = NaiveDate::default();
     let condition = plan.filter.as_ref().map(|filter| filter.bind(&Default::default(), today));
     let keys = PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, Uuid::nil(), Uuid::nil());
-    Ok(Arc::new(Rules { plan: Arc::new(plan), condition, keys, today }))
+    Ok(Arc::new(Rules { plan: Arc::new(plan), condition, keys, today, zips: Default::default() }))
 }
 
 fn schema() -> Schema {

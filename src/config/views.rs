@@ -45,6 +45,10 @@ pub struct ViewSettings {
     pub concurrent_files_per_recipient: u64,
     /// Memory that making one file may take, in bytes.
     pub file_memory_bytes: u64,
+    /// ZIP prefixes that the mask `zip3` does not show, beside the published ones.
+    pub zip3_low_population: Vec<String>,
+    /// Whether these are all, and the published ones are shown.
+    pub zip3_replaces_published: bool,
 }
 
 impl fmt::Debug for ViewSettings {
@@ -89,6 +93,10 @@ impl ViewSettings {
         problems.bound("views.concurrent_files_per_recipient", self.concurrent_files_per_recipient, 1..=256, reason);
         let reason = "a batch of rows and what is written of it must fit";
         problems.bound("views.file_memory_bytes", self.file_memory_bytes, 16 * MIB..=64 << 30, reason);
+        let is_prefix = |text: &String| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if self.zip3_low_population.len() > 1_000 || !self.zip3_low_population.iter().all(is_prefix) {
+            problems.add("views.zip3_low_population", "is a list of ZIP prefixes, three digits each, as texts");
+        }
         let is_fingerprint = |text: &String| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
         if self.pseudonym_key.as_ref().is_some_and(|text| !is_fingerprint(text)) {
             problems.add("views.pseudonym_key", "is no fingerprint of a root key; `weir keys list` has them");

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::seal::{RootKey, hex, hmac};
 
 /// Counts the ways in which copies were written. A new one makes every copy anew, under other keys.
-pub const WRITER_VERSION: u32 = 1;
+pub const WRITER_VERSION: u32 = 2;
 
 /// A digest of what of a recipient its copies depend on: recipients with equal ones read the same files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +44,8 @@ pub struct Entitlement<'a> {
     pub day: Option<NaiveDate>,
     /// The year, where a mask depends on it.
     pub year: Option<i32>,
+    /// The ZIP prefixes that are not shown, where a mask depends on them.
+    pub zips: Option<String>,
 }
 
 impl Entitlement<'_> {
@@ -380,6 +382,7 @@ mod tests {
             key_version: None,
             day: None,
             year: None,
+            zips: None,
         }
     }
 

@@ -418,7 +418,7 @@ fn read_as_readers(data_type: &mut Value, has_changed: &mut bool) {
 }
 
 /// Whether two names are not the same, but for the case of their letters.
-pub(super) fn differ_by_case(one: &str, other: &str) -> bool {
+pub fn differ_by_case(one: &str, other: &str) -> bool {
     one != other
         && if one.is_ascii() && other.is_ascii() {
             one.eq_ignore_ascii_case(other)

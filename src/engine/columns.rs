@@ -1,6 +1,9 @@
 //! From a file's columns to the table's: which leaves of the file are read, as what, and how the columns of the table
 //! come of them whatever the file calls them, orders them, spells their types, or leaves out.
 //!
+//! A column is found by its exact name, else by the one name that differs from it only by case; in a table that goes by
+//! ids, by its id first. One that is not there is NULL only where that shows nothing: see [`Wanted::is_required`].
+//!
 //! Everything that leaves here has exactly the type of its [`Kind`], and a value below a null is null itself.
 
 use std::sync::Arc;
@@ -29,10 +32,10 @@ use parquet::{
 };
 
 use super::{
-    EngineError, partition, types,
+    EngineError, SourceFile, partition, types,
     wanted::{Kind, Wanted, held},
 };
-use crate::domain::schema::Primitive;
+use crate::domain::schema::{ColumnPath, ELEMENT, KEY, Primitive, VALUE, differ_by_case};
 
 /// What a day has of microseconds.
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -51,7 +54,7 @@ pub(super) struct Columns {
 /// Where a column or field comes from.
 #[derive(Debug)]
 enum Source {
-    /// From nowhere: the file was written before it was added.
+    /// From nowhere: the file lacks it, and it may be NULL.
     Absent,
     /// The log has it: an array of one.
     Constant(ArrayRef),
@@ -69,15 +72,17 @@ enum Shape {
 }
 
 impl Columns {
-    /// Finds `wanted` in a file. What the log says in `partition_values` (by physical name) is not looked for there.
+    /// Finds `wanted` in a file of `source`. What the log says in its partition values is not looked for there.
     pub(super) fn find(
         wanted: &[Wanted],
-        partition_values: &[(String, Option<String>)],
+        source: &SourceFile,
         metadata: Arc<ParquetMetaData>,
     ) -> Result<Self, EngineError> {
+        let partition_values = &source.partition_values;
         let plain = file_schema(&metadata)?;
         let parquet = metadata.file_metadata().schema_descr_ptr();
-        let mut finder = Finder { parquet: &parquet, next_leaf: 0, leaves: Vec::new() };
+        let added_later = &source.added_later;
+        let mut finder = Finder { parquet: &parquet, added_later, path: Vec::new(), next_leaf: 0, leaves: Vec::new() };
         let in_log = |field: &&Wanted| partition_values.iter().any(|(name, _)| *name == field.physical);
         let in_file: Vec<&Wanted> = wanted.iter().filter(|field| !in_log(field)).collect();
         let (read_as, mut found) = finder.fields(plain.fields(), &in_file)?;
@@ -132,6 +137,10 @@ pub(super) fn undecodable(_: parquet::errors::ParquetError) -> EngineError {
 /// Walks through a file's columns, counting leaves.
 struct Finder<'a> {
     parquet: &'a SchemaDescriptor,
+    /// Columns that the file lacks because it is older than they are.
+    added_later: &'a [ColumnPath],
+    /// Where in the table's schema it is.
+    path: Vec<String>,
     next_leaf: usize,
     leaves: Vec<usize>,
 }
@@ -140,25 +149,33 @@ impl Finder<'_> {
     /// Finds `wanted` among `fields`. Answers what the fields are to be read as, and where each wanted one comes from.
     fn fields(&mut self, fields: &Fields, wanted: &[&Wanted]) -> Result<(Fields, Vec<Source>), EngineError> {
         let mut sources: Vec<Source> = wanted.iter().map(|_| Source::Absent).collect();
-        let has_ids = fields.iter().any(|field| field.metadata().contains_key(PARQUET_FIELD_ID_META_KEY));
-        let is_it = |field: &Field, wanted: &Wanted| match &wanted.id {
-            Some(id) if has_ids => field.metadata().get(PARQUET_FIELD_ID_META_KEY) == Some(id),
-            _ => *field.name() == wanted.physical,
-        };
+        // For each field, which of the wanted ones it is.
+        let mut is_wanted: Vec<Option<usize>> = vec![None; fields.len()];
+        for (at, wanted) in wanted.iter().enumerate() {
+            let here = || {
+                let above = self.path.iter().cloned();
+                ColumnPath(above.chain([wanted.name.clone()]).collect())
+            };
+            let found = place(fields, wanted).map_err(|Unclear| EngineError::Unclear(here()))?;
+            match found.and_then(|found| is_wanted.get_mut(found)) {
+                Some(Some(_)) => return Err(EngineError::Unclear(here())),
+                Some(free) => *free = Some(at),
+                None if wanted.is_required && !self.added_later.contains(&here()) => {
+                    return Err(EngineError::Lacks(here()));
+                }
+                None => {}
+            }
+        }
         let mut read_as = Vec::with_capacity(fields.len());
         let mut position = 0;
-        for field in fields {
-            let found = wanted.iter().position(|wanted| is_it(field, wanted));
+        for (field, found) in fields.iter().zip(is_wanted) {
             let Some(found) = found else {
                 self.next_leaf += count_leaves(field.data_type());
                 read_as.push(Arc::clone(field));
                 continue;
             };
-            if matches!(sources[found], Source::Read(..)) {
-                return Err(EngineError::corrupt("two of its columns have the same name"));
-            }
             let read_before = self.leaves.len();
-            let (data_type, shape) = self.column(field.data_type(), &wanted[found].kind)?;
+            let (data_type, shape) = self.below(&wanted[found].name, field.data_type(), &wanted[found].kind)?;
             read_as.push(Arc::new(field.as_ref().clone().with_data_type(data_type)));
             if self.leaves.len() > read_before {
                 sources[found] = Source::Read(position, shape);
@@ -166,6 +183,14 @@ impl Finder<'_> {
             }
         }
         Ok((read_as.into(), sources))
+    }
+
+    /// [`Self::column`], one step further down.
+    fn below(&mut self, step: &str, data_type: &DataType, wanted: &Kind) -> Result<(DataType, Shape), EngineError> {
+        self.path.push(step.to_owned());
+        let found = self.column(data_type, wanted);
+        self.path.pop();
+        found
     }
 
     /// Finds what is wanted of one column. At least one of its leaves is read, for its nulls and lengths.
@@ -177,7 +202,7 @@ impl Finder<'_> {
                 (DataType::Struct(read_as), Shape::Struct(held(wanted), sources))
             }
             (DataType::List(element), Kind::List(wanted)) => {
-                let (read_as, shape) = self.column(element.data_type(), wanted)?;
+                let (read_as, shape) = self.below(ELEMENT, element.data_type(), wanted)?;
                 let element = element.as_ref().clone().with_data_type(read_as);
                 let field = types::element_field(wanted.data_type(), true);
                 (DataType::List(Arc::new(element)), Shape::List(field, Box::new(shape)))
@@ -185,8 +210,8 @@ impl Finder<'_> {
             (DataType::Map(entries, ordered), Kind::Map(wanted)) => {
                 let DataType::Struct(parts) = entries.data_type() else { return Err(other_type()) };
                 let [key, value] = parts.as_ref() else { return Err(other_type()) };
-                let (key_as, key_shape) = self.column(key.data_type(), &wanted.0)?;
-                let (value_as, value_shape) = self.column(value.data_type(), &wanted.1)?;
+                let (key_as, key_shape) = self.below(KEY, key.data_type(), &wanted.0)?;
+                let (value_as, value_shape) = self.below(VALUE, value.data_type(), &wanted.1)?;
                 let parts = Fields::from(vec![
                     key.as_ref().clone().with_data_type(key_as),
                     value.as_ref().clone().with_data_type(value_as),
@@ -213,6 +238,38 @@ impl Finder<'_> {
         }
         Ok((read_as, shape))
     }
+}
+
+/// It cannot be said which field a column is.
+struct Unclear;
+
+/// Which of `fields` is `wanted`, if any.
+fn place(fields: &Fields, wanted: &Wanted) -> Result<Option<usize>, Unclear> {
+    let id = |field: &Field| field.metadata().get(PARQUET_FIELD_ID_META_KEY).cloned();
+    let is_named = |field: &Field| *field.name() == wanted.physical;
+    let only = |is_it: &dyn Fn(&Field) -> bool| {
+        let mut found = fields.iter().enumerate().filter(|(_, field)| is_it(field)).map(|(at, _)| at);
+        match (found.next(), found.next()) {
+            (found, None) => Ok(found),
+            (_, Some(_)) => Err(Unclear),
+        }
+    };
+    if wanted.id.is_some() {
+        let has_its_id = |field: &Field| id(field) == wanted.id;
+        if let Some(found) = only(&has_its_id)? {
+            let is_other = |field: &FieldRef| is_named(field) && !has_its_id(field);
+            return if fields.iter().any(is_other) { Err(Unclear) } else { Ok(Some(found)) };
+        }
+        // The name says that it is the column, and the id that it is another one.
+        if fields.iter().any(|field| is_named(field) && id(field).is_some()) {
+            return Err(Unclear);
+        }
+    }
+    if let Some(found) = only(&is_named)? {
+        return Ok(Some(found));
+    }
+    let has_other_id = |field: &Field| wanted.id.is_some() && id(field).is_some();
+    only(&|field| !has_other_id(field) && differ_by_case(field.name(), &wanted.physical))
 }
 
 fn other_type() -> EngineError {

@@ -282,6 +282,7 @@ mod tests {
                 name: (*name).to_owned(),
                 physical: (*name).to_owned(),
                 id: None,
+                is_required: true,
                 kind: Kind::Leaf(*primitive),
             })
             .collect();
@@ -352,8 +353,13 @@ mod tests {
 
     #[test]
     fn values_of_another_type_do_not_fit() {
-        let wanted =
-            [Wanted { name: "c".to_owned(), physical: "c".to_owned(), id: None, kind: Kind::Leaf(Primitive::Byte) }];
+        let wanted = [Wanted {
+            name: "c".to_owned(),
+            physical: "c".to_owned(),
+            id: None,
+            is_required: true,
+            kind: Kind::Leaf(Primitive::Byte),
+        }];
         for value in [Value::Integer(128), Value::Text("1".to_owned()), Value::Float(1.0)] {
             let column = ColumnPath(vec!["c".to_owned()]);
             let condition = Condition::Compare { column, comparison: Comparison::Equal, value };

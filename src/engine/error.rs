@@ -1,9 +1,10 @@
-//! Why a governed file could not be made. `Display` names no path, no column and no value, so that it may be shown to
-//! anybody; what a storage or a decoder said is the source, and values that did not fit are nowhere.
+//! Why a governed file could not be made. `Display` names no path and no value; a column only where an operator has to
+//! know which, so that it is for operators alone. What a storage or a decoder said is the source, and values that did
+//! not fit are nowhere.
 
 use std::{error::Error, sync::Arc};
 
-use crate::{lake::VectorError, storage::StorageError};
+use crate::{domain::schema::ColumnPath, lake::VectorError, storage::StorageError};
 
 /// The private cause of an error, for the operator's log.
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;
@@ -29,6 +30,18 @@ pub enum EngineError {
     /// Something that this server does not read, or a schema that does not fit the view.
     #[error("the table cannot be read: {0}")]
     Unsupported(&'static str),
+    /// A file lacks a column that may not be NULL, or that a mask or a row filter reads, and is not known to be older
+    /// than the column.
+    #[error(
+        "a file of the table lacks the column `{0}`, which is never NULL or which a mask or the row filter reads; ask \
+         the table's owner to rewrite the file with it"
+    )]
+    Lacks(ColumnPath),
+    /// Several columns of a file may be the one that is meant, or its name and its id contradict each other.
+    #[error(
+        "a file of the table does not say clearly which of its columns is `{0}`; ask the table's owner to rewrite it"
+    )]
+    Unclear(ColumnPath),
     /// A value does not fit the type that it should have.
     #[error("a value does not fit its column's type; ask the table's owner to repair it")]
     Overflow,

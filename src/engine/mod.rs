@@ -39,8 +39,12 @@ use crate::{
     domain::{
         copy::ShuffleKey,
         delta::Metadata,
-        schema::{Field, Schema},
-        view::{mask::PseudonymKeys, plan::ViewPlan, row_filter::Condition},
+        schema::{ColumnPath, Field, Schema},
+        view::{
+            mask::{LowZips, PseudonymKeys},
+            plan::ViewPlan,
+            row_filter::Condition,
+        },
     },
     lake::{DeletionVector, FileRef},
     storage::TableLocation,
@@ -105,6 +109,9 @@ pub struct SourceFile {
     pub partition_values: Vec<(String, Option<String>)>,
     /// Which of its rows are deleted.
     pub deletion_vector: Option<DeletionVector>,
+    /// Columns of which it is known that they were added to the table when the file was in it already: what it lacks of
+    /// them is NULL, whoever reads them.
+    pub added_later: Vec<ColumnPath>,
 }
 
 /// What rules a copy: the plan, the rows, and the keys.
@@ -118,6 +125,8 @@ pub struct Rules {
     pub keys: PseudonymKeys,
     /// The day, in UTC.
     pub today: NaiveDate,
+    /// The ZIP prefixes that are not shown.
+    pub zips: LowZips,
 }
 
 /// A governed file that was made.
@@ -172,6 +181,7 @@ impl SourceFile {
             mapping: ColumnMapping::of(metadata),
             partition_values: values.collect(),
             deletion_vector: file.deletion_vector.map(DeletionVector::from),
+            added_later: Vec::new(),
         })
     }
 

@@ -90,6 +90,7 @@ impl Maker {
                 match mask {
                     Some(mask) => {
                         let mask = mask.bind(data_type, &rules.keys, rules.today).map_err(|_| misfit())?;
+                        let mask = mask.with_zips(&rules.zips);
                         Self::Masked { from, mask: Box::new(mask), primitive, shown: *shown }
                     }
                     None if primitive == *shown => Self::Same(from),

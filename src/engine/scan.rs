@@ -62,7 +62,7 @@ impl Scan {
         filter: Option<Filter>,
     ) -> Result<Self, EngineError> {
         let file = ParquetFile::open(job, &source.location, &source.path, source.size)?;
-        let columns = Columns::find(wanted, &source.partition_values, Arc::clone(&file.metadata))?;
+        let columns = Columns::find(wanted, source, Arc::clone(&file.metadata))?;
         let rows = file.rows()?;
         let live = source.live_rows(job, rows)?;
         let (mut filter, mut groups) = (filter, 0..file.metadata.num_row_groups());

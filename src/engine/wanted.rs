@@ -26,6 +26,9 @@ pub(super) struct Wanted {
     pub(super) physical: String,
     /// Its id in files, where the table goes by ids.
     pub(super) id: Option<String>,
+    /// Whether a file that lacks it cannot be read: it may not be NULL, or a mask or a condition reads it or something
+    /// below it, so that NULL in its place might show what is to be hidden.
+    pub(super) is_required: bool,
     /// What is read of it.
     pub(super) kind: Kind,
 }
@@ -67,7 +70,11 @@ impl ColumnMapping {
 
 /// The names that were marked as read, and below each those of its parts.
 #[derive(Debug, Default)]
-pub(super) struct Marks(BTreeMap<String, Marks>);
+pub(super) struct Marks {
+    parts: BTreeMap<String, Marks>,
+    /// Whether a mask or a condition reads it.
+    decides: bool,
+}
 
 impl Marks {
     /// Marks whatever `outputs` are made from.
@@ -79,7 +86,7 @@ impl Marks {
         match output {
             // There is nothing to look at for a column of NULLs.
             Output::Value { mask: Some(Mask::Null), .. } => {}
-            Output::Value { from, .. } => drop(self.at(from)),
+            Output::Value { from, mask, .. } => self.at(from).decides |= mask.is_some(),
             Output::Struct { fields, nulls_from } => {
                 if let Some(path) = nulls_from {
                     self.at(path);
@@ -97,7 +104,12 @@ impl Marks {
 
     /// Marks a column that a condition reads.
     pub(super) fn column(&mut self, path: &ColumnPath) {
-        self.at(&path.0);
+        self.at(&path.0).decides = true;
+    }
+
+    /// Whether a mask or a condition reads it, or something below it.
+    fn is_decisive(&self) -> bool {
+        self.decides || self.parts.values().any(Self::is_decisive)
     }
 
     fn at(&mut self, path: &[String]) -> &mut Self {
@@ -105,32 +117,33 @@ impl Marks {
     }
 
     fn step(&mut self, name: &str) -> &mut Self {
-        self.0.entry(name.to_owned()).or_default()
+        self.parts.entry(name.to_owned()).or_default()
     }
 
     /// What is marked of `fields`, in their order.
     pub(super) fn of(&self, fields: &[schema::Field], mapping: ColumnMapping) -> Result<Vec<Wanted>, EngineError> {
         let wanted = |field: &schema::Field| {
-            let marks = self.0.get(&field.name)?;
+            let marks = self.parts.get(&field.name)?;
             let id = field.metadata.get(COLUMN_ID).filter(|_| mapping == ColumnMapping::Id);
             Some(marks.of_type(&field.data_type, mapping).map(|kind| Wanted {
                 name: field.name.clone(),
                 physical: field.physical_name(mapping != ColumnMapping::None).to_owned(),
                 id: id.map(ToString::to_string),
+                is_required: !field.nullable || marks.is_decisive(),
                 kind,
             }))
         };
         let wanted: Vec<_> = fields.iter().filter_map(wanted).collect::<Result<_, _>>()?;
-        if wanted.len() == self.0.len() { Ok(wanted) } else { Err(misfit()) }
+        if wanted.len() == self.parts.len() { Ok(wanted) } else { Err(misfit()) }
     }
 
     fn of_type(&self, data_type: &DeltaType, mapping: ColumnMapping) -> Result<Kind, EngineError> {
         // Maps cannot be read without their keys, nor anything without being there.
-        let part = |name: &str, data_type| match self.0.get(name) {
+        let part = |name: &str, data_type| match self.parts.get(name) {
             Some(marks) => marks.of_type(data_type, mapping),
             None => Self::default().of_type(data_type, mapping),
         };
-        let only = |parts: &[&str]| self.0.keys().all(|name| parts.contains(&name.as_str()));
+        let only = |parts: &[&str]| self.parts.keys().all(|name| parts.contains(&name.as_str()));
         match data_type {
             DeltaType::Primitive(primitive) if only(&[]) => Ok(Kind::Leaf(*primitive)),
             DeltaType::Struct(fields) => Ok(Kind::Struct(self.of(fields, mapping)?)),

@@ -101,7 +101,7 @@ pub(super) fn files(
 }
 
 /// What `work` makes of each of `items`, in their order.
-fn on_all_cores<I: Sync, T: Send>(
+pub(super) fn on_all_cores<I: Sync, T: Send>(
     items: &[I],
     work: impl Fn(&I) -> Result<Vec<T>, Fault> + Sync,
 ) -> Result<Vec<T>, Fault> {

@@ -1,6 +1,14 @@
 //! A snapshot's file list in columns: a handful of buffers per chunk of files, whatever the number of files.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arrow::{
     array::{
@@ -14,7 +22,9 @@ use arrow::{
 };
 
 use super::{
+    checkpoint::{Fault, on_all_cores},
     deletion_vector::{DeletionVector, VectorPlace},
+    disclosed_stats::StatsShape,
     path_keys::{PathKeys, path_key},
     statistics::{KeptColumns, Sources},
 };
@@ -157,8 +167,8 @@ fn text(array: &StringArray, row: usize) -> Option<&str> {
     array.is_valid(row).then(|| array.value(row))
 }
 
-/// What the log says of some files, column by column, all of one length.
-#[derive(Debug)]
+/// What the log says of some files, column by column, all of one length. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Columns {
     pub(super) path: StringArray,
     pub(super) size: UInt64Array,
@@ -267,6 +277,8 @@ pub(super) struct Chunk {
     has_refused: bool,
     /// What predicates asked for so far.
     kept_columns: KeptColumns,
+    /// The shape that its statistics have, once it was looked at; else 0.
+    stats_shape: AtomicU64,
 }
 
 impl Chunk {
@@ -279,12 +291,30 @@ impl Chunk {
             keys: PathKeys::of(&columns.path),
             has_refused: files().any(|file| file.refusal().is_some()),
             kept_columns: KeptColumns::default(),
+            stats_shape: AtomicU64::new(0),
             columns,
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.columns.path.len()
+    }
+
+    /// The same files with statistics that hold nothing but what `shape` has; itself where that is so already.
+    fn with_stats_of(self: &Arc<Self>, shape: &StatsShape) -> Arc<Self> {
+        let stats = &self.columns.stats;
+        let chunk = if stats.iter().flatten().all(|text| shape.fits(text)) {
+            Arc::clone(self)
+        } else {
+            let stats = stats.iter().map(|text| match text {
+                Some(text) if shape.fits(text) => Some(Cow::Borrowed(text)),
+                Some(text) => shape.rebuilt(text).map(Cow::Owned),
+                None => None,
+            });
+            Arc::new(Self::new(Columns { stats: stats.collect(), ..self.columns.clone() }))
+        };
+        chunk.stats_shape.store(shape.mark(), Ordering::Relaxed);
+        chunk
     }
 
     /// The columns that were read for predicates, and what they are read from.
@@ -299,6 +329,17 @@ impl Chunk {
 }
 
 impl Files {
+    /// The same files with statistics that hold nothing but what `shape` has. What was looked at for it before is not
+    /// looked at again.
+    pub(super) fn with_stats_of(mut self, shape: &StatsShape) -> Result<Self, Fault> {
+        let is_new = |chunk: &&mut Arc<Chunk>| chunk.stats_shape.load(Ordering::Relaxed) != shape.mark();
+        let mut new: Vec<&mut Arc<Chunk>> = self.chunks.iter_mut().filter(is_new).collect();
+        let chunks: Vec<Arc<Chunk>> = new.iter().map(|chunk| Arc::clone(chunk)).collect();
+        let seen = on_all_cores(&chunks, |chunk| Ok(vec![chunk.with_stats_of(shape)]))?;
+        new.iter_mut().zip(seen).for_each(|(chunk, seen)| **chunk = seen);
+        Ok(self)
+    }
+
     /// The number of files.
     pub fn len(&self) -> usize {
         self.len
@@ -307,6 +348,12 @@ impl Files {
     /// Whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether a file with this very path is among them.
+    pub fn contains(&self, path: &str) -> bool {
+        let key = path_key(path);
+        self.chunks.iter().any(|chunk| chunk.keys.rows_of(key).any(|row| chunk.columns.path.value(row) == path))
     }
 
     /// Physical names of the partition columns, as the log's partition values are keyed, in the table's order.

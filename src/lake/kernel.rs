@@ -20,6 +20,7 @@ use url::Url;
 use super::{
     actions::{LogJson, read_files},
     checkpoint,
+    disclosed_stats::StatsShape,
     error::{Cause, LakeError, LogFault},
     files::{Dropped, Files, FilesBuilder},
     flaw,
@@ -400,6 +401,8 @@ impl Log {
         let version = kernel.version();
         let tip = self.store.tip_at(version).ok_or(Trouble::Log(LogFault::Gap, None))?;
         let in_commit = kernel.get_in_commit_timestamp(&self.engine)?;
+        let files = files.with_stats_of(&StatsShape::of(&description.metadata));
+        let files = files.map_err(|source| Trouble::Log(LogFault::Malformed, Some(source.into())))?;
         Ok(Snapshot {
             version,
             committed_at: in_commit.unwrap_or_else(|| tip.mark.modified_at.timestamp_millis()),

@@ -8,6 +8,7 @@ mod cache;
 mod checkpoint;
 mod deletion_vector;
 pub mod demo;
+mod disclosed_stats;
 mod error;
 mod exposure;
 mod files;
@@ -25,6 +26,7 @@ mod turnstile;
 
 pub use cache::{Lake, LakeSettings};
 pub use deletion_vector::{DeletionVector, VectorError, VectorPlace};
+pub use disclosed_stats::StatsShape;
 pub use error::{LakeError, LogFault};
 pub use exposure::Exposure;
 pub use files::{DeletionVectorRef, FileRef, Files, PartitionPairs};

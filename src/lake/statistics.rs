@@ -2,7 +2,20 @@
 //!
 //! Read from the log's text once, when a predicate first asks for the column, and kept with the chunk of files it
 //! belongs to; versions that share the chunk share the reading. Everything here is an outer bound: where the log is
-//! silent, says something odd or may have been cut, the bound gives way (Delta protocol, per-file statistics).
+//! silent, says something odd or may have been cut, the bound gives way (Delta protocol, per-file statistics), by as much
+//! as any writer is known to be wrong. What they do, type by type:
+//!
+//! - Integers, booleans: exact. Spark writes no bounds of booleans.
+//! - `float`: with the digits of a `double` (pyarrow), or the fewest that a `float` needs (Spark). `double`: exact.
+//! - NaN: Spark takes it for the largest number and writes `"NaN"`, which is no number here; delta-rs and pyarrow leave
+//!   it out of both bounds, without a word. Readers differ, too: in Spark NaN is larger than every number, in pandas no
+//!   comparison with it is true. So it may be in every file of a column, and may match `>` and `>=`.
+//! - `string`: cut by Spark after 32 characters of UTF-16 or as many as a setting says, a maximum with a character behind
+//!   that most texts do not reach; half of a surrogate pair that is cut becomes `?`. Cut by delta-rs after 64 bytes.
+//! - `date`: exact, but for calendars: see [`GREGORIAN_SINCE`].
+//! - `timestamp`: cut to milliseconds by Spark, towards the epoch or the past; written in the writer's zone with an offset
+//!   that lacks its seconds ([`OFFSET_CUT`]), or without any.
+//! - `decimal`, `binary`, `timestamp_ntz`, and what has parts: hints cannot speak of them.
 
 use std::{
     collections::HashMap,
@@ -23,6 +36,21 @@ use crate::domain::predicate::{Comparison, Outcomes, Scalar, ValueType, read_dat
 const SHORTEST_CUT: usize = 32;
 /// How much a timestamp in statistics may lie below the value, in microseconds: they are cut to milliseconds.
 const TIMESTAMP_CUT: i64 = 1_000;
+/// How far a timestamp whose offset is written may lie from the value, in microseconds: until 1972 the clocks of some zones
+/// differed from UTC by seconds, too, and JVM writers leave those away (`+00:53` for `+00:53:28`).
+const OFFSET_CUT: i64 = 60 * 1_000_000;
+/// When the last of those clocks was set to whole minutes (Monrovia, 7 January 1972), in microseconds since the epoch.
+/// Before, `Z` may stand for an offset of some seconds.
+const WHOLE_MINUTES_SINCE: i64 = 63_590_400 * 1_000_000;
+/// When the Gregorian calendar began, in days of the common era. Of days before, some writers and readers mean those of the
+/// Julian one, by the same name.
+const GREGORIAN_SINCE: i64 = 577_736;
+/// The same in microseconds since the epoch.
+const GREGORIAN_SINCE_MICROS: i64 = -12_219_292_800 * 1_000_000;
+/// By how many days the two calendars differ at most, from the year 1 on.
+const CALENDARS_DIFFER: i64 = 12;
+/// What writers put behind a maximum that they cut.
+const BEHIND_CUT: [char; 3] = ['\u{7F}', '\u{FFFD}', char::MAX];
 /// Greater than every byte of a text in UTF-8.
 const BEYOND_TEXT: u8 = 0xFF;
 /// How a partition's folder is called whose value is null; as a value it means nothing good.
@@ -62,23 +90,36 @@ pub(super) struct ColumnBounds {
 struct Holds {
     values: bool,
     nulls: bool,
+    /// Values that are no numbers, which no bounds speak of.
+    nan: bool,
 }
 
 impl Holds {
-    const ANYTHING: Self = Self { values: true, nulls: true };
-    const VALUES: Self = Self { values: true, nulls: false };
-    const NULLS: Self = Self { values: false, nulls: true };
+    const ANYTHING: Self = Self { values: true, nulls: true, nan: true };
+    const VALUES: Self = Self { values: true, nulls: false, nan: true };
+    const NUMBERS: Self = Self { values: true, nulls: false, nan: false };
+    const NULLS: Self = Self { values: false, nulls: true, nan: false };
 
     /// A comparison whose outcomes for values are `compared`.
     fn with(self, compared: Outcomes) -> Outcomes {
         compared.only_if(self.values).union(Outcomes::NULL_COMPARED.only_if(self.nulls))
+    }
+
+    /// The same of a column of floats: NaN is larger than every number to some readers, and to others every comparison
+    /// with it is false.
+    fn with_floats(self, comparison: Comparison, compared: Outcomes) -> Outcomes {
+        let of_nan = match comparison {
+            Comparison::Greater | Comparison::GreaterOrEqual => Outcomes::TRUE.union(Outcomes::FALSE),
+            Comparison::Equal | Comparison::Less | Comparison::LessOrEqual => Outcomes::FALSE,
+        };
+        self.with(compared.union(of_nan.only_if(self.nan)))
     }
 }
 
 #[derive(Debug)]
 enum Bounds {
     Integer(Vec<(i64, i64)>),
-    /// Rows may be NaN beside, because some writers leave NaN out of the bounds.
+    /// NaN lies outside of the bounds.
     Float(Vec<(f64, f64)>),
     Text(Box<TextBounds>),
 }
@@ -104,9 +145,8 @@ impl ColumnBounds {
                 bounds.iter().zip(&self.holds).map(one).collect()
             }
             (BoundTest::Compare(comparison, Scalar::Float(value)), Bounds::Float(bounds)) => {
-                // Every comparison with NaN is false.
                 let one = |((low, high), holds): (&(f64, f64), &Holds)| {
-                    holds.with(comparison.outcomes(low, high, value).union(Outcomes::FALSE))
+                    holds.with_floats(*comparison, comparison.outcomes(low, high, value))
                 };
                 bounds.iter().zip(&self.holds).map(one).collect()
             }
@@ -309,7 +349,8 @@ impl ColumnBuilder {
                     ValueType::Timestamp => instants(value),
                     _ => (self.exact(value), self.exact(value)),
                 };
-                self.push(Holds::VALUES, low, high);
+                let is_number = low.is_some();
+                self.push(if is_number { Holds::NUMBERS } else { Holds::VALUES }, low, high);
             }
         }
     }
@@ -350,28 +391,28 @@ impl ColumnBuilder {
             (ValueType::Int | ValueType::Long, None) => both(raw.parse().ok()?),
             (ValueType::Float, None) => {
                 // Writers may spell a float with the digits of a double.
-                let value: f64 = raw.parse().ok()?;
+                let value = finite(raw)?;
                 let [low, high] = [value.next_down(), value.next_up()].map(|value| f64::from(to_float(value)));
                 Some((Some(Bound::Float(low)), Some(Bound::Float(high))))
             }
             (ValueType::Double, None) => {
-                let value: f64 = raw.parse().ok()?;
+                let value = finite(raw)?;
                 Some((Some(Bound::Float(value)), Some(Bound::Float(value))))
             }
-            (ValueType::Date, Some(text)) => both(read_date(&text)?),
+            (ValueType::Date, Some(text)) => {
+                let date = read_date(&text)?;
+                let differ = if date < GREGORIAN_SINCE { CALENDARS_DIFFER } else { 0 };
+                Some((Some(Bound::Integer(date - differ)), Some(Bound::Integer(date + differ))))
+            }
             (ValueType::Timestamp, Some(text)) => {
-                let (first, last) = read_instant(&text)?;
+                let (first, last) = instant(&text)?;
                 // Before the epoch, some cut towards it.
                 let first = if first < 0 { first.saturating_sub(TIMESTAMP_CUT) } else { first };
                 Some((Some(Bound::Integer(first)), Some(Bound::Integer(last.saturating_add(TIMESTAMP_CUT)))))
             }
             (ValueType::Text, Some(text)) => {
-                let low = text.into_bytes();
-                let mut high = low.clone();
-                if high.len() >= SHORTEST_CUT {
-                    high.push(BEYOND_TEXT);
-                }
-                Some((Some(Bound::Text(low)), Some(Bound::Text(high))))
+                let high = highest(&text);
+                Some((Some(Bound::Text(text.into_bytes())), Some(Bound::Text(high))))
             }
             _ => None,
         }
@@ -398,7 +439,34 @@ fn to_float(value: f64) -> f32 {
 }
 
 fn instants(text: &str) -> (Option<Bound>, Option<Bound>) {
-    read_instant(text).map_or((None, None), |(first, last)| (Some(Bound::Integer(first)), Some(Bound::Integer(last))))
+    instant(text).map_or((None, None), |(first, last)| (Some(Bound::Integer(first)), Some(Bound::Integer(last))))
+}
+
+/// The first and the last instant that a writer may have meant.
+fn instant(text: &str) -> Option<(i64, i64)> {
+    let (first, last) = read_instant(text)?;
+    let is_utc = text.ends_with(['Z', 'z']) && first >= WHOLE_MINUTES_SINCE;
+    let offset = if is_utc { 0 } else { OFFSET_CUT };
+    let differ = if first < GREGORIAN_SINCE_MICROS { CALENDARS_DIFFER * 86_400 * 1_000_000 } else { 0 };
+    Some((first.saturating_sub(offset + differ), last.saturating_add(offset + differ)))
+}
+
+/// A number that is not too large for its type, which says nothing of how large it is.
+fn finite(raw: &str) -> Option<f64> {
+    raw.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// A text that no text is greater than of which `text` is the maximum, or the beginning of the maximum. Of one that was
+/// cut, the last character may be one that was put there, and the one before it half of another.
+fn highest(text: &str) -> Vec<u8> {
+    let is_tied = text.ends_with(BEHIND_CUT);
+    if !is_tied && text.len() < SHORTEST_CUT {
+        return text.as_bytes().to_vec();
+    }
+    let kept = text.char_indices().rev().nth(usize::from(is_tied)).map_or(0, |(at, _)| at);
+    let mut high = text.as_bytes()[..kept].to_vec();
+    high.push(BEYOND_TEXT);
+    high
 }
 
 /// One file's statistics for some columns, as they are spelt.
@@ -539,27 +607,24 @@ mod tests {
                 r#""2020-01-01T12:00:00.000+01:00""#,
                 "2019-12-31T23:59:59.999999Z",
                 "2020-01-01T05:00:00Z",
-                "2020-01-01T11:00:00.001001Z",
+                "2020-01-01T11:01:00.001001Z",
             ),
         ] {
             let stats = between(low, high);
             let at = |comparison, value| outcome(value_type, &stats, &compare(comparison, value_type, value));
-            for (comparison, value) in [
-                (Equal, below),
-                (Equal, above),
-                (Less, below),
-                (LessOrEqual, below),
-                (Greater, above),
-                (GreaterOrEqual, above),
-            ] {
+            for (comparison, value) in [(Equal, below), (Equal, above), (Less, below), (LessOrEqual, below)] {
                 assert_eq!(at(comparison, value), CANNOT, "{value_type:?} {comparison:?} {value}");
+            }
+            // NaN, which bounds may leave out, is greater than everything or than nothing.
+            let is_float = matches!(value_type, ValueType::Float | ValueType::Double);
+            for comparison in [Greater, GreaterOrEqual] {
+                let expected = if is_float { MUST.union(CANNOT) } else { CANNOT };
+                assert_eq!(at(comparison, above), expected, "{value_type:?} {comparison:?} {above}");
             }
             for comparison in [Equal, Less, LessOrEqual, Greater, GreaterOrEqual] {
                 assert!(!at(comparison, inside).cannot_match(), "{value_type:?} {comparison:?} {inside}");
                 assert!(!(!at(comparison, inside)).cannot_match(), "not {value_type:?} {comparison:?} {inside}");
             }
-            // NaN, which bounds may leave out, is not greater than anything.
-            let is_float = matches!(value_type, ValueType::Float | ValueType::Double);
             assert_eq!(at(Greater, below), if is_float { MUST.union(CANNOT) } else { MUST }, "{value_type:?}");
         }
         let bools = between("false", "false");
@@ -583,7 +648,9 @@ mod tests {
             for (comparison, value) in [(Equal, low), (Equal, high), (LessOrEqual, low), (GreaterOrEqual, high)] {
                 assert!(!at(comparison, value).cannot_match(), "{value_type:?} {comparison:?} {value}");
             }
-            assert_eq!((at(Less, low), at(Greater, high)), (CANNOT, CANNOT), "{value_type:?}");
+            let is_float = matches!(value_type, ValueType::Float | ValueType::Double);
+            let above = if is_float { MUST.union(CANNOT) } else { CANNOT };
+            assert_eq!((at(Less, low), at(Greater, high)), (CANNOT, above), "{value_type:?}");
         }
     }
 
@@ -595,6 +662,22 @@ mod tests {
             |value: &str| outcome(ValueType::Text, &stats, &compare(Comparison::Greater, ValueType::Text, value));
         assert!(!after(&format!("{cut}yy")).cannot_match());
         assert!(after("y").cannot_match());
+        // A character of two units of UTF-16 is cut in half, and a maximum has another one behind.
+        let halved = format!("{}?\u{10FFFF}", "x".repeat(SHORTEST_CUT - 1));
+        let value = format!("{}\u{1F600} and more", "x".repeat(SHORTEST_CUT - 1));
+        let halved = outcome(
+            ValueType::Text,
+            &between(r#""a""#, &format!("\"{halved}\"")),
+            &compare(Comparison::Equal, ValueType::Text, &value),
+        );
+        assert!(!halved.cannot_match());
+        // Writers may be told to cut earlier.
+        for behind in ["\u{FFFD}", "\u{7F}", "\u{10FFFF}"] {
+            let stats = between(r#""a""#, &format!("\"xyz{behind}\""));
+            let equal =
+                |value: &str| outcome(ValueType::Text, &stats, &compare(Comparison::Equal, ValueType::Text, value));
+            assert!(!equal("xyz\u{10FFFF}\u{10FFFF}").cannot_match() && equal("xz").cannot_match(), "{behind:?}");
+        }
         let short = between(r#""a""#, r#""x""#);
         let test = compare(Comparison::Greater, ValueType::Text, "x");
         assert!(outcome(ValueType::Text, &short, &test).cannot_match());
@@ -608,6 +691,84 @@ mod tests {
         assert!(!equal("2020-01-01T00:00:00.123999Z").cannot_match());
         assert!(equal("2020-01-01T00:00:00.124001Z").cannot_match());
         assert!(equal("2019-12-31T23:59:59.999999Z").cannot_match());
+    }
+
+    #[test]
+    fn a_timestamp_with_an_offset_may_be_a_minute_away() {
+        let can_equal = |stats: &str, value: &str| {
+            let test = compare(Comparison::Equal, ValueType::Timestamp, value);
+            !outcome(ValueType::Timestamp, &between(stats, stats), &test).cannot_match()
+        };
+        // 01:01:01 in Stockholm, which was 53 minutes and 28 seconds before UTC, or 44 minutes and 30 seconds behind it in
+        // Monrovia.
+        assert!(can_equal(r#""1850-01-01T01:01:01.000+00:53""#, "1850-01-01T00:07:33Z"));
+        assert!(can_equal(r#""1971-01-01T00:00:00.000-00:44""#, "1971-01-01T00:44:30Z"));
+        // Offsets of less than a minute are written as none.
+        assert!(can_equal(r#""1900-01-01T00:00:00.000Z""#, "1900-01-01T00:00:52Z"));
+        for offset in ["+01:00", "-08:00", "+00:00"] {
+            let stats = format!("\"2020-06-01T12:00:00.000{offset}\"");
+            let (utc, _) = read_instant(stats.trim_matches('"')).unwrap();
+            let at =
+                |seconds: i64| chrono::DateTime::from_timestamp_micros(utc + seconds * 1_000_000).unwrap().to_rfc3339();
+            assert!(can_equal(&stats, &at(59)) && can_equal(&stats, &at(-59)), "{offset}");
+            assert!(!can_equal(&stats, &at(62)) && !can_equal(&stats, &at(-62)), "{offset}");
+        }
+        assert!(!can_equal(r#""2020-06-01T12:00:00.000Z""#, "2020-06-01T12:00:30Z"));
+        let stats = StringArray::new_null(1);
+        let values = StringArray::from(vec!["1850-01-01T01:01:01+00:53"]);
+        let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Timestamp };
+        let column = find(&[key], &stats, &[values]).remove(0);
+        let equal = compare(Comparison::Equal, ValueType::Timestamp, "1850-01-01T00:07:33Z");
+        assert!(!column.outcomes(&equal)[0].cannot_match());
+    }
+
+    #[test]
+    fn days_before_the_gregorian_calendar_may_be_those_of_another() {
+        assert_eq!(read_date("1582-10-15"), Some(GREGORIAN_SINCE));
+        assert_eq!(read_instant("1582-10-15T00:00:00Z"), Some((GREGORIAN_SINCE_MICROS, GREGORIAN_SINCE_MICROS)));
+        assert_eq!(read_instant("1972-01-07T00:00:00Z").unwrap().0, WHOLE_MINUTES_SINCE);
+        let equal = |stats: &str, value: &str| {
+            outcome(ValueType::Date, &between(stats, stats), &compare(Comparison::Equal, ValueType::Date, value))
+        };
+        assert!(!equal(r#""1500-03-01""#, "1500-03-10").cannot_match());
+        assert!(equal(r#""1500-03-01""#, "1500-03-20").cannot_match());
+        assert!(equal(r#""1583-03-01""#, "1583-03-02").cannot_match());
+        let equal = |value: &str| {
+            let stats = between(r#""1500-03-01T00:00:00.000Z""#, r#""1500-03-01T00:00:00.000Z""#);
+            outcome(ValueType::Timestamp, &stats, &compare(Comparison::Equal, ValueType::Timestamp, value))
+        };
+        assert!(!equal("1500-03-10T00:00:00Z").cannot_match() && equal("1500-03-20T00:00:00Z").cannot_match());
+    }
+
+    #[test]
+    fn nan_may_be_in_every_file_whose_statistics_do_not_exclude_it() {
+        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        for value_type in [ValueType::Float, ValueType::Double] {
+            let test = |comparison| compare(comparison, value_type, "5");
+            let stats = between("1.0", "2.0");
+            for (comparison, of_row) in [(Greater, true), (GreaterOrEqual, true), (Equal, false)] {
+                let found = outcome(value_type, &stats, &test(comparison));
+                assert_eq!(found.cannot_match(), !of_row, "{comparison:?}");
+                assert!(!found.must_match() && !(!found).cannot_match(), "{comparison:?}");
+            }
+            // Whatever is less than the number is so beside NaN, and the opposite may hold, too.
+            for comparison in [Less, LessOrEqual] {
+                let found = outcome(value_type, &stats, &test(comparison));
+                assert!(!found.cannot_match() && !found.must_match() && !(!found).cannot_match(), "{comparison:?}");
+            }
+            // Too large a number says nothing.
+            let found = outcome(value_type, &between("1e999", "1e999"), &test(Less));
+            assert!(!found.cannot_match());
+            // A partition's value is what it is, and nothing but NULL is where all is NULL.
+            let key = ColumnKey { name: "p".into(), partition: Some(0), value_type };
+            let values = StringArray::from(vec![Some("2.5"), Some("NaN"), None]);
+            let column = find(&[key], &StringArray::new_null(3), &[values]).remove(0);
+            let greater: Vec<bool> = column.outcomes(&test(Greater)).iter().map(|found| found.cannot_match()).collect();
+            assert_eq!(greater, [true, false, true]);
+            assert!(column.outcomes(&test(Less))[0].must_match());
+            let nulls = r#"{"numRecords":3,"nullCount":{"c":3}}"#;
+            assert!(outcome(value_type, nulls, &test(Greater)).cannot_match());
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     Service,
     change::{Change, Described, Put, audited, confirm, differing, members, quoted},
     context::OperatorContext,
-    copies::{Entitled, Preparation, PublishedView, Source, plan_of, source_file},
+    copies::{Entitled, Preparation, PublishedView, Source, plan_of},
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
@@ -538,8 +538,9 @@ impl Service {
         let schema = Arc::new(source_schema(source)?);
         let mut rows = Vec::new();
         for need in self.needs(view, &source.snapshot, CopyKind::File)?.all {
-            let file = source_file(source, Arc::clone(&schema), need.index).map_err(failed)?;
-            let more = self.workshop.engine().preview(file, Arc::clone(&view.rules), limit - rows.len()).await;
+            let left = limit - rows.len();
+            let preview = |file| self.workshop.engine().preview(file, Arc::clone(&view.rules), left);
+            let more = self.with_file(source, &schema, need.index, preview).await;
             rows.extend(more.map_err(failed)?);
             if rows.len() >= limit {
                 break;
@@ -563,8 +564,8 @@ impl Service {
                 async move {
                     let mut counts = Counts { live: 0, shown: vec![0; conditions.len()] };
                     for (shown, condition) in counts.shown.iter_mut().zip(conditions) {
-                        let file = source_file(source, Arc::clone(&schema), index)?;
-                        let counted = self.workshop.engine().count(file, condition.clone()).await?;
+                        let count = |file| self.workshop.engine().count(file, condition.clone());
+                        let counted = self.with_file(source, &schema, index, count).await?;
                         (counts.live, *shown) = (counted.live, counted.shown);
                     }
                     Ok::<_, EngineError>(counts)

@@ -20,6 +20,8 @@ on_both_databases!(
     check_092_to_093_negations_keep_what_may_match,
     check_094_nulls_are_found,
     check_095_another_type_prunes_nothing,
+    what_statistics_leave_out_may_be_in_the_file,
+    statistics_tell_of_nothing_but_the_tables_columns,
     check_096_whatever_is_not_understood_keeps_every_file,
     sql_predicates_prune_and_are_joined_with_json,
     pages_hold_the_selected_files_once_each,
@@ -180,6 +182,85 @@ async fn check_089_sql_is_fine_on_tables_with_deletion_vectors_and_mapped_column
     let token = share(&app).await;
     assert_eq!(selected(&app, &token, json!({"predicateHints": ["id = 2"]})).await, [2]);
     assert_eq!(selected(&app, &token, json!({"predicateHints": ["`col-1` = 2"]})).await, [1, 2]);
+}
+
+async fn what_statistics_leave_out_may_be_in_the_file(app: TestApp) {
+    let columns = [("x", "double"), ("at", "timestamp")];
+    let mut log = HandWrittenLog::create(&app.folder("t"), protocol(1, 2), metadata("t", &columns, &[]));
+    // NaN, which its writer left out, beside 1; and half a minute of an offset that lacks its seconds.
+    let file = |number: i64, x: f64, at: &str| {
+        let mut add = add(number, json!({}));
+        let bounds = json!({"x": x, "at": at});
+        let stats = json!({"numRecords": 2, "minValues": bounds, "maxValues": bounds, "nullCount": {"x": 0, "at": 0}});
+        add["add"]["stats"] = stats.to_string().into();
+        add
+    };
+    log.commit(&[file(1, 1.0, "1850-01-01T01:01:01.000+00:53"), file(2, 10.0, "2020-01-01T00:00:00.000Z")]);
+    let token = share(&app).await;
+    for sql in ["x > 5.0", "x >= 2.0", "NOT (x <= 5.0)"] {
+        assert_eq!(selected(&app, &token, json!({"predicateHints": [sql]})).await, [1, 2], "{sql}");
+    }
+    for op in ["greaterThan", "greaterThanOrEqual"] {
+        assert_eq!(selected(&app, &token, hint(&compare(op, "x", "double", "5.0"))).await, [1, 2], "{op}");
+        assert_eq!(selected(&app, &token, hint(&not(&compare(op, "x", "double", "5.0")))).await, [1, 2], "{op}");
+    }
+    assert_eq!(selected(&app, &token, hint(&compare("lessThan", "x", "double", "5.0"))).await, [1]);
+    assert_eq!(selected(&app, &token, hint(&compare("equal", "x", "double", "5.0"))).await, [0; 0]);
+    for op in ["equal", "lessThanOrEqual", "greaterThanOrEqual"] {
+        let kept = selected(&app, &token, hint(&compare(op, "at", "timestamp", "1850-01-01T00:07:33Z"))).await;
+        assert!(kept.contains(&1), "{op}: {kept:?}");
+    }
+    let sql = json!({"predicateHints": ["at <= TIMESTAMP '1850-01-01T00:07:33Z'"]});
+    assert_eq!(selected(&app, &token, sql).await, [1]);
+}
+
+async fn statistics_tell_of_nothing_but_the_tables_columns(app: TestApp) {
+    let columns = [("id", "long"), ("gone", "string")];
+    let mut log = HandWrittenLog::create(&app.folder("t"), protocol(1, 2), metadata("t", &columns, &[]));
+    let file = |number: i64| {
+        let mut add = add(number, json!({}));
+        let bounds = json!({"id": number, "gone": "zsecret", "zforeign": "zsecret", "note": {"zforeign": 1}});
+        let stats = json!({"numRecords": 1, "minValues": bounds, "maxValues": bounds, "nullCount": {"id": 0, "zforeign": 0},
+            "zforeign": "zsecret"});
+        add["add"]["stats"] = stats.to_string().into();
+        add
+    };
+    // Like a writer's of today, whose text stays as it is.
+    let clean = r#"{"numRecords":1,"minValues":{"id":3},"maxValues":{"id":3},"nullCount":{"id":0},"tightBounds":true}"#;
+    let mut third = add(3, json!({}));
+    third["add"]["stats"] = clean.into();
+    log.commit(&[file(1)]);
+    log.commit(&[metadata("t", &columns[..1], &[]), file(2), third]);
+    app.put("/tables/t", json!({"location": app.location("t")})).await.expect(201);
+    app.put("/shares/insurer", json!({})).await.expect(201);
+    let body = json!({"source": {"table": "t"}, "history": true, "start_version": 0});
+    app.put("/shares/insurer/objects/s/t", body).await.expect(201);
+    app.grant_acme().await;
+    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
+    let stats = |answer: &Answer| {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let of = |line: Value| {
+            let pointers = ["/file/stats", "/add/stats", "/file/deltaSingleAction/add/stats"];
+            pointers.iter().find_map(|at| Some(line.pointer(at)?.as_str()?.to_owned()))
+        };
+        let mut stats: Vec<String> =
+            answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).filter_map(of).collect();
+        stats.sort();
+        stats
+    };
+    let of = |id: i64| {
+        let bounds = format!(r#"{{"id":{id}}}"#);
+        format!(r#"{{"numRecords":1,"minValues":{bounds},"maxValues":{bounds},"nullCount":{{"id":0}}}}"#)
+    };
+    let bounds = |gone: &str| format!(r#"{{{gone}"id":1}}"#);
+    let first = bounds(r#""gone":"zsecret","#);
+    let before = format!(r#"{{"numRecords":1,"minValues":{first},"maxValues":{first},"nullCount":{{"id":0}}}}"#);
+    assert_eq!(stats(&query(&app, &token, &json!({})).await), [of(1), of(2), clean.to_owned()]);
+    // What was a column then is one in the past.
+    assert_eq!(stats(&query(&app, &token, &json!({"version": 1})).await), [before.clone()]);
+    let changes = query(&app, &token, &json!({"startingVersion": 1})).await;
+    assert_eq!(stats(&changes), [before, of(2), clean.to_owned()]);
+    assert!(!changes.text.contains("zforeign"), "{}", changes.text);
 }
 
 async fn check_090_json_predicates_prune_partitions(app: TestApp) {

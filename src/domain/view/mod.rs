@@ -8,6 +8,7 @@ pub mod mask;
 pub mod plan;
 pub mod row_filter;
 mod value;
+mod warnings;
 
 use serde::{Deserialize, Serialize};
 

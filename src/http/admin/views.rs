@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::view::{
-        Layout, ViewColumn,
+        self, Layout, ViewColumn,
         plan::{self, Effect, layout_of},
     },
     service::{
@@ -117,6 +117,9 @@ pub struct ViewView {
     /// How far the copies are that recipients read; only where one view is asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preparation: Vec<PreparationView>,
+    /// What is well formed, and may still not be meant: masks that show more of an age than HIPAA's safe harbor lets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ViewWarning>,
     /// Free text for operators.
     pub description: Option<String>,
     /// When it was created.
@@ -125,6 +128,22 @@ pub struct ViewView {
     pub updated_at: DateTime<Utc>,
     /// Changes with every change; for `If-Match`.
     pub etag: String,
+}
+
+/// Something about a view that an operator should know.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ViewWarning {
+    /// The place as a path into the view.
+    #[schema(example = "columns[2].mask")]
+    pub field: String,
+    /// What it is, and what to do about it.
+    pub message: String,
+}
+
+impl From<view::Problem> for ViewWarning {
+    fn from(problem: view::Problem) -> Self {
+        Self { field: problem.field, message: problem.message }
+    }
 }
 
 /// A published version.
@@ -185,6 +204,7 @@ impl From<ViewDetail> for ViewView {
             id: view.id,
             name: view.name.to_string(),
             source: ViewSource { table: table.name.to_string() },
+            warnings: definition.warnings().into_iter().map(Into::into).collect(),
             columns: definition.columns,
             row_filter: definition.row_filter,
             layout: definition.layout,

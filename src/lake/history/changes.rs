@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::delta::{Metadata, Protocol},
     lake::{
-        LakeError,
+        LakeError, StatsShape,
         files::{PartitionPairs, refusal_of},
     },
 };
@@ -43,6 +43,8 @@ pub struct Changes {
     missing: Arc<Missing>,
     /// Whoever walks a large commit asks for it many times, and it may be too large for the cache.
     last: Arc<Mutex<Option<Arc<Commit>>>>,
+    /// What statistics may speak of, since the metadata of which version of the range.
+    shape: Arc<Mutex<Option<(usize, Arc<StatsShape>)>>>,
 }
 
 /// One version of a range, without its files.
@@ -110,8 +112,8 @@ impl Changes {
             let sizes = outline.lacking.iter().filter_map(|path| missing.get(path)).map(|(size, _)| size);
             outline.bytes = sizes.fold(outline.bytes, |sum, size| sum.saturating_add(*size));
         }
-        let (missing, last) = (Arc::new(missing), Arc::default());
-        Ok(Self { history: history.clone(), start, outlines, stamps, missing, last })
+        let (missing, last, shape) = (Arc::new(missing), Arc::default(), Arc::default());
+        Ok(Self { history: history.clone(), start, outlines, stamps, missing, last, shape })
     }
 
     /// What the table was at the first version of the range.
@@ -131,7 +133,7 @@ impl Changes {
         if let Some(last) = last.filter(|last| last.version == stamp.version) {
             return Ok(Some(last));
         }
-        let mut commit = self.completed(self.history.commit(stamp).await?);
+        let mut commit = self.disclosed(index, self.completed(self.history.commit(stamp).await?));
         if let Some(outline) = self.outlines.get(index)
             && outline.committed_at != commit.committed_at
         {
@@ -143,6 +145,39 @@ impl Changes {
 
     fn last(&self) -> MutexGuard<'_, Option<Arc<Commit>>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The commit with statistics that speak of nothing but the columns that the table has in it.
+    fn disclosed(&self, index: usize, commit: Arc<Commit>) -> Arc<Commit> {
+        if commit.files.iter().all(|file| file.stats.is_none()) {
+            return commit;
+        }
+        let shape = self.shape(index);
+        let is_foreign = |file: &FileAction| file.stats.as_ref().is_some_and(|text| !shape.fits(text));
+        if !commit.files.iter().any(is_foreign) {
+            return commit;
+        }
+        let mut commit = Commit::clone(&commit);
+        for file in commit.files.iter_mut().filter(|file| is_foreign(file)) {
+            file.stats = file.stats.as_ref().and_then(|text| shape.rebuilt(text)).map(Into::into);
+        }
+        Arc::new(commit)
+    }
+
+    /// What statistics may speak of in the `index`-th version; made once for each metadata there was.
+    fn shape(&self, index: usize) -> Arc<StatsShape> {
+        let so_far = self.outlines.iter().enumerate().skip(1).take(index);
+        let changed = so_far.rev().find_map(|(at, outline)| Some((at, outline.metadata.as_deref()?)));
+        let (at, metadata) = changed.unwrap_or((0, &self.start.metadata));
+        let mut known = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((known_at, shape)) if *known_at == at => Arc::clone(shape),
+            _ => {
+                let shape = Arc::new(StatsShape::of(metadata));
+                *known = Some((at, Arc::clone(&shape)));
+                shape
+            }
+        }
     }
 
     fn completed(&self, commit: Arc<Commit>) -> Arc<Commit> {

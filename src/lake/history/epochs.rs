@@ -131,6 +131,19 @@ impl History {
         Ok(all)
     }
 
+    /// Whether the file at `path` was in the table at the newest version whose metadata is such; as far as the log tells.
+    pub async fn was_in_table_when(
+        &self,
+        path: &str,
+        is_such: impl Fn(&Metadata) -> bool + Send + Sync,
+    ) -> Result<bool, LakeError> {
+        let all = self.all_metadata().await?;
+        match all.iter().find(|(_, metadata)| is_such(metadata)) {
+            Some((last, _)) => Ok(self.at_version(*last).await?.files().contains(path)),
+            None => Ok(false),
+        }
+    }
+
     /// Walks back until some metadata fits, over at most `most` commits: the last version that it was in force at, and
     /// what is known now. Nothing is known where the log does not even hold the newest commit.
     async fn walk(

@@ -109,6 +109,9 @@ enum Fault {
     /// The source file holds a column that the view does not show, or notes of its writer.
     #[error("the file holds more than the view shows")]
     HoldsMore,
+    /// The source file lacks a column that is never NULL.
+    #[error("the file lacks a column that the view shows")]
+    HoldsLess,
     /// The file could not be made, or looked into.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -468,22 +471,34 @@ impl Service {
         copy: &Copy,
     ) -> Result<MadeCopy, Fault> {
         let root = self.workshop.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
-        let (writer, path) = (Arc::clone(root.writer()), root.path(&copy.object_key));
-        let (engine, rules) = (self.workshop.engine(), Arc::clone(&view.rules));
+        let (engine, rules) = (self.workshop.engine(), &view.rules);
+        let (writer, path) = (|| Arc::clone(root.writer()), || root.path(&copy.object_key));
         let made = if need.grouped_as_of.is_some() {
             let indices: Vec<usize> = std::iter::once(need.index).chain(need.more.iter().copied()).collect();
             let files = indices.iter().map(|index| source_file(source, Arc::clone(&schema), *index));
-            let files = files.collect::<Result<Vec<_>, _>>()?;
-            let key = self.workshop.0.unit_key.shuffle(need.unit);
-            engine.mix(files, rules, key, writer, path).await.map_err(|MixFault { file, error }| {
+            let mut files = files.collect::<Result<Vec<_>, _>>()?;
+            let key = || self.workshop.0.unit_key.shuffle(need.unit);
+            loop {
+                let mixed = engine.mix(files.clone(), Arc::clone(rules), key(), writer(), path()).await;
+                let MixFault { file, error } = match mixed {
+                    Ok(made) => break made,
+                    Err(fault) => fault,
+                };
+                if let Some(at) = file
+                    && let EngineError::Lacks(column) = &error
+                    && self.excuse(source, &schema, &indices, &mut files, at, column).await?
+                {
+                    continue;
+                }
                 let path = file.and_then(|at| source.snapshot.files().get(*indices.get(at)?));
-                match path.map(|file| file.path.to_owned()) {
+                return Err(match path.map(|file| file.path.to_owned()) {
                     Some(path) if indices.len() > 1 => Fault::Member { path, error },
                     _ => Fault::Engine(error),
-                }
-            })?
+                });
+            }
         } else {
-            engine.make(source_file(source, schema, need.index)?, rules, writer, path).await?
+            let make = |file| engine.make(file, Arc::clone(rules), writer(), path());
+            self.with_file(source, &schema, need.index, make).await?
         };
         if made.rows > 0 {
             root.settle(&copy.object_key).await.map_err(|error| EngineError::Full(Arc::new(error)))?;
@@ -499,6 +514,15 @@ impl Service {
         let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
         if footer.has_notes || footer.leaves.iter().any(|column| !shown.contains(column)) {
             return Err(Fault::HoldsMore);
+        }
+        let metadata = source.snapshot.metadata();
+        let source_schema = Schema::parse(&metadata.schema_string).map_err(|_| EngineError::Missing)?;
+        let is_needed = |column: &&ColumnPath| {
+            let is_partition = matches!(column.0.as_slice(), [name] if metadata.partition_columns.contains(name));
+            !is_partition && source_schema.lookup(column).is_ok_and(|found| !found.nullable())
+        };
+        if shown.iter().filter(is_needed).any(|column| !footer.leaves.contains(column)) {
+            return Err(Fault::HoldsLess);
         }
         let rows = file.live_rows().unwrap_or_default();
         Ok(MadeCopy { id: copy.id, bytes: file.size, rows, stats: None })
@@ -522,10 +546,10 @@ impl Service {
                         CopyKind::File => lost.push(copy.object_key),
                     }
                 }
-                Err(Fault::HoldsMore) => {
-                    // A file never loses a column.
+                Err(fault @ (Fault::HoldsMore | Fault::HoldsLess)) => {
+                    // A file never loses a column, nor gains one.
                     let never = self.clock.now() + TimeDelta::days(36_500);
-                    tx.fail_copy(copy.id, holder, &Fault::HoldsMore.to_string(), never).await?;
+                    tx.fail_copy(copy.id, holder, &fault.to_string(), never).await?;
                 }
                 Err(fault) => {
                     fault.log(&copy);
@@ -627,11 +651,7 @@ fn unavailable(error: ServiceError) -> Failure {
 }
 
 /// A file of the source as the engine takes it.
-pub(in crate::service) fn source_file(
-    source: &Source,
-    schema: Arc<Schema>,
-    index: usize,
-) -> Result<SourceFile, EngineError> {
+pub(super) fn source_file(source: &Source, schema: Arc<Schema>, index: usize) -> Result<SourceFile, EngineError> {
     let file = source.snapshot.files().get(index).ok_or(EngineError::Missing)?;
     Ok(SourceFile {
         path: source.location.resolve(file.path).map_err(EngineError::from)?,
@@ -644,6 +664,7 @@ pub(in crate::service) fn source_file(
             .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
             .collect(),
         deletion_vector: file.deletion_vector.map(DeletionVector::from),
+        added_later: Vec::new(),
     })
 }
 

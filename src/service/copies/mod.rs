@@ -7,6 +7,7 @@
 mod keeping;
 mod making;
 mod mixing;
+mod older;
 mod published;
 mod register;
 mod served;
@@ -31,7 +32,7 @@ use crate::{
         seal::RootKey,
         share::SharedView,
         view::{
-            mask::{PseudonymKeys, Scope},
+            mask::{LowZips, PseudonymKeys, Scope},
             plan::Today,
         },
     },
@@ -46,7 +47,6 @@ pub use self::{
     register::{CopiesQuery, ListedCopy, Preparation},
 };
 pub(super) use self::{
-    making::source_file,
     published::{PublishedView, plan_of},
     served::{Served, Source},
 };
@@ -77,6 +77,8 @@ struct Shop {
     /// What pseudonyms are derived from, and its number among all keys there ever were.
     root_key: RootKey,
     key_version: u32,
+    /// The ZIP prefixes that are not shown.
+    zips: LowZips,
     settings: ViewSettings,
     /// Who this server is among those that make copies.
     holder: Uuid,
@@ -120,6 +122,7 @@ impl Workshop {
             engine: parts.engine,
             root_key: parts.root_key,
             key_version: parts.key_version,
+            zips: LowZips::new(&parts.settings.zip3_low_population, parts.settings.zip3_replaces_published),
             settings: parts.settings,
             holder: Uuid::new_v4(),
             published: Cache::new(KEPT_VERSIONS),
@@ -268,6 +271,7 @@ impl Service {
             key_version: (!references.scopes.is_empty()).then_some(shop.key_version),
             day: (references.today == Today::Day).then_some(today),
             year: (references.today >= Today::Year).then_some(today.year()),
+            zips: references.zips.then(|| shop.zips.text()),
         };
         let set =
             CopySet { view_id: published.view.id, view_version: published.view.version, rules: entitlement.rules() };
@@ -276,6 +280,7 @@ impl Service {
             plan: Arc::clone(&published.plan),
             keys: PseudonymKeys::new(&shop.root_key, shop.key_version, recipient.id, share_id),
             today,
+            zips: shop.zips.clone(),
         };
         Entitled { published, set, rules: Arc::new(rules), recipient_id: recipient.id, share_id }
     }

@@ -23,7 +23,7 @@ use crate::{
             row_filter::Condition,
         },
     },
-    lake::{FileRef, PartitionPairs, Snapshot},
+    lake::{FileRef, PartitionPairs, Snapshot, StatsShape},
     service::{Service, error::ServiceError},
     storage::TableLocation,
     store::CopySet,
@@ -386,11 +386,17 @@ impl Service {
             }
             files.push((need, copy, partitions.values(&file)));
         }
-        let listed = files.iter().filter_map(|(need, copy, values)| {
+        // Of source files the log speaks, of which nothing is passed on as it stands.
+        let shape = (needs.kind == CopyKind::Source).then(|| StatsShape::of(source.metadata()));
+        let rebuilt = |need: &Need| shape.as_ref()?.rebuilt(source.files().get(need.index)?.stats?);
+        let stats: Vec<Option<String>> = files.iter().map(|(need, ..)| rebuilt(need)).collect();
+        let listed = files.iter().zip(&stats).filter_map(|((need, copy, values), stats)| {
             let file = source.files().get(need.index)?;
             let values: &PartitionPairs = values;
             Some(match needs.kind {
-                CopyKind::Source => FileRef::new(file.path, file.size, file.modification_time, file.stats, values),
+                CopyKind::Source => {
+                    FileRef::new(file.path, file.size, file.modification_time, stats.as_deref(), values)
+                }
                 CopyKind::File => {
                     let modification_time = need.grouped_as_of.unwrap_or(file.modification_time);
                     FileRef::new(&copy.object_key, copy.bytes, modification_time, copy.stats.as_deref(), values)

@@ -6,6 +6,7 @@ mod foreign;
 mod layout;
 mod limits;
 mod mixing;
+mod naming;
 mod sample;
 mod statistics;
 mod types;

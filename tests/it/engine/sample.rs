@@ -21,7 +21,11 @@ use weir::{
     domain::{
         schema::Schema,
         seal::RootKey,
-        view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
+        view::{
+            ViewDefinition,
+            mask::{LowZips, PseudonymKeys},
+            plan::ViewPlan,
+        },
     },
     engine::{ColumnMapping, Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
     storage::TableLocation,
@@ -55,7 +59,7 @@ pub fn rules(schema: &Schema, partition_columns: &[&str], definition: Value, pro
     let properties: BTreeMap<String, Value> = serde_json::from_value(properties).unwrap();
     let condition = plan.filter.as_ref().map(|filter| filter.bind(&properties, TODAY));
     let keys = PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, Uuid::nil(), Uuid::max());
-    Arc::new(Rules { plan: Arc::new(plan), condition, keys, today: TODAY })
+    Arc::new(Rules { plan: Arc::new(plan), condition, keys, today: TODAY, zips: LowZips::default() })
 }
 
 /// Rules that show these columns as they are, and all rows.
@@ -95,6 +99,7 @@ pub async fn source(content: Bytes, schema: &Schema) -> SourceFile {
         mapping: ColumnMapping::None,
         partition_values: Vec::new(),
         deletion_vector: None,
+        added_later: Vec::new(),
     }
 }
 

@@ -3,9 +3,12 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch};
+use parquet::arrow::ArrowWriter;
 use serde_json::json;
 use weir::service::{context::OperatorContext, places::Room};
 
@@ -13,10 +16,13 @@ use super::{
     partner::{Partner, Received, TableRead, fetch, newest},
     scene::{PLANS, claims, read_well, shared_claims, shared_claims_as_laid_out},
     source::Mapping,
-    stage::{Kind, SHARE, Stage, everywhere, run, run_with},
+    stage::{Kind, SHARE, Stage, VIEW, everywhere, run, run_with},
     value::Value,
 };
-use crate::support::app::{ROOM, TestApp};
+use crate::support::{
+    app::{ROOM, TestApp},
+    tables::{HandWrittenLog, metadata, protocol},
+};
 
 everywhere!(
     copies_go_with_the_last_who_may_read_them,
@@ -26,6 +32,7 @@ everywhere!(
     servers_divide_the_work_and_make_each_copy_once,
     what_a_vanished_server_left_is_taken_over,
     a_damaged_file_is_tried_again_when_it_has_rested,
+    a_column_in_another_case_is_read_and_a_missing_one_hides_the_file,
     a_source_out_of_reach_is_503_until_it_is_back,
 );
 
@@ -255,6 +262,56 @@ async fn a_damaged_file_is_tried_again_when_it_has_rested(stage: Stage) {
     stage.app.pass(31);
     read_well(&stage, &table, &lens, &acme).await;
     assert!(stage.copies(Some("failed")).await.is_empty());
+}
+
+async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(stage: Stage) {
+    let folder = stage.app.folder("zsourcefolder");
+    let all = [("claim_id", "long"), ("opted_out_at", "date")];
+    let mut log = HandWrittenLog::create(&folder, protocol(1, 2), metadata("t", &all[..1], &[]));
+    // Three claims, of which the second is not to be shown.
+    let write = |name: &str, opted_out: Option<&str>| {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![None, Some(19_723), None]));
+        let columns = [("claim_id", ids)].into_iter().chain(opted_out.map(|name| (name, days)));
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let path = folder.join(name);
+        let mut writer = ArrowWriter::try_new(fs::File::create(&path).unwrap(), rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        json!({"add": {"path": name, "partitionValues": {}, "size": fs::metadata(&path).unwrap().len(),
+            "modificationTime": 1, "dataChange": true}})
+    };
+    log.commit(&[write("before.parquet", None)]);
+    log.commit(&[metadata("t", &all, &[]), write("cased.parquet", Some("OPTED_OUT_AT"))]);
+    stage.register().await;
+    let view = stage.publish(&json!([{"name": "claim_id"}]), Some("opted_out_at IS NULL")).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({})).await;
+    let way = stage.ways()[0];
+    // A file that was there before the column has nobody who opted out.
+    assert_eq!(acme.query(way, newest()).await.lines().len(), 4);
+    let rows = |copies: &[serde_json::Value]| {
+        let mut rows: Vec<_> =
+            copies.iter().map(|copy| (copy["source"].as_str().unwrap().to_owned(), copy["rows"].as_u64())).collect();
+        rows.sort();
+        rows
+    };
+    let expected = [("before.parquet".to_owned(), Some(3)), ("cased.parquet".to_owned(), Some(2))];
+    assert_eq!(rows(&stage.copies(Some("ready")).await), expected);
+    let preview = format!("/views/{VIEW}/preview");
+    let preview = |limit: u64| stage.app.post(&preview, json!({"recipient": "acme", "limit": limit}));
+    let seen = preview(10).await.expect(200)["evidence"].clone();
+    assert_eq!((&seen["rows_visible"], &seen["rows_total"]), (&json!(5), &json!(6)), "{seen}");
+    // One that came later and lacks it is handed to nobody.
+    log.commit(&[write("lacking.parquet", None)]);
+    acme.query(way, json!({"version": 3})).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
+    let failed = stage.copies(Some("failed")).await;
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0]["source"], "lacking.parquet");
+    let why = failed[0]["failure"].as_str().unwrap();
+    assert!(why.contains("lacks the column `opted_out_at`"), "{why}");
+    let refused = preview(10).await;
+    assert!(refused.status.is_client_error() && refused.text.contains("`opted_out_at`"), "{}", refused.text);
 }
 
 async fn a_source_out_of_reach_is_503_until_it_is_back(stage: Stage) {

@@ -194,6 +194,13 @@ async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
         assert!(!read.way.is_presigned || read.files[0].url.starts_with("http://weir.test/files/"));
     }
     assert!(stage.copies(None).await.iter().any(|copy| copy["kind"] == "source"));
+    // What the log says of them is not passed on as it stands.
+    let answers: Vec<String> = acme.newly_received().iter().map(|answer| answer.text()).collect();
+    let listings: Vec<&String> = answers.iter().filter(|text| text.starts_with('{')).collect();
+    assert!(listings.iter().any(|text| text.contains("numRecords")));
+    for mark in &table.marks {
+        assert!(listings.iter().all(|text| !text.contains(mark)), "{mark}");
+    }
 }
 
 /// The rows of one way's files, as the files have them.

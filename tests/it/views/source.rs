@@ -401,8 +401,9 @@ impl Table {
             .build()
     }
 
-    /// Least and most of every top-level column of texts or whole numbers, as a writer without scruples leaves them.
-    fn stats(&self, schema: &Schema, in_file: &[usize], rows: &[Row]) -> String {
+    /// Least and most of every top-level column of texts or whole numbers, as a writer without scruples leaves them, with
+    /// notes of its own among them.
+    fn stats(&mut self, schema: &Schema, in_file: &[usize], rows: &[Row]) -> String {
         let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
         for at in in_file {
             let name = schema.fields[*at].physical_name(self.mapping != Mapping::None);
@@ -424,7 +425,10 @@ impl Table {
                 most.insert(name.to_owned(), json!(high));
             }
         }
-        json!({"numRecords": rows.len(), "minValues": least, "maxValues": most, "nullCount": nulls}).to_string()
+        least.insert(self.mark(), json!(self.mark()));
+        json!({"numRecords": rows.len(), "minValues": least, "maxValues": most, "nullCount": nulls,
+            "writer": self.mark()})
+        .to_string()
     }
 
     /// A deletion vector of these rows, in the log or in a file (Delta protocol, "Deletion Vector Format").

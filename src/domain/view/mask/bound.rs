@@ -4,24 +4,19 @@ use std::borrow::Cow;
 
 use chrono::{Datelike, NaiveDate};
 
-use super::{Cell, DateUnit, Mask, Overflow, PseudonymKeys, REDACTED, bounds, constant, pseudonym::Pseudonyms};
+use super::{
+    Cell, DateUnit, LowZips, Mask, Overflow, PseudonymKeys, REDACTED, bounds, constant, pseudonym::Pseudonyms,
+};
 use crate::domain::{
     schema::{DataType, Primitive},
     view::{
-        calendar::{DAY, HOUR, civil, first_day},
+        calendar::{DAY, HOUR, civil, days, first_day},
         value::Value,
     },
 };
 
 /// What shows of a ZIP code that must not.
 const NO_ZIP: &str = "000";
-
-/// The first three digits of ZIP codes under which at most 20,000 people lived in the census of 2000 (HHS, "Guidance
-/// Regarding Methods for De-identification of Protected Health Information").
-const RESTRICTED_ZIPS: [&str; 17] = [
-    "036", "059", "063", "102", "203", "556", "692", "790", "821", "823", "830", "831", "878", "879", "884", "890",
-    "893",
-];
 
 /// A mask with its keys and its day, ready for the cells of one column.
 #[derive(Clone)]
@@ -39,12 +34,16 @@ enum Bound {
         first: usize,
         last: usize,
     },
-    DateTrunc(DateUnit),
+    DateTrunc {
+        unit: DateUnit,
+        /// The earliest day that shows.
+        earliest: i64,
+    },
     /// The earliest year that shows.
     Year {
         earliest: i64,
     },
-    Zip3,
+    Zip3(LowZips),
     AgeCap {
         cap: i64,
     },
@@ -69,6 +68,7 @@ impl BoundMask {
             (_, Some(primitive)) => primitive,
             (_, None) => return Err(format!("`{}` masks single values", mask.name())),
         };
+        let earliest_year = mask.oldest_age().map(|age| i64::from(today.year()) - i64::from(age));
         Ok(Self(match mask {
             Mask::Null => Bound::Null,
             Mask::Redact { keep_nulls } => Bound::Fixed { value: Cell::Text(REDACTED.into()), keep_nulls: *keep_nulls },
@@ -80,17 +80,26 @@ impl BoundMask {
                 Bound::Pseudonym(Box::new(pseudonyms.ok_or("no key for pseudonyms")?))
             }
             Mask::Partial { first, last } => Bound::Partial { first: (*first).into(), last: (*last).into() },
-            Mask::DateTrunc { unit } => Bound::DateTrunc(*unit),
-            Mask::YearOnly { cap_age } => {
-                Bound::Year { earliest: cap_age.map_or(i64::MIN, |age| i64::from(today.year()) - i64::from(age)) }
+            Mask::DateTrunc { unit, .. } => {
+                Bound::DateTrunc { unit: *unit, earliest: earliest_year.map_or(i64::MIN, |year| days(year, 1, 1)) }
             }
-            Mask::Zip3 => Bound::Zip3,
+            Mask::YearOnly { .. } => Bound::Year { earliest: earliest_year.unwrap_or(i64::MIN) },
+            Mask::Zip3 => Bound::Zip3(LowZips::default()),
             Mask::AgeCap { cap } => Bound::AgeCap { cap: *cap },
             Mask::Bucket { bounds: given } => {
                 let bounds = bounds(given, primitive)?;
                 Bound::Bucket { labels: labels(&bounds, primitive), bounds }
             }
         }))
+    }
+
+    /// The same with these ZIP prefixes for the published ones.
+    #[must_use]
+    pub fn with_zips(self, zips: &LowZips) -> Self {
+        match self.0 {
+            Bound::Zip3(_) => Self(Bound::Zip3(zips.clone())),
+            other => Self(other),
+        }
     }
 
     /// The cell that is shown in the place of `cell`.
@@ -103,13 +112,18 @@ impl BoundMask {
             (_, Cell::Null) => Ok(Cell::Null),
             (Bound::Pseudonym(pseudonyms), cell) => Ok(Cell::Text(pseudonyms.of(&cell)?.into())),
             (Bound::Partial { first, last }, Cell::Text(text)) => Ok(Cell::Text(partial(&text, *first, *last))),
-            (Bound::DateTrunc(unit), Cell::Date(days)) => {
-                i32::try_from(first_day(days.into(), *unit)).map(Cell::Date).map_err(|_| Overflow)
+            (Bound::DateTrunc { unit, earliest }, Cell::Date(days)) => {
+                let first = first_day(days.into(), *unit).max(*earliest);
+                i32::try_from(first).map(Cell::Date).map_err(|_| Overflow)
             }
-            (Bound::DateTrunc(unit), Cell::Timestamp(micros)) => truncated(micros, *unit).map(Cell::Timestamp),
+            (Bound::DateTrunc { unit, earliest }, Cell::Timestamp(micros)) => {
+                let first = truncated(micros, *unit);
+                // Where no age is capped, no instant is too early.
+                first.map(|first| Cell::Timestamp(first.max(earliest.saturating_mul(DAY))))
+            }
             (Bound::Year { earliest }, Cell::Date(days)) => Ok(year(days.into(), *earliest)),
             (Bound::Year { earliest }, Cell::Timestamp(micros)) => Ok(year(micros.div_euclid(DAY), *earliest)),
-            (Bound::Zip3, Cell::Text(text)) => Ok(Cell::Text(zip3(text))),
+            (Bound::Zip3(low), Cell::Text(text)) => Ok(Cell::Text(zip3(text, low))),
             (Bound::AgeCap { cap }, Cell::Integer(age)) => {
                 if age > *cap {
                     cap.checked_add(1).map(Cell::Integer).ok_or(Overflow)
@@ -120,7 +134,11 @@ impl BoundMask {
             (Bound::Bucket { bounds, labels }, cell) => bucket(&cell, bounds, labels),
             // A value of another type than the column's.
             (
-                Bound::Partial { .. } | Bound::DateTrunc(_) | Bound::Year { .. } | Bound::Zip3 | Bound::AgeCap { .. },
+                Bound::Partial { .. }
+                | Bound::DateTrunc { .. }
+                | Bound::Year { .. }
+                | Bound::Zip3(_)
+                | Bound::AgeCap { .. },
                 _,
             ) => Err(Overflow),
         }
@@ -162,7 +180,7 @@ fn year(days: i64, earliest: i64) -> Cell<'static> {
 }
 
 /// Five digits, or nine with or without a hyphen behind the fifth; blanks around them do not count.
-fn zip3(text: Cow<'_, str>) -> Cow<'_, str> {
+fn zip3<'a>(text: Cow<'a, str>, low: &LowZips) -> Cow<'a, str> {
     let code = text.trim_ascii();
     let digits = |part: &str, count| part.len() == count && part.bytes().all(|byte| byte.is_ascii_digit());
     let is_zip = match code.split_at_checked(5) {
@@ -170,7 +188,7 @@ fn zip3(text: Cow<'_, str>) -> Cow<'_, str> {
         None => false,
     };
     match code.get(..3) {
-        Some(prefix) if is_zip && !RESTRICTED_ZIPS.contains(&prefix) => prefix.to_owned().into(),
+        Some(prefix) if is_zip && !low.contains(prefix) => prefix.to_owned().into(),
         _ => NO_ZIP.into(),
     }
 }

@@ -5,6 +5,7 @@
 
 mod bound;
 mod pseudonym;
+mod zips;
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value as Json, json};
 
 pub use bound::BoundMask;
 pub use pseudonym::PseudonymKeys;
+pub use zips::LowZips;
 
 use super::value::{Value, integer_range};
 use crate::domain::schema::{DataType, Primitive};
@@ -27,9 +29,10 @@ const MAX_DOMAIN: usize = 64;
 const MAX_CONSTANT: usize = 1_000;
 /// The most bounds of buckets.
 const MAX_BOUNDS: usize = 200;
-/// The age that `age_cap` lets show at most where it says nothing else (45 CFR 164.514(b)(2)(i)(C)).
-const DEFAULT_AGE_CAP: i64 = 89;
-/// The ages that `year_only` may cap at.
+/// The oldest age that may show (45 CFR 164.514(b)(2)(i)(C)): what `age_cap` and dates of birth are capped at where
+/// nothing else is said.
+pub(super) const OLDEST_AGE: u16 = 89;
+/// The ages that dates may be capped at.
 const MAX_CAP_AGE: u16 = 200;
 
 /// What is done to a column's values. NULL stays NULL under every mask but those that say otherwise.
@@ -73,20 +76,30 @@ pub enum Mask {
         #[serde(default)]
         last: u8,
     },
-    /// A date or timestamp cut to the beginning of its unit, in UTC.
+    /// A date or timestamp cut to the beginning of its unit, in UTC; dates of birth capped as by `year_only`, at the first
+    /// day of the year at the cap.
     DateTrunc {
         /// The unit.
         unit: DateUnit,
+        /// What the column dates.
+        #[serde(default, skip_serializing_if = "is_default")]
+        date_of: Option<DateOf>,
+        /// The oldest age that shows; what has one is a date of birth.
+        #[serde(default, skip_serializing_if = "is_default")]
+        cap_age: Option<u16>,
     },
-    /// The year of a date or timestamp, as an integer. With `cap_age`, years longer ago than that many years before
+    /// The year of a date or timestamp, as an integer. Of dates of birth, years longer ago than `cap_age` (89) years before
     /// the year of `today` are given as the year at the cap.
     YearOnly {
-        /// The oldest age that shows in years.
+        /// What the column dates.
+        #[serde(default, skip_serializing_if = "is_default")]
+        date_of: Option<DateOf>,
+        /// The oldest age that shows; what has one is a date of birth.
         #[serde(default, skip_serializing_if = "is_default")]
         cap_age: Option<u16>,
     },
     /// The first three digits of a US ZIP code; `000` for the prefixes with few inhabitants (HIPAA, 45 CFR
-    /// 164.514(b)(2)(i)(B)) and for what is no ZIP code.
+    /// 164.514(b)(2)(i)(B), see [`LowZips`]) and for what is no ZIP code.
     Zip3,
     /// Integers above `cap` are given as `cap + 1`: ages over 89 as 90.
     AgeCap {
@@ -115,6 +128,16 @@ pub enum Scope {
     Share,
     /// Everybody's.
     Global,
+}
+
+/// What a column of dates tells of a person: whether a year in it tells an age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DateOf {
+    /// When the person was born: old ages are capped.
+    Birth,
+    /// When something was done: a service, an admission. Never capped.
+    Event,
 }
 
 /// What dates are cut to.
@@ -192,18 +215,17 @@ impl Mask {
                 }
                 Primitive::String
             }
-            Self::DateTrunc { unit } => {
+            Self::DateTrunc { unit, date_of, cap_age } => {
                 self.takes(primitive, is_time(primitive), "dates and timestamps")?;
+                check_cap(*date_of, *cap_age)?;
                 if primitive == Primitive::Date && matches!(unit, DateUnit::Day | DateUnit::Hour) {
                     return Err("dates have no smaller unit than days; cut them to `week` or more".to_owned());
                 }
                 primitive
             }
-            Self::YearOnly { cap_age } => {
+            Self::YearOnly { date_of, cap_age } => {
                 self.takes(primitive, is_time(primitive), "dates and timestamps")?;
-                if cap_age.is_some_and(|age| age > MAX_CAP_AGE) {
-                    return Err(format!("`cap_age` is at most {MAX_CAP_AGE}"));
-                }
+                check_cap(*date_of, *cap_age)?;
                 Primitive::Integer
             }
             Self::Zip3 => {
@@ -265,7 +287,17 @@ impl Mask {
 
     /// Whether it depends on the day, of which all it needs is the year.
     pub fn uses_today(&self) -> bool {
-        matches!(self, Self::YearOnly { cap_age: Some(_) })
+        self.oldest_age().is_some()
+    }
+
+    /// The oldest age that it lets a date of birth show; `None` where it caps none.
+    pub(super) fn oldest_age(&self) -> Option<u16> {
+        match self {
+            Self::DateTrunc { date_of, cap_age, .. } | Self::YearOnly { date_of, cap_age } => {
+                cap_age.or((*date_of == Some(DateOf::Birth)).then_some(OLDEST_AGE))
+            }
+            _ => None,
+        }
     }
 
     /// The word for it.
@@ -318,7 +350,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 fn default_age_cap() -> i64 {
-    DEFAULT_AGE_CAP
+    OLDEST_AGE.into()
+}
+
+fn check_cap(date_of: Option<DateOf>, cap_age: Option<u16>) -> Result<(), String> {
+    match cap_age {
+        Some(_) if date_of == Some(DateOf::Event) => {
+            Err("`cap_age` caps dates of birth; leave it out, or say `\"date_of\": \"birth\"`".to_owned())
+        }
+        Some(age) if age > MAX_CAP_AGE => Err(format!("`cap_age` is at most {MAX_CAP_AGE}")),
+        _ => Ok(()),
+    }
 }
 
 fn is_time(primitive: Primitive) -> bool {

@@ -111,6 +111,11 @@ fn masks_are_read_from_names_and_objects_and_written_shortest() {
         (json!({"hash": {"domain": "m", "per": "global"}}), json!({"hash": {"domain": "m", "per": "global"}})),
         (json!({"partial": {"last": 4}}), json!({"partial": {"first": 0, "last": 4}})),
         (json!({"date_trunc": {"unit": "month"}}), json!({"date_trunc": {"unit": "month"}})),
+        (
+            json!({"date_trunc": {"unit": "year", "date_of": "birth", "cap_age": null}}),
+            json!({"date_trunc": {"unit": "year", "date_of": "birth"}}),
+        ),
+        (json!({"year_only": {"date_of": "event"}}), json!({"year_only": {"date_of": "event"}})),
         (json!("year_only"), json!("year_only")),
         (json!({"year_only": {"cap_age": 89}}), json!({"year_only": {"cap_age": 89}})),
         (json!("zip3"), json!("zip3")),
@@ -340,7 +345,7 @@ proptest! {
     fn no_cell_makes_a_mask_panic_and_each_time_it_makes_the_same(days: i32, micros: i64, number: i64, text: String) {
         let today = day("2026-01-15");
         for unit in [DateUnit::Year, DateUnit::Quarter, DateUnit::Month, DateUnit::Week, DateUnit::Day, DateUnit::Hour] {
-            let mask = Mask::DateTrunc { unit };
+            let mask = Mask::DateTrunc { unit, date_of: None, cap_age: None };
             for (name, cell) in [("date", Cell::Date(days)), ("timestamp", Cell::Timestamp(micros))] {
                 if let Ok(bound) = mask.bind(&data_type(name), &keys(1, 1, 2, 3), today) {
                     let once = bound.apply(cell.clone());

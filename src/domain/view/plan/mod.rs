@@ -70,6 +70,8 @@ pub struct References {
     pub scopes: BTreeSet<Scope>,
     /// What of the day it is.
     pub today: Today,
+    /// Whether it depends on which ZIP prefixes are not shown.
+    pub zips: bool,
 }
 
 /// What of the current day (UTC) something depends on.
@@ -253,6 +255,7 @@ impl ViewPlan {
         }
         for mask in self.shown().iter().filter_map(|shown| shown.mask.as_ref()) {
             references.scopes.extend(mask.scope());
+            references.zips |= *mask == Mask::Zip3;
             if mask.uses_today() {
                 references.today = references.today.max(Today::Year);
             }
