@@ -45,7 +45,14 @@ fn nobody() -> SocketAddr {
 /// Something that answers `GET /api/v1/whoami`; its port.
 fn serve(tls: Option<TlsFiles>) -> u16 {
     let router = Router::new().route("/api/v1/whoami", get(|| async { Json(json!({"name": "ann"})) }));
-    let listeners = Listeners::bind(vec![Listener { addr: ANY_PORT, router, tls }]).unwrap();
+    let listeners = Listeners::bind(vec![Listener {
+        addr: ANY_PORT,
+        router,
+        tls,
+        connections: 100,
+        patience: Duration::from_secs(60),
+    }])
+    .unwrap();
     let port = listeners.addresses()[0].port();
     tokio::spawn(listeners.serve(std::future::pending(), Duration::from_secs(1)));
     port
