@@ -7,7 +7,7 @@ use super::{
     check::{self, nothing},
     partner::{TableRead, fetch},
     plain::{Lens, Pick},
-    scene::{PLANS, findings, read_well, reader, shared_claims},
+    scene::{PLANS, findings, read_well, reader, shared_claims, shared_claims_as_laid_out},
     source::Mapping,
     stage::{RELAYED, SHARE, SHOWN, Stage, VIEW, everywhere, object_path},
 };
@@ -249,7 +249,7 @@ async fn a_partner_with_equal_rights_keeps_what_it_reads(stage: Stage) {
 }
 
 async fn pages_are_the_whole(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+    let (table, lens) = shared_claims_as_laid_out(&stage, Mapping::None).await;
     let acme = stage.partner("acme", plans(&PLANS[..2])).await;
     let expected = lens.shown(&table.state, &reader(&stage, &acme).await);
     for way in stage.ways() {
