@@ -257,8 +257,7 @@ fn place(fields: &Fields, wanted: &Wanted) -> Result<Option<usize>, Unclear> {
     if wanted.id.is_some() {
         let has_its_id = |field: &Field| id(field) == wanted.id;
         if let Some(found) = only(&has_its_id)? {
-            let is_other = |field: &FieldRef| is_named(field) && !has_its_id(field);
-            return if fields.iter().any(is_other) { Err(Unclear) } else { Ok(Some(found)) };
+            return Ok(Some(found));
         }
         // The name says that it is the column, and the id that it is another one.
         if fields.iter().any(|field| is_named(field) && id(field).is_some()) {
