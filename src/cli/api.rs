@@ -11,7 +11,7 @@ use super::{
     nouns,
     trust::{Trust, unanswered},
 };
-use crate::http::NO_SUCH_ROUTE;
+use crate::http::{NO_SUCH_OPERATION, NO_SUCH_ROUTE};
 
 /// How long one answer may take; a server that opens a table's log takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -180,7 +180,7 @@ impl Client {
             return Ok((status, text));
         }
         match refusal(&text) {
-            Some(refusal) if refusal.problem["detail"] == NO_SUCH_ROUTE => bail!(
+            Some(refusal) if leads_nowhere(&refusal.problem["detail"]) => bail!(
                 "{} does not answer the admin API; name the address of server.admin_listen in --url where that is set, \
                  and use the weir of the server's version",
                 self.url
@@ -262,6 +262,11 @@ fn refusal(text: &[u8]) -> Option<Refusal> {
     let text = format!("{said}{}", fields.concat());
     let text = super::print::clean(&nouns::in_commands(&text), true);
     Some(Refusal { code, text, problem })
+}
+
+/// Whether a server says that there is nothing where it was asked.
+fn leads_nowhere(detail: &Value) -> bool {
+    detail == NO_SUCH_ROUTE || detail == NO_SUCH_OPERATION
 }
 
 #[cfg(test)]

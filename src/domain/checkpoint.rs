@@ -90,11 +90,7 @@ impl Checkpoint {
     /// or other lines than [`SigningKey`] writes is none.
     pub fn open(note: &str, keys: &[VerifierKey]) -> Result<Self, CheckpointError> {
         let (checkpoint, signatures) = Self::read(note, keys)?;
-        if signatures.iter().any(|signature| *signature == Signature::Known) {
-            Ok(checkpoint)
-        } else {
-            Err(CheckpointError::Unsigned)
-        }
+        if signatures.contains(&Signature::Known) { Ok(checkpoint) } else { Err(CheckpointError::Unsigned) }
     }
 
     /// [`Self::open`] for a checkpoint that stands behind one whose key is among `keys`: each of its signatures is by one

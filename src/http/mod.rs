@@ -25,8 +25,8 @@ use axum::{
 
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
-pub use self::fault::NO_SUCH_ROUTE;
 use self::middleware::{Draining, Limits, RequestLayer};
+pub use self::{admin::NO_SUCH_OPERATION, fault::NO_SUCH_ROUTE};
 use crate::service::Service;
 
 /// Lines compress well even at the lowest effort, and nobody should wait for more.

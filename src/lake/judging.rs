@@ -87,6 +87,6 @@ mod tests {
             }
         }
         tokio::task::spawn_blocking(move || ends.recv().unwrap()).await.unwrap();
-        assert_eq!(judges.apart(|given_up| given_up.is_so()).await.unwrap(), false);
+        assert!(!judges.apart(|given_up| given_up.is_so()).await.unwrap());
     }
 }

@@ -381,7 +381,8 @@ impl ExportWalk {
             let content = self.archive.read(KEYS, &name).await?.unwrap_or_default();
             let key = std::str::from_utf8(&content).ok().and_then(VerifierKey::parse);
             let key = key.filter(|key| key_name(key.name()) == name && content == format!("{key}\n"));
-            let belongs = |key: &VerifierKey| !self.is_whole || self.has_signed(key.name());
+            // A server names its key before it signs with it for the first time.
+            let belongs = |key: &VerifierKey| !self.is_whole || self.last == 0 || self.has_signed(key.name());
             match key.filter(belongs) {
                 Some(key) => listed.insert(key.name().to_owned()),
                 None => {

@@ -3,7 +3,15 @@
 //! Lakes are read only here; this is the one place that is written, under credentials of its own. Never here: what the
 //! files say.
 
-use std::{fmt, fs::File, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    fs::File,
+    future::Future,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{TryStreamExt, stream::BoxStream};
@@ -75,8 +83,11 @@ impl Archive {
         }
         let directory = location.directory().unwrap_or_default();
         let store = PrivateFolder::open(&directory, is_made).map_err(|error| {
-            let remedy = if directory.exists() { "mend its permissions" } else { "it is not there" };
-            problem(format!("`{}` cannot be opened: {error}; {remedy}", directory.display()))
+            let (why, directory) = (error.to_string(), directory.display());
+            match error.kind() {
+                ErrorKind::NotFound => problem(format!("`{directory}` is not there ({why})")),
+                _ => problem(format!("`{directory}` cannot be opened: {why}; mend its permissions")),
+            }
         })?;
         Ok(Self { store: Arc::new(store), root: Path::default(), url, directory: Some(directory) })
     }

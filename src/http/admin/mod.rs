@@ -237,8 +237,11 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     media_types.map(|value| value.split(';').next().unwrap_or_default().trim()).any(|name| name == media_type)
 }
 
+/// What is said of a path below the API that leads nowhere.
+pub const NO_SUCH_OPERATION: &str = "there is nothing here; `/api/docs` shows what there is";
+
 async fn unknown_route() -> Problem {
-    Problem::new(ProblemCode::NotFound, "there is nothing here; `/api/docs` shows what there is")
+    Problem::new(ProblemCode::NotFound, NO_SUCH_OPERATION)
 }
 
 async fn unknown_method() -> Problem {

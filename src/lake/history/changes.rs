@@ -43,9 +43,12 @@ pub struct Changes {
     missing: Arc<Missing>,
     /// Whoever walks a large commit asks for it many times, and it may be too large for the cache.
     last: Arc<Mutex<Option<Arc<Commit>>>>,
-    /// What statistics may speak of, since the metadata of which version of the range.
-    shape: Arc<Mutex<Option<(usize, Arc<StatsShape>)>>>,
+    /// What was asked for last.
+    shape: Arc<Mutex<Option<KnownShape>>>,
 }
+
+/// What statistics may speak of, and since the metadata of which version of the range.
+type KnownShape = (usize, Arc<StatsShape>);
 
 /// One version of a range, without its files.
 #[derive(Clone, Debug)]

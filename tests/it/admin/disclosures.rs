@@ -305,7 +305,7 @@ async fn raw_tables_may_be_refused_and_grants_may_need_their_ground() {
         app.put("/recipients/acme", json!({})).await.expect(201);
         let grant = json!({"share": "s", "recipient": "acme"});
         let problem = app.post("/grants", grant.clone()).await.problem(422, "invalid_input");
-        assert_eq!(fields(&problem), ["purpose", "agreement"]);
+        assert_eq!(fields(&problem), ["agreement", "purpose"]);
         let mut whole = grant;
         whole["purpose"] = json!("fraud_analytics");
         whole["agreement"] = json!({"ref": "DUA 7"});

@@ -28,7 +28,10 @@ use weir::{
 };
 use zeroize::Zeroizing;
 
-use crate::support::app::{Answer, TestApp, fields, on_both_databases};
+use crate::support::{
+    app::{Answer, TestApp, fields, on_both_databases},
+    tables::add,
+};
 
 on_both_databases!(
     a_report_equals_an_independent_count_over_the_exported_audit,
@@ -426,6 +429,9 @@ async fn served(app: &TestApp, token: &str) -> (u16, Vec<(String, i64)>) {
 async fn a_report_counts_what_was_served_and_refused(app: TestApp) {
     pass_until(&app, "2026-10-05T12:00:00Z");
     app.share_claims().await;
+    let more = [add("a.parquet", 700), add("b.parquet", 300)].map(|action| action.to_string());
+    let commit = app.folder("claims").join("_delta_log/00000000000000000001.json");
+    std::fs::write(commit, more.join("\n")).unwrap();
     let grant = app.grant_acme().await;
     let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
     let (mut issued, mut n_files) = (0, 0);
@@ -490,8 +496,7 @@ async fn whatever_is_tampered_with_is_noticed(app: TestApp) {
         }
         let mut cut = files.clone();
         cut.get_mut(&file).unwrap().pop();
-        // What is behind a signature's line is no part of it.
-        assert_eq!(verify(&cut, None).await.is_err(), file != ReportFile::Signature, "{}", file.as_str());
+        assert!(verify(&cut, None).await.is_err(), "{}", file.as_str());
     }
     // A file that is missing is not looked at; without the manifest nothing is believed.
     let without = |file: ReportFile| files.clone().into_iter().filter(|(name, _)| *name != file).collect();

@@ -57,6 +57,9 @@ async fn the_trail_is_verified_and_exported_beside_a_running_server() {
 async fn verifying_makes_nothing() {
     let weir = Installation::sqlite();
     let refused = error(&weir.run(&["audit", "verify"]));
+    assert!(refused.contains("export` is not there"), "{refused}");
+    std::fs::create_dir(weir.export()).unwrap();
+    let refused = error(&weir.run(&["audit", "verify"]));
     assert!(refused.contains("database"), "{refused}");
     assert!(!weir.folder.path().join("weir.db").exists());
 }

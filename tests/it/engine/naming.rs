@@ -74,7 +74,10 @@ async fn a_column_is_found_in_another_case_where_one_alone_is_spelt_so() {
     columns.insert(1, Arc::new(Date32Array::from(vec![None; 3])));
     let fields = ["name", "OPTED_OUT_AT", "opted_out_at"].iter().zip(&columns);
     let both = RecordBatch::try_from_iter(fields.map(|(name, column)| (*name, Arc::clone(column)))).unwrap();
-    assert_eq!(shown(&source_of(&[both.clone()], &schema).await, &rules).await.unwrap(), texts(&["ann", "cyd"]));
+    assert_eq!(
+        shown(&source_of(std::slice::from_ref(&both), &schema).await, &rules).await.unwrap(),
+        texts(&["ann", "cyd"])
+    );
     // Without it, nobody knows which is meant, whether or not anything depends on it.
     let unclear = RecordBatch::try_from_iter(
         ["name", "OPTED_OUT_AT", "Opted_Out_At"].iter().zip(both.columns()).map(|(n, c)| (*n, Arc::clone(c))),

@@ -250,7 +250,7 @@ async fn a_path_that_is_not_served_is_found_before_the_first_line(app: TestApp) 
         ("rooted", "/etc/a.parquet", "it is absolute"),
         ("colon", "T:1.parquet", "it is absolute"),
         ("empty", "a//b.parquet", "empty segment"),
-        ("log", "_delta_log/00000000000000000000.json", "the table's own log"),
+        ("log", "_delta_log/00000000000000000000.json", "into a table's log"),
     ] {
         let properties = json!({"delta.enableChangeDataFeed": "true"});
         let metadata = with_properties(metadata(name, &COLUMNS, &[]), properties);

@@ -288,7 +288,10 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             };
             tokio::select! {
                 refused = refused => refused,
-                _ = &mut half_sent => unreachable!("the rest of their bodies never comes"),
+                answers = &mut half_sent => {
+                    let statuses: Vec<_> = answers.iter().map(|answer| answer.status()).collect();
+                    unreachable!("the rest of their bodies never comes: {statuses:?}")
+                }
             }
         }
         Reason::ConcurrentStreams => {
