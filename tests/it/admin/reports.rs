@@ -453,7 +453,7 @@ async fn a_report_counts_what_was_served_and_refused(app: TestApp) {
     for (member, expected) in [("requests", 4), ("files", n_files), ("bytes_issued", issued), ("days_active", 1)] {
         assert_eq!(line[member], expected, "{member} {line}");
     }
-    assert_eq!((&line["recipient"], &line["table"]), (&json!("acme"), &json!("claims")));
+    assert_eq!((&line["recipient"], &line["table"]), (&json!("acme"), &json!("claims.claims")));
     // A refusal names the share, and no table below it.
     assert_eq!(said["totals"]["denials"], 1, "{said}");
     assert_eq!(said["totals"]["requests"], 5, "{said}");

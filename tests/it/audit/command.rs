@@ -60,6 +60,6 @@ async fn verifying_makes_nothing() {
     assert!(refused.contains("export` is not there"), "{refused}");
     std::fs::create_dir(weir.export()).unwrap();
     let refused = error(&weir.run(&["audit", "verify"]));
-    assert!(refused.contains("database"), "{refused}");
+    assert!(refused.contains("weir.db` cannot be opened"), "{refused}");
     assert!(!weir.folder.path().join("weir.db").exists());
 }

@@ -1,7 +1,7 @@
 //! Every reason to refuse: its status, its whole body, and what the trail keeps of it.
 
 use axum::body::Body;
-use futures::future::join_all;
+use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 use weir::{domain::decision::Reason, store::Db};
@@ -277,20 +277,16 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
             share().await
         }
         Reason::ConcurrentRequests => {
-            let mut half_sent = std::pin::pin!(join_all((0..ROOM.per_recipient).map(|_| half_sent(acme, "steps"))));
-            let refused = async {
-                loop {
-                    let answer = share().await;
-                    if answer.status != 200 {
-                        break answer;
+            let mut stalled: FuturesUnordered<_> = (0..ROOM.per_recipient).map(|_| half_sent(acme, "steps")).collect();
+            loop {
+                tokio::select! {
+                    answer = share() => {
+                        if answer.status != 200 {
+                            break answer;
+                        }
                     }
-                }
-            };
-            tokio::select! {
-                refused = refused => refused,
-                answers = &mut half_sent => {
-                    let statuses: Vec<_> = answers.iter().map(|answer| answer.status()).collect();
-                    unreachable!("the rest of their bodies never comes: {statuses:?}")
+                    // One that was refused, because the other request had the place, is followed by another.
+                    Some(_) = stalled.next() => stalled.push(half_sent(acme, "steps")),
                 }
             }
         }
