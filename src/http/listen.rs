@@ -22,7 +22,6 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
-use socket2::SockRef;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -35,9 +34,6 @@ use super::{
 };
 use crate::config::TlsFiles;
 
-/// Connections that wait to be accepted; the system may allow fewer. The standard library's 128 overflow in a burst, and
-/// whoever is dropped tries again after a second.
-const BACKLOG: i32 = 4_096;
 /// Time for the first request of a connection, up to the end of its headers: longer is a slow-loris attack.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the headers of a later one, the rest before it included, which clients and proxies expect to be longer.
@@ -216,7 +212,6 @@ impl Bound {
         let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
         // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections to time out.
         let socket = std::net::TcpListener::bind(addr).map_err(failed)?;
-        SockRef::from(&socket).listen(BACKLOG).map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
         Ok(Self { addr, socket, router, tls, connections, patience })
     }
