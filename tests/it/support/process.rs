@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -168,7 +169,7 @@ impl Installation {
     }
 
     fn spawn(&self, log: Option<&str>, told: Stdio, answers: Stdio, arguments: &[&str]) -> Weir {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = self.write_config(port);
         let log = log.map_or_else(|| self.folder.path().join(format!("weir-{port}.log")), PathBuf::from);
         let child = spawn(&config, &log, arguments, told, answers);
@@ -183,6 +184,18 @@ impl Installation {
         weir.share_claims().await;
         weir.admin(Method::PUT, "/recipients/acme", json!({})).await;
         weir.grant().await;
+    }
+}
+
+/// A port where nobody listens, and that no other test of this process is given: below those that the system hands out
+/// by itself, so that no server takes another's.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
