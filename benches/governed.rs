@@ -80,59 +80,40 @@ fn main() -> Result<(), Box<dyn Error>> {
     group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(Duration::from_secs(20));
     group.throughput(Throughput::Elements((FILES * ROWS) as u64));
     for (threads, runtime) in [(1, &one), (2, &two)] {
-        engine(&mut group, &format!("engine/{threads}"), runtime, threads, folder.path(), &plain);
+        engine(&mut group, &format!("engine/{threads}"), runtime, (threads, 1), folder.path(), &plain);
         datafusion(&mut group, &format!("datafusion/{threads}"), runtime, threads, folder.path());
-        engine(&mut group, &format!("engine, masked/{threads}"), runtime, threads, folder.path(), &masked);
-        mixed(&mut group, &format!("engine, mixed/{threads}"), runtime, threads, folder.path(), &plain);
+        engine(&mut group, &format!("engine, masked/{threads}"), runtime, (threads, 1), folder.path(), &masked);
+        engine(&mut group, &format!("engine, mixed/{threads}"), runtime, (threads, 2), folder.path(), &plain);
     }
     group.finish();
     criterion.final_summary();
     Ok(())
 }
 
-/// The engine makes `FILES` governed files, as many at once as there are threads.
+/// The engine makes governed files of `FILES` source files, as many at once as there are threads: one of each, or one of
+/// every `together` that are mixed.
 fn engine(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
     runtime: &Runtime,
-    threads: usize,
+    (threads, together): (usize, usize),
     folder: &Path,
     rules: &Arc<Rules>,
 ) {
     let engine = Engine::new(EngineSettings { concurrent_files: threads, ..EngineSettings::default() });
     let store = store(folder);
+    let make = async |first: usize| {
+        let path = object_store::path::Path::from(format!("out/{first}.parquet"));
+        let mut sources: Vec<_> = (first..first + together).map(|file| source(folder, &store, file)).collect();
+        if let Some(source) = sources.pop_if(|_| together == 1) {
+            return engine.make(source, rules.clone(), store.clone(), path).await.map_err(|error| error.to_string());
+        }
+        let mixed = engine.mix(sources, rules.clone(), ShuffleKey([7; 32]), store.clone(), path).await;
+        mixed.map_err(|fault| format!("{fault:?}"))
+    };
     group.bench_function(name, |bencher| {
         bencher.to_async(runtime).iter(|| async {
-            let made = (0..FILES).map(|file| {
-                let path = object_store::path::Path::from(format!("out/{file}.parquet"));
-                engine.make(source(folder, &store, file), rules.clone(), store.clone(), path)
-            });
-            let made = futures::future::try_join_all(made).await;
-            assert!(made.as_ref().is_ok_and(|made| made.iter().all(|made| made.rows > 0)), "{made:?}");
-            black_box(made)
-        });
-    });
-}
-
-/// The engine mixes the `FILES` files by twos, as many pairs at once as there are threads.
-fn mixed(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    runtime: &Runtime,
-    threads: usize,
-    folder: &Path,
-    rules: &Arc<Rules>,
-) {
-    let engine = Engine::new(EngineSettings { concurrent_files: threads, ..EngineSettings::default() });
-    let store = store(folder);
-    group.bench_function(name, |bencher| {
-        bencher.to_async(runtime).iter(|| async {
-            let made = (0..FILES).step_by(2).map(|file| {
-                let path = object_store::path::Path::from(format!("out/{file}.parquet"));
-                let sources = (file..file + 2).map(|file| source(folder, &store, file)).collect();
-                engine.mix(sources, rules.clone(), ShuffleKey([7; 32]), store.clone(), path)
-            });
-            let made = futures::future::try_join_all(made).await;
+            let made = futures::future::try_join_all((0..FILES).step_by(together).map(&make)).await;
             assert!(made.as_ref().is_ok_and(|made| made.iter().all(|made| made.rows > 0)), "{made:?}");
             black_box(made)
         });

@@ -457,7 +457,10 @@ fn listeners(settings: &Settings, faces: &Faces) -> Vec<Listener> {
     let server = &settings.server;
     let connections = most_connections(usize::try_from(settings.database.max_connections).unwrap_or(usize::MAX));
     let patience = settings.sharing.stalled();
-    let listener = |addr, router, connections| Listener { addr, router, tls: server.tls(), connections, patience };
+    let listener = |addr, router, connections| {
+        let metrics = Arc::clone(&faces.service.metrics);
+        Listener { addr, router, tls: server.tls(), connections, metrics, patience }
+    };
     match server.admin_listen {
         None => vec![listener(server.listen, faces.all(), connections)],
         Some(admin) => {

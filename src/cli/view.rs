@@ -13,7 +13,11 @@ pub(super) fn show_diff(out: &mut dyn Write, diff: &Value) -> io::Result<()> {
         writeln!(out, "versions {} and {} show the same columns and rows", diff["from"], diff["to"])?;
     }
     for change in changes {
-        let what = change["column"].as_str().unwrap_or("row filter");
+        let what = match change["kind"].as_str() {
+            Some("layout") => "layout",
+            Some("row_filter") => "row filter",
+            _ => change["column"].as_str().unwrap_or_default(),
+        };
         let effect = change["effect"].as_str().unwrap_or_default();
         let line = format!("{effect:<10} {what}: {} -> {}", side(&change["before"]), side(&change["after"]));
         writeln!(out, "{}", clean(&line, false))?;

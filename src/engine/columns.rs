@@ -208,8 +208,8 @@ impl Finder<'_> {
                 (DataType::List(Arc::new(element)), Shape::List(field, Box::new(shape)))
             }
             (DataType::Map(entries, ordered), Kind::Map(wanted)) => {
-                let DataType::Struct(parts) = entries.data_type() else { return Err(other_type()) };
-                let [key, value] = parts.as_ref() else { return Err(other_type()) };
+                let DataType::Struct(parts) = entries.data_type() else { return Err(self.other_type(data_type)) };
+                let [key, value] = parts.as_ref() else { return Err(self.other_type(data_type)) };
                 let (key_as, key_shape) = self.below(KEY, key.data_type(), &wanted.0)?;
                 let (value_as, value_shape) = self.below(VALUE, value.data_type(), &wanted.1)?;
                 let parts = Fields::from(vec![
@@ -227,16 +227,36 @@ impl Finder<'_> {
                 self.next_leaf += 1;
                 let read_as = read_as(data_type, leaf.physical_type(), leaf.converted_type(), *primitive);
                 if !becomes(&read_as, *primitive) {
-                    return Err(other_type());
+                    return Err(self.other_type(data_type));
                 }
                 (read_as, Shape::Leaf(*primitive))
             }
-            _ => return Err(other_type()),
+            _ => return Err(self.other_type(data_type)),
         };
         if self.leaves.len() == read_before && self.next_leaf > first {
             self.leaves.push(first);
         }
         Ok((read_as, shape))
+    }
+
+    /// The column where the walk stands is in the file as `found`, and may not be.
+    fn other_type(&self, found: &DataType) -> EngineError {
+        EngineError::OtherType { column: ColumnPath(self.path.clone()), found: in_words(found) }
+    }
+}
+
+/// What a column is in a file, for its owner.
+fn in_words(data_type: &DataType) -> String {
+    match data_type {
+        DataType::UInt8 => "unsigned 8-bit integers".into(),
+        DataType::UInt16 => "unsigned 16-bit integers".into(),
+        DataType::UInt32 => "unsigned 32-bit integers".into(),
+        DataType::UInt64 => "unsigned 64-bit integers".into(),
+        DataType::FixedSizeBinary(bytes) => format!("values of {bytes} bytes each"),
+        DataType::Struct(_) => "a struct".into(),
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => "a list".into(),
+        DataType::Map(..) => "a map".into(),
+        other => format!("{other}"),
     }
 }
 
@@ -271,8 +291,9 @@ fn place(fields: &Fields, wanted: &Wanted) -> Result<Option<usize>, Unclear> {
     only(&|field| !has_other_id(field) && differ_by_case(field.name(), &wanted.physical))
 }
 
-fn other_type() -> EngineError {
-    EngineError::Unsupported("a file has a column with another type than the table")
+/// What was decoded is not what the decoder was told to make of it.
+fn other_array() -> EngineError {
+    EngineError::corrupt("its columns do not make sense")
 }
 
 fn count_leaves(data_type: &DataType) -> usize {
@@ -348,21 +369,21 @@ fn make_array(shape: &Shape, array: &ArrayRef, parent: Option<&NullBuffer>) -> R
     Ok(match shape {
         Shape::Leaf(primitive) => below(make_leaf(*primitive, array)?, parent)?,
         Shape::Struct(fields, sources) => {
-            let array = array.as_struct_opt().ok_or_else(other_type)?;
+            let array = array.as_struct_opt().ok_or_else(other_array)?;
             Arc::new(make_struct(fields, sources, array.columns(), array.len(), nulls)?)
         }
         Shape::List(field, element) => {
-            let list = array.as_list_opt::<i32>().ok_or_else(other_type)?;
+            let list = array.as_list_opt::<i32>().ok_or_else(other_array)?;
             let elements = make_array(element, list.values(), None)?;
             let list = ListArray::try_new(Arc::clone(field), list.offsets().clone(), elements, nulls);
             Arc::new(list.map_err(malformed)?)
         }
         Shape::Map(field, parts) => {
-            let map = array.as_map_opt().ok_or_else(other_type)?;
+            let map = array.as_map_opt().ok_or_else(other_array)?;
             let entry_nulls = map.entries().nulls();
             let arrays =
                 vec![make_array(&parts.0, map.keys(), entry_nulls)?, make_array(&parts.1, map.values(), entry_nulls)?];
-            let DataType::Struct(fields) = field.data_type() else { return Err(other_type()) };
+            let DataType::Struct(fields) = field.data_type() else { return Err(other_array()) };
             let entries = StructArray::try_new(fields.clone(), arrays, None).map_err(malformed)?;
             let map = MapArray::try_new(Arc::clone(field), map.offsets().clone(), entries, nulls, false);
             Arc::new(map.map_err(malformed)?)
@@ -428,8 +449,8 @@ fn make_instants(unit: TimeUnit, array: &ArrayRef, data_type: &DataType) -> Resu
         TimeUnit::Nanosecond => {
             array.as_primitive::<TimestampNanosecondType>().unary::<_, Micros>(|nanos| nanos.div_euclid(1_000))
         }
-        TimeUnit::Second => return Err(other_type()),
+        TimeUnit::Second => return Err(other_array()),
     };
-    let DataType::Timestamp(_, zone) = data_type else { return Err(other_type()) };
+    let DataType::Timestamp(_, zone) = data_type else { return Err(other_array()) };
     Ok(Arc::new(micros.with_timezone_opt(zone.clone())))
 }

@@ -42,6 +42,17 @@ pub enum EngineError {
         "a file of the table does not say clearly which of its columns is `{0}`; ask the table's owner to rewrite it"
     )]
     Unclear(ColumnPath),
+    /// A file has a column in a form that no writer may choose for the type that the table gives it.
+    #[error(
+        "a file of the table holds the column `{column}` as {found}, which is no form of the type that the table gives \
+         it; ask the table's owner to rewrite the file"
+    )]
+    OtherType {
+        /// The column.
+        column: ColumnPath,
+        /// What it is in the file, in words.
+        found: String,
+    },
     /// A value does not fit the type that it should have.
     #[error("a value does not fit its column's type; ask the table's owner to repair it")]
     Overflow,

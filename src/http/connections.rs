@@ -39,10 +39,12 @@ use tokio::{
 };
 use tower::Service;
 
+use crate::telemetry::{InFlight, Metrics};
+
 /// Connections, however many files the system lets the server have open.
 const MOST: usize = 8_192;
 /// Fewer than this is worth a warning: each partner's client holds several.
-const FEW: usize = 1_000;
+pub const FEW_CONNECTIONS: usize = 1_000;
 /// Files that the server needs besides connections and the database: logs, tables, copies, and what its libraries open.
 const OTHER_FILES: usize = 128;
 /// A connection may read one file while it is answered, or have one connection to an object store.
@@ -65,7 +67,7 @@ pub fn most_connections(database: usize) -> usize {
     let limit = raise_open_files();
     let room = limit.saturating_sub(OTHER_FILES + database) / FILES_A_CONNECTION;
     let most = room.clamp(1, MOST);
-    if most < FEW {
+    if most < FEW_CONNECTIONS {
         tracing::warn!(
             open_files = limit,
             connections = most,
@@ -94,11 +96,11 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Room for `most` connections to `router`.
-    pub fn new(router: Router, most: usize) -> Self {
+    /// Room for `most` connections to `router`, counted in `metrics`.
+    pub fn new(router: Router, most: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             services: router.into_make_service_with_connect_info(),
-            register: Register::new(most.max(1)),
+            register: Register::new(most.max(1), metrics),
             again: None,
         }
     }
@@ -140,6 +142,7 @@ struct Shared {
     most: usize,
     /// Since when idleness is counted.
     began: Instant,
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
 
@@ -173,11 +176,12 @@ struct Entry {
     register: Register,
     number: u64,
     link: Arc<Link>,
+    _counted: InFlight,
 }
 
 impl Register {
-    fn new(most: usize) -> Self {
-        Self(Arc::new(Shared { most, began: Instant::now(), state: Mutex::default() }))
+    fn new(most: usize, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared { most, began: Instant::now(), metrics, state: Mutex::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,6 +203,7 @@ impl Register {
         state.waiting = Some(waiting.clone());
         if state.closing == 0 {
             state.closing = state.close_idle(self.0.most.div_ceil(CLOSED_AT_ONCE), self.now());
+            self.0.metrics.connections_closed(state.closing);
         }
         if state.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
             state.told = Some(Instant::now());
@@ -217,7 +222,7 @@ impl Register {
         let number = state.next;
         state.next += 1;
         state.open.insert(number, (peer, Arc::clone(&link)));
-        Entry { register: self.clone(), number, link }
+        Entry { register: self.clone(), number, link, _counted: self.0.metrics.connection_opened() }
     }
 }
 
@@ -440,10 +445,14 @@ mod tests {
     const NEAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const FAR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new([]))
+    }
+
     #[tokio::test]
     async fn connection_beyond_the_limit_waits_for_one_to_end() {
         let peer = SocketAddr::from((NEAR, 1));
-        let mut connections = Connections::new(Router::new(), 1);
+        let mut connections = Connections::new(Router::new(), 1, metrics());
         let first = connections.ready().await.unwrap().call(peer).await.unwrap();
         let request_under_way = first.entry.begin_request();
         drop(first);
@@ -455,7 +464,7 @@ mod tests {
 
     #[test]
     fn of_idle_connections_the_address_with_the_most_loses_the_oldest() {
-        let register = Register::new(4);
+        let register = Register::new(4, metrics());
         let waker = Waker::noop();
         let lonely = register.enter(FAR);
         let mut crowd: Vec<Arc<Entry>> = (0..3).map(|_| Arc::new(register.enter(NEAR))).collect();
@@ -467,6 +476,11 @@ mod tests {
         assert!(register.poll_room(waker).is_pending());
         assert_eq!([&*crowd[0], &crowd[1], &crowd[2], &lonely].map(closed), [true, false, false, false]);
         assert!(register.poll_room(waker).is_pending(), "one is closing already");
+        let counted = register.0.metrics.encode().unwrap();
+        assert!(
+            counted.contains("weir_connections 4") && counted.contains("weir_connections_closed_total 1"),
+            "{counted}"
+        );
         assert!(!closed(&crowd[2]));
         crowd.remove(0);
         assert!(register.poll_room(waker).is_ready());
@@ -477,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_connection_whose_answers_nobody_takes_is_not_needed() {
-        let register = Register::new(1);
+        let register = Register::new(1, metrics());
         let entry = Arc::new(register.enter(NEAR));
         let mut request = entry.begin_request();
         let later = register.now() + 2 * NOT_TAKEN;

@@ -27,12 +27,12 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use super::connections::most_connections;
+pub use super::connections::{FEW_CONNECTIONS, most_connections};
 use super::{
     connections::{Closable, Connections},
     stalls::Impatient,
 };
-use crate::config::TlsFiles;
+use crate::{config::TlsFiles, telemetry::Metrics};
 
 /// Time for the first request of a connection, up to the end of its headers: longer is a slow-loris attack.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,6 +66,8 @@ pub struct Listener {
     pub tls: Option<TlsFiles>,
     /// How many connections it holds; see [`most_connections`].
     pub connections: usize,
+    /// Counts the connections.
+    pub metrics: Arc<Metrics>,
     /// For how long a peer may take nothing of what it is sent before its connection ends.
     pub patience: Duration,
 }
@@ -121,6 +123,7 @@ struct Bound {
     router: Router,
     tls: Option<Arc<ServerConfig>>,
     connections: usize,
+    metrics: Arc<Metrics>,
     patience: Duration,
 }
 
@@ -207,19 +210,19 @@ impl Listeners {
 
 impl Bound {
     fn new(listener: Listener) -> Result<Self, ListenError> {
-        let Listener { addr, router, tls, connections, patience } = listener;
+        let Listener { addr, router, tls, connections, metrics, patience } = listener;
         let failed = |source| ListenError::Bind { addr, source };
         let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
         // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections to time out.
         let socket = std::net::TcpListener::bind(addr).map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
-        Ok(Self { addr, socket, router, tls, connections, patience })
+        Ok(Self { addr, socket, router, tls, connections, metrics, patience })
     }
 
     async fn serve(self, handle: Handle<SocketAddr>) -> Result<(), ListenError> {
-        let Self { addr, socket, router, tls, connections, patience } = self;
+        let Self { addr, socket, router, tls, connections, metrics, patience } = self;
         let accepting = Impatient::new(Closable, patience);
-        let connections = Connections::new(router, connections);
+        let connections = Connections::new(router, connections, metrics);
         let failed = |source| ListenError::Serve { addr, source };
         let server = configured(axum_server::from_tcp(socket).map_err(failed)?).handle(handle);
         let served = match tls {

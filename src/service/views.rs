@@ -483,7 +483,8 @@ impl Service {
         let source = self.source_of(&table).await?;
         let before = self.version_or_draft(&view, &source, Some(from)).await?;
         let after = self.version_or_draft(&view, &source, Some(to)).await?;
-        let changes = plan::changes(&before.plan, &after.plan);
+        let partition_columns = &source.snapshot.metadata().partition_columns;
+        let changes = plan::changes(&before.plan, &after.plan, partition_columns);
         let rows = match recipient {
             None => None,
             Some(recipient) => {

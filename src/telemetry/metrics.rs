@@ -74,6 +74,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Histograms<RouteLabels>,
     in_flight: Gauge,
+    connections: Gauge,
+    connections_closed: Counter,
     decisions: Family<DecisionLabels, Counter>,
     data_requests: Family<OperationLabels, Counter>,
     usage_waiting_events: Gauge,
@@ -104,7 +106,7 @@ pub struct Metrics {
     clock_steps_back: Counter,
 }
 
-/// A request that is being served; dropping it, for whatever reason, ends it.
+/// Something that goes on, such as a request that is being served; dropping it, for whatever reason, ends it.
 #[derive(Debug)]
 pub struct InFlight(Gauge);
 
@@ -124,6 +126,8 @@ impl Metrics {
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            connections_closed: Counter::default(),
             decisions: Family::default(),
             data_requests: Family::default(),
             usage_waiting_events: Gauge::default(),
@@ -179,6 +183,9 @@ impl Metrics {
         let help = "Time until a response began";
         r.register_with_unit("http_request_duration", help, Unit::Seconds, self.request_seconds.clone());
         r.register("http_requests_in_flight", "Requests being served, streams included", self.in_flight.clone());
+        r.register("connections", "Open connections of clients", self.connections.clone());
+        let help = "Connections closed because there was no room for new ones";
+        r.register("connections_closed", help, self.connections_closed.clone());
         r.register("decisions", "Decisions on data requests", self.decisions.clone());
         r.register("data_requests", "Data requests by operation", self.data_requests.clone());
         let help = "Audit events that are not in the usage sums yet";
@@ -230,6 +237,17 @@ impl Metrics {
     pub fn request_started(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
+    }
+
+    /// A connection is open for as long as the answer lives.
+    pub fn connection_opened(&self) -> InFlight {
+        self.connections.inc();
+        InFlight(self.connections.clone())
+    }
+
+    /// `count` connections were told to close, so that there is room for others.
+    pub fn connections_closed(&self, count: usize) {
+        self.connections_closed.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// A response began after `took`. `route` is the template that matched, if one did.

@@ -1,6 +1,6 @@
 //! Listeners on real sockets: addresses, TLS, and how serving ends.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, process::Command, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, routing::get};
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use tokio::{
 use weir::{
     config::TlsFiles,
     http::listen::{ListenError, Listener, Listeners},
+    telemetry::Metrics,
 };
 
 const GRACE: Duration = Duration::from_secs(60);
@@ -38,7 +39,8 @@ impl Serving {
 }
 
 fn plain(router: Router) -> Listener {
-    Listener { addr: ANY_PORT, router, tls: None, connections: 100, patience: GRACE }
+    let metrics = Arc::new(Metrics::new([]));
+    Listener { addr: ANY_PORT, router, tls: None, connections: 100, metrics, patience: GRACE }
 }
 
 fn whoami() -> Router {

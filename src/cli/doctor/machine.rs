@@ -19,7 +19,7 @@ use crate::{
     domain::seal::RootKey,
     http::{
         certificates::{Validity, validity},
-        listen::{certificates, check_tls, is_authority},
+        listen::{FEW_CONNECTIONS, certificates, check_tls, is_authority, most_connections},
     },
 };
 
@@ -110,6 +110,20 @@ pub(super) fn clocks(clocks: Vec<Option<(String, TimeDelta)>>) -> Finding {
     }
     let names: Vec<&str> = clocks.iter().map(|(name, _)| name.as_str()).collect();
     Finding::new(CHECK, Status::Ok, format!("within {} of {}", spelled(MAX_SKEW), names.join(", ")))
+}
+
+/// How many connections of clients the server could hold.
+pub(super) fn connections(settings: &Settings) -> Finding {
+    const CHECK: &str = "connections";
+    let most = most_connections(usize::try_from(settings.database.max_connections).unwrap_or(usize::MAX));
+    let detail = format!("there is room for {most} connections of clients");
+    match most < FEW_CONNECTIONS {
+        true => {
+            let remedy = "let the server open more files: `ulimit -n`, or LimitNOFILE of its service";
+            Finding::warning(CHECK, Fault::new(detail, remedy))
+        }
+        false => Finding::new(CHECK, Status::Ok, detail),
+    }
 }
 
 /// Whether there is room where the server writes on this machine.

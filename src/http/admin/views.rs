@@ -304,7 +304,7 @@ pub struct ViewDiffView {
     pub from: i64,
     /// The newer one.
     pub to: i64,
-    /// Column by column, then the filter.
+    /// Column by column, then the filter and the layout of files.
     pub changes: Vec<ViewChangeView>,
     /// What that means in rows for the recipient that was named; null where counting took too long.
     pub rows: Option<RowDiffView>,
@@ -313,7 +313,7 @@ pub struct ViewDiffView {
 /// One difference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ViewChangeView {
-    /// `column` or `row_filter`.
+    /// `column`, `row_filter` or `layout`.
     pub kind: &'static str,
     /// The column's name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -382,6 +382,13 @@ impl From<plan::Change> for ViewChangeView {
                 column: None,
                 before: before.into(),
                 after: after.into(),
+                effect: word(effect),
+            },
+            plan::Change::Layout { before, after, effect } => Self {
+                kind: "layout",
+                column: None,
+                before: serde_json::json!(before),
+                after: serde_json::json!(after),
                 effect: word(effect),
             },
         }

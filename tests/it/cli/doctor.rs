@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -412,6 +412,19 @@ async fn a_disk_without_room_is_named() {
     assert_eq!((said.code, said.failed()), (Some(1), vec!["disk database", "disk views", "disk export"]));
 }
 
+/// Writes a certificate for `key` that ended yesterday.
+fn expire(key: &Path, certificate: &Path) {
+    let request = key.with_extension("csr");
+    let openssl = |command: &mut Command| {
+        let made = command.output().expect("this test needs the openssl command");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    let new = ["req", "-new", "-subj", "/CN=localhost", "-key"];
+    openssl(Command::new("openssl").args(new).arg(key).arg("-out").arg(&request));
+    let sign = ["x509", "-req", "-days", "-1", "-in"];
+    openssl(Command::new("openssl").args(sign).arg(&request).arg("-signkey").arg(key).arg("-out").arg(certificate));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_and_certificates_that_cannot_be_used_are_named() {
     let (_database, ground) = sqlite().await;
@@ -456,6 +469,9 @@ async fn addresses_and_certificates_that_cannot_be_used_are_named() {
     let soon = ground.examine(&[]);
     assert_eq!(soon.of("tls expiry")["status"], "warning");
     assert!(soon.of("tls expiry")["detail"].as_str().unwrap().contains("ends in"));
+    expire(&ground.path("tls.key"), &ground.path("tls.crt"));
+    ground.fails("tls expiry", "a certificate ended ");
+    assert_eq!(soon.of("connections")["status"], "ok");
     // One that is its own authority is fit to be served, and refused by most clients.
     for (authority, statuses) in [("TRUE", &["warning"][..]), ("FALSE", &[])] {
         let (_database, ground) = sqlite().await;
@@ -464,7 +480,7 @@ async fn addresses_and_certificates_that_cannot_be_used_are_named() {
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
             .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext"])
             .args([&format!("basicConstraints=critical,CA:{authority}"), "-keyout"])
-            .args([&key_file, std::path::Path::new("-out"), &cert_file])
+            .args([&key_file, Path::new("-out"), &cert_file])
             .output();
         assert!(made.expect("this test needs the openssl command").status.success());
         let tls = json!({"cert_file": cert_file, "key_file": key_file});

@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use weir::{
     config::TlsFiles,
     http::listen::{Listener, Listeners},
+    telemetry::Metrics,
 };
 
 use super::{Shell, on_each_database};
@@ -50,6 +52,7 @@ fn serve(tls: Option<TlsFiles>) -> u16 {
         router,
         tls,
         connections: 100,
+        metrics: Arc::new(Metrics::new([])),
         patience: Duration::from_secs(60),
     }])
     .unwrap();

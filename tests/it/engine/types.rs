@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Int8Array,
-        Int16Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, TimestampMillisecondArray,
-        TimestampNanosecondArray,
+        Array, ArrayRef, BinaryArray, Date32Array, Decimal128Array, Decimal256Array, FixedSizeBinaryArray,
+        Float32Array, Int8Array, Int16Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray,
+        TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
     },
     buffer::{NullBuffer, OffsetBuffer},
     datatypes::{DataType, Field, Fields, Schema as ArrowSchema, i256},
@@ -98,7 +98,20 @@ async fn types_that_no_writer_would_choose_are_refused() {
     for (column, data_type) in columns {
         let from = column.data_type().clone();
         let error = shown(column, data_type).await.unwrap_err();
-        assert!(matches!(error, EngineError::Unsupported(_)), "{from} as {data_type}: {error:?}");
+        assert!(matches!(error, EngineError::OtherType { .. }), "{from} as {data_type}: {error:?}");
+    }
+    let columns: Vec<(ArrayRef, &str, &str)> = vec![
+        (Arc::new(UInt32Array::from(vec![7])), "long", "unsigned 32-bit integers"),
+        (Arc::new(UInt64Array::from(vec![7])), "long", "unsigned 64-bit integers"),
+        (
+            Arc::new(FixedSizeBinaryArray::try_from_iter([[7_u8; 16]].into_iter()).unwrap()),
+            "binary",
+            "values of 16 bytes each",
+        ),
+    ];
+    for (column, data_type, words) in columns {
+        let error = shown(column, data_type).await.unwrap_err().to_string();
+        assert!(error.contains("the column `c` as ") && error.contains(words), "{error}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Shown, ViewPlan};
-use crate::domain::schema::ColumnPath;
+use crate::domain::{schema::ColumnPath, view::Layout};
 
 /// One difference between two versions of a view.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,15 @@ pub enum Change {
         /// What that means for readers.
         effect: Effect,
     },
+    /// How the rows are laid out in files.
+    Layout {
+        /// What it was.
+        before: Layout,
+        /// What it is.
+        after: Layout,
+        /// What that means for readers: files of one partition value each tell of it.
+        effect: Effect,
+    },
 }
 
 /// What a change means for readers.
@@ -41,8 +50,9 @@ pub enum Effect {
     Changes,
 }
 
-/// What readers of `before` find changed in `after`: columns that are new or other, columns that are gone, the filter.
-pub fn changes(before: &ViewPlan, after: &ViewPlan) -> Vec<Change> {
+/// What readers of `before` find changed in `after`: columns that are new or other, columns that are gone, the filter,
+/// and the layout over a source that is partitioned by `partition_columns`.
+pub fn changes(before: &ViewPlan, after: &ViewPlan, partition_columns: &[String]) -> Vec<Change> {
     let (was, is) = (before.shown(), after.shown());
     let old: HashMap<&ColumnPath, &Shown> = was.iter().map(|shown| (&shown.name, shown)).collect();
     let new: HashSet<&ColumnPath> = is.iter().map(|shown| &shown.name).collect();
@@ -72,6 +82,16 @@ pub fn changes(before: &ViewPlan, after: &ViewPlan) -> Vec<Change> {
     changes.extend(effect.map(|effect| Change::Filter {
         before: before.pinned.definition.row_filter.clone(),
         after: after.pinned.definition.row_filter.clone(),
+        effect,
+    }));
+    let effect = match (before.layout_over(partition_columns), after.layout_over(partition_columns)) {
+        (Layout::Source, Layout::Mixed) => Some(Effect::Hides),
+        (Layout::Mixed, Layout::Source) => Some(Effect::Discloses),
+        (Layout::Source, Layout::Source) | (Layout::Mixed, Layout::Mixed) => None,
+    };
+    changes.extend(effect.map(|effect| Change::Layout {
+        before: before.layout_over(partition_columns),
+        after: after.layout_over(partition_columns),
         effect,
     }));
     changes

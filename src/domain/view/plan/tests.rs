@@ -652,6 +652,7 @@ fn changes_say_what_readers_newly_see() {
         let told = changes.into_iter().map(|change| match change {
             Change::Column { name, effect, .. } => (name.to_string(), effect),
             Change::Filter { effect, .. } => ("row_filter".to_owned(), effect),
+            Change::Layout { effect, .. } => ("layout".to_owned(), effect),
         });
         told.collect()
     };
@@ -664,15 +665,26 @@ fn changes_say_what_readers_newly_see() {
         ("tags.element", Effect::Hides),
         ("row_filter", Effect::Discloses),
     ];
-    assert_eq!(told(changes(&before, &after)), expected.map(|(name, effect)| (name.to_owned(), effect)));
-    assert!(told(changes(&after, &after)).is_empty());
+    assert_eq!(told(changes(&before, &after, &[])), expected.map(|(name, effect)| (name.to_owned(), effect)));
+    assert!(told(changes(&after, &after, &[])).is_empty());
     let filtered = |filter| plan_of(CLAIMS, &[], columns.clone(), Some(filter)).unwrap();
-    assert_eq!(told(changes(&after, &filtered("plan = 'x'"))), [("row_filter".to_owned(), Effect::Hides)]);
+    assert_eq!(told(changes(&after, &filtered("plan = 'x'"), &[])), [("row_filter".to_owned(), Effect::Hides)]);
     assert_eq!(
-        told(changes(&filtered("plan = 'x'"), &filtered("plan = 'y'"))),
+        told(changes(&filtered("plan = 'x'"), &filtered("plan = 'y'"), &[])),
         [("row_filter".to_owned(), Effect::Changes)]
     );
-    assert!(told(changes(&filtered("plan = 'x'"), &filtered("  plan\n= 'x'"))).is_empty());
+    assert!(told(changes(&filtered("plan = 'x'"), &filtered("  plan\n= 'x'"), &[])).is_empty());
+    let laid_out = |layout| {
+        let mut plan = filtered("plan = 'x'");
+        plan.pinned.layout = Some(layout);
+        plan
+    };
+    let (source, mixed) = (laid_out(Layout::Source), laid_out(Layout::Mixed));
+    let layout = |effect| [("layout".to_owned(), effect)];
+    assert_eq!(told(changes(&source, &mixed, &[])), layout(Effect::Hides));
+    assert_eq!(told(changes(&mixed, &source, &[])), layout(Effect::Discloses));
+    // A partition column that the view hides, and that nobody acknowledged, is not told by the layout of a source's own.
+    assert!(told(changes(&source, &mixed, &names(&["birth"]))).is_empty());
 }
 
 // What plans mean, over rows as JSON: structs are objects, maps lists of `{"key", "value"}`.
