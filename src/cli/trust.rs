@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use reqwest::{Certificate, Client, ClientBuilder, Url};
 use rustls::CertificateError;
 
-use crate::http::listen::is_refused_as_authority;
+use crate::{domain::message::without_number, http::listen::is_refused_as_authority};
 
 /// The largest file of certificates that is read, in bytes; a machine's whole store is smaller.
 const MAX_BYTES: u64 = 4 << 20;
@@ -112,11 +112,6 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
         Some(carried) => Some(carried),
         None => error.source(),
     }
-}
-
-/// A system's message without the number behind it.
-pub(super) fn without_number(text: &str) -> String {
-    text.split(" (os error").next().unwrap_or(text).to_owned()
 }
 
 /// The address of `url` without what may be a secret.

@@ -19,6 +19,7 @@ pub mod grant;
 pub mod identity;
 pub mod limits;
 pub mod merkle;
+pub mod message;
 pub mod mixing;
 pub mod name;
 pub mod nearest;

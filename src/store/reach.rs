@@ -7,6 +7,7 @@ use sqlx::{Connection, Error, PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
 
 use super::{Result, StoreError};
+use crate::domain::message::without_number;
 
 /// How long a server may take to answer, and to sign in.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -74,11 +75,6 @@ fn explained(options: &PgConnectOptions, error: &Error) -> String {
         }
         _ => format!("the database at {place} refuses the connection ({said}); see its log"),
     }
-}
-
-/// A system's message without the number behind it.
-fn without_number(text: &str) -> String {
-    text.split(" (os error").next().unwrap_or(text).to_owned()
 }
 
 /// What is said where a SQLite file cannot be opened as one.
