@@ -64,6 +64,7 @@ pub(super) fn read(root: &Node) -> Result<Reference, Vec<Mistake>> {
     let mut reader = Reader::default();
     let mut reference = reader.reference(root);
     reference.notes = std::mem::take(&mut reader.notes);
+    reference.notes.sort_by_key(|note| note.line);
     reader.mistakes.sort_by_key(|mistake| mistake.line);
     if reader.mistakes.is_empty() { Ok(reference) } else { Err(reader.mistakes) }
 }
@@ -106,10 +107,8 @@ impl Reader {
             None => self.wrong(members.line, "`version` is missing; write `version: 1`"),
         }
         let mut shares = Vec::new();
-        let mut seen = HashMap::new();
-        for node in self.items(&members, "shares") {
-            let Some(of_share) = self.members(node, "a share") else { continue };
-            let Some(name) = self.name(&of_share, NameKind::Share, &mut seen, "") else { continue };
+        for (of_share, name) in self.named(&members, "shares", NameKind::Share) {
+            let Some(name) = name else { continue };
             let tables = self.schemas(&of_share);
             shares.push(Share { line: of_share.line, name, tables });
         }
@@ -135,13 +134,10 @@ impl Reader {
     }
 
     fn schemas(&mut self, share: &Members<'_>) -> Vec<SharedTable> {
-        let (mut tables, mut seen, mut seen_tables) = (Vec::new(), HashMap::new(), HashMap::new());
-        for node in self.items(share, "schemas") {
-            let Some(of_schema) = self.members(node, "a schema") else { continue };
-            let Some(schema) = self.name(&of_schema, NameKind::Schema, &mut seen, "") else { continue };
-            for node in self.items(&of_schema, "tables") {
-                let Some(members) = self.members(node, "a table") else { continue };
-                let name = self.name(&members, NameKind::Table, &mut seen_tables, &schema);
+        let mut tables = Vec::new();
+        for (of_schema, schema) in self.named(share, "schemas", NameKind::Schema) {
+            let Some(schema) = schema else { continue };
+            for (members, name) in self.named(&of_schema, "tables", NameKind::Table) {
                 let location = self.text(&members, "location");
                 let history = self.boolean(&members, "historyShared") | self.boolean(&members, "cdfEnabled");
                 let start = self.number(&members, "startVersion");
@@ -209,55 +205,87 @@ impl Reader {
         }
     }
 
-    /// A name that is allowed, that connectors can write, and that nothing else beside it has; `within` sets those apart
-    /// that may be alike. A name that the reference server takes and the protocol or connectors do not is changed, and
-    /// that is told.
-    fn name(
+    /// The items of a list, each with a name that is allowed, that connectors can write, and that no other of them has;
+    /// none where that is wrong. One that can stay as it is written stays, wherever in the list it stands: recipients may
+    /// use it today. A name that the reference server takes and the protocol or connectors do not is changed around these,
+    /// and that is told.
+    fn named<'a>(&mut self, of: &Members<'a>, list: &str, kind: NameKind) -> Vec<(Members<'a>, Option<String>)> {
+        let mut written = Vec::new();
+        for node in self.items(of, list) {
+            let Some(members) = self.members(node, &format!("a {}", kind.noun())) else { continue };
+            let name = self.written_name(&members);
+            written.push((members, name));
+        }
+        // Where in the list each name is that stays.
+        let mut taken = HashMap::new();
+        for (at, (_, name)) in written.iter().enumerate() {
+            if let Some((_, text)) = name
+                && usable_name(kind, text) == *text
+            {
+                taken.entry(name_key(text)).or_insert(at);
+            }
+        }
+        let lines: Vec<usize> = written.iter().map(|(members, _)| members.line).collect();
+        let mut named = Vec::new();
+        for (at, (members, name)) in written.into_iter().enumerate() {
+            let name = name.and_then(|(line, text)| self.free_name(kind, at, line, text, &mut taken, &lines));
+            named.push((members, name));
+        }
+        named
+    }
+
+    /// The name of the item `at` its place that is written as `text`, among those that are `taken` by items in `lines`.
+    fn free_name(
         &mut self,
-        members: &Members<'_>,
         kind: NameKind,
-        seen: &mut HashMap<(String, String), usize>,
-        within: &str,
+        at: usize,
+        line: usize,
+        text: &str,
+        taken: &mut HashMap<String, usize>,
+        lines: &[usize],
     ) -> Option<String> {
-        let text = match members.get("name").map(|node| (node.line, &node.value)) {
-            Some((_, Content::Scalar(text))) => text.clone(),
+        let usable = usable_name(kind, text);
+        let first = taken.get(&name_key(&usable)).copied();
+        if usable == text && first == Some(at) {
+            return Some(usable);
+        }
+        let first = first.and_then(|at| lines.get(at));
+        let why = match first {
+            // The reference server does not start with two shares of one name.
+            Some(first) if usable == text && kind == NameKind::Share && text.is_ascii() => {
+                let own = lines.get(at).copied().unwrap_or(line);
+                self.wrong(own, format!("the share `{text}` is there already, in line {first}"));
+                return None;
+            }
+            Some(first) => format!("the {} in line {first} has this name already", kind.noun()),
+            None => match Name::parse(kind, text) {
+                Err(error) => error.to_string(),
+                Ok(_) => "connectors separate profile, share, schema and table by `#` and `.`".to_owned(),
+            },
+        };
+        let cut: String = usable.chars().take(MAX_CHARACTERS - 8).collect();
+        let numbered = (2..).map(|number| format!("{cut}_{number}"));
+        let name = std::iter::once(usable).chain(numbered).find(|name| !taken.contains_key(&name_key(name)))?;
+        let shown: String = text.chars().take(MAX_CHARACTERS).collect();
+        let told = format!("the {} `{shown}` becomes `{name}`: {why}; tell recipients its new name", kind.noun());
+        self.note(line, told);
+        taken.insert(name_key(&name), at);
+        Some(name)
+    }
+
+    /// What stands as `name`, and in which line.
+    fn written_name<'a>(&mut self, members: &Members<'a>) -> Option<(usize, &'a str)> {
+        match members.get("name").map(|node| (node.line, &node.value)) {
+            Some((line, Content::Scalar(text))) => Some((line, text.as_str())),
             Some((line, _)) => {
                 self.wrong(line, "`name` must be a text");
-                return None;
+                None
             }
             None => {
                 self.wrong(members.line, "`name` is missing");
-                return None;
+                None
             }
-        };
-        let line = members.get("name").map_or(members.line, |node| node.line);
-        let usable = usable_name(kind, &text);
-        let taken = |name: &str| seen.get(&(within.to_owned(), name_key(name))).copied();
-        let why = match (usable == text, taken(&usable)) {
-            (true, None) => None,
-            // The reference server does not start with two shares of one name.
-            (true, Some(first)) if kind == NameKind::Share && text.is_ascii() => {
-                self.wrong(members.line, format!("the share `{text}` is there already, in line {first}"));
-                return None;
-            }
-            (_, Some(first)) => Some(format!("the {} in line {first} has this name already", kind.noun())),
-            (false, None) => Some(match Name::parse(kind, &text) {
-                Err(error) => error.to_string(),
-                Ok(_) => "connectors separate profile, share, schema and table by `#` and `.`".to_owned(),
-            }),
-        };
-        let numbered = (2..).map(|number| {
-            let cut: String = usable.chars().take(MAX_CHARACTERS - 8).collect();
-            format!("{cut}_{number}")
-        });
-        let name = std::iter::once(usable.clone()).chain(numbered).find(|name| taken(name).is_none())?;
-        if let Some(why) = why {
-            let shown: String = text.chars().take(MAX_CHARACTERS).collect();
-            let told = format!("the {} `{shown}` becomes `{name}`: {why}; tell recipients its new name", kind.noun());
-            self.note(line, told);
         }
-        seen.insert((within.to_owned(), name_key(&name)), members.line);
-        Some(name)
     }
 
     fn boolean(&mut self, members: &Members<'_>, name: &str) -> bool {
@@ -302,7 +330,7 @@ mod tests {
         let tables = &read.shares[0].tables;
         assert_eq!((tables[0].history_from, tables[1].history_from), (Some(3), None));
         assert_eq!((tables[0].line, tables[1].line, tables[1].schema.as_str()), (7, 12, "c"));
-        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [14, 16, 17, 7]);
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [7, 14, 16, 17]);
         assert!(!format!("{read:?}").contains("hush"));
     }
 
@@ -315,9 +343,38 @@ mod tests {
         assert_eq!(read.shares[0].name, "my_share");
         let names: Vec<(&str, &str)> =
             read.shares[0].tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
-        assert_eq!(names, [("a_b", "t_x"), ("a_b", "t_x_2"), ("a_b", "T_X_3"), ("a_b", "unnamed"), ("a_b_2", "50___")]);
-        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3, 5, 7, 8, 9, 10, 11, 13]);
+        assert_eq!(
+            names,
+            [("a_b_2", "t_x_2"), ("a_b_2", "t_x_3"), ("a_b_2", "T_X"), ("a_b_2", "unnamed"), ("a_b", "50___")]
+        );
+        assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3, 5, 7, 8, 10, 13]);
         assert!(read.notes[0].message.contains("the share `my.share` becomes `my_share`"), "{:?}", read.notes);
+    }
+
+    #[test]
+    fn a_name_that_can_stay_keeps_its_location_though_others_come_before_it() {
+        let text = "version: 1\nshares:\n- name: my.share\n  schemas: []\n- name: My_Share\n  schemas:\n  - name: a.b\n    \
+                    tables:\n    - {name: t, location: x}\n  - name: A_B\n    tables:\n    - {name: c.d, location: x}\n    \
+                    - {name: c#d, location: x}\n    - {name: c_d_2, location: y}\n    - {name: C_D, location: y}\n    \
+                    - {name: c_d, location: z}\n";
+        let read = read(&parse(text).unwrap()).unwrap();
+        assert_eq!(read.shares.iter().map(|share| share.name.as_str()).collect::<Vec<_>>(), ["my_share_2", "My_Share"]);
+        let tables = read.shares[1].tables.iter();
+        let tables: Vec<_> = tables.map(|of| (of.schema.as_str(), of.name.as_str(), of.location.as_str())).collect();
+        assert_eq!(
+            tables,
+            [
+                ("a_b_2", "t", "x"),
+                ("A_B", "c_d_3", "x"),
+                ("A_B", "c_d_4", "x"),
+                ("A_B", "c_d_2", "y"),
+                ("A_B", "C_D", "y"),
+                // As the reference server compares names, too, the one before it is there alone.
+                ("A_B", "c_d_5", "z"),
+            ]
+        );
+        let why = "the table in line 15 has this name already";
+        assert!(read.notes.iter().any(|note| note.line == 12 && note.message.contains(why)), "{:?}", read.notes);
     }
 
     #[test]

@@ -79,7 +79,7 @@ async fn a_configuration_is_taken_over_with_its_names_and_file_ids() {
             ]
         );
         let notes: Vec<&Value> = planned["notes"].as_array().unwrap().iter().map(|note| &note["line"]).collect();
-        assert_eq!(notes, [20, 22, 7]);
+        assert_eq!(notes, [7, 20, 22]);
         let made = shell.json(&["import", &file, "--recipient", "acme"]);
         assert_eq!((&made["steps"], &made["applied"]), (&planned["steps"], &json!(true)));
         let object = shell.json(&["object", "get", "insurer", "claims", "claims"]);
