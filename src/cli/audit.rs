@@ -130,7 +130,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             notary.seal().await?;
             let newest = db.find_last_checkpoint().await?;
             db.close().await;
-            write!(std::io::stdout(), "{}", newest.map(|checkpoint| checkpoint.note).unwrap_or_default())?;
+            write!(print::out(), "{}", newest.map(|checkpoint| checkpoint.note).unwrap_or_default())?;
             Ok(())
         }
         Command::Detach(arguments) => {
@@ -322,7 +322,7 @@ async fn export(arguments: Export) -> anyhow::Result<()> {
         filter.after_seq = Some(db.find_audit_span(filter.since, None).await?.first - 1);
     }
     match &arguments.output {
-        None => write_events(&db, filter, arguments.format, BufWriter::new(std::io::stdout().lock())).await?,
+        None => write_events(&db, filter, arguments.format, BufWriter::new(print::out())).await?,
         Some(path) => {
             // Half a file must not be taken for a whole one.
             let mut partial = path.clone().into_os_string();
@@ -354,7 +354,7 @@ async fn write_events(db: &Db, mut filter: AuditFilter, format: Format, mut out:
             let event = whole(event)?;
             match format {
                 Format::Ndjson => {
-                    serde_json::to_writer(&mut out, &event)?;
+                    serde_json::to_writer(&mut out, &event).map_err(std::io::Error::from)?;
                     out.write_all(b"\n")?;
                 }
                 Format::Csv => {

@@ -294,7 +294,7 @@ impl Call {
     }
 
     fn print_list(&self, items: Vec<Value>, next: Option<String>) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = print::out();
         match self.output {
             Output::Json => {
                 let mut page = json!({"items": items});
@@ -314,7 +314,7 @@ impl Call {
     }
 
     fn print(&self, answer: Value) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = print::out();
         match (self.output, answer, self.verb.show) {
             (_, Value::Null, _) => writeln!(out, "done")?,
             (Output::Json, answer, _) => print::json(&mut out, &answer)?,

@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use super::trust::Trust;
+use super::{print, trust::Trust};
 use crate::conformance::{
     self, Selection,
     profile::Profile,
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Output::Json => Report::to_json(&report),
         Output::Junit => Report::to_junit(&report),
     };
-    std::io::stdout().write_all(text.as_bytes()).context("the outcome cannot be written")?;
+    print::out().write_all(text.as_bytes()).context("the outcome cannot be written")?;
     match report.count(Ending::Fail) {
         0 => Ok(()),
         1 => bail!("1 check failed; its reason is in the outcome"),

@@ -17,7 +17,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rand::Rng;
 use serde_json::json;
 
-use super::serve::stop_signals;
+use super::{print, serve::stop_signals};
 use crate::{
     app::{App, Migrate},
     config::{Settings, Sources},
@@ -81,7 +81,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         write_profile(&app.service, recipient, &folder.profile(recipient), &endpoint).await?;
     }
     // The server serves, whether anybody reads this or not.
-    let mut stdout = std::io::stdout();
+    let mut stdout = print::out();
     drop(write!(stdout, "{}", welcome(&folder, &settings.server.public_url)).and_then(|()| stdout.flush()));
     app.serve(signals).await
 }

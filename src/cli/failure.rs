@@ -34,7 +34,7 @@ impl Manner {
     /// Tells `error`, and answers the exit code.
     pub(super) fn tell(self, error: &anyhow::Error) -> ExitCode {
         // Whoever reads the output has seen enough, as in `weir audit export | head`.
-        if is_closed_pipe(error) {
+        if is_unread(error) {
             return ExitCode::SUCCESS;
         }
         match self {
@@ -114,12 +114,9 @@ fn is_refused(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(AuditError::Refused(_))) || error.downcast_ref().is_some_and(Refusal::is_policy)
 }
 
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let kind = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<io::Error>() {
-        Some(error) => Some(error.kind()),
-        None => cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
-    };
-    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+/// Whether it is only that nobody reads the output any more. A broken pipe to a database or a server is a failure.
+fn is_unread(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(print::is_unread)
 }
 
 #[cfg(test)]
@@ -136,6 +133,24 @@ mod tests {
         assert_eq!(said(&error.unwrap_err()), "`x` cannot be read: no such file");
         let error = Err::<(), _>(anyhow!("error returned from database: oh no at line 948")).context("refused; see x");
         assert_eq!(said(&error.unwrap_err()), "refused: oh no; see x");
+    }
+
+    #[test]
+    fn a_connection_that_breaks_off_is_a_failure() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the database is out of reach")]
+        struct Unavailable(#[source] io::Error);
+
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let chains = [
+            anyhow::Error::from(broken()),
+            Unavailable(broken()).into(),
+            anyhow::Error::from(Unavailable(broken())).context("the trail cannot be read"),
+            anyhow::Error::from(serde_json::Error::io(broken())),
+        ];
+        for error in chains {
+            assert!(!is_unread(&error), "{error:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `weir keys`: which root keys there are, and a new one. Never shows a key.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -85,7 +85,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
         }
     }
     db.close().await;
-    let mut out = io::stdout().lock();
+    let mut out = print::out();
     match arguments.output {
         Output::Json => print::json(&mut out, &json!({ "items": listed }))?,
         Output::Table => print::table(&mut out, &COLUMNS, &listed)?,
@@ -133,7 +133,7 @@ async fn rotate(arguments: Rotate) -> anyhow::Result<()> {
         return Err(error).context("the new key could not be recorded, and was not made");
     }
     db.close().await;
-    write!(std::io::stdout(), "{}", said(&settings, &file, &key, active)?)?;
+    write!(print::out(), "{}", said(&settings, &file, &key, active)?)?;
     Ok(())
 }
 

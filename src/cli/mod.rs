@@ -161,7 +161,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             // Made first: it panics where it cannot be written.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
-            Ok(std::io::stdout().write_all(&script)?)
+            Ok(print::out().write_all(&script)?)
         }
     }
 }

@@ -9,12 +9,47 @@ use std::{
 
 use serde_json::Value;
 
+/// Standard output. All that a command prints goes through it, so that what cannot be written is told from every other
+/// broken connection.
+pub(super) struct Out(io::Stdout);
+
+/// The output could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unwritten(io::Error);
+
+impl Unwritten {
+    fn told(error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self(error))
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(Unwritten::told)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(Unwritten::told)
+    }
+}
+
+/// Standard output, to write to.
+pub(super) fn out() -> Out {
+    Out(io::stdout())
+}
+
+/// Whether the output was not written because nobody reads it any more, which ends a command quietly.
+pub(super) fn is_unread(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe && error.get_ref().is_some_and(|cause| cause.is::<Unwritten>())
+}
+
 /// `text` on a line of standard output.
 ///
 /// # Errors
-/// Also where nobody reads it any more, which ends a command quietly.
+/// Also where nobody reads it any more ([`is_unread`]).
 pub(super) fn line(text: impl Display) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+    writeln!(out(), "{text}")
 }
 
 /// `text` on a line of standard error, for people. Where nobody reads it, nothing depends on it.
@@ -110,6 +145,14 @@ mod tests {
         let mut out = Vec::new();
         print(&mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn output_that_nobody_reads_is_no_other_broken_pipe() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_unread(&Unwritten::told(broken())) && !is_unread(&broken()));
+        assert!(!is_unread(&Unwritten::told(io::Error::from(io::ErrorKind::StorageFull))));
+        assert_eq!(Unwritten::told(broken()).to_string(), broken().to_string());
     }
 
     #[test]

@@ -150,7 +150,7 @@ async fn make(arguments: Make) -> anyhow::Result<()> {
     let (report, _) = client.call(&Request::new(Method::POST, &["reports"]).with_body(body)).await?;
     let report = wait(&client, report).await?;
     let id = report["id"].as_str().context("the answer is not what this weir knows; use the server's own")?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     match (output_dir, format) {
         (Some(folder), _) => {
             fs::create_dir_all(&folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
@@ -193,12 +193,12 @@ async fn preview(
             }
             print::line(folder.display())?;
         }
-        (None, Some(format)) => std::io::stdout().lock().write_all(&fetch(format.file()).await?)?,
+        (None, Some(format)) => print::out().write_all(&fetch(format.file()).await?)?,
         (None, None) => {
             let content = fetch(ReportFile::Json).await?;
             let report =
                 Report::read(&content).context("the report is of another weir's kind; use the server's own")?;
-            write!(std::io::stdout(), "{}", said("preview", &report))?;
+            write!(print::out(), "{}", said("preview", &report))?;
         }
     }
     Ok(())
@@ -211,7 +211,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
         request.query.extend(value.map(|value| (name.to_owned(), value)));
     }
     let (items, _) = server.client()?.list(&request, None).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     match output {
         Output::Json => print::json(&mut out, &json!({"items": items}))?,
         Output::Table => {

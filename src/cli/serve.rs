@@ -1,7 +1,6 @@
 //! `weir serve`.
 
 use std::{
-    io::Write,
     net::{IpAddr, SocketAddr},
     thread,
 };
@@ -12,7 +11,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use url::{Host, Url};
 
-use super::ConfigFile;
+use super::{ConfigFile, print};
 use crate::{
     app::{App, Migrate},
     config::Settings,
@@ -132,7 +131,7 @@ async fn drive(clock: Clock, hands: Hands, tasks: Tasks) -> anyhow::Result<()> {
                 json!({"now": now, "ran": ran.iter().map(|task| task.name).collect::<Vec<_>>(), "failed": failed})
             }
         };
-        writeln!(std::io::stdout(), "{answer}").context("the output cannot be written")?;
+        print::line(&answer).context("the output cannot be written")?;
     }
     // Whoever drove time has gone; the server goes on.
     std::future::pending().await

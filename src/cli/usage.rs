@@ -130,7 +130,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
         request.query.extend(value.map(|value| (name.to_owned(), value)));
     }
     let (items, _) = server.client()?.list(&request, None).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     let columns: Vec<(&str, &str)> = COLUMNS.into_iter().filter(|(name, _)| !left_out.contains(name)).collect();
     match output {
         Format::Json => print::json(&mut out, &json!({"items": items}))?,
@@ -176,7 +176,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
         request.query.extend(moment.map(|at| (name.to_owned(), at.to_rfc3339())));
     }
     let (check, _) = server.client()?.call(&request).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     if json {
         print::json(&mut out, &check)?;
     }

@@ -318,3 +318,14 @@ fn mention_behind_a_string_is_still_found() {
     let text = "const A: &str = \"a // b\"; // c\nuse crate::store::Db;";
     assert_eq!(violations("domain/share.rs", text).len(), 1);
 }
+
+#[test]
+fn standard_output_is_written_to_in_one_place() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let writers = rust_files(&source).into_iter().filter(|file| {
+        let code = without_comments_and_strings(&std::fs::read_to_string(file).unwrap());
+        ["stdout()", "println!", "print!"].iter().any(|word| mentions(&code, word))
+    });
+    let writers: Vec<PathBuf> = writers.map(|file| file.strip_prefix(&source).unwrap().to_owned()).collect();
+    assert_eq!(writers, [Path::new("cli/print.rs")], "a failed write is told from other failures there alone");
+}

@@ -104,7 +104,7 @@ impl Finding {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let findings = examine(&arguments).await;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     match arguments.output {
         Output::Json => print::json(&mut out, &json!({"checks": findings}))?,
         Output::Table => print_findings(&mut out, &findings)?,

@@ -132,7 +132,7 @@ async fn conclude(
 
 fn print_findings(kind: DrillKind, output: Output, findings: &Findings) -> anyhow::Result<()> {
     let Findings { measured, faults } = findings;
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     if output == Output::Json {
         let passed = faults.is_empty();
         return Ok(print::json(

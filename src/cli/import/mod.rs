@@ -385,7 +385,7 @@ async fn take_back(client: &Client, made: &[&Request]) -> String {
 }
 
 fn show(arguments: &Arguments, reference: &Reference, steps: &[Step]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = print::out();
     let notes = reference.notes.iter();
     if arguments.output == Output::Json {
         let notes: Vec<Value> =
