@@ -278,9 +278,10 @@ impl Call {
         let mut rehearsal = self.request.clone();
         rehearsal.query.push(("dry_run".to_owned(), "true".to_owned()));
         let (answer, _) = client.call(&rehearsal).await?;
-        let Some(told) = told_disclosure(&answer["disclosure"]) else { return Ok(true) };
-        write!(std::io::stderr(), "{told}Go on? [y/N] ")?;
-        agreed()
+        match told_disclosure(&answer["disclosure"]) {
+            Some(told) => asked(&told),
+            None => Ok(true),
+        }
     }
 
     /// Asks whoever sits at the terminal; where nobody does, whoever wrote the script has decided.
@@ -289,8 +290,7 @@ impl Call {
             return Ok(true);
         }
         let Self { verb, subject, .. } = self;
-        write!(std::io::stderr(), "{} {subject}: {}. Go on? [y/N] ", verb.name, verb.confirm.unwrap_or_default())?;
-        agreed()
+        asked(&format!("{} {subject}: {}. ", verb.name, verb.confirm.unwrap_or_default()))
     }
 
     fn print_list(&self, items: Vec<Value>, next: Option<String>) -> anyhow::Result<()> {
@@ -326,8 +326,14 @@ impl Call {
 }
 
 /// Whether somebody sits at a terminal.
-fn is_watched() -> bool {
+pub(super) fn is_watched() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Tells whoever sits there what is about to happen, and whether they agree.
+pub(super) fn asked(told: &str) -> anyhow::Result<bool> {
+    write!(std::io::stderr(), "{told}Go on? [y/N] ")?;
+    agreed()
 }
 
 /// Reads whether somebody agrees.
@@ -338,7 +344,7 @@ fn agreed() -> anyhow::Result<bool> {
 }
 
 /// What a dry run says of whom a change newly reaches, for people; nothing where it reaches nobody.
-fn told_disclosure(disclosure: &Value) -> Option<String> {
+pub(super) fn told_disclosure(disclosure: &Value) -> Option<String> {
     let listed = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| print::clean(value.as_str().unwrap_or_default(), false);
     let recipients = listed(&disclosure["recipients"]);

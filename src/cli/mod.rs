@@ -72,7 +72,7 @@ enum Command {
     ///
     /// Shares, schemas and tables keep their names, and files the ids that running streams know them by. Nothing is made
     /// unless everything can be; running it again makes what is new. Nobody is granted anything unless --recipient says
-    /// so.
+    /// so. On a terminal it shows what would newly be disclosed, and to whom, and asks.
     Import(import::Arguments),
     /// Checks any Delta Sharing server as a recipient sees it
     Conformance(conformance::Arguments),

@@ -25,6 +25,7 @@ use self::{
 };
 use super::{
     api::{Client, Output, Refusal, Request, Server},
+    call::{asked, is_watched, told_disclosure},
     operation::moment,
     print,
 };
@@ -53,6 +54,9 @@ pub(super) struct Arguments {
     /// What is acknowledged of what raw tables disclose, for every table; see docs/sharing-tables.md
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     acknowledge: Vec<String>,
+    /// Does not ask, as it does on a terminal before anything is newly disclosed
+    #[arg(long, short)]
+    yes: bool,
     /// How it is printed
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
@@ -72,7 +76,19 @@ struct Step {
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     #[serde(skip)]
+    reach: Reach,
+    #[serde(skip)]
     request: Option<Request>,
+}
+
+/// Whom a step may newly show something to; in this order they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Nobody,
+    /// Whoever is granted the share already.
+    Granted,
+    /// The recipient of a grant.
+    Recipient,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -93,7 +109,14 @@ struct Plan {
 impl Plan {
     fn add(&mut self, line: Option<usize>, kind: &'static str, name: impl Into<String>, request: Option<Request>) {
         let action = if request.is_some() { Action::Create } else { Action::Keep };
-        self.steps.push(Step { action, kind, name: name.into(), detail: String::new(), line, request });
+        let (name, detail, reach) = (name.into(), String::new(), Reach::Nobody);
+        self.steps.push(Step { action, kind, name, detail, line, reach, request });
+    }
+
+    fn reach(&mut self, reach: Reach) {
+        if let Some(step) = self.steps.last_mut() {
+            step.reach = reach;
+        }
     }
 
     fn detail(&mut self, detail: impl Into<String>) {
@@ -116,7 +139,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         None => {}
     }
     if !arguments.dry_run {
-        apply(&client, &plan.steps).await?;
+        apply(&client, &plan.steps, !arguments.yes && is_watched()).await?;
     }
     Ok(show(&arguments, &reference, &plan.steps)?)
 }
@@ -252,6 +275,8 @@ async fn plan_share(
     };
     let create = Request::new(Method::PUT, &["shares", &share.name]).with_body(json!({}));
     plan.add(Some(share.line), "share", &share.name, objects.is_none().then_some(create));
+    // Nobody can have been granted a share that is only made now.
+    let reach = if objects.is_some() { Reach::Granted } else { Reach::Nobody };
     let objects = objects.unwrap_or_default();
     for table in &share.tables {
         // A location that cannot be used is a mistake already.
@@ -283,6 +308,7 @@ async fn plan_share(
         let path = ["shares", &share.name, "objects", &table.schema, &table.name];
         let create = Request::new(Method::PUT, &path).with_body(body);
         plan.add(Some(table.line), "object", shown, known.is_none().then_some(create));
+        plan.reach(reach);
         plan.detail(match table.history_from {
             Some(start) => format!("{source}, history and changes from version {start}"),
             None => source.clone(),
@@ -335,38 +361,85 @@ async fn plan_grants(
         let create = Request::new(Method::POST, &["grants"]).with_body(body);
         let is_granted = granted.contains(&name_key(&share.name));
         plan.add(Some(share.line), "grant", format!("{} to {recipient}", share.name), (!is_granted).then_some(create));
+        plan.reach(Reach::Recipient);
     }
     Ok(())
 }
 
-/// Makes what is missing. Where that fails before anybody is granted anything, what was made is taken back.
-async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()> {
+/// Makes what is missing, what newly discloses something last, and where it `asks` only once that was told and agreed to.
+/// Where that fails before anybody is granted anything, what was made is taken back.
+async fn apply(client: &Client, steps: &[Step], asks: bool) -> anyhow::Result<()> {
     let mut made: Vec<&Request> = Vec::new();
     let mut has_granted = false;
-    for step in steps {
-        let Some(request) = &step.request else { continue };
-        match client.call(request).await {
-            Ok((_, is_new)) => {
-                has_granted |= step.kind == "grant";
-                if is_new && request.method == Method::PUT {
-                    made.push(request);
+    for reach in [Reach::Nobody, Reach::Granted, Reach::Recipient] {
+        let due = steps.iter().filter(|step| step.reach == reach);
+        let due: Vec<(&Step, &Request)> = due.filter_map(|step| Some((step, step.request.as_ref()?))).collect();
+        if asks && reach != Reach::Nobody {
+            match is_agreed(client, &due).await {
+                Ok(true) => {}
+                Ok(false) => bail!("{}", take_back(client, &made).await),
+                Err(error) => return Err(error.context(take_back(client, &made).await)),
+            }
+        }
+        for (step, request) in due {
+            match client.call(request).await {
+                Ok((_, is_new)) => {
+                    has_granted |= reach == Reach::Recipient;
+                    if is_new && request.method == Method::PUT {
+                        made.push(request);
+                    }
                 }
-            }
-            Err(error) if has_granted => {
-                let what = format!(
-                    "{} `{}` could not be made, and what comes before it is there; run it again",
-                    step.kind, step.name
-                );
-                return Err(error.context(what));
-            }
-            Err(error) => {
-                let left = take_back(client, &made).await;
-                let what = format!("{} `{}` could not be made; {left}", step.kind, step.name);
-                return Err(error.context(what));
+                Err(error) if has_granted => {
+                    let what = format!(
+                        "{} `{}` could not be made, and what comes before it is there; run it again",
+                        step.kind, step.name
+                    );
+                    return Err(error.context(what));
+                }
+                Err(error) => {
+                    let left = take_back(client, &made).await;
+                    let what = format!("{} `{}` could not be made; {left}", step.kind, step.name);
+                    return Err(error.context(what));
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Shows whoever sits at the terminal what these steps would newly disclose, and asks; nothing where nothing would.
+async fn is_agreed(client: &Client, steps: &[(&Step, &Request)]) -> anyhow::Result<bool> {
+    let rehearsals = steps.iter().map(|(_, request)| (*request).clone().with_query("dry_run", "true"));
+    let rehearsed: Vec<_> = stream::iter(rehearsals)
+        .map(|rehearsal| async move { client.call(&rehearsal).await })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let mut disclosures = Vec::new();
+    for rehearsed in rehearsed {
+        join(&mut disclosures, rehearsed?.0["disclosure"].take());
+    }
+    let told: String = disclosures.iter().filter_map(told_disclosure).collect();
+    if told.is_empty() { Ok(true) } else { asked(&told) }
+}
+
+/// Adds what one more step discloses to what others do; what reaches the same recipients is told together.
+fn join(disclosures: &mut Vec<Value>, mut disclosure: Value) {
+    let alike = disclosures.iter_mut().find(|known| known["recipients"] == disclosure["recipients"]);
+    match (alike, disclosure["objects"].take()) {
+        (Some(known), Value::Array(objects)) => {
+            if let Some(known) = known["objects"].as_array_mut() {
+                known.extend(objects);
+            }
+            if disclosure["truncated"] == true {
+                known["truncated"] = true.into();
+            }
+        }
+        (_, objects) => {
+            disclosure["objects"] = objects;
+            disclosures.push(disclosure);
+        }
+    }
 }
 
 /// Deletes what was made, the last first; says what came of it.
@@ -400,4 +473,24 @@ fn show(arguments: &Arguments, reference: &Reference, steps: &[Step]) -> std::io
     let new = steps.iter().filter(|step| step.action == Action::Create).count();
     let (would, kept) = (if arguments.dry_run { "would be made" } else { "made" }, steps.len() - new);
     writeln!(out, "{new} {would}, {kept} there already")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_reaches_the_same_recipients_is_told_together() {
+        let disclosure = |recipient: &str, object: &str, truncated: bool| {
+            let reached = json!({"recipient": recipient, "valid_from": "a", "valid_until": "b"});
+            json!({"recipients": [reached], "objects": [{"object": object}], "truncated": truncated})
+        };
+        let mut joined = Vec::new();
+        join(&mut joined, disclosure("acme", "s.a.t", false));
+        join(&mut joined, disclosure("globex", "z.a.t", false));
+        join(&mut joined, disclosure("acme", "s.a.u", true));
+        let mut both = disclosure("acme", "s.a.t", true);
+        both["objects"] = json!([{"object": "s.a.t"}, {"object": "s.a.u"}]);
+        assert_eq!(joined, [both, disclosure("globex", "z.a.t", false)]);
+    }
 }

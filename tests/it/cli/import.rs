@@ -149,6 +149,44 @@ async fn names_that_only_the_reference_server_takes_end_in_a_read() {
 }
 
 #[tokio::test]
+async fn on_a_terminal_what_is_newly_disclosed_is_shown_and_asked_for() {
+    on_each_database(async |installation, weir, shell| {
+        let folder = installation.folder.path();
+        let first = write(folder, &reference(installation));
+        let before = everything(weir).await;
+        let granting = ["import", &first, "--recipient", "acme"];
+        // A grant, to whom and of what; nothing is left of what was made for it.
+        let (code, said) = shell.run_on_a_terminal(&granting, "n\n");
+        assert_eq!(code, Some(1), "{said}");
+        for part in ["insurer.claims.claims (insurer.claims.claims), with older versions", "acme, from", "Go on?"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(said.contains("nothing was made"), "{said}");
+        assert_eq!(everything(weir).await, before);
+        let (code, said) = shell.run_on_a_terminal(&granting, "y\n");
+        assert_eq!((code, said.matches("Go on?").count()), (Some(0), 1), "{said}");
+        // A table more in a share that is granted.
+        let lake = folder.join("lake").display().to_string();
+        let more = format!("    - name: more\n      location: \"file://{lake}/plans\"\n- name: partners");
+        let more = write(folder, &reference(installation).replace("- name: partners", &more));
+        let settled = everything(weir).await;
+        let objects = async || weir.admin(Method::GET, "/shares/insurer/objects", Value::Null).await["items"].clone();
+        let known = objects().await;
+        let (code, said) = shell.run_on_a_terminal(&["import", &more], "\n");
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("insurer.claims.more (insurer.claims.plans)") && said.contains("acme, from"), "{said}");
+        assert_eq!((everything(weir).await, objects().await), (settled, known));
+        let (code, said) = shell.run_on_a_terminal(&["import", &more, "--yes"], "");
+        assert_eq!((code, said.contains("Go on?")), (Some(0), false), "{said}");
+        assert_eq!(objects().await.as_array().unwrap().len(), 3);
+        // Nothing new, nothing to ask.
+        let (code, said) = shell.run_on_a_terminal(&["import", &more, "--recipient", "acme"], "");
+        assert_eq!((code, said.contains("Go on?")), (Some(0), false), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_made() {
     on_each_database(async |installation, weir, shell| {
         let folder = installation.folder.path();

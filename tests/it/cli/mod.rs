@@ -10,9 +10,10 @@ mod usage;
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -34,7 +35,7 @@ impl Shell {
     pub fn new(url: &str, folder: &Path, token: &str) -> Self {
         let token_file = folder.join(format!("{}.token", uuid::Uuid::new_v4()));
         let file = fs::File::options().write(true).create_new(true).mode(0o600).open(&token_file);
-        std::io::Write::write_all(&mut file.unwrap(), format!("{token}\n").as_bytes()).unwrap();
+        Write::write_all(&mut file.unwrap(), format!("{token}\n").as_bytes()).unwrap();
         Self { url: url.to_owned(), token_file }
     }
 
@@ -43,6 +44,20 @@ impl Shell {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.args(arguments).env_clear().env("WEIR_URL", &self.url).env("WEIR_TOKEN_FILE", &self.token_file);
         command.output().unwrap()
+    }
+
+    /// Runs `weir` on a terminal where `typed` is typed; answers its exit code, and what the terminal showed.
+    pub fn run_on_a_terminal(&self, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+        let quoted = arguments.iter().map(|argument| format!(" '{argument}'")).collect::<String>();
+        let command_line = format!("'{}'{quoted}", env!("CARGO_BIN_EXE_weir"));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &command_line, "/dev/null"]);
+        command.env("WEIR_URL", &self.url).env("WEIR_TOKEN_FILE", &self.token_file);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Where nothing is asked, nobody is there any more to read it.
+        drop(child.stdin.take().unwrap().write_all(typed.as_bytes()));
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
     /// Runs a command that must succeed, and answers its output.
