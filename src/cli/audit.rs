@@ -156,6 +156,11 @@ fn freed(reclaimed: Reclaimed) -> String {
                                 to the disk, and stops every request meanwhile"
                 .to_owned()
         }
+        Reclaimed::Refused => {
+            "their space is not free yet, because this role may not vacuum `audit_events` and `audit_personal`; name the \
+                            tables' owner in database.migrate_url and run this again, or wait for autovacuum"
+                .to_owned()
+        }
         Reclaimed::Kept => {
             "their space takes what is written from here on; to give it back to the disk, stop the server \
                             and run this again"

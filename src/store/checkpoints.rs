@@ -1,7 +1,7 @@
 //! Checkpoints of the audit chain, what was detached behind them, and the chain as a verifier reads it.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Executor, FromRow};
+use sqlx::{AssertSqlSafe, Connection, Executor, FromRow};
 use uuid::Uuid;
 
 use super::{
@@ -246,7 +246,16 @@ pub enum Reclaimed {
     Reusable,
     /// The database uses it again, and would give it back if no server used the file.
     Kept,
+    /// Nothing yet: the role may not do that to every table.
+    Refused,
 }
+
+/// Whether the role may vacuum the trail's tables: their owner may, the database's, and from PostgreSQL 17 on whoever was
+/// given the right.
+const MAY_VACUUM: &str = "SELECT bool_and(pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') \
+    OR CASE WHEN current_setting('server_version_num')::int >= 170000 \
+    THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE FALSE END) FROM pg_class c, pg_database d \
+    WHERE c.oid IN ('audit_events'::regclass, 'audit_personal'::regclass) AND d.datname = current_database()";
 
 impl Db {
     /// Frees what detached events took. A SQLite file is rewritten, unless a server uses it: that would wait meanwhile.
@@ -254,10 +263,20 @@ impl Db {
     pub async fn reclaim_audit(&self) -> Result<Reclaimed> {
         match self {
             Self::Postgres { pool, .. } => {
-                let mut connection = pool.acquire().await?;
-                connection.execute("VACUUM (ANALYZE) audit_events").await?;
-                connection.execute("VACUUM (ANALYZE) audit_personal").await?;
-                Ok(Reclaimed::Reusable)
+                // A connection of its own, whose statements may take as long as a large table does.
+                let mut connection = pool.acquire().await?.detach();
+                connection.execute("SET statement_timeout = 0").await?;
+                // What it may not do is passed over by PostgreSQL with a warning alone.
+                let reclaimed = match sqlx::query_scalar(MAY_VACUUM).fetch_one(&mut connection).await? {
+                    true => {
+                        connection.execute("VACUUM (ANALYZE) audit_events").await?;
+                        connection.execute("VACUUM (ANALYZE) audit_personal").await?;
+                        Reclaimed::Reusable
+                    }
+                    false => Reclaimed::Refused,
+                };
+                connection.close().await?;
+                Ok(reclaimed)
             }
             Self::Sqlite { writer, .. } => {
                 let _lock = match self.lock_server() {
@@ -336,6 +355,10 @@ impl Tx {
         let personal = "DELETE FROM audit_personal WHERE seq <= $1";
         let events = "DELETE FROM audit_events WHERE seq <= $1";
         let at = Micros::from(at);
+        if let Self::Postgres(tx) = self {
+            // Of a large trail they take longer than a session's statements may.
+            tx.execute("SET LOCAL statement_timeout = 0").await?;
+        }
         on_tx!(self, db => sqlx::query(STUB).bind(through).bind(at).execute(db).await?.rows_affected());
         on_tx!(self, db => sqlx::query(personal).bind(through).execute(db).await?.rows_affected());
         Ok(match self {

@@ -9,7 +9,7 @@ use weir::{
 };
 
 use super::trail::{Trail, first_bad};
-use crate::support::postgres::TestDatabase;
+use crate::{replicas::cluster::Cluster, support::postgres::TestDatabase};
 
 async fn personal_parts(trail: &Trail) -> usize {
     let events = trail.db.list_audit(&AuditFilter::default(), 1_000).await.unwrap();
@@ -67,6 +67,44 @@ async fn a_month_that_the_export_holds_is_detached_and_the_chain_verifies_from_i
         trail.append(3).await;
         trail.notary.seal().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 49);
+    }
+}
+
+/// Makes whatever writes to, or analyses, the trail on PostgreSQL fail where a session's time is limited.
+const UNHURRIED: &str = "SET statement_timeout = 0; \
+    CREATE FUNCTION unhurried(seq bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN \
+    IF current_setting('statement_timeout') <> '0' THEN RAISE EXCEPTION 'a limit of time'; END IF; RETURN seq; END $$; \
+    CREATE INDEX unhurried_events ON audit_events (unhurried(seq)); SET statement_timeout = '30s'";
+
+#[tokio::test]
+async fn a_large_trail_on_postgresql_has_the_time_that_it_takes() {
+    let Some(db) = TestDatabase::postgres().await else { return };
+    let trail = Trail::sealed(&db).await;
+    trail.pass(TimeDelta::hours(2));
+    trail.append(15).await;
+    trail.notary.seal().await.unwrap();
+    db.execute(UNHURRIED).await.unwrap();
+    assert_eq!(trail.notary.detach("2026-08", true).await.unwrap().events, 30);
+    assert_eq!(db.reclaim_audit().await.unwrap(), Reclaimed::Reusable);
+    // No other statement has that much.
+    let Db::Postgres { pool, .. } = &*db else { unreachable!() };
+    let mut connections = Vec::new();
+    for _ in 0..pool.size().max(1) {
+        let mut connection = pool.acquire().await.unwrap();
+        let limit: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *connection).await.unwrap();
+        assert_eq!(limit, "30s");
+        connections.push(connection);
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_vacuum_is_told_so() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let _installation = cluster.install().await;
+    for (role, reclaimed) in [("weir_server", Reclaimed::Refused), ("weir_owner", Reclaimed::Reusable)] {
+        let db = Db::connect(&cluster.url(role), 1).await.unwrap();
+        assert_eq!(db.reclaim_audit().await.unwrap(), reclaimed, "{role}");
+        db.close().await;
     }
 }
 
