@@ -17,13 +17,14 @@ use crate::{
     store::{AuditFilter, AuditSpan, Order, StoredEvent},
 };
 
-/// How many events are looked at first; twice as many after every quick look, up to the most.
-const FIRST_LOOK: i64 = 8_192;
-const LONGEST_LOOK: i64 = 65_536;
+/// How many events are looked at first; twice as many after every quick look, up to the most, and as few again after a
+/// slow one.
+const FIRST_LOOK: i64 = 4_096;
+const LONGEST_LOOK: i64 = 16_384;
 /// How long a quick look takes at most.
 const QUICK: Duration = Duration::from_millis(5);
-/// After how long a page is answered as it is, with a token to go on.
-const PATIENCE: Duration = Duration::from_millis(25);
+/// After how long a page is answered as it is, with a token to go on: early enough for one more look that is slow.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Which events are listed.
 #[derive(Clone, Debug, Default)]
@@ -110,9 +111,7 @@ impl Service {
                 if events.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
                     return Ok(Found { events, looked_up_to: None });
                 }
-                if looked.elapsed() < QUICK {
-                    length = LONGEST_LOOK.min(length * 2);
-                }
+                length = next_length(length, looked.elapsed());
                 let is_end = index == last_of_all && ahead.is_empty();
                 if !is_end && patience.is_some_and(|patience| begun.elapsed() > patience) {
                     let last = if filter.order == Order::Ascending { within.1 } else { within.0 };
@@ -142,6 +141,11 @@ impl Service {
         }
         Ok(places)
     }
+}
+
+/// How many events are looked at after a look at `length` of them that took so long.
+fn next_length(length: i64, took: Duration) -> i64 {
+    if took < QUICK { LONGEST_LOOK.min(length * 2) } else { FIRST_LOOK }
 }
 
 /// What a search found.
@@ -204,6 +208,34 @@ fn has_own_index(filter: &AuditFilter) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The slowest events that were seen took 2.1 µs each.
+    #[test]
+    fn a_page_takes_well_under_a_tenth_of_a_second_whatever_its_events_take() {
+        let slowest = Duration::from_nanos(3_000);
+        // How long a page takes whose first events take `first` each, and all behind the first `n_first` looks `then`.
+        let page = |first: Duration, n_first: u32, then: Duration| {
+            let (mut length, mut begun) = (FIRST_LOOK, Duration::ZERO);
+            for look in 0.. {
+                let each = if look < n_first { first } else { then };
+                let took = each * u32::try_from(length).unwrap();
+                begun += took;
+                if begun > PATIENCE {
+                    break;
+                }
+                length = next_length(length, took);
+            }
+            begun
+        };
+        let longest = [1, 50, 300, 1_000, 3_000]
+            .iter()
+            .flat_map(|nanos| (0..20).map(|n_first| page(Duration::from_nanos(*nanos), n_first, slowest)))
+            .max();
+        assert!(longest < Some(Duration::from_millis(75)), "{longest:?}");
+        // What is quick is looked through in long looks.
+        assert_eq!((0..4).fold(FIRST_LOOK, |length, _| next_length(length, Duration::ZERO)), LONGEST_LOOK);
+        assert_eq!(next_length(LONGEST_LOOK, QUICK), FIRST_LOOK);
+    }
 
     #[test]
     fn places_are_looked_at_once_each_and_in_order() {
