@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -21,7 +22,10 @@ use crate::{
 };
 
 /// What moves without anybody's change.
-const VOLATILE: [&str; 2] = ["last_used_at", "state"];
+const VOLATILE: [&str; 1] = ["last_used_at"];
+/// When time moves a state, and which ones it moves.
+const ENDS: [&str; 3] = ["valid_until", "expires_at", "activation_expires_at"];
+const MOVING: [&str; 3] = ["active", "scheduled", "pending"];
 
 /// What every release left on one kind of database, the oldest first.
 fn left_behind(kind: &str) -> Vec<PathBuf> {
@@ -95,7 +99,7 @@ impl Left {
                 let found = listed.iter().find(|found| found["id"] == item["id"]);
                 let found = found.unwrap_or_else(|| panic!("{path} lacks {item}"));
                 for (field, value) in item.as_object().unwrap() {
-                    if !VOLATILE.contains(&field.as_str()) {
+                    if !(VOLATILE.contains(&field.as_str()) || field == "state" && has_moved(item)) {
                         assert!(says(&found[field], value), "{path}: {field} of {item}, now {}", found[field]);
                     }
                 }
@@ -127,6 +131,25 @@ impl Left {
         });
         Ok(files.collect())
     }
+}
+
+/// Whether time has moved the state of an item since.
+fn has_moved(item: &Value) -> bool {
+    let has_passed = |end: &&str| {
+        let end = item[*end].as_str().map(|end| end.parse::<DateTime<Utc>>().unwrap());
+        end.is_some_and(|end| end <= Utc::now())
+    };
+    MOVING.iter().any(|state| item["state"] == *state) && ENDS.iter().any(has_passed)
+}
+
+#[test]
+fn time_alone_moves_a_state_and_never_one_that_has_ended() {
+    let (past, later) = ("2026-01-01T00:00:00Z", "9999-01-01T00:00:00Z");
+    assert!(has_moved(&json!({"state": "active", "valid_until": past})));
+    assert!(has_moved(&json!({"state": "pending", "expires_at": null, "activation_expires_at": past})));
+    assert!(!has_moved(&json!({"state": "pending", "expires_at": null, "activation_expires_at": later})));
+    assert!(!has_moved(&json!({"state": "revoked", "valid_until": past})));
+    assert!(!has_moved(&json!({"state": "suspended"})));
 }
 
 /// Whether `now` says what `before` said, whatever it says besides.
