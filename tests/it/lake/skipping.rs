@@ -1,5 +1,7 @@
 //! A file that is left out never holds a matching row: generated tables, rows and predicates, in both spellings.
 
+use std::sync::Arc;
+
 use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -7,9 +9,10 @@ use tokio::runtime::Runtime;
 use weir::{
     domain::predicate::Filter,
     lake::{Lake, LakeSettings, Order},
+    telemetry::Metrics,
 };
 
-use crate::support::tables::{HandWrittenLog, location, metadata, protocol_with};
+use crate::support::tables::{HandWrittenLog, location, metadata, protocol, protocol_with};
 
 /// Name, Delta type, JSON type, values in ascending order. Those of the timestamp differ by less than statistics tell.
 const COLUMNS: [(&str, &str, &str, &[&str]); 11] = [
@@ -394,4 +397,40 @@ async fn columns_that_hold_what_their_type_does_not_tell_prune_nothing() {
         assert_eq!(selected(&table, &[hint], None, None).await, ["a"], "{hint}");
     }
     assert!(selected(&table, &["money IS NULL"], None, None).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_kept_for_skipping_counts_among_the_cached_bytes() {
+    // Few files are judged by the caller, many by others.
+    for n_files in [500, 3_000] {
+        let folder = TempDir::new().unwrap();
+        let table = folder.path().join("t");
+        let mut log = HandWrittenLog::create(&table, protocol(1, 2), metadata("a-table", &[("i", "integer")], &[]));
+        let add = |number: usize| {
+            let bounds = json!({"i": number});
+            let stats = json!({"numRecords": 1, "minValues": bounds, "maxValues": bounds, "nullCount": {"i": 0}});
+            json!({"add": {"path": format!("{number}.parquet"), "partitionValues": {}, "size": 10, "modificationTime": 1,
+                "dataChange": true, "stats": stats.to_string()}})
+        };
+        log.commit(&(0..n_files).map(add).collect::<Vec<_>>());
+        let metrics = Arc::new(Metrics::new([]));
+        let lake = Lake::new(LakeSettings::default()).counted_by(metrics.clone());
+        let cached = || -> usize {
+            let page = metrics.encode().unwrap();
+            let line = page.lines().find_map(|line| line.strip_prefix("weir_snapshot_cache_bytes "));
+            line.unwrap().parse().unwrap()
+        };
+        let location = location(&table);
+        let snapshot = lake.latest(&location).await.unwrap();
+        let before = cached();
+        assert!(before > 0);
+        let filter = Filter::from_hints(&["i = 7".to_owned()], None, None);
+        let selected = lake.select(&location, &snapshot, &filter, Order::Snapshot).await.unwrap();
+        assert_eq!(selected.len(), 1);
+        // The column's least and greatest value of each file.
+        let after = cached();
+        assert!(after >= before + n_files * 2 * size_of::<i32>(), "{n_files} files: {before} and then {after}");
+        lake.select(&location, &snapshot, &filter, Order::Snapshot).await.unwrap();
+        assert_eq!(cached(), after, "what is there already is counted once");
+    }
 }
