@@ -8,17 +8,22 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::RngExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
+use weir::store::Db;
 
 use super::{cluster::Cluster, rounds};
-use crate::support::process::{FILES, Read, Weir, until};
-use sqlx::{Connection, PgConnection};
+use crate::support::{
+    process::{FILES, Read, Weir, until},
+    s3::{Key, S3Server},
+    tables::plain_table,
+};
 
 /// How many queries are answered before a fault.
 const ANSWERED_FIRST: usize = 10;
@@ -250,4 +255,75 @@ async fn a_server_on_a_database_that_takes_no_changes_is_not_ready_and_says_why(
         .await;
     holder.close().await.unwrap();
     weir.wait_until_ready().await;
+}
+
+/// A server is killed while it makes copies, by the real clock: what it had claimed is another's as soon as it is not
+/// heard of for a few seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_server_was_making_another_makes_within_a_minute() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let mut installation = cluster.install().await;
+    let s3 = S3Server::start().await;
+    let options = s3.options_of(Key::Copies).into_iter();
+    let options: String = options.map(|(name, value)| format!("{name} = \"{value}\"\n")).collect();
+    installation.configure(&format!("[views]\nroot = \"s3://copies\"\nwait_seconds = 5\n[views.options]\n{options}"));
+    let folder = installation.folder.path().join("lake/people");
+    plain_table(&folder, 10).await;
+    let mut first = installation.start().await;
+    let second = installation.start().await;
+    let location = url::Url::from_file_path(&folder).unwrap();
+    first.admin(Method::PUT, "/tables/lake.people", json!({"location": location.as_str()})).await;
+    let columns = json!([{"name": "id"}, {"name": "name", "mask": "redact"}]);
+    first
+        .admin(Method::PUT, "/views/lake.shown", json!({"source": {"table": "lake.people"}, "columns": columns}))
+        .await;
+    first.admin(Method::POST, "/views/lake.shown/publish", json!({})).await;
+    first.admin(Method::PUT, "/shares/insurer", json!({})).await;
+    let shown = json!({"source": {"view": "lake.shown@v1"}});
+    first.admin(Method::PUT, "/shares/insurer/objects/claims/claims", shown).await;
+    first.admin(Method::PUT, "/recipients/acme", json!({})).await;
+    first.grant().await;
+    let (_, token) = first.issue("default").await;
+
+    // The first server has claimed the copy, and hangs where it writes it.
+    s3.hold();
+    let reader = first.reader();
+    let (unread, killed) = tokio::join!(reader.query(&token), async {
+        tokio::time::timeout(Duration::from_secs(60), s3.is_holding()).await.unwrap();
+        let making = second.admin(Method::GET, "/copies?state=making", Value::Null).await;
+        assert_eq!(making["items"].as_array().unwrap().len(), 1, "{making}");
+        first.kill();
+        Instant::now()
+    });
+    assert_eq!((unread.status, unread.urls), (None, 0));
+    s3.release();
+    let read = async || (second.query(&token).await.urls == 1).then_some(());
+    until("server that makes what the killed one was making", read).await;
+    let took = killed.elapsed();
+    println!("taken over within {took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+/// The same for a lease of background tasks. It lasts 45 seconds, which is longer than a run of the tests should wait:
+/// `cargo test --test it -- --ignored a_killed_servers_lease`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "waits for a lease of 45 seconds"]
+async fn a_killed_servers_lease_is_anothers_within_a_minute() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let installation = cluster.install().await;
+    let mut first = installation.start().await;
+    installation.share(&first).await;
+    let db = Db::connect_read_only(&cluster.url("weir_server")).await.unwrap();
+    let sealed = async || db.find_last_checkpoint().await.unwrap().map(|checkpoint| checkpoint.seq);
+    // Whoever seals holds the lease.
+    until("first checkpoint", sealed).await;
+    let second = installation.start().await;
+    first.kill();
+    let killed = Instant::now();
+    second.admin(Method::PUT, "/recipients/globex", json!({})).await;
+    let head = db.find_audit_head().await.unwrap().seq;
+    until("checkpoint of the other server", async || sealed().await.filter(|seq| *seq >= head)).await;
+    let took = killed.elapsed();
+    println!("taken over within {took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
