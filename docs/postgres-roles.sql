@@ -21,8 +21,8 @@ REVOKE UPDATE ON audit_personal FROM weir_server;
 REVOKE INSERT, DELETE ON audit_head FROM weir_server;
 -- A published version of a view never changes; it goes with its view.
 REVOKE UPDATE ON view_versions FROM weir_server;
--- A file is put into the group that it is mixed in once.
-REVOKE UPDATE, DELETE ON mixed_files FROM weir_server;
+-- A file is put into the group that it is mixed in once; that goes when nobody can be served the file any more.
+REVOKE UPDATE ON mixed_files FROM weir_server;
 -- A checkpoint is made once; only that it was exported is remembered later.
 REVOKE UPDATE, DELETE ON audit_checkpoints FROM weir_server;
 GRANT UPDATE (exported_at) ON audit_checkpoints TO weir_server;

@@ -136,7 +136,7 @@ pub struct Copy {
     pub object_key: String,
     /// Where it stands.
     pub state: CopyState,
-    /// Its size; 0 where it holds no row and was not written.
+    /// Its size; 0 where it holds no row and was not written, and that of its sources while it is being made.
     pub bytes: u64,
     /// Its rows.
     pub rows: u64,

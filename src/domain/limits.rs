@@ -14,7 +14,7 @@ pub struct RecipientLimits {
     /// Answers that stream at the same time, on each server: queries, and files that come through it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrent_streams: Option<u64>,
-    /// Bytes of files issued in a day (UTC), and of those read again through a server, on all servers together.
+    /// Bytes of files issued in a day (UTC), and of those read again through servers, on all servers together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_day: Option<u64>,
 }

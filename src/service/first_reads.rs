@@ -51,21 +51,18 @@ type Key = [u8; 16];
 pub struct Reading {
     /// The URL and the address.
     key: Key,
-    /// The URL, whoever reads it.
-    url: Key,
 }
 
 impl Reading {
     /// Bytes behind the URL `sealed`, read by `address`.
     pub fn of(sealed: &str, address: IpAddr) -> Self {
         let address = address.to_canonical();
-        Self { key: key(&["read", sealed, &address.to_string()]), url: key(&["url", sealed]) }
+        Self { key: key(&["read", sealed, &address.to_string()]) }
     }
 
     /// A look at the file's size alone, which never stands for its bytes.
     pub fn look(sealed: &str, address: IpAddr) -> Self {
-        let look = key(&["look", sealed, &address.to_canonical().to_string()]);
-        Self { key: look, url: look }
+        Self { key: key(&["look", sealed, &address.to_canonical().to_string()]) }
     }
 }
 
@@ -110,20 +107,12 @@ impl FirstReads {
         self.turns[usize::from(reading.key[0]) % TURNS].lock().await
     }
 
-    /// Whether any of the URL was announced to anybody.
-    pub fn is_known(&self, reading: &Reading) -> bool {
-        let state = self.lock();
-        state.young.contains_key(&reading.url) || state.old.contains_key(&reading.url)
-    }
-
     /// Remembers that `announced` more bytes are on record, of which `bytes` are read at once.
     pub fn announce(&self, reading: &Reading, announced: u64, bytes: u64) {
         let mut state = self.lock();
-        for key in [reading.url, reading.key] {
-            let account = state.open(key);
-            account.announced = account.announced.saturating_add(announced);
-            account.read = account.read.saturating_add(bytes);
-        }
+        let account = state.open(reading.key);
+        account.announced = account.announced.saturating_add(announced);
+        account.read = account.read.saturating_add(bytes);
     }
 
     /// Counts `bytes` that were taken from what was announced of `reading`; `event` describes the file. Answers the events
@@ -193,6 +182,11 @@ impl State {
     }
 }
 
+/// What the URL `sealed` is known by, whoever reads it.
+pub(super) fn url_digest(sealed: &str) -> Key {
+    key(&["url", sealed])
+}
+
 /// A digest, so that no URL that opens anything stays in memory.
 fn key(parts: &[&str]) -> Key {
     let mut hasher = Sha256::new();
@@ -230,7 +224,6 @@ mod tests {
         let reads = FirstReads::default();
         assert!(!reads.take(&reading("url"), 1));
         reads.announce(&reading("url"), 100, 10);
-        assert!(reads.is_known(&Reading::of("url", IpAddr::from([192, 0, 2, 2]))));
         assert!(!reads.take(&Reading::of("url", IpAddr::from([192, 0, 2, 2])), 1), "another address");
         assert!(!reads.take(&Reading::look("url", IpAddr::from([192, 0, 2, 1])), 0), "a look is no read");
         assert!(reads.take(&reading("url"), 90));

@@ -182,11 +182,16 @@ impl Meter {
         Noted { is_recorded, is_limited: count > tolerance.answered, summaries }
     }
 
-    /// Notes that `bytes` more were too many for a recipient, at this revision, on the day of `now`.
+    /// Notes that `bytes` more were too many for a recipient, at this revision, on the day of `now`; or for a recipient that
+    /// reads one URL, by which it is known then.
     pub fn spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) {
         let (mut state, day) = (self.lock(), day(now));
         if state.spent.len() >= MOST_KEYS {
             state.spent.retain(|_, spent| spent.day == day);
+        }
+        // What is forgotten is asked of the database again.
+        if state.spent.len() >= MOST_KEYS {
+            state.spent.clear();
         }
         let known = state.spent.get(&recipient_id).filter(|spent| (spent.day, spent.revision) == (day, revision));
         let bytes = known.map_or(bytes, |spent| spent.bytes.min(bytes));

@@ -26,7 +26,7 @@ use super::{
     clock::Clock,
     desk::gather,
     error::ServiceError,
-    quota::Quotas,
+    quota::{Delivered, Quotas},
     signals::{Sighting, Signals},
     vitals::Vitals,
 };
@@ -75,8 +75,8 @@ pub struct Standing {
     pub object: Option<(Uuid, i64)>,
     /// Where the request came from.
     pub address: IpAddr,
-    /// Whether the bytes that it is about were counted for its recipient when their URL was handed out.
-    pub was_issued: bool,
+    /// What is read of a URL that was handed out, where that is what it is about.
+    pub delivered: Option<Delivered>,
 }
 
 impl Standing {
@@ -136,6 +136,8 @@ enum Entry {
 #[derive(Debug)]
 struct Waiting {
     standing: Option<Standing>,
+    /// Whether the event is written; where it is on record already, it is written as a refusal alone.
+    is_told: bool,
     /// When nobody waits any more, and nothing is written; never where it has to be written all the same.
     until: Option<Instant>,
     reply: oneshot::Sender<Result<Result<(), Reason>, Outage>>,
@@ -275,20 +277,25 @@ impl Trail {
 
     /// Writes `event`, and answers once it is durable.
     pub async fn record(&self, event: Event) -> Result<(), ServiceError> {
-        self.submit(event, None, Some(PATIENCE)).await.map(|_| ())
+        self.submit(event, None, true, Some(PATIENCE)).await.map(|_| ())
     }
 
     /// Writes `event` if what it stands on is still alive under the lock. Otherwise writes the refusal instead and
     /// answers its reason: nothing may be given out then.
     pub async fn record_allowed(&self, event: Event, standing: Standing) -> Result<Result<(), Reason>, ServiceError> {
-        self.submit(event, Some(standing), Some(PATIENCE)).await
+        self.submit(event, Some(standing), true, Some(PATIENCE)).await
+    }
+
+    /// The same for what is on record already and is only counted: `event` is written if it is refused.
+    pub async fn count_allowed(&self, event: Event, standing: Standing) -> Result<Result<(), Reason>, ServiceError> {
+        self.submit(event, Some(standing), false, Some(PATIENCE)).await
     }
 
     /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on.
     pub fn record_later(&self, event: Event) {
         let trail = self.clone();
         self.later.spawn(async move {
-            if let Err(error) = trail.submit(event, None, None).await {
+            if let Err(error) = trail.submit(event, None, true, None).await {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "an event that tells of an answer's end could not be recorded"
@@ -307,10 +314,12 @@ impl Trail {
         &self,
         event: Event,
         standing: Option<Standing>,
+        is_told: bool,
         patience: Option<Duration>,
     ) -> Result<Result<(), Reason>, ServiceError> {
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { standing, until: patience.map(|patience| Instant::now() + patience), reply };
+        let until = patience.map(|patience| Instant::now() + patience);
+        let waiting = Waiting { standing, is_told, until, reply };
         let sent = self.queue.try_send(Entry::Event(Box::new((event, waiting))));
         sent.map_err(|error| Outage::silent(&error.to_string()))?;
         let answer = match patience {
@@ -392,7 +401,7 @@ impl Writer {
         }
     }
 
-    async fn write(&self, events: &mut [Event], waiting: &[Waiting]) -> Result<Vec<Result<(), Reason>>, StoreError> {
+    async fn write(&self, events: &mut Vec<Event>, waiting: &[Waiting]) -> Result<Vec<Result<(), Reason>>, StoreError> {
         if events.is_empty() {
             self.prove().await
         } else {
@@ -420,13 +429,13 @@ async fn write_batch(
     db: &Db,
     _clock: &Clock,
     _signals: &Signals,
-    events: &mut [Event],
-    _waiting: &[Waiting],
+    _events: &mut Vec<Event>,
+    waiting: &[Waiting],
 ) -> Result<Vec<Result<(), Reason>>, StoreError> {
     let mut tx = db.begin().await?;
     tx.ping().await?;
     tx.commit().await?;
-    Ok(vec![Ok(()); events.len()])
+    Ok(vec![Ok(()); waiting.len()])
 }
 
 #[cfg(not(feature = "benchmark-without-audit"))]
@@ -434,7 +443,7 @@ async fn write_batch(
     db: &Db,
     clock: &Clock,
     signals: &Signals,
-    events: &mut [Event],
+    events: &mut Vec<Event>,
     waiting: &[Waiting],
 ) -> Result<Vec<Result<(), Reason>>, StoreError> {
     let mut tx = db.begin().await?;
@@ -444,7 +453,9 @@ async fn write_batch(
     let grounds = tx.find_grounds(&footings.into_iter().collect::<Vec<_>>()).await?;
     let now = clock.now();
     let bearers = grounds.values().filter_map(|ground| ground.bearer.as_ref());
-    let mut quotas = Quotas::read(&mut tx, bearers, now).await?;
+    let standings = waiting.iter().filter_map(|waiting| waiting.standing.as_ref());
+    let read = standings.filter_map(|standing| Some((standing.recipient_id, standing.delivered?.url)));
+    let mut quotas = Quotas::read(&mut tx, bearers, read, now).await?;
     let (mut used, mut sightings) = (HashSet::new(), Vec::new());
     let mut decisions = Vec::with_capacity(waiting.len());
     for (event, waiting) in events.iter_mut().zip(waiting) {
@@ -468,7 +479,11 @@ async fn write_batch(
         }
         decisions.push(decision);
     }
-    tx.append_audit(&mut head, events, now).await?;
+    let mut told = waiting.iter().zip(&decisions).map(|(waiting, decision)| waiting.is_told || decision.is_err());
+    events.retain(|_| told.next().unwrap_or(true));
+    if !events.is_empty() {
+        tx.append_audit(&mut head, events, now).await?;
+    }
     quotas.write(&mut tx).await?;
     tx.update_tokens_used(&used.into_iter().collect::<Vec<_>>(), now).await?;
     let noted = signals.note_networks(&mut tx, &sightings, now).await?;
@@ -492,7 +507,7 @@ fn spend(
     quotas: &mut Quotas,
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>, Reason> {
-    quotas.spend(bearer, event, standing.was_issued)?;
+    quotas.spend(bearer, event, standing.delivered.as_ref())?;
     // One that is ahead was noted by a clock that was.
     let is_noted = bearer.token.last_used_at.is_some_and(|at| (now - at).abs() < USE_NOTED_EVERY);
     Ok(match standing.credential {

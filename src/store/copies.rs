@@ -101,6 +101,19 @@ pub struct MixedFile {
     pub grouped_as_of: i64,
 }
 
+/// A scope of mixed files, and a view that uses it.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct MixedScope {
+    /// The scope.
+    pub scope: Uuid,
+    /// The view.
+    pub view_id: Uuid,
+    /// The id of the table that the scope was made for.
+    pub delta_id: String,
+    /// The earliest version that the table's log told of when it was last looked at; -1 where it never was.
+    pub earliest: i64,
+}
+
 /// What is being made is held for as long as its maker counts as alive.
 macro_rules! select_copies {
     () => {
@@ -319,18 +332,19 @@ reads! {
         rows.into_iter().map(set).collect()
     }
 
-    /// Bytes of all copies that were not deleted; of those alone that a recipient may read, where one is named.
+    /// Bytes of all copies that were not deleted; of those alone that a recipient may read, where one is named. What is
+    /// being made counts as the files that it is made of.
     pub async fn sum_copy_bytes(self, db, recipient_id: Option<Uuid>) -> Result<u64> {
-        let mut query = QueryBuilder::new(
-            "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM copies c WHERE state <> 'deleted' AND kind = 'file'",
-        );
+        let mut query = QueryBuilder::new("SELECT CAST(COALESCE(SUM(c.bytes), 0) AS BIGINT) FROM ");
         if let Some(recipient_id) = recipient_id {
-            query.push(
-                " AND EXISTS (SELECT 1 FROM entitlements e WHERE e.view_id = c.view_id \
-                 AND e.view_version = c.view_version AND e.rules = c.rules AND e.recipient_id = ",
-            );
-            query.push_bind(recipient_id).push(")");
+            query.push("(SELECT DISTINCT view_id, view_version, rules FROM entitlements WHERE recipient_id = ");
+            query.push_bind(recipient_id).push(") e JOIN ");
         }
+        query.push("copies c ");
+        if recipient_id.is_some() {
+            query.push("ON c.view_id = e.view_id AND c.view_version = e.view_version AND c.rules = e.rules ");
+        }
+        query.push("WHERE c.state <> 'deleted' AND c.kind = 'file'");
         let bytes: i64 = query.build_query_scalar().fetch_one(db).await?;
         Ok(u64::try_from(bytes).unwrap_or_default())
     }
@@ -348,10 +362,30 @@ reads! {
         Ok(row.map(|(delta_id, table_version, epoch)| Serving { delta_id, table_version, epoch }))
     }
 
-    /// The files of a scope that were grouped.
-    pub async fn list_mixed_files(self, db, scope: Uuid) -> Result<Vec<MixedFile>> {
-        let sql = "SELECT file, group_id, grouped_as_of FROM mixed_files WHERE scope = $1";
-        Ok(sqlx::query_as(sql).bind(scope).fetch_all(db).await?)
+    /// The files of a scope that were grouped, in the order of their ids from behind `after`; at most `limit`.
+    pub async fn list_mixed_files(self, db, scope: Uuid, after: Uuid, limit: u32) -> Result<Vec<Uuid>> {
+        let sql = "SELECT file FROM mixed_files WHERE scope = $1 AND file > $2 ORDER BY file LIMIT $3";
+        Ok(sqlx::query_scalar(sql).bind(scope).bind(after).bind(i64::from(limit)).fetch_all(db).await?)
+    }
+
+    /// The scopes that are used by no view which is still there; at most `limit`.
+    pub async fn list_unused_scopes(self, db, limit: u32) -> Result<Vec<Uuid>> {
+        let sql = "SELECT DISTINCT scope FROM mixed_scopes s WHERE NOT EXISTS (SELECT 1 FROM mixed_scopes o \
+                   JOIN views v ON v.id = o.view_id WHERE o.scope = s.scope) LIMIT $1";
+        Ok(sqlx::query_scalar(sql).bind(i64::from(limit)).fetch_all(db).await?)
+    }
+
+    /// The scopes that views use and that were last looked at before `before`, by their ids from behind `after`, each with
+    /// the view that was first; at most `limit`.
+    pub async fn list_mixed_scopes(
+        self, db, before: DateTime<Utc>, after: Uuid, limit: u32
+    ) -> Result<Vec<MixedScope>> {
+        let sql = "SELECT s.scope, s.view_id, s.delta_id, s.earliest FROM mixed_scopes s \
+                   JOIN views v ON v.id = s.view_id WHERE s.looked_at < $1 AND s.scope > $2 \
+                   AND NOT EXISTS (SELECT 1 FROM mixed_scopes o JOIN views w ON w.id = o.view_id \
+                   WHERE o.scope = s.scope AND o.view_id < s.view_id) ORDER BY s.scope LIMIT $3";
+        let before = Micros::from(before);
+        Ok(sqlx::query_as(sql).bind(before).bind(after).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
     /// Those of `files`, which are few, that were grouped.
@@ -394,7 +428,7 @@ impl Tx {
     /// Registers a copy that is about to be made. False where another server is at its unit, or has made it. What
     /// a server that is not alive left behind half-made is taken over: its row goes on as a draining one.
     pub async fn claim_copy(&mut self, copy: &Copy, now: DateTime<Utc>) -> Result<bool> {
-        const ABANDON: &str = "UPDATE copies SET state = 'draining' WHERE unit = $1 AND ((state = 'failed' \
+        const ABANDON: &str = "UPDATE copies SET state = 'draining', bytes = 0 WHERE unit = $1 AND ((state = 'failed' \
             AND (held_until <= $2 OR (held_until > $4 AND held_until < $5))) OR (state = 'making' AND NOT EXISTS \
             (SELECT 1 FROM servers s WHERE s.id = copies.holder AND s.alive_until > $2 AND s.alive_until <= $3)))";
         const INSERT: &str = "INSERT INTO copies (id, unit, kind, view_id, view_version, rules, source, object_key, \
@@ -453,7 +487,7 @@ impl Tx {
 
     /// A copy could not be made, and is not tried again before `again_at`.
     pub async fn fail_copy(&mut self, id: Uuid, holder: Uuid, failure: &str, again_at: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "UPDATE copies SET state = 'failed', failure = $3, held_until = $4 \
+        const SQL: &str = "UPDATE copies SET state = 'failed', failure = $3, held_until = $4, bytes = 0 \
             WHERE id = $1 AND holder = $2 AND state = 'making'";
         on_tx!(self, db => sqlx::query(SQL)
             .bind(id)
@@ -487,8 +521,8 @@ impl Tx {
 
     /// From now on nobody is handed this copy; it goes when its last URL is dead, or at `needed_until` if that is given.
     pub async fn drain_copy(&mut self, id: Uuid, needed_until: Option<DateTime<Utc>>) -> Result<bool> {
-        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = COALESCE($2, needed_until) \
-            WHERE id = $1 AND state NOT IN ('draining', 'deleted')";
+        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = COALESCE($2, needed_until), \
+            bytes = CASE WHEN state = 'making' THEN 0 ELSE bytes END WHERE id = $1 AND state NOT IN ('draining', 'deleted')";
         let drained = on_tx!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(needed_until.map(Micros::from))
@@ -513,8 +547,8 @@ impl Tx {
 
     /// From now on nobody is handed the copies of a set, and no URL to them is worth keeping.
     pub async fn end_copy_set(&mut self, set: CopySet, now: DateTime<Utc>) -> Result<u64> {
-        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4 \
-            WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
+        const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = $4, \
+            bytes = CASE WHEN state = 'making' THEN 0 ELSE bytes END WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
             AND (state <> 'draining' OR needed_until > $4)";
         self.forget_serving(set).await?;
         Ok(on_tx!(self, db => sqlx::query(SQL)
@@ -544,6 +578,60 @@ impl Tx {
                     row.push_bind(scope).push_bind(file.file).push_bind(file.group_id).push_bind(file.grouped_as_of);
                 });
                 query.push(" ON CONFLICT DO NOTHING");
+                query.build().execute(db).await?.rows_affected()
+            });
+        }
+        Ok(())
+    }
+
+    /// Records that a view uses a scope of mixed files.
+    pub async fn note_mixed_scope(
+        &mut self,
+        scope: Uuid,
+        view_id: Uuid,
+        delta_id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        const SQL: &str = "INSERT INTO mixed_scopes (scope, view_id, delta_id, earliest, looked_at) \
+            VALUES ($1, $2, $3, -1, $4) ON CONFLICT DO NOTHING";
+        on_tx!(self, db => sqlx::query(SQL)
+            .bind(scope)
+            .bind(view_id)
+            .bind(delta_id)
+            .bind(Micros::from(now))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// Records that it was looked at `now` whether the files of a scope are still named, by a log that tells of its table
+    /// from the version `earliest` on.
+    pub async fn update_mixed_scope(&mut self, scope: Uuid, earliest: i64, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "UPDATE mixed_scopes SET earliest = $2, looked_at = $3 WHERE scope = $1";
+        let now = Micros::from(now);
+        on_tx!(self, db => sqlx::query(SQL).bind(scope).bind(earliest).bind(now).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Forgets that views used a scope.
+    pub async fn delete_mixed_scope(&mut self, scope: Uuid) -> Result<()> {
+        const SQL: &str = "DELETE FROM mixed_scopes WHERE scope = $1";
+        on_tx!(self, db => sqlx::query(SQL).bind(scope).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Forgets which groups files of a scope are in.
+    pub async fn delete_mixed_files(&mut self, scope: Uuid, files: &[Uuid]) -> Result<()> {
+        for files in files.chunks(LONGEST_LIST) {
+            on_tx!(self, db => {
+                let mut query = QueryBuilder::new("DELETE FROM mixed_files WHERE scope = ");
+                query.push_bind(scope).push(" AND file IN (");
+                let mut list = query.separated(", ");
+                padded(files).into_iter().for_each(|file| {
+                    list.push_bind(file);
+                });
+                query.push(")");
                 query.build().execute(db).await?.rows_affected()
             });
         }

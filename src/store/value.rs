@@ -128,7 +128,7 @@ pub(super) fn delivery(column: &'static str, text: Option<&str>) -> Result<Optio
 }
 
 /// The 32 bytes kept in `column`.
-pub(super) fn digest(column: &'static str, bytes: &[u8]) -> Result<[u8; 32]> {
+pub(super) fn digest<const N: usize>(column: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| StoreError::Corrupt(column))
 }
 

@@ -28,6 +28,8 @@ const TIDYING: Duration = Duration::from_secs(10);
 const WATCHING: Duration = Duration::from_secs(60);
 /// How often copies are looked through for what nobody may read any more, or nobody does.
 const KEEPING: Duration = Duration::from_secs(10);
+/// How often it is looked for files that are mixed and that nobody can be served any more.
+const GROUPING: Duration = Duration::from_secs(3_600);
 /// How often the register of copies is compared with their store.
 const COMPARING: Duration = Duration::from_secs(86_400);
 /// How often new events are counted; what usage says is no older than this.
@@ -154,6 +156,7 @@ impl Tasks {
             Task::new("usage", COUNTING, |service| async move { service.count_usage().await }),
             Task::new("schemas", WATCHING, |service| async move { service.watch_schemas().await }),
             Task::new("copies", KEEPING, |service| async move { service.keep_copies().await }),
+            Task::new("groups", GROUPING, |service| async move { service.forget_groups().await }),
             Task::new("refresh", refreshing, |service| async move { service.refresh_copies().await }),
             Task::new("reconcile", COMPARING, |service| async move { compare(&service).await }),
             Task::new("checkpoints", SEALING, |service| async move { service.notary.seal_due().await }),
@@ -236,11 +239,12 @@ impl Worker {
     }
 }
 
-/// What falls due with time and that no request needs: summed audit events, tokens that nobody used, old notifications.
+/// What falls due with time and that no request needs: summed audit events, tokens that nobody used, old notifications, URLs that have ended.
 async fn tidy(service: &Service) -> Result<(), ServiceError> {
     service.record_summaries(false);
     service.erase_usage_hours().await?;
     service.tidy_notifications().await?;
+    service.forget_ended_urls().await?;
     let revoked = service.revoke_unused_tokens().await?;
     if revoked > 0 {
         tracing::info!(revoked, "revoked tokens that were fetched by a link and never used");

@@ -350,6 +350,39 @@ impl History {
         Ok(())
     }
 
+    /// Shows `see` the path of every file of every version that can still be read. False where that cannot be told: commits
+    /// are missing or cannot be read, there are more than `most`, or there is one after the newest version.
+    ///
+    /// # Errors
+    /// [`LakeError::Unavailable`].
+    pub async fn name_files(&self, most: u64, mut see: impl FnMut(&str)) -> Result<bool, LakeError> {
+        let (commits, oldest_checkpoint) = self.list_commits(None).await?;
+        let newest = self.latest.version();
+        let oldest = if commits.contains_key(&0) { Some(0) } else { oldest_checkpoint };
+        let Some(oldest) = oldest.filter(|oldest| newest.checked_sub(*oldest).is_some_and(|n| n <= most)) else {
+            return Ok(false);
+        };
+        let is_whole = (oldest + 1..=newest).all(|version| commits.contains_key(&version));
+        if !is_whole || commits.keys().next_back().is_some_and(|last| *last > newest) {
+            return Ok(false);
+        }
+        for file in self.latest.files().iter() {
+            see(file.path);
+        }
+        // What an older version holds and the newest does not, a commit between them has removed.
+        let mut reached = newest + 1;
+        let look = |commit: &Commit| {
+            if commit.version > oldest {
+                reached = commit.version;
+                let files = commit.files.iter().filter(|file| file.kind != ActionKind::Cdc);
+                files.for_each(|file| see(&file.path));
+            }
+            commit.version > oldest + 1
+        };
+        self.walk_back(newest, look).await?;
+        Ok(reached == oldest + 1)
+    }
+
     async fn timeline(&self) -> Result<&Arc<Timeline>, LakeError> {
         self.timeline.get_or_try_init(|| self.find_timeline(false)).await
     }

@@ -80,8 +80,11 @@ impl Service {
                     }
                     continue;
                 }
-                bytes += copy.bytes;
-                deleted += u64::from(copy.bytes > 0);
+                // What was never made has the size of what it was to be made of.
+                if copy.state != CopyState::Making {
+                    bytes += copy.bytes;
+                    deleted += u64::from(copy.bytes > 0);
+                }
             }
             let mut tx = self.db.begin().await?;
             tx.forget_copy(copy.id, now).await?;
@@ -98,7 +101,7 @@ impl Service {
     }
 
     /// Whether this server is the one that does a background task for now.
-    async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
+    pub(super) async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
         let mut tx = self.db.begin().await?;
         let taken = tx.take_lease(name, self.workshop.holder(), now, now + LEASE).await?;
         tx.commit().await?;

@@ -91,16 +91,28 @@ const UNREADABLE: &str = "a file of this table cannot be prepared as the data pr
 const TOO_MANY_OF_RECIPIENT: &str = "as many versions of tables are kept ready for this recipient as may be; read the \
                                      latest version, or ask the data provider for more";
 const TOO_MANY: &str = "the data provider keeps as much ready as it has room for; ask the data provider";
+/// How long the sum of all copies is believed; what this server adds to it meanwhile is added, what goes is not.
+const SUMMED_FOR: Duration = Duration::from_secs(5);
 /// When to ask again; what nobody reads any more is deleted by then.
 const TOO_MANY_REST_SECONDS: u64 = 3_600;
 
 /// Which version a job makes copies of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Which {
     /// The newest, which whoever may read the view is served.
     Newest,
-    /// One that a recipient asked for.
-    Asked,
+    /// One that this recipient asked for, and that its quota is asked for.
+    Asked(Uuid),
+}
+
+/// A job is one version's for one set of readers; whose quota it stands on is no other's.
+pub(super) type JobKey = (super::served::Key, Which);
+
+/// How much is kept in all, as it was summed a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    summed_at: Instant,
+    bytes: u64,
 }
 
 /// Why one copy was not made.
@@ -217,7 +229,7 @@ impl Service {
         if let Standing::Ready(served) = self.standing(view, source).await? {
             return Ok(served);
         }
-        let job = self.start_job(view, source, Which::Asked)?;
+        let job = self.start_job(view, source, Which::Asked(view.recipient_id))?;
         self.wait_for(view, source, &job, place).await
     }
 
@@ -271,7 +283,7 @@ impl Service {
     /// The job that makes `view` over `source`; joins the one that is there.
     fn start_job(&self, view: &Entitled, source: &Source, which: Which) -> Result<Arc<Job>, ServiceError> {
         self.workshop.root()?;
-        let key = source.key(view);
+        let key = (source.key(view), which);
         let mut jobs = self.workshop.jobs();
         if let Some(job) = jobs.get(&key) {
             return Ok(Arc::clone(job));
@@ -316,10 +328,10 @@ impl Service {
             let free: Vec<Need> = free.map(|(need, _)| need).collect();
             let mut has_claimed = false;
             for needs in free.chunks(CLAIM) {
-                if kind == CopyKind::File {
-                    self.check_room(view, which).await?;
-                }
-                let claimed = self.claim(view, source, kind, needs).await.map_err(unavailable)?;
+                let claimed = match kind {
+                    CopyKind::File => self.claim_room(view, source, needs, which).await?,
+                    CopyKind::Source => self.claim(view, source, kind, needs).await.map_err(unavailable)?,
+                };
                 if !claimed.is_empty() {
                     has_claimed = true;
                     done.add(self.make_claimed(view, source, claimed).await?);
@@ -338,20 +350,53 @@ impl Service {
         Ok(())
     }
 
-    /// Refuses to make more where there is as much as there may be, in all or for the recipient that asks. What all of a
-    /// view's readers are served is no recipient's own.
-    async fn check_room(&self, view: &Entitled, which: Which) -> Result<(), Failure> {
-        let settings = self.workshop.settings();
-        let mut limits = vec![(settings.max_bytes, None, TOO_MANY)];
-        if which == Which::Asked {
-            limits.push((settings.max_bytes_per_recipient, Some(view.recipient_id), TOO_MANY_OF_RECIPIENT));
+    /// Claims copies of files where there is room for them. One job after the other, so that none overlooks what another
+    /// has just claimed; a job of another server may.
+    async fn claim_room(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        needs: &[Need],
+        which: Which,
+    ) -> Result<Vec<(Need, Copy)>, Failure> {
+        let mut room = self.workshop.0.room.lock().await;
+        self.check_room(view, which, &mut room).await?;
+        let claimed = self.claim(view, source, CopyKind::File, needs).await.map_err(unavailable)?;
+        if let Some(room) = room.as_mut() {
+            let bytes = claimed.iter().map(|(_, copy)| copy.bytes).sum();
+            room.bytes = room.bytes.saturating_add(bytes);
         }
-        for (most, of, message) in limits.into_iter().filter(|(most, ..)| *most > 0) {
-            let bytes = self.db.sum_copy_bytes(of).await.map_err(|error| unavailable(error.into()))?;
-            if bytes >= most {
-                tracing::warn!(view = %view.published.view, recipient = ?of, bytes, most, "no more copies are made");
-                return Err(Failure::TooMany(message));
+        Ok(claimed)
+    }
+
+    /// Refuses to make more where there is as much as there may be, in all or for the recipient that asks; what is being
+    /// made counts as much as the files that it is made of. What all of a view's readers are served is no recipient's own.
+    async fn check_room(&self, view: &Entitled, which: Which, room: &mut Option<Room>) -> Result<(), Failure> {
+        let settings = self.workshop.settings();
+        let check = |most: u64, bytes: u64, message: &'static str| {
+            if bytes < most {
+                return Ok(());
             }
+            tracing::warn!(view = %view.published.view, ?which, bytes, most, "no more copies are made");
+            Err(Failure::TooMany(message))
+        };
+        if settings.max_bytes > 0 {
+            let bytes = match room.filter(|room| room.summed_at.elapsed() < SUMMED_FOR) {
+                Some(room) => room.bytes,
+                None => {
+                    let summed_at = Instant::now();
+                    let bytes = self.db.sum_copy_bytes(None).await.map_err(|error| unavailable(error.into()))?;
+                    room.insert(Room { summed_at, bytes }).bytes
+                }
+            };
+            check(settings.max_bytes, bytes, TOO_MANY)?;
+        }
+        if let Which::Asked(recipient_id) = which
+            && settings.max_bytes_per_recipient > 0
+        {
+            let bytes = self.db.sum_copy_bytes(Some(recipient_id)).await;
+            let bytes = bytes.map_err(|error| unavailable(error.into()))?;
+            check(settings.max_bytes_per_recipient, bytes, TOO_MANY_OF_RECIPIENT)?;
         }
         Ok(())
     }
@@ -369,9 +414,13 @@ impl Service {
         tx.keep_server_alive(self.workshop.holder(), now).await?;
         for need in needs {
             let Some(file) = source.snapshot.files().get(need.index) else { continue };
-            let object_key = match kind {
-                CopyKind::File => object_key(need.unit, Uuid::new_v4()),
-                CopyKind::Source => source.location.resolve(file.path)?.to_string(),
+            let (object_key, bytes) = match kind {
+                CopyKind::File => {
+                    let more = need.more.iter().filter_map(|index| source.snapshot.files().get(*index));
+                    let bytes = more.map(|file| file.size).fold(file.size, u64::saturating_add);
+                    (object_key(need.unit, Uuid::new_v4()), bytes)
+                }
+                CopyKind::Source => (source.location.resolve(file.path)?.to_string(), 0),
             };
             let copy = Copy {
                 id: Uuid::now_v7(),
@@ -386,7 +435,7 @@ impl Service {
                 },
                 object_key,
                 state: CopyState::Making,
-                bytes: 0,
+                bytes,
                 rows: 0,
                 stats: None,
                 created_at: now,
@@ -636,7 +685,7 @@ impl Job {
 /// Takes a job off the list when it ends, however it ends.
 struct Forget {
     workshop: Workshop,
-    key: super::served::Key,
+    key: JobKey,
 }
 
 impl Drop for Forget {

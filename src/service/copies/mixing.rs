@@ -8,11 +8,13 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::{
     Entitled,
-    served::{MANY, Need, Needs, Partitions, ShownPartitions, Source},
+    served::{Need, Needs, Partitions, ShownPartitions, Source},
 };
 use crate::{
     domain::{
@@ -21,11 +23,20 @@ use crate::{
     },
     lake::{ActionKind, FileRef, Snapshot},
     service::{Service, error::ServiceError},
-    store::MixedFile,
+    store::{MixedFile, MixedScope},
 };
 
-/// How many files one transaction puts into groups.
+/// How many files one transaction puts into groups, or takes out of them.
 const GROUPED_AT_ONCE: usize = 4_096;
+/// How many files one statement asks for, and how many of these run at a time.
+const ASKED_AT_ONCE: usize = 256;
+const ASKING_AT_ONCE: usize = 4;
+/// How often it is looked whether a scope's files are still named.
+const LOOKED_EVERY: TimeDelta = TimeDelta::days(1);
+/// How many scopes are listed at a time.
+const LISTED: u32 = 100;
+/// The longest log that is read for the files that it names, in commits.
+const LONGEST_LOG: u64 = 100_000;
 
 /// The group of each file of a scope, and the time that is told of it.
 pub(super) type Groups = HashMap<Uuid, (Uuid, i64)>;
@@ -94,6 +105,7 @@ impl Service {
     /// in no group yet. Of a group, files that the row filter leaves out by their partition values are not read.
     pub(super) async fn needs_mixed(&self, view: &Entitled, source: &Snapshot) -> Result<Option<Needs>, ServiceError> {
         let scope = Scope::of(view, source);
+        self.note_scope(view, source, &scope).await?;
         let files: Vec<Uuid> = source.files().iter().map(|file| scope.file(file.path)).collect();
         let groups = self.groups_of(&scope, &files).await?;
         let partitions = Partitions::of(view, source)?;
@@ -134,7 +146,22 @@ impl Service {
         self.workshop.0.unit_key.mixed_unit(view.set.rules, group, members)
     }
 
-    /// The groups of those `files` that are in one, and of others of the same scope.
+    /// Notes that the view uses the scope, which is kept for as long as one does.
+    async fn note_scope(&self, view: &Entitled, source: &Snapshot, scope: &Scope) -> Result<(), ServiceError> {
+        let (scopes, key) = (&self.workshop.0.scopes, (scope.id, view.set.view_id));
+        if scopes.contains_key(&key) {
+            return Ok(());
+        }
+        let mut tx = self.db.begin().await?;
+        tx.note_mixed_scope(scope.id, view.set.view_id, &source.metadata().id, self.clock.now()).await?;
+        tx.commit().await?;
+        // The scope may have been forgotten since somebody asked for it.
+        self.workshop.0.groups.invalidate(&scope.id).await;
+        scopes.insert(key, ()).await;
+        Ok(())
+    }
+
+    /// The groups of those `files`, which are a version's, that are in one; it may hold others of the same scope.
     async fn groups_of(&self, scope: &Scope, files: &[Uuid]) -> Result<Arc<Groups>, ServiceError> {
         let cache = &self.workshop.0.groups;
         let known = cache.get(&scope.id).await.unwrap_or_default();
@@ -142,16 +169,18 @@ impl Service {
         if unknown.is_empty() {
             return Ok(known);
         }
-        let found = if unknown.len() > MANY {
-            self.db.list_mixed_files(scope.id).await?
-        } else {
-            self.db.find_mixed_files(scope.id, &unknown).await?
-        };
-        if found.is_empty() {
+        let asked = unknown.chunks(ASKED_AT_ONCE).map(|files| self.db.find_mixed_files(scope.id, files));
+        let asked: Vec<_> = asked.collect();
+        let mut asked = stream::iter(asked).buffer_unordered(ASKING_AT_ONCE);
+        let mut groups = Groups::new();
+        while let Some(found) = asked.try_next().await? {
+            groups.extend(found.into_iter().map(|found| (found.file, (found.group_id, found.grouped_as_of))));
+        }
+        if groups.is_empty() {
             return Ok(known);
         }
-        let mut groups = Groups::clone(&known);
-        groups.extend(found.into_iter().map(|found| (found.file, (found.group_id, found.grouped_as_of))));
+        // What the version does not hold is not remembered.
+        groups.extend(files.iter().filter_map(|file| Some((*file, *known.get(file)?))));
         let groups = Arc::new(groups);
         cache.insert(scope.id, Arc::clone(&groups)).await;
         Ok(groups)
@@ -198,6 +227,86 @@ impl Service {
         for grouped in grouped.chunks(GROUPED_AT_ONCE) {
             let mut tx = self.db.begin().await?;
             tx.insert_mixed_files(scope.id, grouped).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the groups of files that nobody can be served any more: those of scopes that no view uses, and those that
+    /// no version names which the table's log can still be read at.
+    pub async fn forget_groups(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        if self.workshop.root().is_err() || !self.take_lease("copies.groups", now).await? {
+            return Ok(());
+        }
+        for scope in self.db.list_unused_scopes(LISTED).await? {
+            let files = self.files_of(scope).await?;
+            self.forget_files(scope, files.into_iter().collect()).await?;
+            let mut tx = self.db.begin().await?;
+            tx.delete_mixed_scope(scope).await?;
+            tx.commit().await?;
+        }
+        let mut after = Uuid::nil();
+        loop {
+            let scopes = self.db.list_mixed_scopes(now - LOOKED_EVERY, after, LISTED).await?;
+            let Some(last) = scopes.last() else { return Ok(()) };
+            after = last.scope;
+            for scope in &scopes {
+                // One table out of reach keeps no other from being looked at.
+                if let Err(error) = self.forget_unnamed(scope, now).await {
+                    tracing::warn!(view.id = %scope.view_id, error = &error as &dyn std::error::Error,
+                        "a view's table could not be looked at for the files that its log names");
+                }
+            }
+        }
+    }
+
+    /// Forgets the groups of a scope's files that no version names which can still be read.
+    async fn forget_unnamed(&self, scope: &MixedScope, now: DateTime<Utc>) -> Result<(), ServiceError> {
+        let Some((_, table)) = self.db.find_view_by_id(scope.view_id).await? else { return Ok(()) };
+        let location = self.storages.locate(&table.location)?;
+        let latest = self.lake.latest(&location).await?;
+        let (earliest, _) = self.lake.history_until(&location, latest).await.earliest().await?;
+        let mut looked_from = i64::try_from(earliest).map_err(ServiceError::internal)?;
+        // Nothing is named no longer as long as the log reaches back as far.
+        if looked_from > scope.earliest {
+            // First, so that all of these were in the log before it is read.
+            let mut unnamed = self.files_of(scope.scope).await?;
+            let latest = self.lake.latest(&location).await?;
+            // Another table in the place of this one says nothing of it.
+            let is_same = latest.metadata().id == scope.delta_id;
+            let history = self.lake.history_until(&location, latest).await;
+            let see = |path: &str| {
+                unnamed.remove(&mixing_file(scope.scope, path));
+            };
+            if is_same && history.name_files(LONGEST_LOG, see).await? {
+                let forgotten = unnamed.len();
+                self.forget_files(scope.scope, unnamed.into_iter().collect()).await?;
+                tracing::info!(view.id = %scope.view_id, forgotten, "forgot the groups of files that no version names");
+            } else {
+                looked_from = scope.earliest;
+            }
+        }
+        let mut tx = self.db.begin().await?;
+        tx.update_mixed_scope(scope.scope, looked_from, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn files_of(&self, scope: Uuid) -> Result<HashSet<Uuid>, ServiceError> {
+        let (mut files, mut after) = (HashSet::new(), Uuid::nil());
+        let page = u32::try_from(GROUPED_AT_ONCE).unwrap_or(u32::MAX);
+        loop {
+            let listed = self.db.list_mixed_files(scope, after, page).await?;
+            let Some(last) = listed.last() else { return Ok(files) };
+            after = *last;
+            files.extend(listed);
+        }
+    }
+
+    async fn forget_files(&self, scope: Uuid, files: Vec<Uuid>) -> Result<(), ServiceError> {
+        for files in files.chunks(GROUPED_AT_ONCE) {
+            let mut tx = self.db.begin().await?;
+            tx.delete_mixed_files(scope, files).await?;
             tx.commit().await?;
         }
         Ok(())

@@ -41,7 +41,7 @@ use crate::{
     store::{CopySet, EntitlementRow},
 };
 
-use self::making::Job;
+use self::making::{Job, JobKey, Room};
 pub use self::{
     keeping::Reconciled,
     register::{CopiesQuery, ListedCopy, Preparation},
@@ -86,9 +86,13 @@ struct Shop {
     served: Cache<served::Key, Arc<Served>>,
     /// What each set's readers were served last, as long as that is remembered.
     latest: Mutex<HashMap<CopySet, Weak<Served>>>,
-    /// Which files are mixed with each other, by scope; the register has it.
+    /// Which files of the version served last are mixed with each other, by scope; the register has it.
     groups: Cache<Uuid, Arc<mixing::Groups>>,
-    jobs: Mutex<HashMap<served::Key, Arc<Job>>>,
+    /// Scopes and views that are known to use them.
+    scopes: Cache<(Uuid, Uuid), ()>,
+    jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
+    /// Held by whoever claims copies.
+    room: tokio::sync::Mutex<Option<Room>>,
     recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
 }
@@ -130,6 +134,8 @@ impl Workshop {
             latest: Mutex::default(),
             groups: Cache::builder().max_capacity(GROUPS_BYTES / 1024).weigher(groups_weight).build(),
             jobs: Mutex::default(),
+            room: Default::default(),
+            scopes: Cache::new(KEPT_VERSIONS),
             recipients: Mutex::default(),
             noted: Cache::builder().max_capacity(100_000).time_to_live(ASKING_NOTED_EVERY).build(),
         }))
@@ -192,7 +198,7 @@ impl Workshop {
         self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&set);
     }
 
-    fn jobs(&self) -> MutexGuard<'_, HashMap<served::Key, Arc<Job>>> {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobKey, Arc<Job>>> {
         self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -33,7 +33,7 @@ use crate::{
 const KEPT_LONGER: TimeDelta = TimeDelta::hours(1);
 
 /// From how many unknown copies on all of a set's are read rather than each by itself.
-pub(super) const MANY: usize = 256;
+const MANY: usize = 256;
 
 /// What a served table is known by: whose it is, and the mark of the source's version.
 pub(super) type Key = (CopySet, String);

@@ -248,7 +248,7 @@ impl<'a> Attempt<'a> {
                     until,
                     object: None,
                     address: self.caller.address,
-                    was_issued: false,
+                    delivered: None,
                 };
                 Ok(Granted { bearer, share, until, grant_until, standing })
             }
@@ -407,16 +407,32 @@ impl<'a> Attempt<'a> {
 
     /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event
     /// as it was written, for those that follow it.
-    pub(super) async fn allow(mut self, granted: &Granted) -> Result<Event, ServiceError> {
+    pub(super) async fn allow(self, granted: &Granted) -> Result<Event, ServiceError> {
+        self.pass(granted, true).await
+    }
+
+    /// Counts what is delivered of what is on record already, if that is still allowed; the event is written if it is
+    /// not.
+    pub(super) async fn count(self, granted: &Granted) -> Result<Event, ServiceError> {
+        self.pass(granted, false).await
+    }
+
+    async fn pass(mut self, granted: &Granted, is_told: bool) -> Result<Event, ServiceError> {
         let spends = self.spends(granted);
         if let Some((id, revision, bytes)) = spends
             && self.service.meter.is_spent(id, revision, bytes, self.now)
         {
             return Err(self.refuse(Reason::BytesPerDay, None).await);
         }
-        let outcome = self.service.trail.record_allowed(self.event.clone(), self.standing(granted)).await?;
+        let (trail, event, standing) = (&self.service.trail, self.event.clone(), self.standing(granted));
+        let outcome = match is_told {
+            true => trail.record_allowed(event, standing).await?,
+            false => trail.count_allowed(event, standing).await?,
+        };
         let code = outcome.err().map_or("", Reason::code);
-        self.service.metrics.decided(&self.event.action, if outcome.is_ok() { "allow" } else { "deny" }, code);
+        if is_told || outcome.is_err() {
+            self.service.metrics.decided(&self.event.action, if outcome.is_ok() { "allow" } else { "deny" }, code);
+        }
         match outcome {
             Ok(()) => Ok(self.event),
             Err(reason) => {
@@ -429,10 +445,14 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Who spends how many bytes of a day's by this, where that is limited; with the recipient's revision.
+    /// Who spends how many bytes of a day's by this, where that is limited, with the recipient's revision; of a URL that was
+    /// handed out the URL, whose first bytes spend nothing.
     fn spends(&self, granted: &Granted) -> Option<(Uuid, i64, u64)> {
         let recipient = &granted.bearer.recipient;
-        recipient.limits.bytes_per_day.filter(|_| !granted.standing.was_issued)?;
+        recipient.limits.bytes_per_day?;
+        if let Some(delivered) = &granted.standing.delivered {
+            return Some((Uuid::from_bytes(delivered.url), recipient.revision, delivered.bytes));
+        }
         let bytes = self.event.bytes.filter(|bytes| *bytes > 0)?;
         Some((recipient.id, recipient.revision, bytes))
     }

@@ -25,8 +25,9 @@ use crate::{
     service::{
         Service,
         error::ServiceError,
-        first_reads::{FILE_READ, Reading},
+        first_reads::{FILE_READ, Reading, url_digest},
         meter::{self, Stream},
+        quota::Delivered,
     },
     storage::{Object, StorageError, TableLocation},
     store::{Seeker, Sought},
@@ -261,11 +262,16 @@ impl Service {
 
     /// Announces up to the whole file at the first read of a URL by an address, and again where more than that is read:
     /// no byte leaves before its event is committed. Reads within what was announced belong to the same disclosure and are
-    /// summed, but were decided all the same.
+    /// summed, but were decided all the same; of a recipient whose bytes a day are limited they are counted first.
     async fn record_read(&self, file: OpenedFile<'_>, bytes: u64) -> Result<(Object, Running), ServiceError> {
         let OpenedFile { object, mut attempt, mut granted, sealed, stream, .. } = file;
         let hold = attempt.hold(&granted)?;
         let address = attempt.caller.address;
+        if bytes > 0 {
+            let ends_at = attempt.event.url_expires_at.unwrap_or(attempt.now);
+            let (url, size) = (url_digest(&sealed), object.size());
+            granted.standing.delivered = Some(Delivered { url, size, bytes, ends_at });
+        }
         let reading = if bytes == 0 { Reading::look(&sealed, address) } else { Reading::of(&sealed, address) };
         let mut is_announced = self.first_reads.take(&reading, bytes);
         if !is_announced {
@@ -276,14 +282,15 @@ impl Service {
                 let announced = if bytes == 0 { 0 } else { object.size().max(bytes) };
                 attempt.event.files = Some(u64::from(bytes > 0));
                 attempt.event.bytes = Some(announced);
-                granted.standing.was_issued = !self.first_reads.is_known(&reading);
                 attempt.allow(&granted).await?;
                 // Remembered only once it is recorded, so that no range can overtake the event.
                 self.first_reads.announce(&reading, announced, bytes);
                 return Ok((object, Running { service: self.clone(), hold, _stream: stream }));
             }
         }
-        let due = self.first_reads.add(&reading, &attempt.event, bytes, self.clock.now());
+        let is_counted = bytes > 0 && granted.bearer.recipient.limits.bytes_per_day.is_some();
+        let event = if is_counted { attempt.count(&granted).await? } else { attempt.event };
+        let due = self.first_reads.add(&reading, &event, bytes, self.clock.now());
         meter::record(&self.trail, due);
         Ok((object, Running { service: self.clone(), hold, _stream: stream }))
     }

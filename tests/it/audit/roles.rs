@@ -45,6 +45,7 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
         "DELETE FROM audit_head",
         "UPDATE audit_checkpoints SET note = ''",
         "DELETE FROM audit_checkpoints",
+        "UPDATE mixed_files SET group_id = file",
         "UPDATE notifications SET body = '{}'",
         "INSERT INTO audit_detachments VALUES (30, now())",
     ] {
@@ -52,6 +53,9 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
         let code = refused.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
         assert_eq!(code, "42501", "`{sql}` is refused for want of privilege: {refused}");
     }
+    let mut tx = db.begin().await.unwrap();
+    tx.delete_mixed_files(Uuid::nil(), &[Uuid::nil()]).await.unwrap();
+    tx.commit().await.unwrap();
     // What only the owner may do.
     trail.pass(chrono::TimeDelta::days(1));
     assert!(trail.notary.detach("2026-08", true).await.is_err());

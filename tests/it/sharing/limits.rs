@@ -20,6 +20,8 @@ on_both_databases!(
     ranges_of_one_file_are_summed_after_the_first,
     a_recipients_refusals_are_summed_and_name_only_what_exists,
     what_is_read_again_counts_against_the_bytes_of_a_day,
+    what_another_server_delivers_counts_like_what_this_one_does,
+    a_cluster_that_shares_a_file_spends_no_more_than_the_file,
 );
 
 async fn query(app: &TestApp, token: &str) -> Answer {
@@ -262,6 +264,58 @@ async fn what_is_read_again_counts_against_the_bytes_of_a_day(app: TestApp) {
     assert!((1..=21).contains(&denied), "{denied} of 40 are told one by one");
     app.pass(86_400);
     assert_eq!(query(&app, &token).await.status, 200);
+}
+
+/// Limits `acme` to so many times what one answer issues, and answers the path of a URL that counts as one of these, and the
+/// file's size.
+async fn limited_to(app: &TestApp, token: &str, answers: u64) -> (String, u64) {
+    query(app, token).await.expect(200);
+    let size = app.events("table.query").await[0]["bytes"].as_u64().unwrap();
+    app.patch("/recipients/acme", json!({"limits": {"bytes_per_day": answers * size}})).await.expect(200);
+    let answer = query(app, token).await;
+    let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let url = lines.iter().find_map(|line| line["file"]["url"].as_str()).unwrap();
+    (url.strip_prefix("http://weir.test").unwrap().to_owned(), size)
+}
+
+async fn what_another_server_delivers_counts_like_what_this_one_does(app: TestApp) {
+    let token = acme(&app).await;
+    let (path, _) = limited_to(&app, &token, 2).await;
+    // The first read is what was issued, the second is all that is left; none of the servers has seen another's.
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let server = app.replica(None);
+        statuses.push(server.respond(Request::get(&path).body(Body::empty()).unwrap()).await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429]);
+    app.pass(86_400);
+    app.service.forget_ended_urls().await.unwrap();
+    assert_eq!(query(&app, &token).await.status, 200);
+}
+
+async fn a_cluster_that_shares_a_file_spends_no_more_than_the_file(app: TestApp) {
+    let token = acme(&app).await;
+    let (path, size) = limited_to(&app, &token, 2).await;
+    let (one, other) = (app.replica(None).trusting_proxy(), app.trusting_proxy());
+    let fetch = async |server: &TestApp, address: u64, range: String| {
+        let request = Request::get(&path).header(header::RANGE, range);
+        let request = request.header("x-forwarded-for", format!("192.0.2.{address}"));
+        server.respond(request.body(Body::empty()).unwrap()).await.status().as_u16()
+    };
+    let parts = 8;
+    for part in 0..parts {
+        let (from, to) = (part * size / parts, (part + 1) * size / parts - 1);
+        let server = if part % 2 == 0 { &one } else { &other };
+        assert_eq!(fetch(server, part + 1, format!("bytes={from}-{to}")).await, 206, "{part}");
+    }
+    let reads = other.events("file.read").await;
+    assert_eq!(reads.len() as u64, parts, "each address is announced");
+    assert!(reads.iter().all(|event| event["bytes"] == size), "{reads:?}");
+    // What goes beyond the file spends what it reads, and no more.
+    assert_eq!(fetch(&one, 1, format!("bytes=0-{}", size - 2)).await, 206);
+    assert_eq!(fetch(&other, 2, "bytes=0-0".to_owned()).await, 206);
+    assert_eq!(fetch(&one, 3, "bytes=0-0".to_owned()).await, 429);
+    assert_eq!(other.events("file.read").await[0]["reason"], "BYTES_PER_DAY");
 }
 
 #[tokio::test]

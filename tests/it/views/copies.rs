@@ -14,7 +14,7 @@ use weir::service::{context::OperatorContext, places::Room};
 
 use super::{
     partner::{Partner, Received, TableRead, fetch, newest},
-    scene::{PLANS, claims, read_well, shared_claims, shared_claims_as_laid_out},
+    scene::{PLANS, claims, read_well, registered_claims, shared_claims, shared_claims_as_laid_out},
     source::Mapping,
     stage::{Kind, SHARE, Stage, VIEW, everywhere, run, run_with},
     value::Value,
@@ -524,5 +524,55 @@ fn nothing_is_made_where_there_is_no_room_left() {
     for kind in [Kind::Folder, Kind::Postgres] {
         let full = |stage| is_given_no_more_than_the_newest(stage, "as much ready as it has room for");
         run_with(kind, Some(|views| views.max_bytes = 1), full);
+    }
+}
+
+/// Of versions that are asked for at once, no more are made than there is room for.
+async fn is_given_one_of_several_at_once(stage: Stage) {
+    shared_claims_as_laid_out(&stage, Mapping::None).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    acme.query(acme.first_way(), newest()).await.lines();
+    // What was made for it ahead is no longer its own, and of what is there is nothing yet.
+    stage.app.patch("/recipients/acme", json!({"properties": {"plans": PLANS}})).await.expect(200);
+    stage.app.execute("DELETE FROM entitlements").await;
+    let ask = |version: u64| acme.query(acme.first_way(), json!({"version": version}));
+    let answers = futures::join!(ask(1), ask(2), ask(3));
+    let statuses = [answers.0.status, answers.1.status, answers.2.status];
+    assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
+}
+
+#[test]
+fn what_is_being_made_takes_room() {
+    for kind in [Kind::Folder, Kind::Postgres] {
+        run_with(kind, Some(|views| views.max_bytes_per_recipient = 1), is_given_one_of_several_at_once);
+    }
+}
+
+/// One recipient has its fill and asks for a version that another reads as the latest.
+async fn is_not_refused_for_the_other(stage: Stage) {
+    let (table, lens) = registered_claims(&stage, Mapping::None).await;
+    // Nothing of it is any recipient's own.
+    let columns = json!([{"name": "claim_id"}, {"name": "plan", "from": "plan_code"}]);
+    let view = stage.publish(&columns, lens.filter.as_deref()).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
+    let rival = stage.partner("rival", json!({"plans": [PLANS[0]]})).await;
+    acme.query(acme.first_way(), newest()).await.lines();
+    // What they read alike from now on was made for nobody yet.
+    for name in ["acme", "rival"] {
+        let changed = json!({"properties": {"plans": [PLANS[1]]}});
+        stage.app.patch(&format!("/recipients/{name}"), changed).await.expect(200);
+    }
+    let (_, latest) = futures::join!(
+        acme.query(acme.first_way(), json!({"version": table.version()})),
+        rival.query(rival.first_way(), newest()),
+    );
+    assert_eq!(latest.status, 200, "{}", latest.text());
+}
+
+#[test]
+fn a_recipients_quota_refuses_nobody_else() {
+    for kind in [Kind::Folder, Kind::Postgres] {
+        run_with(kind, Some(|views| views.max_bytes_per_recipient = 1), is_not_refused_for_the_other);
     }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::{array::AsArray, datatypes::Int64Type};
 use bytes::Bytes;
+use chrono::TimeDelta;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
 use super::{
     partner::{Partner, TableRead},
@@ -24,6 +26,8 @@ everywhere!(
     partners_read_the_same_groups_in_orders_of_their_own,
     a_table_that_is_partitioned_anew_by_what_is_hidden_is_mixed,
     what_the_log_no_longer_tells_of_is_mixed_all_the_same,
+    groups_are_kept_for_as_long_as_a_version_names_their_files,
+    groups_go_with_the_last_view_that_uses_them,
 );
 
 const REGIONS: [&str; 4] = ["zregioneast", "zregionnorth", "zregionsouth", "zregionwest"];
@@ -268,4 +272,66 @@ async fn what_the_log_no_longer_tells_of_is_mixed_all_the_same(stage: Stage) {
     rows.iter_mut().for_each(|rows| rows.sort_unstable());
     rows.sort();
     assert_eq!(rows, [(0..40).collect::<Vec<_>>(), (40..80).collect(), (80..120).collect()]);
+}
+
+/// The files that are in groups.
+async fn grouped(stage: &Stage, scope: Uuid) -> usize {
+    stage.app.service.db.list_mixed_files(scope, Uuid::nil(), 1_000).await.unwrap().len()
+}
+
+/// The scope of the only table.
+async fn scope(stage: &Stage) -> Uuid {
+    let later = stage.app.now() + TimeDelta::days(2);
+    let scopes = stage.app.service.db.list_mixed_scopes(later, Uuid::nil(), 10).await.unwrap();
+    assert_eq!(scopes.len(), 1);
+    scopes[0].scope
+}
+
+async fn groups_are_kept_for_as_long_as_a_version_names_their_files(stage: Stage) {
+    let (mut table, _) = shared(&stage, &["zregion"]).await;
+    let acme = stage.partner("acme", json!({})).await;
+    let (old, service) = (ids(&read(&acme, &table).await), &stage.app.service);
+    let scope = scope(&stage).await;
+    let before = grouped(&stage, scope).await;
+    assert!(before > 0);
+    table.remove_files(|_| true);
+    table.append(visits(200..280, &["hmo"]));
+    let gone = table.version();
+    let kept = ids(&read(&acme, &table).await);
+    let all_files = grouped(&stage, scope).await;
+    assert!(all_files > before);
+    // The log still tells of the files that were removed.
+    stage.app.pass(86_400 + 1);
+    service.forget_groups().await.unwrap();
+    assert_eq!(grouped(&stage, scope).await, all_files);
+    // It no longer does.
+    checkpoint(&stage.app.folder("zsourcefolder")).await;
+    table.append(visits(280..360, &["hmo"]));
+    read(&acme, &table).await;
+    for version in 0..gone {
+        std::fs::remove_file(table.commit_path(version)).unwrap();
+    }
+    let with_new = grouped(&stage, scope).await;
+    stage.app.pass(86_400 + 1);
+    service.forget_groups().await.unwrap();
+    assert_eq!(grouped(&stage, scope).await, with_new - before);
+    // What is served is mixed as it was.
+    let after = ids(&read(&acme, &table).await);
+    let stays = |files: &BTreeMap<String, Vec<i64>>| files.iter().all(|(id, rows)| after.get(id) == Some(rows));
+    assert!(stays(&kept) && !stays(&old));
+}
+
+async fn groups_go_with_the_last_view_that_uses_them(stage: Stage) {
+    let (table, view) = shared(&stage, &["zregion"]).await;
+    let acme = stage.partner("acme", json!({})).await;
+    read(&acme, &table).await;
+    let scope = scope(&stage).await;
+    stage.app.service.forget_groups().await.unwrap();
+    assert!(grouped(&stage, scope).await > 0, "{view} is there");
+    stage.app.execute("DELETE FROM objects").await;
+    stage.app.execute("DELETE FROM views").await;
+    stage.app.pass(60);
+    stage.app.service.forget_groups().await.unwrap();
+    assert_eq!(grouped(&stage, scope).await, 0);
+    assert!(stage.app.service.db.list_unused_scopes(10).await.unwrap().is_empty());
 }

@@ -140,7 +140,8 @@ pub async fn shared_claims_as_laid_out(stage: &Stage, mapping: Mapping) -> (Tabl
     (table, lens)
 }
 
-async fn registered_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
+/// The claims, registered and shown in no view yet.
+pub async fn registered_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
     let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], mapping, 7);
     table.append(claims(0, 60, 1));
     table.append(claims(1_000, 30, 2));

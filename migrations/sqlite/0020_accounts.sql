@@ -1,0 +1,22 @@
+-- What was delivered of file URLs, whoever read them, for recipients whose bytes a day are limited; until the URL ends.
+CREATE TABLE url_reads (
+    url BLOB NOT NULL CONSTRAINT url_reads_pk PRIMARY KEY,
+    bytes INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX url_reads_by_end ON url_reads (ends_at);
+
+-- Which views use a scope of mixed files; without one it goes. And when it was last looked whether its files are still
+-- named by the log of the table, which has this id, and from which version on the log told of them.
+CREATE TABLE mixed_scopes (
+    scope BLOB NOT NULL,
+    view_id BLOB NOT NULL,
+    delta_id TEXT NOT NULL,
+    earliest INTEGER NOT NULL,
+    looked_at INTEGER NOT NULL,
+    CONSTRAINT mixed_scopes_pk PRIMARY KEY (scope, view_id)
+) STRICT, WITHOUT ROWID;
+
+-- For the bytes of all copies, and of a recipient's.
+CREATE INDEX copies_by_bytes ON copies (view_id, view_version, rules, bytes) WHERE state <> 'deleted' AND kind = 'file';
+CREATE INDEX entitlements_by_recipient ON entitlements (recipient_id);
