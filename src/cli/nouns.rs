@@ -136,7 +136,7 @@ const NOUNS: &[Noun] = &[
                 "accept_schema",
                 "weir object accept-schema insurer claims claims --reason 'agreed with acme'",
             )
-            .confirmed("recipients see the new schema"),
+            .disclosing(),
         ],
         beside: None,
     },

@@ -2,7 +2,11 @@
 //!
 //! A dry run takes no lock and keeps nothing. Never here: what a raw table's files hold beside what a query shows.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Service, context::OperatorContext, error::ServiceError};
@@ -18,6 +22,16 @@ use crate::{
 
 /// The most objects, and the most recipients, that are told of one by one.
 const MOST_TOLD: u32 = 200;
+
+/// How many objects are looked at at the same time.
+const TOGETHER: usize = 16;
+/// How long tables that are not at hand are waited for, all of them together: whoever asks waits for the rest.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Until when tables are waited for that are asked for now.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
 
 /// Whether a change is made, or only told what it would come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +103,7 @@ impl Service {
         let mut tx = self.db.begin_reading().await?;
         let now = self.clock.now();
         let actor = self.admit_again(&mut tx, ctx, now).await?;
-        Ok((tx, OperatorContext { actor, now, idempotency: None, ..ctx.clone() }))
+        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
     }
 
     /// Whoever may read a share now or later.
@@ -111,19 +125,20 @@ impl Service {
         let mut objects = self.db.list_objects(share.id, None, None, MOST_TOLD + 1).await?;
         let is_cut = objects.len() > MOST_TOLD as usize;
         objects.truncate(MOST_TOLD as usize);
-        let mut shown = Vec::new();
-        for (object, table) in &objects {
-            shown.push(self.shown_object(share, object, table).await?);
-        }
+        let until = deadline();
+        let shown: Vec<_> =
+            objects.iter().map(|(object, table)| self.shown_object(share, object, table, until)).collect();
+        let shown = stream::iter(shown).buffered(TOGETHER).try_collect().await?;
         Ok(Disclosure { recipients: Vec::new(), objects: shown, is_cut })
     }
 
-    /// What an object shows.
+    /// What an object shows, as far as that is known `until` then.
     pub(super) async fn shown_object(
         &self,
         share: &Share,
         object: &SharedObject,
         table: &Table,
+        until: Instant,
     ) -> Result<ShownObject, ServiceError> {
         let (source, columns, rows) = match &object.view {
             Some(view) => {
@@ -132,17 +147,22 @@ impl Service {
                 let columns = shown.map(|shown| ShownColumn { name: shown.name.to_string(), mask: shown.mask });
                 (view.to_string(), Some(columns.collect()), plan.pinned.definition.row_filter.clone())
             }
-            None => (table.name.to_string(), self.raw_columns(table).await, None),
+            None => (table.name.to_string(), self.raw_columns(table, until).await, None),
         };
         let object_name = format!("{}.{}.{}", share.name, object.schema, object.name);
         Ok(ShownObject { object: object_name, source, columns, rows, history: object.history, cdf: object.cdf })
     }
 
-    async fn raw_columns(&self, table: &Table) -> Option<Vec<ShownColumn>> {
-        let opened = self.open_log(&table.location).await.inspect_err(|error| {
-            tracing::warn!(table.name = %table.name, %error, "what a table shows could not be looked at");
-        });
-        let (_, snapshot) = opened.ok()?;
+    async fn raw_columns(&self, table: &Table, until: Instant) -> Option<Vec<ShownColumn>> {
+        let opened = match timeout_at(until, self.open_log(&table.location)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ServiceError::internal("the table's log was not read in time")),
+        };
+        let (_, snapshot) = opened
+            .inspect_err(|error| {
+                tracing::warn!(table.name = %table.name, %error, "what a table shows could not be looked at");
+            })
+            .ok()?;
         let schema = Schema::parse(&snapshot.metadata().schema_string).ok()?;
         Some(schema.fields.into_iter().map(|field| ShownColumn { name: field.name, mask: None }).collect())
     }

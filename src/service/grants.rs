@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Service,
+    ATTEMPTS, Service,
     change::quoted,
     context::OperatorContext,
+    copies::PublishedViews,
     disclosures::{Disclosure, Reached, Run},
     error::{FieldError, ServiceError},
     idempotency, lookup,
     objects::check_properties,
     page::{Page, PageRequest},
-    trail,
+    trail, unsettled,
 };
 use crate::{
     domain::{
@@ -26,7 +27,7 @@ use crate::{
         recipient::{Recipient, RecipientState},
         share::Share,
     },
-    store::{GrantFilter, NamedGrant, Outstanding, Tx},
+    store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
 };
 
 /// How many grants one revocation ends at most, so that its transaction stays bounded.
@@ -52,6 +53,22 @@ pub struct NewGrant {
     pub agreement: Option<Agreement>,
     /// The live grant that it takes the place of.
     pub replaces: Option<Uuid>,
+}
+
+/// A grant as it would be.
+#[derive(Clone, Debug)]
+pub struct PreviewedGrant {
+    /// The grant: without an identity, or the one that is there where the same request has made it before.
+    pub named: NamedGrant,
+    /// What it would newly show.
+    pub disclosure: Disclosure,
+}
+
+/// A grant that was made, or would be.
+struct RunGrant {
+    named: NamedGrant,
+    /// Whether the same request has made it before.
+    is_replayed: bool,
 }
 
 /// Which grants are listed.
@@ -179,17 +196,18 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
 impl Service {
     /// Grants a share to a recipient.
     pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
-        self.run_grant(ctx, asked, Run::Real).await
+        Ok(self.run_grant(ctx, asked, Run::Real).await?.named)
     }
 
     /// What granting a share to a recipient would come to, and what the recipient would see: of a grant that replaces one,
-    /// everything again, for longer or not.
-    pub async fn preview_grant(
-        &self,
-        ctx: &OperatorContext,
-        asked: NewGrant,
-    ) -> Result<(NamedGrant, Disclosure), ServiceError> {
-        let named = self.run_grant(ctx, asked, Run::Dry).await?;
+    /// everything again, for longer or not; nothing where the same request has made the grant before.
+    pub async fn preview_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<PreviewedGrant, ServiceError> {
+        let RunGrant { mut named, is_replayed } = self.run_grant(ctx, asked, Run::Dry).await?;
+        if is_replayed {
+            return Ok(PreviewedGrant { named, disclosure: Disclosure::default() });
+        }
+        // What is not kept has no identity.
+        named.grant.id = Uuid::nil();
         let share = self.get_share_settings(&named.share).await?;
         let reached = Reached {
             recipient: named.recipient.clone(),
@@ -197,23 +215,48 @@ impl Service {
             valid_until: named.grant.until(),
         };
         let shown = self.shown_in(&share).await?;
-        Ok((named, Disclosure { recipients: vec![reached], ..shown }))
+        Ok(PreviewedGrant { named, disclosure: Disclosure { recipients: vec![reached], ..shown } })
     }
 
-    async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant, run: Run) -> Result<NamedGrant, ServiceError> {
+    async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant, run: Run) -> Result<RunGrant, ServiceError> {
         self.require_ground(&asked)?;
+        for _ in 0..ATTEMPTS {
+            if let Some(made) = self.try_grant(ctx, asked.clone(), run).await? {
+                return Ok(made);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// The views that a share shows, read before the chain's lock is taken.
+    async fn views_in(&self, share: &str) -> Result<PublishedViews, ServiceError> {
+        let Ok(key) = lookup::key(NameKind::Share, share) else { return Ok(PublishedViews::new()) };
+        let Some(share) = self.db.find_share(&key).await? else { return Ok(PublishedViews::new()) };
+        let shown = self.db.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await?;
+        self.published_views(shown.iter().map(|shown| &shown.view)).await
+    }
+
+    /// Nothing where the share has come to show a view that it did not show before the chain's lock was taken.
+    async fn try_grant(
+        &self,
+        ctx: &OperatorContext,
+        asked: NewGrant,
+        run: Run,
+    ) -> Result<Option<RunGrant>, ServiceError> {
+        let published = self.views_in(&asked.share).await?;
         let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
-            return tx.find_grant(id).await?.ok_or_else(|| not_found(id));
+            let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+            return Ok(Some(RunGrant { named, is_replayed: true }));
         }
         let window = window(&asked, self.settings.grant_max_seconds, ctx.now);
         let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, &asked).await, window)?;
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
-        let shown = tx.list_view_objects(share.id, MAX_VIEWS).await?;
-        for (object, _) in &shown {
-            check_properties(&mut tx, object, &recipient, "recipient").await?;
+        for ShownView { view, .. } in tx.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await? {
+            let Some(published) = published.get(&(view.id, view.version)) else { return Ok(None) };
+            check_properties(published, &recipient, "recipient")?;
         }
         let others = tx.list_grants_of(share.id, recipient.id).await?;
         let id = Uuid::now_v7();
@@ -245,7 +288,7 @@ impl Service {
         };
         let named = NamedGrant { grant, share: share.name.to_string(), recipient: recipient.name.to_string() };
         if run == Run::Dry {
-            return Ok(named);
+            return Ok(Some(RunGrant { named, is_replayed: false }));
         }
         tx.insert_grant(&named.grant).await?;
         if let Some(replaced) = replaced {
@@ -260,10 +303,10 @@ impl Service {
         let change = Some(json!({"after": described(&named.grant)}));
         trail::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
         tx.commit().await?;
-        for (object, _) in &shown {
-            self.prepare_object(object);
+        for (object, _) in self.db.list_view_objects(share.id, MAX_VIEWS).await? {
+            self.prepare_object(&object);
         }
-        Ok(named)
+        Ok(Some(RunGrant { named, is_replayed: false }))
     }
 
     /// Refuses a grant without what the settings want it to stand on.

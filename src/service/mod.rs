@@ -136,6 +136,14 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
 }
 
+/// How often a change is begun that finds what it stands on changed meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// What a change comes to that was begun so often.
+fn unsettled() -> ServiceError {
+    ServiceError::conflict("others change what this stands on at the same time; repeat it")
+}
+
 impl Service {
     /// Where recipients find the sharing protocol; written into profiles.
     pub fn endpoint(&self) -> String {

@@ -10,13 +10,13 @@ use super::{
     Service,
     change::{Change, Described, Put, audited, confirm, differing, members},
     context::OperatorContext,
-    copies::plan_of,
-    disclosures::{Disclosure, Run},
+    copies::PublishedView,
+    disclosures::{self, Disclosure, Run},
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
-    raw_disclosures::widens,
+    raw_disclosures::{releases, widens},
     schema_holds::{NewestShape, SchemaHold, settle_shape},
     shares, trail,
 };
@@ -33,10 +33,10 @@ use crate::{
     },
     lake::Snapshot,
     storage::TableLocation,
-    store::{GrantFilter, Tx},
+    store::Tx,
 };
 
-/// How many grants are looked at when a view is put into a share.
+/// How many readers are looked at when a view is put into a share.
 const MAX_READERS: u32 = 10_000;
 
 /// What an object shows.
@@ -210,10 +210,10 @@ impl Service {
             Some(_) => None,
         };
         let shape = NewestShape::of(&snapshot);
-        let clients = match &view {
+        let published = self.published(view.as_ref()).await?;
+        let clients = match &published {
             None => Clients::of(&snapshot.shown()),
-            Some(view) => {
-                let published = self.published_view(view).await?;
+            Some(published) => {
                 let (needed, metadata) = (published.required_features(), published.metadata());
                 Clients::of(&Shown {
                     needed: &needed,
@@ -237,7 +237,7 @@ impl Service {
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
             confirm("object", &shown, &before, &after)?;
             drop(tx);
-            let looked_at = self.looked_at(before, &location, &snapshot).await?;
+            let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
             // What is there already is disclosed already.
             let reach = (run == Run::Dry).then(Disclosure::default);
             return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
@@ -265,12 +265,12 @@ impl Service {
         change.apply(&mut object, newest)?;
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
-        check_readers(&mut tx, &object, ctx.now).await?;
+        check_readers(&mut tx, &object, published.as_deref(), ctx.now).await?;
         if run == Run::Dry {
             drop(tx);
             let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
             let detail = self.detail(share, object, table);
-            let looked_at = self.looked_at(detail, &location, &snapshot).await?;
+            let looked_at = self.looked_at(detail, &location, &snapshot, run).await?;
             return Ok(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at }));
         }
         tx.insert_object(&object).await?;
@@ -282,7 +282,7 @@ impl Service {
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&detail.object);
-        let looked_at = self.looked_at(detail, &location, &snapshot).await?;
+        let looked_at = self.looked_at(detail, &location, &snapshot, run).await?;
         Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
     }
 
@@ -291,7 +291,7 @@ impl Service {
         let detail = self.find_detail(path).await?;
         let looked_at = async {
             let (location, snapshot) = self.open_log(&detail.table.location).await?;
-            self.looked_at(detail.clone(), &location, &snapshot).await
+            self.looked_at(detail.clone(), &location, &snapshot, Run::Real).await
         };
         match looked_at.await {
             Ok(looked_at) => Ok(looked_at),
@@ -341,12 +341,14 @@ impl Service {
         let found = self.find_detail(path).await?;
         let (location, snapshot) = self.open_log(&found.table.location).await?;
         let newest = shared_version(&snapshot)?;
-        let disclosed = match found.object.view {
+        let (disclosed, newest_disclosed) = match found.object.view {
             None => {
                 let served = self.served(&found.object, &location, &snapshot).await?.snapshot;
-                Some(self.log_disclosure(&location, &snapshot, served.as_ref().unwrap_or(&snapshot)).await?)
+                let served = served.as_ref().unwrap_or(&snapshot);
+                let newest = self.log_disclosure(&location, &snapshot, &snapshot).await?;
+                (Some(self.log_disclosure(&location, &snapshot, served).await?), Some(newest))
             }
-            Some(_) => None,
+            Some(_) => (None, None),
         };
         let shape = NewestShape::of(&snapshot);
         let view = match &change.source {
@@ -356,6 +358,7 @@ impl Service {
             }
             Change::Set(source) => self.changed_source(&found, source).await?,
         };
+        let published = self.published(view.as_ref()).await?;
         let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
@@ -366,23 +369,25 @@ impl Service {
         after.object.view = view;
         change.apply(&mut after.object, newest)?;
         settle_shape(&mut after.object, &shape)?;
-        if is_acknowledging || widens(&before.object, &after.object) {
+        let is_released = releases(&before.object, &after.object, snapshot.metadata());
+        let is_wider = is_released || widens(&before.object, &after.object);
+        if is_acknowledging || is_wider {
+            let disclosed = if is_released { &newest_disclosed } else { &disclosed };
             self.require_acknowledged(&after.object, disclosed.as_ref())?;
         }
-        check_readers(&mut tx, &after.object, ctx.now).await?;
+        check_readers(&mut tx, &after.object, published.as_deref(), ctx.now).await?;
         if run == Run::Dry {
             drop(tx);
-            let is_wider = before.object.view != after.object.view || widens(&before.object, &after.object);
-            let reach = match is_wider {
+            let reach = match is_wider || before.object.view != after.object.view {
                 true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
                 false => Disclosure::default(),
             };
-            let looked_at = self.looked_at(after, &location, &snapshot).await?;
+            let looked_at = self.looked_at(after, &location, &snapshot, run).await?;
             return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
         }
         if differing(&before, &after).is_empty() {
             drop(tx);
-            return self.looked_at(before, &location, &snapshot).await;
+            return self.looked_at(before, &location, &snapshot, run).await;
         }
         after.object.updated_at = ctx.now;
         if before.object.accepted != after.object.accepted {
@@ -395,21 +400,23 @@ impl Service {
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&after.object);
-        self.looked_at(after, &location, &snapshot).await
+        self.looked_at(after, &location, &snapshot, run).await
     }
 
     /// Accepts the schema that the table has now for an object that holds its schema: its recipients are served the
-    /// newest version again, and may read all versions up to it that the object shares.
+    /// newest version again, and may read all versions up to it that the object shares. A dry run says whom it would show
+    /// what.
     pub async fn accept_schema(
         &self,
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         reason: Option<&str>,
+        run: Run,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.find_detail(path).await?;
         let (location, snapshot) = self.open_log(&found.table.location).await?;
         let shape = NewestShape::of(&snapshot);
-        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -425,9 +432,18 @@ impl Service {
         }
         let mut after = before.clone();
         after.object.accepted = Some(shape.accepted()?);
+        if run == Run::Dry {
+            drop(tx);
+            let reach = match releases(&before.object, &after.object, snapshot.metadata()) {
+                true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
+                false => Disclosure::default(),
+            };
+            let looked_at = self.looked_at(after, &location, &snapshot, run).await?;
+            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+        }
         if before.object.accepted == after.object.accepted {
             drop(tx);
-            return self.looked_at(before, &location, &snapshot).await;
+            return self.looked_at(before, &location, &snapshot, run).await;
         }
         let accepted = tx.find_accepted_schema(after.object.id).await?;
         let changes =
@@ -442,7 +458,7 @@ impl Service {
         let event = Event { change: Some(change.into()), ..event(ctx, "object.accept_schema", &after) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        self.looked_at(after, &location, &snapshot).await
+        self.looked_at(after, &location, &snapshot, run).await
     }
 
     /// Takes a table out of a share; recipients no longer see it.
@@ -528,7 +544,8 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<Disclosure, ServiceError> {
         let reached = self.reached_in(share.id, now).await?;
-        Ok(Disclosure { objects: vec![self.shown_object(share, object, table).await?], ..reached })
+        let shown = self.shown_object(share, object, table, disclosures::deadline()).await?;
+        Ok(Disclosure { objects: vec![shown], ..reached })
     }
 
     fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {
@@ -537,14 +554,27 @@ impl Service {
         ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold, reach: None }
     }
 
-    /// The same with what the log of the table tells, whose newest version is `latest`.
+    /// The version of a view that an object shows, where it shows one.
+    async fn published(&self, view: Option<&SharedView>) -> Result<Option<Arc<PublishedView>>, ServiceError> {
+        match view {
+            Some(view) => Ok(Some(self.published_view(view).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The same with what the log of the table tells, whose newest version is `latest`. What would be is not remembered as
+    /// what is.
     async fn looked_at(
         &self,
         detail: ObjectDetail,
         location: &TableLocation,
         latest: &Arc<Snapshot>,
+        run: Run,
     ) -> Result<ObjectDetail, ServiceError> {
-        let served = self.served(&detail.object, location, latest).await?;
+        let served = match run {
+            Run::Real => self.served(&detail.object, location, latest).await?,
+            Run::Dry => self.would_be_served(&detail.object, location, latest).await?,
+        };
         if detail.object.view.is_some() {
             return Ok(ObjectDetail { schema_hold: Some(served.hold), ..detail });
         }
@@ -573,29 +603,27 @@ impl Service {
 }
 
 /// Refuses to show a view to somebody whose rows it cannot tell.
-async fn check_readers(tx: &mut Tx, object: &SharedObject, now: DateTime<Utc>) -> Result<(), ServiceError> {
-    if object.view.is_none() {
-        return Ok(());
-    }
-    let filter = GrantFilter { share_id: Some(object.share_id), open_at: Some(now), ..GrantFilter::default() };
-    for named in tx.list_grants(&filter, None, MAX_READERS).await? {
-        let Some(recipient) = tx.find_recipient_by_id(named.grant.recipient_id).await? else { continue };
-        check_properties(tx, object, &recipient, "source.view").await?;
+async fn check_readers(
+    tx: &mut Tx,
+    object: &SharedObject,
+    published: Option<&PublishedView>,
+    now: DateTime<Utc>,
+) -> Result<(), ServiceError> {
+    let Some(published) = published.filter(|published| published.plan.filter.is_some()) else { return Ok(()) };
+    for recipient in tx.list_readers(object.share_id, now, MAX_READERS).await? {
+        check_properties(published, &recipient, "source.view")?;
     }
     Ok(())
 }
 
 /// Refuses what would show `recipient` no row for want of a property; `field` is where that is said.
-pub(super) async fn check_properties(
-    tx: &mut Tx,
-    object: &SharedObject,
+pub(super) fn check_properties(
+    published: &PublishedView,
     recipient: &Recipient,
     field: &'static str,
 ) -> Result<(), ServiceError> {
-    let Some(view) = &object.view else { return Ok(()) };
-    let version = tx.find_view_version(view.id, view.version).await?;
-    let version = version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
-    let Some(filter) = plan_of(&version)?.filter else { return Ok(()) };
+    let Some(filter) = &published.plan.filter else { return Ok(()) };
+    let view = &published.view;
     let missing = filter.missing(&recipient.properties);
     if missing.is_empty() {
         return Ok(());

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::RawSharing,
     domain::{
+        delta::Metadata,
         raw_disclosure::{RawDisclosure, carried_properties, dropped_columns},
         share::SharedObject,
     },
@@ -84,6 +85,13 @@ impl Service {
             .collect();
         if missing.is_empty() { Ok(()) } else { Err(ServiceError::Unacknowledged(missing)) }
     }
+}
+
+/// Whether `after` shows recipients the version of the table whose metadata is `newest`, which `before` holds back from
+/// them.
+pub(super) fn releases(before: &SharedObject, after: &SharedObject, newest: &Metadata) -> bool {
+    let holds = |object: &SharedObject| object.accepted.as_ref().is_some_and(|accepted| !accepted.fits(newest));
+    holds(before) && !holds(after)
 }
 
 /// Whether `after` lets recipients read more of the table's past than `before`.

@@ -1,23 +1,22 @@
 //! Recipients: the partners that read, and where they stand.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
+use std::collections::{BTreeSet, HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    Service,
+    ATTEMPTS, Service,
     change::{Change, Described, MapChange, Mode, Put, audited, confirm, differing, members, quoted},
     context::OperatorContext,
-    copies::plan_of,
     error::{FieldError, ServiceError},
     grants::{Effect, open_grants},
     lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
-    trail,
+    trail, unsettled,
 };
 use crate::{
     config::LONGEST_IDENTITY_TEXT,
@@ -31,9 +30,9 @@ use crate::{
         recipient::{Recipient, RecipientState},
         share::SharedView,
         signal::{Signal, SignalKind},
-        view::row_filter::{RowFilter, Unmet},
+        view::row_filter::Unmet,
     },
-    store::{GrantFilter, Tx},
+    store::{GrantFilter, ShownIn, ShownView, Tx},
 };
 
 /// What an operator says about a recipient.
@@ -199,44 +198,46 @@ impl Starved {
     }
 }
 
-/// The views that `after` sees no row of for the sake of properties that were others `before`. Whoever is granted a share
-/// that holds such a view counts, whenever the grant begins.
-async fn starved(
-    tx: &mut Tx,
-    before: &Recipient,
-    after: &Recipient,
-    now: DateTime<Utc>,
-) -> Result<Vec<Starved>, ServiceError> {
-    let mut starved = Vec::new();
-    if before.properties == after.properties {
-        return Ok(starved);
-    }
-    let filter = GrantFilter { recipient_id: Some(after.id), ..GrantFilter::default() };
-    let grants = open_grants(tx, filter, now).await?;
-    let shares: BTreeMap<Uuid, String> = grants.into_iter().map(|named| (named.grant.share_id, named.share)).collect();
-    let mut filters: HashMap<(Uuid, i64), Option<RowFilter>> = HashMap::new();
-    for (share_id, share) in shares {
-        for (object, _) in tx.list_view_objects(share_id, MAX_VIEWS).await? {
-            let name = format!("{}.{}", object.schema, object.name);
-            let Some(view) = object.view else { continue };
-            let filter = match filters.entry((view.id, view.version)) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let version = tx.find_view_version(view.id, view.version).await?;
-                    let version =
-                        version.ok_or_else(|| ServiceError::internal(format!("view `{view}` is not there")))?;
-                    unknown.insert(plan_of(&version)?.filter)
-                }
-            };
-            let Some(filter) = filter else { continue };
-            let mut unmet = filter.starving(&after.properties, now.date_naive());
-            unmet.retain(|unmet| before.properties.get(&unmet.property) != after.properties.get(&unmet.property));
-            if !unmet.is_empty() {
-                starved.push(Starved { view, share: share.clone(), object: name, unmet });
+/// Which views a recipient would see no row of for the sake of properties that were others before.
+#[derive(Debug)]
+struct Judged {
+    /// Of the recipient before.
+    revision: i64,
+    day: NaiveDate,
+    are_same: bool,
+    /// By view and version.
+    unmet: HashMap<(Uuid, i64), Vec<Unmet>>,
+}
+
+impl Judged {
+    /// The views that the recipient reads and would see no row of; nothing where it, or what it reads, has become another.
+    /// Whoever is granted a share that holds such a view counts, whenever the grant begins.
+    async fn starved(
+        &self,
+        tx: &mut Tx,
+        before: &Recipient,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Starved>>, ServiceError> {
+        if before.revision != self.revision || now.date_naive() != self.day {
+            return Ok(None);
+        }
+        let mut starved = Vec::new();
+        if self.are_same {
+            return Ok(Some(starved));
+        }
+        for ShownView { share, object, view } in tx.list_shown_views(granted(before, now), MAX_VIEWS).await? {
+            match self.unmet.get(&(view.id, view.version)) {
+                None => return Ok(None),
+                Some(unmet) if unmet.is_empty() => {}
+                Some(unmet) => starved.push(Starved { view, share, object, unmet: unmet.clone() }),
             }
         }
+        Ok(Some(starved))
     }
-    Ok(starved)
+}
+
+fn granted(recipient: &Recipient, open_at: DateTime<Utc>) -> ShownIn {
+    ShownIn::Granted { recipient_id: recipient.id, open_at }
 }
 
 /// The signal that a recipient's properties leave it without a row of a view: one for each state of the recipient.
@@ -407,19 +408,41 @@ impl Service {
         change: RecipientChange,
         is_forced: bool,
     ) -> Result<Recipient, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            let updated = self.try_update_recipient(ctx, name, condition, change.clone(), is_forced).await?;
+            if let Some(updated) = updated {
+                return Ok(updated);
+            }
+        }
+        Err(unsettled())
+    }
+
+    async fn try_update_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        change: RecipientChange,
+        is_forced: bool,
+    ) -> Result<Option<Recipient>, ServiceError> {
+        let key = lookup::key(NameKind::Recipient, name)?;
+        let before = self.db.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let mut after = before.clone();
+        change.clone().apply(&mut after, Mode::Merge)?;
+        let judged = self.judge_views(&before, &after).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let before =
-            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = before.clone();
         change.apply(&mut after, Mode::Merge)?;
         if differing(&before, &after).is_empty() {
-            return Ok(before);
+            return Ok(Some(before));
         }
         if before.identity != after.identity {
             self.check_identity(&mut tx, &after, ctx).await?;
         }
-        let starved = starved(&mut tx, &before, &after, ctx.now).await?;
+        let Some(starved) = judged.starved(&mut tx, &before, ctx.now).await? else { return Ok(None) };
         if !is_forced && !starved.is_empty() {
             let errors = starved.iter().take(MAX_STARVED).map(|starved| starved.error(&after));
             return Err(ServiceError::Invalid(errors.collect()));
@@ -437,7 +460,7 @@ impl Service {
         let event = self.changed(event(ctx, "recipient.update", &after), change);
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        Ok(after)
+        Ok(Some(after))
     }
 
     /// Deletes a recipient that can read nothing any more. Its past stays on record.
@@ -504,6 +527,25 @@ impl Service {
     ) -> Result<(Recipient, Effect), ServiceError> {
         let moved = self.move_recipient(ctx, name, reason, RecipientState::Offboarded, "recipient.offboard").await?;
         self.with_effect(moved).await
+    }
+
+    /// Looks at the views that a recipient is granted with properties that become others.
+    async fn judge_views(&self, before: &Recipient, after: &Recipient) -> Result<Judged, ServiceError> {
+        let now = self.clock.now();
+        let are_same = before.properties == after.properties;
+        let mut judged = Judged { revision: before.revision, day: now.date_naive(), are_same, unmet: HashMap::new() };
+        if are_same {
+            return Ok(judged);
+        }
+        let shown = self.db.list_shown_views(granted(before, now), MAX_VIEWS).await?;
+        let published = self.published_views(shown.iter().map(|shown| &shown.view)).await?;
+        for (version, published) in published {
+            let filter = published.plan.filter.as_ref();
+            let mut unmet = filter.map(|filter| filter.starving(&after.properties, judged.day)).unwrap_or_default();
+            unmet.retain(|unmet| before.properties.get(&unmet.property) != after.properties.get(&unmet.property));
+            judged.unmet.insert(version, unmet);
+        }
+        Ok(judged)
     }
 
     /// A recipient that nothing is handed out to any more, with what it was handed before and still lives.

@@ -165,10 +165,8 @@ impl Service {
         location: &TableLocation,
         latest: &Arc<Snapshot>,
     ) -> Result<ServedVersion, ServiceError> {
-        let asks = match (&object.view, &object.accepted) {
-            (Some(view), _) => Asks::View(self.published_view(view).await?),
-            (None, Some(accepted)) => Asks::Shape(accepted),
-            (None, None) => return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None }),
+        let Some(asks) = self.asks_of(object).await? else {
+            return Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None });
         };
         let seen = self.schema_holds.of(object).filter(|seen| seen.latest.ptr_eq(&Arc::downgrade(latest)));
         match seen.map(|seen| seen.hold) {
@@ -187,13 +185,46 @@ impl Service {
             }
             None => {}
         }
+        let served = self.find_served(object, &asks, location, latest).await?;
+        let n_held = self.schema_holds.saw(object, latest, served.hold.clone());
+        self.metrics.objects_on_hold_are(n_held);
+        Ok(served)
+    }
+
+    /// What recipients of `object` would be served if it was like this. Nothing of it is remembered: the object is another.
+    pub(super) async fn would_be_served(
+        &self,
+        object: &SharedObject,
+        location: &TableLocation,
+        latest: &Arc<Snapshot>,
+    ) -> Result<ServedVersion, ServiceError> {
+        match self.asks_of(object).await? {
+            Some(asks) => self.find_served(object, &asks, location, latest).await,
+            None => Ok(ServedVersion { snapshot: Some(Arc::clone(latest)), hold: None }),
+        }
+    }
+
+    /// What `object` asks of its table's metadata, if anything.
+    async fn asks_of<'a>(&self, object: &'a SharedObject) -> Result<Option<Asks<'a>>, ServiceError> {
+        Ok(match (&object.view, &object.accepted) {
+            (Some(view), _) => Some(Asks::View(self.published_view(view).await?)),
+            (None, Some(accepted)) => Some(Asks::Shape(accepted)),
+            (None, None) => None,
+        })
+    }
+
+    async fn find_served(
+        &self,
+        object: &SharedObject,
+        asks: &Asks<'_>,
+        location: &TableLocation,
+        latest: &Arc<Snapshot>,
+    ) -> Result<ServedVersion, ServiceError> {
         let snapshot = self.lake.newest_that(location, latest, |metadata| asks.fits(metadata)).await?;
         let hold = match &snapshot {
             Some(snapshot) if snapshot.version() == latest.version() => None,
-            held => Some(self.describe_hold(object, &asks, location, held.as_ref(), latest).await?),
+            held => Some(self.describe_hold(object, asks, location, held.as_ref(), latest).await?),
         };
-        let n_held = self.schema_holds.saw(object, latest, hold.clone());
-        self.metrics.objects_on_hold_are(n_held);
         Ok(ServedVersion { snapshot, hold })
     }
 

@@ -52,6 +52,7 @@ pub use grants::{GrantFilter, NamedGrant};
 pub use idempotency::IdempotencyRecord;
 pub use lock::ServerLock;
 pub use notifications::{Notification, NotificationState};
+pub use objects::{ShownIn, ShownView};
 pub use quota::{UrlBytes, UrlDigest};
 pub use reports::{ReportFilter, ReportState, StoredFile, StoredReport};
 pub use sqlite::SqliteTx;

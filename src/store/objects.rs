@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
@@ -117,6 +118,54 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
     }
 }
 
+/// Where views are shown.
+#[derive(Clone, Copy, Debug)]
+pub enum ShownIn {
+    /// In this share.
+    Share(Uuid),
+    /// In whatever a recipient is granted.
+    Granted {
+        /// The recipient.
+        recipient_id: Uuid,
+        /// By grants that have not ended at this moment, begun or not.
+        open_at: DateTime<Utc>,
+    },
+}
+
+/// An object that shows a view, by its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownView {
+    /// The share's name.
+    pub share: String,
+    /// The object's: schema and table.
+    pub object: String,
+    /// What it shows.
+    pub view: SharedView,
+}
+
+#[derive(FromRow)]
+struct ShownViewRow {
+    share_name: String,
+    schema_name: String,
+    name: String,
+    view_id: Uuid,
+    view_name: String,
+    view_version: i64,
+}
+
+impl TryFrom<ShownViewRow> for ShownView {
+    type Error = StoreError;
+
+    fn try_from(row: ShownViewRow) -> Result<Self> {
+        let view_name = name(NameKind::View, "views.name", &row.view_name)?;
+        Ok(Self {
+            share: row.share_name,
+            object: format!("{}.{}", row.schema_name, row.name),
+            view: SharedView { id: row.view_id, name: view_name, version: row.view_version },
+        })
+    }
+}
+
 #[derive(FromRow)]
 struct SharedObjectRow {
     #[sqlx(flatten)]
@@ -211,6 +260,31 @@ reads! {
             "WHERE o.share_id = $1 AND o.view_id IS NOT NULL ORDER BY o.schema_key, o.name_key LIMIT $2"
         );
         let rows: Vec<ObjectRow> = sqlx::query_as(sql).bind(share_id).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// The objects that show views where `shown` says, by share, schema and name; at most `limit`.
+    pub async fn list_shown_views(self, db, shown: ShownIn, limit: u32) -> Result<Vec<ShownView>> {
+        let mut query = QueryBuilder::new(
+            "SELECT s.name AS share_name, o.schema_name, o.name, v.id AS view_id, v.name AS view_name, o.view_version \
+             FROM objects o JOIN shares s ON s.id = o.share_id JOIN views v ON v.id = o.view_id WHERE o.share_id ",
+        );
+        match shown {
+            ShownIn::Share(share_id) => {
+                query.push("= ").push_bind(share_id);
+            }
+            ShownIn::Granted { recipient_id, open_at } => {
+                let open_at = Micros::from(open_at);
+                query.push(
+                    "IN (SELECT g.share_id FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id \
+                     WHERE g.recipient_id = ",
+                );
+                query.push_bind(recipient_id).push(" AND g.valid_until > ").push_bind(open_at);
+                query.push(" AND (e.ended_at IS NULL OR e.ended_at > ").push_bind(open_at).push("))");
+            }
+        }
+        query.push(" ORDER BY s.name_key, o.schema_key, o.name_key LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<ShownViewRow> = query.build_query_as().fetch_all(db).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -111,6 +112,22 @@ reads! {
         let query = sqlx::query_as(sql).bind(issuer).bind(audience).bind(claim).bind(value);
         let row: Option<RecipientRow> = query.fetch_optional(db).await?;
         row.map(Recipient::try_from).transpose()
+    }
+
+    /// The recipients that may read a share by grants that have not ended at `open_at`, begun or not, by name; at most
+    /// `limit`.
+    pub async fn list_readers(
+        self, db, share_id: Uuid, open_at: DateTime<Utc>, limit: u32
+    ) -> Result<Vec<Recipient>> {
+        let sql = concat!(
+            "SELECT ", recipient_columns!(), " FROM recipients r WHERE r.id IN (SELECT g.recipient_id FROM grants g \
+             LEFT JOIN grant_endings e ON e.grant_id = g.id WHERE g.share_id = $1 AND g.valid_until > $2 \
+             AND (e.ended_at IS NULL OR e.ended_at > $2)) ORDER BY r.name_key LIMIT $3"
+        );
+        let open_at = Micros::from(open_at);
+        let rows: Vec<RecipientRow> =
+            sqlx::query_as(sql).bind(share_id).bind(open_at).bind(i64::from(limit)).fetch_all(db).await?;
+        rows.into_iter().map(Recipient::try_from).collect()
     }
 
     /// Recipients in the order of their name keys, from behind the key `after`.

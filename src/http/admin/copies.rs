@@ -55,7 +55,7 @@ pub struct CopyView {
     pub recipients: Vec<String>,
     /// `making`, `ready`, `failed`, `draining` or `deleted`.
     pub state: &'static str,
-    /// Its size; 0 where no row is shown and nothing was written.
+    /// Its size; 0 where no row is shown and nothing was written, and that of its sources while it is being made.
     pub bytes: u64,
     /// Its rows.
     pub rows: u64,

@@ -20,7 +20,7 @@ use crate::{
     service::{
         context::OperatorContext,
         disclosures::Run,
-        grants::{GrantsQuery, NewGrant, Revoked},
+        grants::{GrantsQuery, NewGrant, PreviewedGrant, Revoked},
         page::PageRequest,
     },
     store::NamedGrant,
@@ -129,7 +129,8 @@ pub struct GrantView {
     pub created_at: DateTime<Utc>,
     /// How it was ended before its time, if it was.
     pub ending: Option<EndingView>,
-    /// Whom it would reach with which columns and rows; only of a dry run, whose `id` is all zeros.
+    /// Whom it would reach with which columns and rows; only of a dry run, whose `id` is all zeros unless the same request
+    /// (`Idempotency-Key`) has made the grant before.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub disclosure: Option<ReachView>,
@@ -255,10 +256,9 @@ pub async fn create_grant(
 ) -> Result<(StatusCode, Json<GrantView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
     if query.run() == Run::Dry {
-        let (named, disclosure) = admin.service.preview_grant(&ctx, body.into()).await?;
-        // What is not kept has no identity.
+        let PreviewedGrant { named, disclosure } = admin.service.preview_grant(&ctx, body.into()).await?;
         let named = GrantView::new(named, admin.service.clock.now());
-        let previewed = GrantView { id: Uuid::nil(), disclosure: Some(disclosure.into()), ..named };
+        let previewed = GrantView { disclosure: Some(disclosure.into()), ..named };
         return Ok((StatusCode::OK, Json(previewed)));
     }
     let named = admin.service.create_grant(&ctx, body.into()).await?;

@@ -391,17 +391,18 @@ pub async fn update_object(
 /// Accepts the schema that the table of an object on hold has now.
 #[utoipa::path(
     post, path = "/shares/{share}/objects/{schema}/{name}/accept-schema", tag = "objects",
-    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path), RunQuery),
     request_body = AcceptSchemaBody, responses((status = 200, body = ObjectView))
 )]
 pub async fn accept_schema(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
+    AdminQuery(query): AdminQuery<RunQuery>,
     AdminJson(body): AdminJson<AcceptSchemaBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
     let reason = body.reason.as_ref().map(|text| text.0.as_str());
-    Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason).await?.into()))
+    Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason, query.run()).await?.into()))
 }
 
 /// Takes a table out of a share; recipients no longer see it.

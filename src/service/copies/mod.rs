@@ -47,7 +47,7 @@ pub use self::{
     register::{CopiesQuery, ListedCopy, Preparation},
 };
 pub(super) use self::{
-    published::{PublishedView, plan_of},
+    published::{PublishedView, PublishedViews, plan_of},
     served::{Served, Source},
 };
 

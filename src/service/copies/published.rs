@@ -1,12 +1,13 @@
 //! Published versions of views, which never change and are therefore kept in memory.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::{
     domain::{
@@ -138,7 +139,25 @@ pub(in crate::service) fn plan_of(version: &StoredVersion) -> Result<ViewPlan, S
     pinned.plan().map_err(|problems| ServiceError::internal(format!("a published view has problems: {problems:?}")))
 }
 
+/// Published versions, by view and number.
+pub(in crate::service) type PublishedViews = HashMap<(Uuid, i64), Arc<PublishedView>>;
+
 impl Service {
+    /// The published versions that are named. A change reads them before it takes the audit chain's lock, under which
+    /// nobody waits for a plan to be read.
+    pub(in crate::service) async fn published_views<'a>(
+        &self,
+        views: impl Iterator<Item = &'a SharedView> + Send,
+    ) -> Result<PublishedViews, ServiceError> {
+        let mut published = PublishedViews::new();
+        for view in views {
+            if let Entry::Vacant(unknown) = published.entry((view.id, view.version)) {
+                unknown.insert(self.published_view(view).await?);
+            }
+        }
+        Ok(published)
+    }
+
     /// A published version.
     pub(in crate::service) async fn published_view(
         &self,

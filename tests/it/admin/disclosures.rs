@@ -5,6 +5,8 @@ use weir::config::{RawSharing, SharingSettings};
 
 use crate::support::{
     app::{Answer, TestApp, fields, on_both_databases},
+    postgres::TestDatabase,
+    s3::{BUCKET, S3Server},
     tables::{HandWrittenLog, add, metadata, protocol, protocol_with},
 };
 
@@ -288,6 +290,31 @@ async fn a_dry_run_tells_whom_it_would_reach_with_what_and_keeps_nothing(app: Te
     let changes: Vec<&str> =
         changes.filter(|event| event["change"].is_object()).map(|e| e["action"].as_str().unwrap()).collect();
     assert_eq!(changes.into_iter().filter(|action| *action != "admin.change").collect::<Vec<_>>(), ["grant.create"]);
+}
+
+#[tokio::test]
+async fn tables_that_do_not_answer_keep_a_dry_run_waiting_once() {
+    let server = S3Server::start().await;
+    let app = TestApp::with_bucket(TestDatabase::sqlite().await, &server);
+    log(&app, "near", metadata("t", &COLUMNS, &[]));
+    put(&app, "near", json!({})).await.expect(201);
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    for i in 0..10 {
+        let name = format!("far{i}");
+        log(&app, &name, metadata(&name, &COLUMNS, &[]));
+        server.put_directory(&app.folder(&name), &name).await;
+        let location = json!({"location": format!("s3://{BUCKET}/{name}")});
+        app.put(&format!("/tables/{name}"), location).await.expect(201);
+        app.put(&path(&name), json!({"source": {"table": name}})).await.expect(201);
+    }
+    server.hold();
+    let told = app.post("/grants?dry_run=true", json!({"share": "s", "recipient": "acme"})).await.expect(200);
+    server.release();
+    let objects = told["disclosure"]["objects"].as_array().unwrap();
+    let (near, far): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(|object| object["source"] == "near");
+    assert_eq!(near[0]["columns"], json!([{"name": "id"}, {"name": "name"}]));
+    assert_eq!(far.len(), 10);
+    assert!(far.iter().all(|object| object["columns"].is_null()), "{far:?}");
 }
 
 #[tokio::test]

@@ -239,8 +239,15 @@ async fn a_replayed_grant_answers_the_same_grant(app: TestApp) {
     app.pass(5);
     assert_eq!(create("k1", &body).await.expect(201), created);
     create("k2", &body).await.problem(409, "conflict");
+    let preview = async |key: &str, body: &Value| {
+        app.admin_with(Method::POST, "/grants?dry_run=true", &[("idempotency-key", key)], Some(body)).await
+    };
+    let told = preview("k1", &body).await.expect(200);
+    assert_eq!((&told["id"], &told["disclosure"]["recipients"]), (&created["id"], &json!([])));
+    preview("k2", &body).await.problem(409, "conflict");
     let other = json!({"share": "insurer", "recipient": "acme", "purpose": "x"});
     assert_eq!(fields(&create("k1", &other).await.problem(422, "invalid_input")), ["Idempotency-Key"]);
+    assert_eq!(fields(&preview("k1", &other).await.problem(422, "invalid_input")), ["Idempotency-Key"]);
     // After a day nobody repeats a request any more, and its key is good for another one.
     app.pass(86_401);
     app.post(&format!("/grants/{}/revoke", created["id"].as_str().unwrap()), json!({})).await.expect(200);

@@ -18,6 +18,7 @@ use crate::support::{
 on_both_databases!(
     every_change_of_the_schema_holds_and_no_other_does,
     everything_speaks_of_the_held_version,
+    what_ends_a_hold_is_told_before_it_does,
     a_new_schema_is_served_once_it_is_accepted,
     a_schema_that_came_and_went_is_never_served,
     setting_hold_accepts_the_schema_and_setting_follow_lets_go,
@@ -189,6 +190,34 @@ async fn everything_speaks_of_the_held_version(app: TestApp) {
     assert_eq!(listed, hold);
     // What is disclosed is that of what is served.
     assert_eq!(app.get(&object("steps")).await.expect(200)["disclosure"]["dropped_columns"], json!([]));
+}
+
+async fn what_ends_a_hold_is_told_before_it_does(app: TestApp) {
+    held(&app, with_history()).await;
+    let reader = Reader::acme(&app).await;
+    let path = object("steps");
+    let before = app.get(&path).await.expect(200);
+    let accept = app.post(&format!("{path}/accept-schema?dry_run=true"), json!({})).await.expect(200);
+    let follow = app.patch(&format!("{path}?dry_run=true"), json!({"on_schema_change": "follow"})).await.expect(200);
+    for told in [accept, follow] {
+        assert_eq!(told["schema_hold"], Value::Null);
+        assert_eq!(told["disclosure"]["recipients"][0]["recipient"], "acme");
+        let columns = told["disclosure"]["objects"][0]["columns"].as_array().unwrap();
+        assert!(columns.iter().any(|column| column["name"] == SECRET), "{columns:?}");
+    }
+    // Nothing was kept, nor is what would be remembered as what is.
+    let query = reader.query("steps", json!({})).await;
+    assert_eq!(query.version(), 3);
+    assert!(!query.text.contains(SECRET));
+    assert_eq!(app.get(&path).await.expect(200), before);
+    assert_eq!(app.events("object.accept_schema").await.len(), 0);
+    // What is accepted, or follows, newly shows nothing.
+    app.post(&format!("{path}/accept-schema"), json!({})).await.expect(200);
+    let accept = app.post(&format!("{path}/accept-schema?dry_run=true"), json!({})).await.expect(200);
+    let follow = app.patch(&format!("{path}?dry_run=true"), json!({"on_schema_change": "follow"})).await.expect(200);
+    for told in [accept, follow] {
+        assert_eq!(told["disclosure"]["recipients"], json!([]));
+    }
 }
 
 async fn a_new_schema_is_served_once_it_is_accepted(app: TestApp) {
