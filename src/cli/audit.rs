@@ -295,7 +295,7 @@ pub(super) fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Ar
     if url.starts_with("file:") {
         target.options.clear();
     }
-    Archive::open(&target).map_err(|problems| unopened("export", &problems))
+    Archive::open_existing(&target).map_err(|problems| unopened("export", &problems))
 }
 
 /// Tells now and then how far it has come, where somebody watches.

@@ -94,7 +94,7 @@ impl Archive {
 
     /// What [`Self::open`] would refuse, without making anything.
     pub fn check(settings: &StorageSettings) -> Result<(), Vec<StorageError>> {
-        if check_folder(settings)? { Ok(()) } else { Self::open(settings).map(drop) }
+        if check_folder(settings)? { Ok(()) } else { Self::open_existing(settings).map(drop) }
     }
 
     /// Where it is, for messages.

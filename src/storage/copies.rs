@@ -34,10 +34,23 @@ impl CopyRoot {
         Self::open_in(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
+    /// [`Self::open`] of a folder that has to be there, for whoever only looks.
+    pub fn open_existing(settings: &StorageSettings) -> Result<Self, Vec<StorageError>> {
+        Self::opened(settings, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()), false)
+    }
+
     /// [`Self::open`] with the environment passed in.
     pub fn open_in(
         settings: &StorageSettings,
         environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<StorageError>> {
+        Self::opened(settings, environment, true)
+    }
+
+    fn opened(
+        settings: &StorageSettings,
+        environment: &dyn Fn(&str) -> Option<String>,
+        is_made: bool,
     ) -> Result<Self, Vec<StorageError>> {
         let mut parsed = Location::parse(&settings.url).map_err(|error| vec![error])?;
         let url = parsed.to_string();
@@ -56,7 +69,7 @@ impl CopyRoot {
         let failed = |error: io::Error| {
             problem(format!("`{}` cannot be opened: {error}; mend its permissions", directory.display()))
         };
-        let writer = PrivateFolder::open(&directory, true).map_err(failed)?;
+        let writer = PrivateFolder::open(&directory, is_made).map_err(failed)?;
         let directory = writer.root().to_owned();
         let reader = LocalDirectory::open(directory.clone()).map_err(failed)?;
         let storage = Storage::opened(name, Delivery::Proxied, Arc::new(reader), None);
@@ -66,7 +79,7 @@ impl CopyRoot {
 
     /// What [`Self::open`] would refuse, without making anything.
     pub fn check(settings: &StorageSettings) -> Result<(), Vec<StorageError>> {
-        if check_folder(settings)? { Ok(()) } else { Self::open(settings).map(drop) }
+        if check_folder(settings)? { Ok(()) } else { Self::open_existing(settings).map(drop) }
     }
 
     /// The place as files are read and signed for there.

@@ -23,5 +23,6 @@ pub use copies::CopyRoot;
 pub use error::StorageError;
 pub use local::LocalDirectory;
 pub use location::{Location, refusal_of as path_refusal};
+pub use private::mode_if_open;
 pub use storages::{Storage, Storages};
 pub use table::{Object, TableLocation};

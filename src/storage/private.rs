@@ -28,16 +28,18 @@ pub(super) struct PrivateFolder {
 }
 
 impl PrivateFolder {
-    /// Opens `directory`, made if absent where `is_made` says so. One that is there and belongs to somebody else keeps its
-    /// mode; what is put into it is private all the same.
+    /// Opens `directory`, made if absent where `is_made` says so. One that is there keeps its mode, whoever opens it; what
+    /// is put into it is private all the same.
     pub(super) fn open(directory: &FilePath, is_made: bool) -> io::Result<Self> {
         if is_made {
-            DirBuilder::new().recursive(true).mode(FOLDER).create(directory)?;
+            if directory.is_dir() {
+                warn_if_open(directory);
+            } else {
+                DirBuilder::new().recursive(true).mode(FOLDER).create(directory)?;
+                set_permissions(directory, Permissions::from_mode(FOLDER))?;
+            }
         }
         let root = directory.canonicalize()?;
-        if let Err(error) = set_permissions(&root, Permissions::from_mode(FOLDER)) {
-            tracing::warn!(directory = %root.display(), %error, "a folder of the server's own cannot be made private");
-        }
         let store = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?;
         Ok(Self { store, root: root.into() })
     }
@@ -47,7 +49,8 @@ impl PrivateFolder {
         &self.root
     }
 
-    /// Makes the folders on the way to a file, private before anything is in them; answers where the file will be.
+    /// Makes the folders on the way to a file that are not there, private before anything is in them; answers where the
+    /// file will be.
     async fn prepare(&self, location: &Path) -> Result<PathBuf> {
         let file = self.store.path_to_filesystem(location)?;
         let (root, to) = (Arc::clone(&self.root), file.clone());
@@ -56,13 +59,37 @@ impl PrivateFolder {
             let mut folder = root.to_path_buf();
             for name in below {
                 folder.push(name);
-                DirBuilder::new().recursive(true).mode(FOLDER).create(&folder)?;
-                set_permissions(&folder, Permissions::from_mode(FOLDER))?;
+                make(&folder)?;
             }
             Ok(())
         })
         .await?;
         Ok(file)
+    }
+}
+
+/// The mode of a folder that others may open, too; nothing where it is private or not there.
+pub fn mode_if_open(folder: &FilePath) -> Option<u32> {
+    let mode = folder.metadata().ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+fn warn_if_open(folder: &FilePath) {
+    if let Some(mode) = mode_if_open(folder) {
+        tracing::warn!(
+            folder = %folder.display(),
+            mode = format_args!("{mode:o}"),
+            "a folder of the server's own was there already and is open to other users; `chmod 700` closes it"
+        );
+    }
+}
+
+/// Makes a folder, private whatever the umask; one that is there stays as it is.
+fn make(folder: &FilePath) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER).create(folder) {
+        Ok(()) => set_permissions(folder, Permissions::from_mode(FOLDER)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -176,11 +203,31 @@ mod tests {
         assert_eq!(mode(&root.join("x/z")), FOLDER, "before the file is complete");
         upload.complete().await.unwrap();
         folder.copy(&Path::from("x/y/put"), &Path::from("c/copy")).await.unwrap();
-        for path in ["", "x", "x/y", "x/z", "old", "c"] {
+        for path in ["", "x", "x/y", "x/z", "c"] {
             assert_eq!(mode(&root.join(path)), FOLDER, "{path}");
         }
+        assert_eq!(mode(&root.join("old")), 0o755, "what was not made here keeps its mode");
         for path in ["x/y/put", "old/put", "x/z/parts", "c/copy"] {
             assert_eq!(mode(&root.join(path)), FILE, "{path}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_was_there_keeps_its_mode_whoever_opens_it() {
+        let ground = tempfile::tempdir().unwrap();
+        let there = ground.path().join("there");
+        fs::create_dir(&there).unwrap();
+        for shared in [0o777, 0o750] {
+            set_permissions(&there, Permissions::from_mode(shared)).unwrap();
+            for is_made in [true, false] {
+                PrivateFolder::open(&there, is_made).unwrap();
+                assert_eq!((mode(&there), mode_if_open(&there)), (shared, Some(shared)), "{is_made}");
+            }
+        }
+        let absent = ground.path().join("absent");
+        assert_eq!(PrivateFolder::open(&absent, false).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(mode_if_open(&absent), None);
+        PrivateFolder::open(&absent, true).unwrap();
+        assert_eq!((mode(&absent), mode_if_open(&absent)), (FOLDER, None));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{Settings, StorageSettings},
     domain::delivery::Delivery,
     service::audit_export::holds,
-    storage::{CopyRoot, StorageError, Storages, TableLocation},
+    storage::{CopyRoot, Location, StorageError, Storages, TableLocation, mode_if_open},
     store::{Db, StoredCheckpoint},
 };
 
@@ -203,17 +203,32 @@ pub(super) async fn views(settings: &Settings) -> Finding {
         read?;
         Ok("a probe was written, read and deleted".to_owned())
     });
-    Finding::of(CHECK, examined.await)
+    closed(Finding::of(CHECK, examined.await), &target)
+}
+
+/// `finding` as a warning where all is in order, and others may open the server's own folder: nobody changes the mode of
+/// one that was there.
+fn closed(finding: Finding, target: &StorageSettings) -> Finding {
+    let folder = Location::parse(&target.url).ok().and_then(|location| location.directory());
+    let open = folder.and_then(|folder| mode_if_open(&folder).map(|mode| (folder, mode)));
+    match open {
+        Some((folder, mode)) if finding.status == Status::Ok => {
+            let (found, folder) = (finding.detail, folder.display());
+            let detail = format!("{found}; `{folder}` is open to other users (mode {mode:o})");
+            Finding::warning(&finding.check, Fault::new(detail, format!("run `chmod 700 {folder}`")))
+        }
+        _ => finding,
+    }
 }
 
 /// Reads where the trail is exported to. Nothing is written: what is exported is never taken back.
 pub(super) async fn export(settings: &Settings, db: Option<&Db>) -> Finding {
     const CHECK: &str = "export";
-    if settings.audit.export.url.is_none() {
+    let Some(target) = settings.audit.export.target() else {
         let detail = "audit.export.url is not set: whoever owns the database could cut the trail unseen";
         let remedy = "export to a bucket or folder of other keepers; see docs/audit.md";
         return Finding::warning(CHECK, Fault::new(detail, remedy));
-    }
+    };
     let remedy = "let the credential in audit.export.options list, read and add below audit.export.url";
     let examined = patiently(remedy, async {
         let exported = last_exported(db).await;
@@ -241,7 +256,7 @@ pub(super) async fn export(settings: &Settings, db: Option<&Db>) -> Finding {
             n => format!("it can be listed and holds {n} public keys"),
         })
     });
-    Finding::of(CHECK, examined.await)
+    closed(Finding::of(CHECK, examined.await), &target)
 }
 
 /// The newest checkpoint that was exported, as far as the database tells.

@@ -406,6 +406,35 @@ async fn a_trail_that_is_not_sealed_is_named() {
 }
 
 #[tokio::test]
+async fn a_folder_of_the_servers_own_that_others_may_open_is_told_and_left_as_it_is() {
+    let (_database, ground) = sqlite().await;
+    let shared = fs::Permissions::from_mode(0o755);
+    let folders = ["views", "export"].map(|name| ground.path(name));
+    for folder in &folders {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, shared.clone()).unwrap();
+    }
+    let said = ground.examine(&[]);
+    assert_eq!((said.code, said.failed()), (Some(0), vec![]), "{:#?}", said.findings);
+    for check in ["views", "export"] {
+        let finding = said.of(check);
+        assert_eq!(finding["status"], "warning", "{finding}");
+        assert!(finding["detail"].as_str().unwrap().contains("open to other users (mode 755)"), "{finding}");
+        assert!(finding["remedy"].as_str().unwrap().contains("chmod 700"), "{finding}");
+    }
+    // A folder that is named by mistake is not even the server's own.
+    let export = folders[1].to_str().unwrap();
+    for arguments in [&["config", "check"][..], &["audit", "verify"], &["audit", "verify", "--export", export]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).arg("--config").arg(ground.path("weir.toml")).env_clear().output().unwrap();
+        for folder in &folders {
+            let mode = fs::metadata(folder).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o755, "{arguments:?} {}", folder.display());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_disk_without_room_is_named() {
     let (_database, ground) = sqlite().await;
     let said = ground.examine(&["--min-free-mib", "1000000000000"]);
