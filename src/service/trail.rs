@@ -7,7 +7,7 @@
 #![cfg_attr(feature = "benchmark-without-audit", allow(dead_code))]
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -43,6 +43,11 @@ use crate::{
 const QUEUE: usize = 4096;
 /// How many events one commit takes.
 const BATCH: usize = 512;
+
+/// How many events that nobody waits for are kept while others have the chain.
+const KEPT: usize = 4096;
+/// How long is waited for something new before those are tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a token's last use stands before it is noted anew: one write a token and minute.
 const USE_NOTED_EVERY: TimeDelta = TimeDelta::minutes(1);
@@ -120,6 +125,7 @@ pub struct Trail {
     later: TaskTracker,
     turns: Turns,
     condition: Arc<Condition>,
+    metrics: Arc<Metrics>,
     /// Held by whoever asks the writer for a proof that it can write.
     proving: Arc<tokio::sync::Mutex<()>>,
 }
@@ -237,7 +243,7 @@ impl Trail {
             db: db.apart(Line::Trail),
             id: Uuid::now_v7(),
             clock,
-            metrics,
+            metrics: Arc::clone(&metrics),
             signals,
             turns: turns.clone(),
             condition: Arc::clone(&condition),
@@ -246,7 +252,7 @@ impl Trail {
         tokio::spawn(
             async move { while vitals.watch("audit trail", writer.write_all(&mut entries)).await.is_none() {} },
         );
-        Self { queue, later: TaskTracker::new(), turns, condition, proving: Arc::default() }
+        Self { queue, later: TaskTracker::new(), turns, condition, metrics, proving: Arc::default() }
     }
 
     /// Has requests wait for a change that wants the chain, until it has it.
@@ -291,11 +297,13 @@ impl Trail {
         self.submit(event, Some(standing), false, Some(PATIENCE)).await
     }
 
-    /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on.
+    /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on. While
+    /// others have the chain it is kept; what is lost all the same is counted.
     pub fn record_later(&self, event: Event) {
         let trail = self.clone();
         self.later.spawn(async move {
             if let Err(error) = trail.submit(event, None, true, None).await {
+                trail.metrics.audit_event_lost();
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "an event that tells of an answer's end could not be recorded"
@@ -353,7 +361,15 @@ struct Writer {
 impl Writer {
     async fn write_all(&self, entries: &mut mpsc::Receiver<Entry>) {
         let mut batch = Vec::with_capacity(BATCH);
-        while gather(entries, &mut batch, BATCH).await > 0 {
+        let mut kept: VecDeque<(Event, Waiting)> = VecDeque::new();
+        loop {
+            let again = kept.len().min(BATCH / 2);
+            let gathered = gather(entries, &mut batch, BATCH - again);
+            let gathered = if again == 0 { Ok(gathered.await) } else { timeout(PAUSE, gathered).await };
+            if gathered == Ok(0) {
+                return;
+            }
+            batch.extend(kept.drain(..again).map(|entry| Entry::Event(Box::new(entry))));
             let is_free = self.turns.let_pass().await;
             let started = Instant::now();
             let (mut events, mut waiting, mut proofs) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
@@ -393,8 +409,14 @@ impl Writer {
                     }
                 }
                 Err(outage) => {
-                    for waiting in waiting {
-                        let _ = waiting.reply.send(Err(outage.clone()));
+                    // Behind a lock nothing was written for certain, and it is free again soon.
+                    let is_soon = outage.cause == Cause::Locked;
+                    for (event, waiting) in events.into_iter().zip(waiting) {
+                        if is_soon && waiting.until.is_none() && kept.len() < KEPT {
+                            kept.push_back((event, waiting));
+                        } else {
+                            let _ = waiting.reply.send(Err(outage.clone()));
+                        }
                     }
                 }
             }
@@ -514,4 +536,42 @@ fn spend(
         Credential::Token(id) => (!is_noted).then_some(id),
         Credential::Identity { .. } => None,
     })
+}
+
+#[cfg(all(test, not(feature = "benchmark-without-audit")))]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Settings, Sources},
+        domain::audit::Actor,
+    };
+
+    fn event(action: &'static str) -> Event {
+        Event::new(Actor::system("test"), action)
+    }
+
+    #[tokio::test]
+    async fn requests_wait_for_a_change_that_came_before_them_although_the_chain_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::connect(&format!("sqlite://{}/weir.db", folder.path().display()), 4).await.unwrap();
+        db.migrate().await.unwrap();
+        let settings = Settings::load(Sources::default()).unwrap();
+        let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
+        let vitals = Vitals::default();
+        let trail = Trail::start(db.clone(), Clock::system(), Arc::new(Metrics::new([])), signals, &vitals);
+        // A change that has come and is not at the chain yet, such as one that waits for a connection.
+        let turn = trail.take_turn();
+        let mut reads = Box::pin(futures::future::join_all((0..8).map(|_| trail.record(event("read")))));
+        let early = timeout(Duration::from_millis(500), &mut reads).await;
+        assert!(early.is_err(), "no read goes first: {early:?}");
+        let mut tx = db.begin().await.unwrap();
+        append(&mut tx, event("revoke"), Utc::now()).await.unwrap();
+        tx.commit().await.unwrap();
+        drop(turn);
+        assert!(reads.await.iter().all(Result::is_ok));
+        let written = db.list_audit(&crate::store::AuditFilter::default(), 100).await.unwrap();
+        let revoked: Vec<i64> =
+            written.iter().filter(|event| event.body.contains("revoke")).map(|event| event.seq).collect();
+        assert_eq!((revoked, written.len()), (vec![1], 9));
+    }
 }

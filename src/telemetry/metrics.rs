@@ -88,6 +88,7 @@ pub struct Metrics {
     snapshot_cache_bytes: Gauge,
     audit_batch_events: Histogram,
     audit_commit_seconds: Histogram,
+    audit_events_lost: Counter,
     audit_unsealed_seconds: Gauge,
     audit_unexported_seconds: Gauge,
     storage_errors: Family<StorageLabels, Counter>,
@@ -140,6 +141,7 @@ impl Metrics {
             snapshot_cache_bytes: Gauge::default(),
             audit_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             audit_commit_seconds: seconds(),
+            audit_events_lost: Counter::default(),
             audit_unsealed_seconds: Gauge::default(),
             audit_unexported_seconds: Gauge::default(),
             storage_errors: Family::default(),
@@ -203,6 +205,8 @@ impl Metrics {
         r.register("audit_batch_events", "Audit events that shared a commit", self.audit_batch_events.clone());
         let help = "Time to commit a batch of audit events";
         r.register_with_unit("audit_commit", help, Unit::Seconds, self.audit_commit_seconds.clone());
+        let help = "Events that tell how an answer ended, or of how many refusals, and could not be recorded";
+        r.register("audit_events_lost", help, self.audit_events_lost.clone());
         let help = "How long the oldest audit event has waited for a checkpoint";
         r.register("audit_unsealed_seconds", help, self.audit_unsealed_seconds.clone());
         let help = "How long the oldest checkpoint has waited for its export";
@@ -311,6 +315,11 @@ impl Metrics {
     pub fn audit_committed(&self, events: usize, took: Duration) {
         self.audit_batch_events.observe(events as f64);
         self.audit_commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// An event that nobody waits for could not be recorded.
+    pub fn audit_event_lost(&self) {
+        self.audit_events_lost.inc();
     }
 
     /// A call to the configured storage `storage` failed.
