@@ -388,7 +388,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 41] = [
+const COLUMNS: [(&str, &str); 42] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
@@ -426,6 +426,7 @@ const COLUMNS: [(&str, &str); 41] = [
     ("client_address", "/client_address"),
     ("user_agent", "/user_agent"),
     ("contacts", "/contacts"),
+    ("path", "/path"),
     ("subject", "/subject"),
     ("change", "/change"),
     ("prev_hash", "/prev_hash"),

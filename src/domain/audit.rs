@@ -101,6 +101,8 @@ pub struct Personal {
     pub user_agent: Option<String>,
     /// Whom a recipient's change names: contacts by role, `before` and `after`.
     pub contacts: Option<Value>,
+    /// The path of an operator's request that was refused, as it was sent.
+    pub path: Option<String>,
     /// Whom an issuer says that the caller is: the `sub` of the JWT that was presented.
     pub subject: Option<String>,
 }
@@ -302,6 +304,7 @@ fn personal_text(personal: &Personal) -> String {
     Members::write(|members| {
         members.add("client_address", personal.client_address.as_ref());
         members.value("contacts", personal.contacts.as_ref());
+        members.add("path", personal.path.as_ref());
         members.add("subject", personal.subject.as_ref());
         members.add("user_agent", personal.user_agent.as_ref());
     })
@@ -490,6 +493,7 @@ mod tests {
                 client_address: text(),
                 user_agent: text(),
                 contacts: Some(serde_json::json!({"b": [1], "a": null})),
+                path: text(),
                 subject: text(),
             },
         }

@@ -108,7 +108,7 @@ pub enum Credential {
 pub struct Asked {
     /// The route's template.
     pub route: String,
-    /// The request's method.
+    /// The request's method; of one that nobody knows, that it is another.
     pub method: String,
     /// Its path, which holds names and ids and never a secret.
     pub path: String,
@@ -287,13 +287,14 @@ impl Service {
 
     /// Records that an operator asked for what was refused for `reason`, a stable code; of a flood as above.
     pub async fn record_refusal(&self, actor: &Actor, asked: &Asked, reason: String) -> Result<(), ServiceError> {
-        let path: String = asked.path.chars().take(LONGEST_PATH).collect();
-        let event = Event {
+        let mut event = Event {
             decision: Outcome::Deny,
             reason: Some(reason.into()),
-            change: Some(json!({"method": asked.method, "path": path})),
+            change: Some(json!({"method": asked.method})),
             ..route_event(actor, asked, if asked.reads { READ } else { "admin.change" })
         };
+        // Whatever stands in it the caller may have made up: it has to be erasable.
+        event.personal.path = Some(asked.path.chars().take(LONGEST_PATH).collect());
         let (operator, tolerance) = (actor.id.unwrap_or_default(), self.failure_tolerance());
         let noted = self.meter.operator_refused(operator, &event, tolerance, self.clock.now());
         self.record_noted(noted, event).await

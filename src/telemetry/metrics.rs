@@ -392,8 +392,8 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 16))
 }
 
-/// HTTP allows any method name, so that an unknown one is no label.
-fn known_method(method: &str) -> &'static str {
+/// The name of a method: HTTP allows any, which callers make up, so that one that is not known is `other`.
+pub fn known_method(method: &str) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }

@@ -8,5 +8,5 @@ mod metrics;
 
 pub use self::{
     logging::{Lines, TelemetryError, error_chain, init},
-    metrics::{InFlight, Metrics},
+    metrics::{InFlight, Metrics, known_method},
 };

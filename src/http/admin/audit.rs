@@ -95,6 +95,9 @@ pub struct AuditEventView {
     /// The contacts that a recipient's change names, `before` and `after`, until they are erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contacts: Option<Value>,
+    /// The path of an operator's request that was refused, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Value>,
     /// The subject of the JWT that was presented, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Value>,
@@ -116,6 +119,7 @@ impl AuditEventView {
             client_address: personal.remove("client_address"),
             user_agent: personal.remove("user_agent"),
             contacts: personal.remove("contacts"),
+            path: personal.remove("path"),
             subject: personal.remove("subject"),
             prev_hash: hex(&stored.prev_hash),
             hash: hex(&stored.hash),

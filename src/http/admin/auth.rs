@@ -23,6 +23,7 @@ use crate::{
     },
     http::client,
     service::{context::OperatorContext, error::ServiceError, sign_in::Asked},
+    telemetry::known_method,
 };
 
 /// Where the document says what an operation needs.
@@ -135,7 +136,7 @@ pub async fn authenticate(
     let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
     let asked = Asked {
         route: route.unwrap_or("unknown").to_owned(),
-        method: request.method().to_string(),
+        method: known_method(request.method().as_str()).to_owned(),
         path: uri.path().to_owned(),
         reads: matches!(*request.method(), Method::GET | Method::HEAD),
         needed: if let Needed::Permission(permission) = needed { permission } else { Permission::SignIn },
