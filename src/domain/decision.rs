@@ -270,6 +270,18 @@ impl Reason {
         }
     }
 
+    /// Whether the caller may ask, and what it asks for is not open to it.
+    pub fn is_of_share(self) -> bool {
+        matches!(
+            self,
+            Self::ShareNotGranted
+                | Self::GrantRevoked
+                | Self::GrantExpired
+                | Self::TokenOutOfScope
+                | Self::AgreementEnded
+        )
+    }
+
     /// After how many seconds asking again may help; for what is [`Refusal::Limited`].
     pub fn retry_after_seconds(self, now: DateTime<Utc>) -> u64 {
         match self {

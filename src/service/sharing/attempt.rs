@@ -23,6 +23,7 @@ use crate::{
         grant::{Grant, in_force},
         name::{Name, is_invisible},
         nearest::nearest,
+        recipient::Recipient,
         share::{Share, SharedObject},
         table::Table,
         token::BearerToken,
@@ -174,17 +175,35 @@ impl<'a> Attempt<'a> {
     /// Decides on the share that is asked for and anything under it.
     pub(super) async fn decide_share(&mut self, subject: &Subject<'_>) -> Result<Granted, ServiceError> {
         let access = self.access.take();
-        let granted = self.decide_access(access.as_ref(), subject).await?;
-        self.count_request(granted).await
+        let decided = self.decide_access(access.as_ref(), subject).await;
+        match decided {
+            Ok(granted) => self.count_request(granted).await,
+            Err(error) => {
+                // Whoever may ask and asks for what is not open to it has asked; who may not ask uses up nobody's limit.
+                if let (ServiceError::Denied { reason, .. }, Some(bearer)) = (&error, &self.bearer)
+                    && reason.is_of_share()
+                {
+                    self.is_within_limit(&bearer.recipient);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Lets a request pass that is within its recipient's limit.
     async fn count_request(&mut self, granted: Granted) -> Result<Granted, ServiceError> {
-        let recipient = &granted.bearer.recipient;
+        match self.is_within_limit(&granted.bearer.recipient) {
+            true => Ok(granted),
+            false => Err(self.refuse(Reason::RequestsPerMinute, None).await),
+        }
+    }
+
+    /// Counts a request; whether its recipient may send as many in a minute.
+    fn is_within_limit(&self, recipient: &Recipient) -> bool {
         let limit = recipient.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
         let (is_within, summaries) = self.service.meter.request(recipient.id, limit, self.now);
         meter::record(&self.service.trail, summaries);
-        if is_within { Ok(granted) } else { Err(self.refuse(Reason::RequestsPerMinute, None).await) }
+        is_within
     }
 
     /// Begins a streaming answer, which counts as one for as long as what this answers lives.
@@ -284,17 +303,20 @@ impl<'a> Attempt<'a> {
     /// Writes the refusal, and answers what the caller is told.
     pub(super) async fn refuse(&mut self, reason: Reason, subject: Option<&Subject<'_>>) -> ServiceError {
         let mut error = refusal(reason, subject, self.caller, self.now);
-        if let ServiceError::Denied { message, .. } = &mut error
-            && let Some(meant) = self.meant(reason, subject).await
-        {
-            let joint = if message.ends_with('.') { " Did" } else { "; did" };
-            message.push_str(&format!("{joint} you mean '{meant}'?"));
-        }
         match reason.refusal() {
             Refusal::Unauthenticated => self.refuse_unauthenticated(reason.code(), error).await,
             Refusal::NotFound if reason == Reason::FileUnknown => self.refuse_unsealed(reason, error).await,
             Refusal::Limited | Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => {
-                self.refuse_with(reason.code(), error).await
+                let noted = self.note_refusal(reason.code());
+                // Looking for it costs more than the refusal: of a flood it is done for the first alone.
+                if noted.is_recorded
+                    && let ServiceError::Denied { message, .. } = &mut error
+                    && let Some(meant) = self.meant(reason, subject).await
+                {
+                    let joint = if message.ends_with('.') { " Did" } else { "; did" };
+                    message.push_str(&format!("{joint} you mean '{meant}'?"));
+                }
+                self.record_noted(noted, error).await
             }
         }
     }
@@ -373,13 +395,17 @@ impl<'a> Attempt<'a> {
     /// Writes a refusal, of one recipient's the first of a minute; the rest is summed, as a flood of failed authentications
     /// is. It need not be the decision's own, such as that of a client that cannot read the table.
     pub(super) async fn refuse_with(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
+        let noted = self.note_refusal(code);
+        self.record_noted(noted, error).await
+    }
+
+    fn note_refusal(&mut self, code: &'static str) -> Noted {
         self.deny(code);
         let tolerance = self.service.failure_tolerance();
-        let noted = match self.event.recipient_id {
+        match self.event.recipient_id {
             Some(id) => self.service.meter.recipient_refused(id, &self.event, tolerance, self.now),
             None => Noted { is_recorded: true, ..Noted::default() },
-        };
-        self.record_noted(noted, error).await
+        }
     }
 
     /// What an answer about `granted` stands on.

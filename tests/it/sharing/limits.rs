@@ -22,6 +22,7 @@ on_both_databases!(
     what_is_read_again_counts_against_the_bytes_of_a_day,
     what_another_server_delivers_counts_like_what_this_one_does,
     a_cluster_that_shares_a_file_spends_no_more_than_the_file,
+    refusals_count_as_requests_and_names_are_looked_for_at_first_alone,
 );
 
 async fn query(app: &TestApp, token: &str) -> Answer {
@@ -316,6 +317,33 @@ async fn a_cluster_that_shares_a_file_spends_no_more_than_the_file(app: TestApp)
     assert_eq!(fetch(&other, 2, "bytes=0-0".to_owned()).await, 206);
     assert_eq!(fetch(&one, 3, "bytes=0-0".to_owned()).await, 429);
     assert_eq!(other.events("file.read").await[0]["reason"], "BYTES_PER_DAY");
+}
+
+async fn refusals_count_as_requests_and_names_are_looked_for_at_first_alone(app: TestApp) {
+    let token = acme(&app).await;
+    for i in 0..30 {
+        for (path, meant) in [("insuer", "insurer"), ("insurer/schemas/claim/tables", "insurer/claims")] {
+            let answer = app.shared(&token, &format!("/shares/{path}")).await;
+            let is_told = answer.text.contains(&format!("you mean '{meant}'"));
+            assert_eq!((answer.status.as_u16(), is_told), (404, i < 10), "{i} {}", answer.text);
+        }
+    }
+    app.patch("/recipients/acme", json!({"limits": {"requests_per_minute": 3}})).await.expect(200);
+    app.pass(60);
+    for _ in 0..3 {
+        assert_eq!(app.shared(&token, "/shares/insuer").await.status, 404);
+    }
+    assert_eq!(app.shared(&token, "/shares/insurer").await.status, 429);
+    assert_eq!(app.shared(&token, "/shares/insuer").await.status, 404, "what is told first stays so");
+    // Whoever may not ask at all uses up nobody's limit.
+    let stolen = app.token_for_acme().await;
+    let path = format!("/recipients/acme/tokens/{}/revoke", stolen["id"].as_str().unwrap());
+    app.post(&path, json!({"reason": "stolen"})).await.expect(200);
+    app.pass(60);
+    for _ in 0..5 {
+        assert_eq!(app.shared(stolen["token"].as_str().unwrap(), "/shares/insurer").await.status, 401);
+    }
+    assert_eq!(app.shared(&token, "/shares/insurer").await.status, 200);
 }
 
 #[tokio::test]
