@@ -36,11 +36,10 @@ impl Vitals {
     /// Runs `work` to its end; where it panics, that is told and [`None`] answered after a pause, in which the server is
     /// not ready. Whoever calls starts it again.
     pub async fn watch<T>(&self, name: &'static str, work: impl Future<Output = T>) -> Option<T> {
-        if let Ok(outcome) = AssertUnwindSafe(work).catch_unwind().await {
+        if let Some(outcome) = attempt(name, work).await {
             return Some(outcome);
         }
         let ended = self.begin_end(name);
-        tracing::error!(task = name, "a task of the server ended abnormally and is started again; please report this");
         sleep(PAUSE).await;
         drop(ended);
         None
@@ -54,6 +53,15 @@ impl Vitals {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs `work` to its end; where it panics, that is told and [`None`] answered.
+pub async fn attempt<T>(name: &'static str, work: impl Future<Output = T>) -> Option<T> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await.ok();
+    if outcome.is_none() {
+        tracing::error!(task = name, "a task of the server ended abnormally and is started again; please report this");
+    }
+    outcome
 }
 
 impl Drop for Ended {

@@ -62,6 +62,11 @@ struct NotificationLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StorageLabels {
     storage: String,
 }
@@ -105,6 +110,7 @@ pub struct Metrics {
     database_up: Gauge,
     log_lines_lost: Counter,
     clock_steps_back: Counter,
+    tasks_failed: Family<TaskLabels, Counter>,
 }
 
 /// Something that goes on, such as a request that is being served; dropping it, for whatever reason, ends it.
@@ -158,6 +164,7 @@ impl Metrics {
             database_up: Gauge::default(),
             log_lines_lost: Counter::default(),
             clock_steps_back: Counter::default(),
+            tasks_failed: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -174,6 +181,13 @@ impl Metrics {
                 let labels = NotificationLabels { webhook: webhook.to_owned(), outcome };
                 drop(self.notification_attempts.get_or_create(&labels));
             }
+        }
+    }
+
+    /// The names of background `tasks` are known from the start, too.
+    pub fn expect_tasks(&self, tasks: impl IntoIterator<Item = &'static str>) {
+        for task in tasks {
+            drop(self.tasks_failed.get_or_create(&TaskLabels { task }));
         }
     }
 
@@ -234,6 +248,7 @@ impl Metrics {
         r.register("log_lines_lost", help, self.log_lines_lost.clone());
         let help = "Times that the clock went back because it had been ahead";
         r.register("clock_steps_back", help, self.clock_steps_back.clone());
+        r.register("tasks_failed", "Runs of background tasks that failed", self.tasks_failed.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -284,6 +299,11 @@ impl Metrics {
     /// The clock turned out to have been ahead.
     pub fn clock_went_back(&self) {
         self.clock_steps_back.inc();
+    }
+
+    /// A run of the background task `task` failed.
+    pub fn task_failed(&self, task: &'static str) {
+        self.tasks_failed.get_or_create(&TaskLabels { task }).inc();
     }
 
     /// This server sent `bytes` bytes of a file.

@@ -16,7 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::limits::span,
-    service::{Service, context::OperatorContext, error::ServiceError},
+    service::{
+        Service,
+        clock::Clock,
+        context::OperatorContext,
+        error::ServiceError,
+        vitals::{Vitals, attempt},
+    },
 };
 
 /// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
@@ -79,6 +85,36 @@ struct Progress {
     /// When it is to run again; at once where nothing is said.
     due: Option<DateTime<Utc>>,
     has_failed: bool,
+    has_panicked: bool,
+}
+
+impl Progress {
+    /// Runs `work`, and says when the task is to run again. What ended abnormally is started again at once, and until
+    /// then the server is not ready; what does so twice waits as long as if it had done its work, and nothing waits for
+    /// it: a server is ready without what cannot be done.
+    async fn run(
+        &mut self,
+        name: &'static str,
+        period: TimeDelta,
+        Ground { vitals, clock }: Ground<'_>,
+        work: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let outcome = match self.has_panicked {
+            true => attempt(name, work).await,
+            false => vitals.watch(name, work).await,
+        };
+        let is_again = outcome.is_none() && !self.has_panicked;
+        self.has_panicked = outcome.is_none();
+        self.due = (!is_again).then(|| clock.now() + period);
+        outcome.unwrap_or_else(|| Err("it ended abnormally".into()))
+    }
+}
+
+/// What a task runs by.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    vitals: &'a Vitals,
+    clock: &'a Clock,
 }
 
 impl Task {
@@ -99,14 +135,14 @@ impl Task {
         if progress.due.is_some_and(|due| now < due && due <= now + self.period) {
             return None;
         }
-        let outcome = service.vitals.watch(self.name, (self.run)(service.clone())).await;
-        // What ended abnormally is started again at once.
-        progress.due = outcome.is_some().then(|| service.clock.now() + self.period);
-        let outcome = outcome.unwrap_or_else(|| Err("it ended abnormally".into()));
-        match &outcome {
+        let ground = Ground { vitals: &service.vitals, clock: &service.clock };
+        let outcome = progress.run(self.name, self.period, ground, (self.run)(service.clone())).await;
+        if let Err(error) = &outcome {
+            service.metrics.task_failed(self.name);
             // An outage is told once, not every second.
-            Err(error) if !progress.has_failed => report(self.name, &**error),
-            _ => {}
+            if !progress.has_failed {
+                report(self.name, &**error);
+            }
         }
         progress.has_failed = outcome.is_err();
         Some(outcome)
@@ -172,6 +208,7 @@ impl Tasks {
                 async move { service.deliver_due(&webhook).await }
             }));
         }
+        service.metrics.expect_tasks(all.iter().map(|task| task.name));
         Self { service: service.clone(), all: all.into() }
     }
 
@@ -269,4 +306,39 @@ async fn compare(service: &Service) -> Result<(), ServiceError> {
 
 fn report(task: &str, error: &(dyn Error + 'static)) {
     tracing::error!(task, error, "a background task failed; it is tried again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn panics() -> Outcome {
+        panic!("a test")
+    }
+
+    #[tokio::test]
+    async fn what_panics_again_and_again_waits_its_time_and_leaves_the_server_ready() {
+        let (vitals, mut progress) = (Vitals::default(), Progress::default());
+        let clock = Clock::new(|| DateTime::UNIX_EPOCH);
+        let (period, later) = (TimeDelta::seconds(60), Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(60)));
+        let ground = Ground { vitals: &vitals, clock: &clock };
+        for round in 0..3 {
+            {
+                let mut run = std::pin::pin!(progress.run("a task", period, ground, panics()));
+                let is_waiting = futures::poll!(&mut run).is_pending();
+                // The first time it is waited for the task to be started again, and only then.
+                assert_eq!(
+                    (is_waiting, vitals.ended()),
+                    (round == 0, Some("a task").filter(|_| round == 0)),
+                    "{round}"
+                );
+                if is_waiting {
+                    run.await.unwrap_err();
+                }
+            }
+            assert_eq!((progress.due, vitals.ended()), (later.filter(|_| round > 0), None), "{round}");
+        }
+        progress.run("a task", period, ground, async { Ok(()) }).await.unwrap();
+        assert_eq!((progress.due, progress.has_panicked), (later, false));
+    }
 }
