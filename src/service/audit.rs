@@ -23,7 +23,7 @@ const FIRST_LOOK: i64 = 4_096;
 const LONGEST_LOOK: i64 = 16_384;
 /// How long a quick look takes at most.
 const QUICK: Duration = Duration::from_millis(5);
-/// After how long a page is answered as it is, with a token to go on: early enough for one more look that is slow.
+/// After how long a page is answered as it is, with where to go on: early enough for one more look that is slow.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Which events are listed.
@@ -47,17 +47,30 @@ pub struct AuditQuery {
     pub after_seq: Option<i64>,
     /// The order of the listing.
     pub order: Order,
-    /// Whether the answer has no token to go on with.
-    pub is_feed: bool,
+}
+
+/// A page of events.
+#[derive(Clone, Debug)]
+pub struct AuditPage {
+    /// The events, and the token that asks for more.
+    pub page: Page<StoredEvent>,
+    /// Up to which place, included, was looked, where it was not looked to the page's end: there may be more behind it.
+    pub looked_up_to: Option<i64>,
 }
 
 impl Service {
     /// Events of the trail, by their place in it.
-    pub async fn list_audit_events(
+    pub async fn list_audit_events(&self, query: &AuditQuery, page: &PageRequest) -> Result<AuditPage, ServiceError> {
+        self.list_audit_events_within(query, page, PATIENCE).await
+    }
+
+    /// [`Self::list_audit_events`] with another patience.
+    pub async fn list_audit_events_within(
         &self,
         query: &AuditQuery,
         page: &PageRequest,
-    ) -> Result<Page<StoredEvent>, ServiceError> {
+        patience: Duration,
+    ) -> Result<AuditPage, ServiceError> {
         if query.after_seq.is_some() && page.page_token.is_some() {
             let message = "`after_seq` and `page_token` both say where to go on; send one of them";
             return Err(ServiceError::Parameter(message.into()));
@@ -81,13 +94,12 @@ impl Service {
         }
         let opened = self.begin_page(page, format!("audit {filter:?}"))?;
         filter.after_seq = query.after_seq.or_else(|| opened.after.as_deref().and_then(|seq| seq.parse().ok()));
-        // A feed goes on where its last line stands, so that an empty answer has to mean that there is no more.
-        let patience = if query.is_feed { None } else { Some(PATIENCE) };
         let Found { events, looked_up_to } = self.search_audit(filter, opened.limit, patience).await?;
-        match looked_up_to {
-            None => Ok(self.end_page(opened, events, |event| event.seq.to_string())),
-            Some(seq) => Ok(self.break_page(opened, events, &seq.to_string())),
-        }
+        let page = match looked_up_to {
+            None => self.end_page(opened, events, |event| event.seq.to_string()),
+            Some(seq) => self.break_page(opened, events, &seq.to_string()),
+        };
+        Ok(AuditPage { page, looked_up_to })
     }
 
     /// Looks through the trail until `limit` events are found, `patience` is over, or there is no more to look at.
@@ -95,7 +107,7 @@ impl Service {
         &self,
         mut filter: AuditFilter,
         limit: u32,
-        patience: Option<Duration>,
+        patience: Duration,
     ) -> Result<Found, ServiceError> {
         let begun = Instant::now();
         let mut events = Vec::new();
@@ -113,7 +125,7 @@ impl Service {
                 }
                 length = next_length(length, looked.elapsed());
                 let is_end = index == last_of_all && ahead.is_empty();
-                if !is_end && patience.is_some_and(|patience| begun.elapsed() > patience) {
+                if !is_end && begun.elapsed() > patience {
                     let last = if filter.order == Order::Ascending { within.1 } else { within.0 };
                     return Ok(Found { events, looked_up_to: Some(last) });
                 }

@@ -8,13 +8,17 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Admin, accepts, extract::AdminQuery, page::PageView, problem::Problem, text::Text};
 use crate::{
     domain::{audit::Outcome, seal::hex},
-    service::{audit::AuditQuery, error::ServiceError, page::PageRequest},
+    service::{
+        audit::{AuditPage, AuditQuery},
+        error::ServiceError,
+        page::PageRequest,
+    },
     store::{Order, StoredEvent},
 };
 
@@ -132,7 +136,9 @@ impl AuditEventView {
 /// A page may hold fewer items than asked for, even none, and a `next_page_token` all the same: what no index leads to
 /// is looked for a length of the trail at a time.
 ///
-/// With `Accept: application/x-ndjson` the answer is one event a line, without paging members; go on with `after_seq`.
+/// With `Accept: application/x-ndjson` the answer is one event a line, without paging members; go on with the last line's
+/// `seq` as `after_seq`. A last line with nothing but `seq` is no event: it says how far was looked where that was not to
+/// the end. An empty answer means that there is no more.
 #[utoipa::path(
     get, path = "/audit", tag = "audit", params(AuditParameters),
     responses((
@@ -146,9 +152,7 @@ pub async fn list_audit_events(
     AdminQuery(query): AdminQuery<AuditParameters>,
 ) -> Result<Response, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
-    let is_feed = accepts(&headers, NDJSON);
     let filter = AuditQuery {
-        is_feed,
         recipient: query.recipient.map(|text| text.0),
         share: query.share.map(|text| text.0),
         table: query.table.map(|text| text.0),
@@ -165,15 +169,53 @@ pub async fn list_audit_events(
             OrderParameter::Desc => Order::Descending,
         },
     };
-    let page = admin.service.list_audit_events(&filter, &page).await?;
+    let AuditPage { page, looked_up_to } = admin.service.list_audit_events(&filter, &page).await?;
     let items = page.items.iter().map(AuditEventView::new).collect::<Result<Vec<_>, _>>()?;
-    if !is_feed {
+    if !accepts(&headers, NDJSON) {
         return Ok(Json(PageView { items, next_page_token: page.next_page_token }).into_response());
     }
+    Ok(([(header::CONTENT_TYPE, NDJSON)], feed(&items, looked_up_to)?).into_response())
+}
+
+/// The lines of a feed: the events and, where there may be more than was looked at, a place to go on from.
+fn feed(events: &[AuditEventView], looked_up_to: Option<i64>) -> Result<String, ServiceError> {
     let mut lines = String::new();
-    for item in &items {
-        lines.push_str(&serde_json::to_string(item).map_err(ServiceError::internal)?);
+    for event in events {
+        lines.push_str(&serde_json::to_string(event).map_err(ServiceError::internal)?);
         lines.push('\n');
     }
-    Ok(([(header::CONTENT_TYPE, NDJSON)], lines).into_response())
+    // Of the event that stands last its own line says it.
+    let last = events.last().and_then(|event| event.event.get("seq")).and_then(Value::as_i64);
+    if let Some(seq) = looked_up_to.filter(|seq| Some(*seq) != last) {
+        lines.push_str(&format!("{}\n", json!({"seq": seq})));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_says_how_far_was_looked_where_that_was_not_to_the_end() {
+        let event = |seq: i64| AuditEventView {
+            event: Map::from_iter([("seq".to_owned(), seq.into())]),
+            client_address: None,
+            user_agent: None,
+            contacts: None,
+            path: None,
+            subject: None,
+            prev_hash: String::new(),
+            hash: String::new(),
+        };
+        let seqs = |events: &[AuditEventView], looked_up_to| -> Vec<i64> {
+            let lines = feed(events, looked_up_to).unwrap();
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap()).collect()
+        };
+        assert_eq!(feed(&[], None).unwrap(), "", "there is no more");
+        assert_eq!(feed(&[], Some(7)).unwrap(), "{\"seq\":7}\n");
+        assert_eq!(seqs(&[event(2), event(5)], Some(7)), [2, 5, 7]);
+        assert_eq!(seqs(&[event(2), event(7)], Some(7)), [2, 7]);
+        assert_eq!(seqs(&[event(2), event(5)], None), [2, 5]);
+    }
 }

@@ -1,5 +1,8 @@
 //! The audit trail, read.
 
+use std::time::Duration;
+
+use chrono::TimeDelta;
 use http::{Method, Request, header};
 use serde_json::{Value, json};
 use weir::{
@@ -22,6 +25,7 @@ on_both_databases!(
     the_chain_verifies_from_what_is_listed,
     bad_filters_are_refused,
     every_use_of_an_operators_token_is_recorded,
+    a_search_that_is_broken_off_says_where_it_goes_on,
 );
 
 fn seqs(page: &Value) -> Vec<i64> {
@@ -163,4 +167,32 @@ async fn every_use_of_an_operators_token_is_recorded(app: TestApp) {
     assert_eq!(read["object"]["name"], "/api/v1/audit");
     let request = Request::get("/api/v1/shares").header(header::AUTHORIZATION, format!("bearer  {OPERATOR_TOKEN}"));
     assert_eq!(app.send(request.body(axum::body::Body::empty()).unwrap()).await.status, 200);
+}
+
+async fn a_search_that_is_broken_off_says_where_it_goes_on(app: TestApp) {
+    app.put("/recipients/acme", json!({})).await.expect(201);
+    app.service.notary.seal().await.unwrap();
+    app.put("/recipients/other", json!({})).await.expect(201);
+    let query = AuditQuery {
+        action: Some("recipient.create".to_owned()),
+        decision: Some(Outcome::Allow),
+        since: Some(app.now() - TimeDelta::hours(1)),
+        order: Order::Ascending,
+        ..AuditQuery::default()
+    };
+    let (mut found, mut reached) = (Vec::new(), Vec::new());
+    loop {
+        let query = AuditQuery { after_seq: reached.last().copied(), ..query.clone() };
+        // What takes any time at all is broken off.
+        let listed = app.service.list_audit_events_within(&query, &PageRequest::default(), Duration::ZERO).await;
+        let AuditPage { page, looked_up_to } = listed.unwrap();
+        assert_eq!(page.next_page_token.is_some(), looked_up_to.is_some());
+        found.extend(page.items.iter().map(|event| event.seq));
+        let Some(seq) = looked_up_to else { break };
+        assert!(reached.last().is_none_or(|before| *before < seq), "{reached:?} {seq}");
+        reached.push(seq);
+    }
+    let whole = app.service.list_audit_events(&query, &PageRequest::default()).await.unwrap().page.items;
+    assert_eq!(found, whole.iter().map(|event| event.seq).collect::<Vec<_>>());
+    assert!(found.len() == 2 && !reached.is_empty(), "{found:?} {reached:?}");
 }
