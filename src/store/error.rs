@@ -186,6 +186,7 @@ impl StoreError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Contended(_) => Cause::Locked,
+            Self::Rights(_) => Cause::Refused,
             Self::Unavailable(error) | Self::Query(error) => cause(error),
             _ => Cause::Other,
         }
@@ -265,7 +266,6 @@ fn cause(error: &sqlx::Error) -> Cause {
     let code = database.code().unwrap_or_default();
     if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
         return match code.parse::<u32>().map(|code| code & 0xff) {
-            Ok(5 | 6) => Cause::Locked,
             Ok(8) => Cause::ReadOnly,
             Ok(10) => Cause::Broken,
             Ok(13) => Cause::Full,
@@ -274,14 +274,13 @@ fn cause(error: &sqlx::Error) -> Cause {
             _ => Cause::Other,
         };
     }
-    // PostgreSQL, Appendix A: insufficient privilege and invalid authorization, disk full, IO error, query cancelled.
+    // PostgreSQL, Appendix A: disk full, IO error, query cancelled, too many connections, invalid authorization.
     match code.as_ref() {
         "25006" => Cause::ReadOnly,
         "53100" => Cause::Full,
         "58030" => Cause::Broken,
-        "55P03" => Cause::Locked,
         "57014" => Cause::Silent,
-        "42501" | "53300" | "57P03" => Cause::Refused,
+        "53300" | "57P03" => Cause::Refused,
         code if code.starts_with("28") => Cause::Refused,
         _ => Cause::Other,
     }

@@ -2,7 +2,10 @@
 
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
-use weir::{service::verification::Since, store::Db};
+use weir::{
+    service::verification::Since,
+    store::{Cause, Db},
+};
 
 use super::trail::Trail;
 use crate::support::postgres::TestDatabase;
@@ -60,6 +63,14 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
     trail.pass(chrono::TimeDelta::days(1));
     assert!(trail.notary.detach("2026-08", true).await.is_err());
     assert_eq!(trail.verify(Since::Beginning).await.unwrap().head.seq, 31);
+
+    // A right that is missing is told as that, and not as a failure of nobody knows what.
+    let Db::Postgres { pool: owner, .. } = &*database else { unreachable!("it is PostgreSQL") };
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("REVOKE INSERT ON servers FROM {role}"))).execute(owner).await.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    let refused = tx.write_filler(Uuid::now_v7(), chrono::Utc::now(), &[7]).await.unwrap_err();
+    assert_eq!((refused.cause(), refused.cause().to_string().as_str()), (Cause::Refused, "refused"), "{refused}");
+    drop(tx);
 
     db.close().await;
     let mut owner = PgConnection::connect(database.url()).await.unwrap();
