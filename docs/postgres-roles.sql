@@ -31,6 +31,6 @@ REVOKE UPDATE ON notifications FROM weir_server;
 GRANT UPDATE (state, attempts, queued_at, next_attempt_at, ended_at, failure) ON notifications TO weir_server;
 -- A report that was made is served as it is for ever.
 REVOKE UPDATE, DELETE ON reports, report_files FROM weir_server;
-GRANT UPDATE (state, claimed_until, ready_at, failure, checkpoint_seq) ON reports TO weir_server;
+GRANT UPDATE (state, claimed_until, holder, ready_at, failure, checkpoint_seq) ON reports TO weir_server;
 -- Months are detached by the owner alone (`weir audit detach`), as are migrations.
 REVOKE INSERT, UPDATE, DELETE ON audit_detachments, _sqlx_migrations FROM weir_server;

@@ -32,10 +32,8 @@ use crate::{
 
 /// How long after its end a month may still get events from a server whose clock is late.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);
-/// For how long a report is left to who makes it, unless it says that it goes on.
-const CLAIM: TimeDelta = TimeDelta::minutes(2);
-/// After how many pages of events who makes a report says that it goes on.
-const HELD_EVERY: u32 = 50;
+/// How often who makes a report says that it goes on; its claim holds several times as long.
+const HELD_EVERY: Duration = Duration::from_secs(5);
 /// How long a caller waits for a report that is being made before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a preview may be counted.
@@ -52,11 +50,10 @@ pub struct NewReport {
     pub recipient: Option<String>,
 }
 
-/// What is counted: whose events of which month, and the report that is held meanwhile.
+/// What is counted: whose events of which month.
 struct Scope {
     month: Month,
     recipient_id: Option<Uuid>,
-    held: Option<Uuid>,
 }
 
 /// Which reports are listed.
@@ -178,7 +175,7 @@ impl Service {
             Some(text) => Some(self.find_party(text).await?),
         };
         let range = self.db.find_seqs_between(month.start(), month.end()).await?;
-        let scope = Scope { month, recipient_id: party.as_ref().map(|party| party.id), held: None };
+        let scope = Scope { month, recipient_id: party.as_ref().map(|party| party.id) };
         let counted = tokio::time::timeout(PREVIEW_PATIENCE, self.count_month(&scope, range, party)).await;
         let report = match counted {
             Ok(Ok(report)) => report,
@@ -342,21 +339,22 @@ impl Service {
 
     /// Makes a report, unless somebody does or did.
     async fn make_report(&self, id: Uuid) -> Result<(), ServiceError> {
-        let now = self.clock.now();
+        let holder = self.workshop.holder();
         let mut tx = self.db.begin().await?;
-        let is_claimed = tx.claim_report(id, now, now + CLAIM).await?;
+        let is_claimed = tx.claim_report(id, holder, self.clock.now()).await?;
         tx.commit().await?;
         let Some(report) = self.db.find_report(id).await?.filter(|_| is_claimed) else { return Ok(()) };
-        match self.write_report(&report).await {
+        // Both go on at once: what is written may have the connection that the other waits for.
+        let made = tokio::select! {
+            made = self.write_report(&report) => made,
+            lost = self.hold_report(id, holder) => Err(lost),
+        };
+        match made {
             Ok(()) | Err(Unmade::Taken) => Ok(()),
             Err(Unmade::Later(error)) => {
-                // Nobody has to wait for the end of the claim.
                 let mut tx = self.db.begin().await?;
-                match tx.hold_report(id, self.clock.now()).await {
-                    Ok(()) => tx.commit().await?,
-                    Err(StoreError::Stale) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                tx.release_report(id, holder).await?;
+                tx.commit().await?;
                 Err(error)
             }
             Err(Unmade::Failed(why)) => {
@@ -367,6 +365,24 @@ impl Service {
                     Err(StoreError::Stale) => Ok(()),
                     Err(error) => Err(error.into()),
                 }
+            }
+        }
+    }
+
+    /// Says again and again that a report is being made; ends where that cannot be said any more.
+    async fn hold_report(&self, id: Uuid, holder: Uuid) -> Unmade {
+        loop {
+            tokio::time::sleep(HELD_EVERY).await;
+            let held = async {
+                let mut tx = self.db.begin().await?;
+                tx.hold_report(id, holder, self.clock.now()).await?;
+                tx.commit().await
+            };
+            match held.await {
+                // A busy or silent database: the claim holds on, or another server takes the report.
+                Err(error) if error.is_outage() => {}
+                Err(error) => return error.into(),
+                Ok(()) => {}
             }
         }
     }
@@ -385,7 +401,7 @@ impl Service {
             error => Unmade::Failed(format!("{error}; run `weir audit verify`")),
         })?;
         let party = report.recipient_id.map(|id| Party { id, name: report.recipient.clone().unwrap_or_default() });
-        let scope = Scope { month: report.month, recipient_id: report.recipient_id, held: Some(report.id) };
+        let scope = Scope { month: report.month, recipient_id: report.recipient_id };
         let counted = self.count_month(&scope, range, party).await?;
         let files = self.file_report(&counted, &checkpoint).map_err(|error| Unmade::Failed(error.to_string()))?;
         let hashes = files.iter().map(|(stored, _)| (stored.file.as_str(), stored.entry.sha256.as_str()));
@@ -414,7 +430,7 @@ impl Service {
     ) -> Result<Report, Unmade> {
         let mut tally = Tally::new(scope.month, party);
         let (first, last) = range.unwrap_or((1, 0));
-        let (mut after, mut n_pages) = (first - 1, 0u32);
+        let mut after = first - 1;
         while after < last {
             let page = self.read_events(scope.recipient_id, after).await?;
             let Some(end) = page.last().map(|event| event.seq) else { break };
@@ -427,12 +443,6 @@ impl Service {
                 tally.add(event).map_err(|error| Unmade::Failed(error.to_string()))?;
             }
             after = end;
-            n_pages += 1;
-            if let Some(id) = scope.held.filter(|_| n_pages.is_multiple_of(HELD_EVERY)) {
-                let mut tx = self.db.begin().await?;
-                tx.hold_report(id, self.clock.now() + CLAIM).await?;
-                tx.commit().await?;
-            }
         }
         let mut called = HashMap::new();
         for id in tally.recipients() {

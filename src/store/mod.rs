@@ -62,7 +62,7 @@ pub use views::{StoredVersion, StoredView};
 
 /// By how much the clocks of servers may differ. A claim that would end later than it could if it were made now, and by
 /// more than this, was made by a clock that was ahead, and counts no more.
-const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
+pub const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
 
 /// How long a change waits for its turn.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(25);

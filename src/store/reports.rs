@@ -5,13 +5,13 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    CLOCKS_APART, Result, StoreError, Tx, on_tx, reads,
     value::{Micros, time, word},
 };
 use crate::domain::report::{FileEntry, Month, ReportFile};
 
-/// Longer than any server claims a report for.
-const LONGEST_CLAIM: TimeDelta = TimeDelta::minutes(10);
+/// For how long a report is left to who makes it, unless it says that it goes on.
+const CLAIM: TimeDelta = TimeDelta::seconds(30);
 
 /// How far a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,12 +160,12 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Reports that are to be made and that nobody makes at `now`; a claim of more than [`LONGEST_CLAIM`] was made by a
-    /// clock that was ahead.
+    /// Reports that are to be made and that nobody makes at `now`; a longer claim than could be made now was made by a clock
+    /// that was ahead.
     pub async fn list_unmade_reports(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Uuid>> {
         let sql = "SELECT id FROM reports WHERE state = 'making' AND (claimed_until <= $1 OR claimed_until > $2) \
                    ORDER BY id LIMIT $3";
-        let (now, ahead) = (Micros::from(now), Micros::from(now + LONGEST_CLAIM));
+        let (now, ahead) = (Micros::from(now), Micros::from(now + CLAIM + CLOCKS_APART));
         Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
@@ -206,27 +206,40 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes a report that nobody makes at `now`, until `until`; false where somebody does, or did.
-    pub async fn claim_report(&mut self, id: Uuid, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool> {
-        const SQL: &str = "UPDATE reports SET claimed_until = $3 \
+    /// Has the server `holder` take a report that nobody makes at `now`, for half a minute; false where somebody does, or
+    /// did.
+    pub async fn claim_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool> {
+        const SQL: &str = "UPDATE reports SET claimed_until = $3, holder = $5 \
             WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
         let claimed = on_tx!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(Micros::from(now))
-            .bind(Micros::from(until))
-            .bind(Micros::from(now + LONGEST_CLAIM))
+            .bind(Micros::from(now + CLAIM))
+            .bind(Micros::from(now + CLAIM + CLOCKS_APART))
+            .bind(holder)
             .execute(db)
             .await?
             .rows_affected());
         Ok(claimed == 1)
     }
 
-    /// Goes on making a report until `until`; [`StoreError::Stale`] where it was made or given up since.
-    pub async fn hold_report(&mut self, id: Uuid, until: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET claimed_until = $2 WHERE id = $1 AND state = 'making'";
-        let until = Micros::from(until);
-        let held = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(until).execute(db).await?.rows_affected());
+    /// Goes on making a report, from `now` for as long as a claim; [`StoreError::Stale`] where it was made, given back or
+    /// taken by another server since.
+    pub async fn hold_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET claimed_until = $3 \
+            WHERE id = $1 AND state = 'making' AND holder = $2";
+        let until = Micros::from(now + CLAIM);
+        let held =
+            on_tx!(self, db => sqlx::query(SQL).bind(id).bind(holder).bind(until).execute(db).await?.rows_affected());
         if held == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Gives back a report that the server `holder` could not finish, so that nobody waits for the end of its claim.
+    pub async fn release_report(&mut self, id: Uuid, holder: Uuid) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
+            WHERE id = $1 AND state = 'making' AND holder = $2";
+        on_tx!(self, db => sqlx::query(SQL).bind(id).bind(holder).execute(db).await?.rows_affected());
+        Ok(())
     }
 
     /// Writes the files of a report, which is ready by that; [`StoreError::Stale`] where somebody else has written them.

@@ -3,12 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{Db, Result, Tx, on_tx, value::Micros};
+use super::{CLOCKS_APART, Db, Result, Tx, on_tx, value::Micros};
 
-/// How long a server counts as alive that was heard of.
-const ALIVE: TimeDelta = TimeDelta::seconds(8);
+/// How long a server counts as alive that was heard of: longer than clocks may differ and it may be silent, together, so
+/// that one whose clock is behind is not dead to the others while it works.
+const ALIVE: TimeDelta = TimeDelta::seconds(14);
 /// What is to live longer was heard of by a clock that was ahead.
-pub(super) const LONGEST_LIFE: TimeDelta = TimeDelta::seconds(18);
+pub(super) const LONGEST_LIFE: TimeDelta = TimeDelta::seconds(ALIVE.num_seconds() + CLOCKS_APART.num_seconds());
 /// How long a server is remembered that is not heard of, and how far ahead a time may be and still be believed.
 const KEPT: TimeDelta = TimeDelta::days(1);
 
@@ -40,11 +41,15 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives back what the server `id` holds: the leases of background tasks, and the units that it is at.
+    /// Gives back what the server `id` holds: the leases of background tasks, the units that it is at, and the reports that
+    /// it makes.
     pub async fn release_server(&mut self, id: Uuid) -> Result<()> {
         const LEASES: &str = "DELETE FROM leases WHERE holder = $1";
         const SERVER: &str = "DELETE FROM servers WHERE id = $1";
+        const REPORTS: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
+            WHERE state = 'making' AND holder = $1";
         on_tx!(self, db => sqlx::query(LEASES).bind(id).execute(db).await?.rows_affected());
+        on_tx!(self, db => sqlx::query(REPORTS).bind(id).execute(db).await?.rows_affected());
         on_tx!(self, db => sqlx::query(SERVER).bind(id).execute(db).await?.rows_affected());
         Ok(())
     }

@@ -15,13 +15,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{ConfigFile, api::Output, print};
-use crate::config::Settings;
+use crate::{config::Settings, store::CLOCKS_APART};
 
 /// How long one examination may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// By how much clocks may differ. Windows of grants and lives of URLs are judged by this server's, and signatures by the
-/// object store's.
-const MAX_SKEW: TimeDelta = TimeDelta::seconds(30);
+/// By how much clocks may differ. Claims of servers, windows of grants and lives of URLs are judged by this server's, and
+/// signatures by the object store's.
+const MAX_SKEW: TimeDelta = CLOCKS_APART;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  weir doctor --config /etc/weir/weir.toml")]

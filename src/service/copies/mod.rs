@@ -163,8 +163,8 @@ impl Workshop {
         self.0.unit_key.file_key(table_id)
     }
 
-    /// Who this server is among those that make copies.
-    fn holder(&self) -> Uuid {
+    /// Who this server is among those that claim what they make.
+    pub(super) fn holder(&self) -> Uuid {
         self.0.holder
     }
 

@@ -4,8 +4,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use weir::{
-    domain::copy::{Copy, CopyKind, CopyState, RulesId, UnitId},
-    store::{CopyFilter, Db, is_held},
+    domain::{
+        copy::{Copy, CopyKind, CopyState, RulesId, UnitId},
+        report::Month,
+    },
+    store::{CopyFilter, Db, ReportState, StoreError, StoredReport, is_held},
 };
 
 use super::samples::now;
@@ -102,7 +105,7 @@ async fn what_a_server_is_at_is_left_to_it_for_as_long_as_it_is_heard_of() {
             tx.commit().await.unwrap();
         }
         // Killed.
-        let at = now() + TimeDelta::seconds(21);
+        let at = now() + TimeDelta::seconds(29);
         assert!(!is_left(&db, at).await && claim(&db, other, at).await);
     }
 }
@@ -126,5 +129,92 @@ async fn the_one_server_of_a_sqlite_file_ends_what_was_claimed_before_it_started
         let is_alone = db.locks_at_begin();
         assert_eq!((is_left(&db, now()).await, claim(&db, next, now()).await), (!is_alone, is_alone));
         assert_eq!(lease(&db, next, now()).await, is_alone);
+    }
+}
+
+/// A report that is to be made.
+async fn report(db: &Db) -> Uuid {
+    let report = StoredReport {
+        id: Uuid::now_v7(),
+        month: Month::parse("2026-08").unwrap(),
+        recipient_id: None,
+        recipient: None,
+        state: ReportState::Making,
+        requested_by: "ann".into(),
+        requested_at: now(),
+        ready_at: None,
+        failure: None,
+        checkpoint_seq: None,
+    };
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_report(&report).await.unwrap();
+    tx.commit().await.unwrap();
+    report.id
+}
+
+async fn make(db: &Db, report: Uuid, holder: Uuid, at: DateTime<Utc>) -> bool {
+    let mut tx = db.begin().await.unwrap();
+    let is_claimed = tx.claim_report(report, holder, at).await.unwrap();
+    tx.commit().await.unwrap();
+    is_claimed
+}
+
+async fn goes_on(db: &Db, report: Uuid, holder: Uuid, at: DateTime<Utc>) -> bool {
+    let mut tx = db.begin().await.unwrap();
+    let held = tx.hold_report(report, holder, at).await;
+    tx.commit().await.unwrap();
+    assert!(matches!(held, Ok(()) | Err(StoreError::Stale)), "{held:?}");
+    held.is_ok()
+}
+
+#[tokio::test]
+async fn clocks_that_differ_as_they_may_leave_claims_alone_and_what_is_dead_ends_within_a_minute() {
+    for skew in [-9, 0, 9] {
+        for db in TestDatabase::each().await {
+            let (maker, other) = servers();
+            let report = report(&db).await;
+            let of_maker = |seconds| now() + TimeDelta::seconds(seconds + skew);
+            assert!(claim(&db, maker, of_maker(0)).await && lease(&db, maker, of_maker(0)).await);
+            assert!(make(&db, report, maker, of_maker(0)).await);
+            for seconds in [2, 4, 6] {
+                // A moment before it is heard of again.
+                let at = now() + TimeDelta::seconds(seconds);
+                assert!(is_left(&db, at).await && !claim(&db, other, at).await, "{skew} {seconds}");
+                assert!(!lease(&db, other, at).await && !make(&db, report, other, at).await, "{skew} {seconds}");
+                assert!(goes_on(&db, report, maker, of_maker(seconds)).await);
+                let mut tx = db.begin().await.unwrap();
+                tx.keep_server_alive(maker, of_maker(seconds)).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+            // Killed.
+            let at = now() + TimeDelta::seconds(59);
+            assert!(!is_left(&db, at).await && claim(&db, other, at).await, "{skew}");
+            assert!(lease(&db, other, at).await, "{skew}");
+            assert_eq!(db.list_unmade_reports(at, 1).await.unwrap(), [report], "{skew}");
+            assert!(make(&db, report, other, at).await, "{skew}");
+            assert!(!goes_on(&db, report, maker, at).await, "it is another's");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_in_the_making_is_given_back_at_a_stop() {
+    for db in TestDatabase::each().await {
+        let (stopping, other) = servers();
+        let report = report(&db).await;
+        assert!(make(&db, report, stopping, now()).await && !make(&db, report, other, now()).await);
+        assert_eq!(db.list_unmade_reports(now(), 1).await.unwrap(), Vec::<Uuid>::new());
+        let mut tx = db.begin().await.unwrap();
+        tx.release_server(stopping).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(db.list_unmade_reports(now(), 1).await.unwrap(), [report]);
+        // What still runs of it ends by itself.
+        assert!(!goes_on(&db, report, stopping, now()).await && make(&db, report, other, now()).await);
+        // Who cannot finish one gives that alone back.
+        let mut tx = db.begin().await.unwrap();
+        tx.release_report(report, stopping).await.unwrap();
+        tx.release_report(report, other).await.unwrap();
+        tx.commit().await.unwrap();
+        assert!(make(&db, report, stopping, now()).await);
     }
 }

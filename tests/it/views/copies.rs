@@ -223,8 +223,8 @@ async fn what_a_vanished_server_left_is_taken_over(stage: Stage) {
         come_back(&acme.query_at(&other, way, newest()).await);
     }
     let left = stage.objects().await;
-    // A few seconds after it was last heard of.
-    stage.app.pass(9);
+    // Some seconds after it was last heard of.
+    stage.app.pass(15);
     wait_for(&acme, &other).await;
     read_well(&stage, &table, &lens, &acme).await;
     let all = sources(&stage, "ready").await;
