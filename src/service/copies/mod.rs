@@ -1,8 +1,8 @@
 //! Copies: the governed files that recipients of views read instead of source files.
 //!
 //! Lives here: who may share which copies ([`Entitled`]), which files are mixed ([`mixing`]), making copies ([`making`]),
-//! putting a table together from them ([`served`]), deleting them ([`keeping`]), and the register that says what there is. Never here: what a copy holds,
-//! which is the engine's, or who may ask, which is the decision's.
+//! putting a table together from them ([`served`]), deleting them ([`keeping`]), and the register that says what there is.
+//! Never here: what a copy holds, which is the engine's, or who may ask, which is the decision's.
 
 mod keeping;
 mod making;

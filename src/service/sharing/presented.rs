@@ -37,8 +37,8 @@ impl Presented {
 }
 
 impl Service {
-    /// Finds whom the token of `caller` belongs to, and what is asked for. The inner error is for those alone who present a JWT: its
-    /// issuer does not answer.
+    /// Finds whom the token of `caller` belongs to, and what is asked for. The inner error is for those alone who present a
+    /// JWT: its issuer does not answer.
     pub(super) async fn find_presented(
         &self,
         caller: &Caller,

@@ -271,7 +271,9 @@ async fn an_entity_tag_is_each_recipients_own_and_says_nothing_of_the_file(app: 
     assert_ne!(first, other);
     let file = fs::metadata(app.folder("steps").join("c.parquet")).unwrap();
     for told in [file.ino(), file.mtime().unsigned_abs(), file.mtime_nsec().unsigned_abs()] {
-        assert!(!first.contains(&format!("{told:x}")), "{first}");
+        // A short number is found in a digest by chance.
+        let told = format!("{told:x}");
+        assert!(told.len() < 8 || !first.contains(&told), "{first}");
     }
     assert!(first.len() == 34 && first.starts_with('"') && first.ends_with('"'), "{first}");
 }
