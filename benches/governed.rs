@@ -133,6 +133,7 @@ fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> SourceFil
         schema: Arc::new(schema()),
         mapping: ColumnMapping::None,
         partition_values: Vec::new(),
+        unsaid: Vec::new(),
         deletion_vector: None,
         added_later: Vec::new(),
     }

@@ -32,10 +32,10 @@ use parquet::{
 };
 
 use super::{
-    EngineError, SourceFile, partition, types,
+    ColumnMapping, EngineError, SourceFile, partition, types,
     wanted::{Kind, Wanted, held},
 };
-use crate::domain::schema::{ColumnPath, ELEMENT, KEY, Primitive, VALUE, differ_by_case};
+use crate::domain::schema::{ColumnPath, ELEMENT, Field as TableField, KEY, Primitive, VALUE, differ_by_case};
 
 /// What a day has of microseconds.
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -83,10 +83,13 @@ impl Columns {
         let parquet = metadata.file_metadata().schema_descr_ptr();
         let added_later = &source.added_later;
         let mut finder = Finder { parquet: &parquet, added_later, path: Vec::new(), next_leaf: 0, leaves: Vec::new() };
-        let in_log = |field: &&Wanted| partition_values.iter().any(|(name, _)| *name == field.physical);
-        let in_file: Vec<&Wanted> = wanted.iter().filter(|field| !in_log(field)).collect();
+        source.check_unsaid(wanted)?;
+        let is_unsaid = |field: &Wanted| source.unsaid.contains(&field.physical);
+        let in_log = |field: &Wanted| partition_values.iter().any(|(name, _)| *name == field.physical);
+        let in_file: Vec<&Wanted> = wanted.iter().filter(|field| !in_log(field) && !is_unsaid(field)).collect();
         let (read_as, mut found) = finder.fields(plain.fields(), &in_file)?;
         let source = |field: &Wanted| match partition_values.iter().find(|(name, _)| *name == field.physical) {
+            _ if is_unsaid(field) => Ok(Source::Absent),
             Some((_, text)) => match &field.kind {
                 Kind::Leaf(primitive) => partition::read(text.as_deref(), *primitive).map(Source::Constant),
                 _ => Err(EngineError::corrupt("its table is partitioned by a column with parts")),
@@ -119,6 +122,23 @@ impl Columns {
     /// The table's columns for the rows that were read as `batch`.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<StructArray, EngineError> {
         make_struct(&self.fields, &self.sources, batch.columns(), batch.num_rows(), None)
+    }
+}
+
+impl SourceFile {
+    /// Refuses a file of which the log does not say what a partition column is, where that column may not be NULL or
+    /// decides what is shown. Shown ones are not read, and may not be NULL either.
+    fn check_unsaid(&self, wanted: &[Wanted]) -> Result<(), EngineError> {
+        let maps_columns = self.mapping != ColumnMapping::None;
+        let physical = |field: &TableField| field.physical_name(maps_columns).to_owned();
+        for column in self.schema.fields.iter().filter(|field| self.unsaid.contains(&physical(field))) {
+            let decides = || wanted.iter().any(|field| field.name == column.name && field.is_required);
+            let path = ColumnPath(vec![column.name.clone()]);
+            if (!column.nullable || decides()) && !self.added_later.contains(&path) {
+                return Err(EngineError::Lacks(path));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -107,6 +107,8 @@ pub struct SourceFile {
     pub mapping: ColumnMapping,
     /// The file's partition values by physical name, as the log spells them.
     pub partition_values: Vec<(String, Option<String>)>,
+    /// Partition columns, by physical name, of which the log does not say what they are in the file.
+    pub unsaid: Vec<String>,
     /// Which of its rows are deleted.
     pub deletion_vector: Option<DeletionVector>,
     /// Columns of which it is known that they were added to the table when the file was in it already: what it lacks of
@@ -172,6 +174,7 @@ impl SourceFile {
         schema: &Arc<Schema>,
         file: &FileRef<'_>,
     ) -> Result<Self, EngineError> {
+        let unsaid: Vec<String> = file.unsaid_partition_columns().map(str::to_owned).collect();
         let values = file.partition_values().map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
         Ok(Self {
             location: location.clone(),
@@ -179,7 +182,8 @@ impl SourceFile {
             size: file.size,
             schema: Arc::clone(schema),
             mapping: ColumnMapping::of(metadata),
-            partition_values: values.collect(),
+            partition_values: values.filter(|(name, _)| !unsaid.contains(name)).collect(),
+            unsaid,
             deletion_vector: file.deletion_vector.map(DeletionVector::from),
             added_later: Vec::new(),
         })

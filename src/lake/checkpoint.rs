@@ -13,8 +13,8 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int64Array, MapArray, StringArray, StringBuilder, StructArray,
-        UInt64Array,
+        Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Int64Array, MapArray, StringArray, StringBuilder,
+        StructArray, UInt64Array,
     },
     compute::{filter_record_batch, is_not_null},
     datatypes::Schema,
@@ -41,7 +41,8 @@ use tokio::runtime::Handle;
 
 use super::{
     files::{
-        CHUNK_FILES, CHUNK_STATS, Chunk, Columns, Files, FilesBuilder, deletion_vectors, longs, malformed, strings,
+        CHUNK_FILES, CHUNK_STATS, Chunk, Columns, Files, FilesBuilder, deletion_vectors, entry_of, longs, malformed,
+        strings,
     },
     log_store::LogStore,
 };
@@ -253,8 +254,8 @@ fn columns(adds: &StructArray, partition_columns: &[String]) -> Result<Option<Co
         }
         None => Int64Array::from_value(0, adds.len()),
     };
-    let partition_values = match adds.column_by_name("partitionValues") {
-        _ if partition_columns.is_empty() => Vec::new(),
+    let (partition_values, has_keys) = match adds.column_by_name("partitionValues") {
+        _ if partition_columns.is_empty() => (Vec::new(), Vec::new()),
         values => {
             let map = values.and_then(|values| values.as_map_opt()).ok_or_else(|| malformed("partitionValues"))?;
             partition_values(map, partition_columns)?
@@ -268,27 +269,33 @@ fn columns(adds: &StructArray, partition_columns: &[String]) -> Result<Option<Co
         modification_time,
         stats: strings(adds, "stats")?.clone(),
         partition_values,
+        has_keys,
         deletion_vectors: vectors.transpose()?.map(deletion_vectors).transpose()?.unwrap_or_default(),
     }))
 }
 
-/// The values of each partition column, in their order.
-fn partition_values(map: &MapArray, partition_columns: &[String]) -> Result<Vec<StringArray>, Fault> {
+/// The values of each partition column, in their order, and where there are any.
+fn partition_values(
+    map: &MapArray,
+    partition_columns: &[String],
+) -> Result<(Vec<StringArray>, Vec<BooleanArray>), Fault> {
     let texts = |array: &'_ ArrayRef| array.as_string_opt::<i32>().cloned().ok_or_else(|| malformed("partitionValues"));
     let (keys, values) = (texts(map.keys())?, texts(map.values())?);
     let column = |(place, name): (usize, &String)| {
         let mut column = StringBuilder::with_capacity(map.len(), 0);
+        let mut has_keys = BooleanBuilder::with_capacity(map.len());
         for bounds in map.value_offsets().windows(2) {
             // A null map has no entries.
-            let mut entries = usize::try_from(bounds[0])?..usize::try_from(bounds[1])?;
+            let entries = usize::try_from(bounds[0])?..usize::try_from(bounds[1])?;
             let is_named = |entry: &usize| keys.is_valid(*entry) && keys.value(*entry) == name;
             // Nearly always in the table's order.
             let usual = (entries.start + place).min(entries.end.saturating_sub(1));
             let entry = Some(usual).filter(|entry| entries.contains(entry) && is_named(entry));
-            let entry = entry.or_else(|| entries.find(is_named));
+            let entry = entry.or_else(|| entry_of(&keys, entries, name));
             column.append_option(entry.filter(|entry| values.is_valid(*entry)).map(|entry| values.value(entry)));
+            has_keys.append_value(entry.is_some());
         }
-        Ok::<_, Fault>(column.finish())
+        Ok::<_, Fault>((column.finish(), has_keys.finish()))
     };
     partition_columns.iter().enumerate().map(column).collect()
 }
@@ -339,5 +346,36 @@ impl ChunkReader for Pieces {
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let bytes = self.from(start)?;
         if bytes.len() < length { Err(outside()) } else { Ok(bytes.slice(..length)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::MapBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_value_is_found_in_another_case_and_missed_where_there_is_none() {
+        let cases: [&[(&str, Option<&str>)]; 5] = [
+            &[("day", Some("x"))],
+            &[("a", None), ("DAY", Some("x"))],
+            &[("Day", None)],
+            &[("Day", Some("x")), ("DAY", Some("y"))],
+            &[],
+        ];
+        let mut map = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        for entries in cases {
+            for (key, value) in entries {
+                map.keys().append_value(key);
+                map.values().append_option(*value);
+            }
+            map.append(true).unwrap();
+        }
+        let (values, has_keys) = partition_values(&map.finish(), &["day".to_owned()]).unwrap();
+        let values: Vec<_> = values[0].iter().collect();
+        let has_keys: Vec<_> = has_keys[0].iter().flatten().collect();
+        assert_eq!(values, [Some("x"), Some("x"), None, None, None]);
+        assert_eq!(has_keys, [true, true, true, false, false]);
     }
 }

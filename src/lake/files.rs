@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     cmp::Reverse,
     collections::BinaryHeap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,8 +13,8 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, Int64Builder, MapArray,
-        StringArray, StringBuilder, StructArray, UInt64Array, UInt64Builder,
+        Array, ArrayBuilder, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Int32Array, Int64Array, Int64Builder,
+        MapArray, StringArray, StringBuilder, StructArray, UInt64Array, UInt64Builder,
     },
     buffer::BooleanBuffer,
     compute::{concat, filter},
@@ -28,7 +29,7 @@ use super::{
     path_keys::{PathKeys, path_key},
     statistics::{KeptColumns, Sources},
 };
-use crate::storage::path_refusal;
+use crate::{domain::schema::differ_by_case, storage::path_refusal};
 
 /// Files per chunk. A chunk is what one changed version copies of the last one.
 pub(super) const CHUNK_FILES: usize = 32 * 1024;
@@ -108,6 +109,7 @@ pub type PartitionPairs = [(Box<str>, Option<Box<str>>)];
 pub(super) enum PartitionSource<'a> {
     Columns {
         columns: &'a [StringArray],
+        has_keys: &'a [BooleanArray],
         row: usize,
     },
     Map {
@@ -147,20 +149,46 @@ impl<'a> FileRef<'a> {
     }
 
     /// Each partition column's physical name and its value as the log spells it, always in the same order: the table's
-    /// for a file of a snapshot, the names' for a file of a commit.
+    /// for a file of a snapshot, the names' for a file of a commit. NULL, too, where the log has no value for the column:
+    /// [`Self::unsaid_partition_columns`] tells the two apart.
     pub fn partition_values(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        self.partition_entries().map(|(name, entry)| (name, entry.flatten()))
+    }
+
+    /// The partition columns, by physical name, of which the log does not say what they are in this file, not even that
+    /// they are NULL: no key is theirs, or several may be.
+    pub fn unsaid_partition_columns(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.partition_entries().filter(|(_, entry)| entry.is_none()).map(|(name, _)| name)
+    }
+
+    /// Each partition column with what the log says of it, if it says anything.
+    fn partition_entries(&self) -> impl Iterator<Item = (&'a str, Option<Option<&'a str>>)> + use<'a> {
         let (names, source) = (self.partition_columns, self.partition_source);
         let len = if let PartitionSource::Pairs(pairs) = source { pairs.len() } else { names.len() };
         (0..len).map(move |index| match source {
-            PartitionSource::Columns { columns, row } => (names[index].as_str(), text(&columns[index], row)),
+            PartitionSource::Columns { columns, has_keys, row } => {
+                let has_key = has_keys[index].value(row);
+                (names[index].as_str(), has_key.then(|| text(&columns[index], row)))
+            }
             PartitionSource::Map { keys, values, from, to } => {
                 let name = names[index].as_str();
-                let entry = (from..to).find(|&entry| text(keys, entry) == Some(name));
-                (name, entry.and_then(|entry| text(values, entry)))
+                (name, entry_of(keys, from..to, name).map(|entry| text(values, entry)))
             }
-            PartitionSource::Pairs(pairs) => (&*pairs[index].0, pairs[index].1.as_deref()),
+            PartitionSource::Pairs(pairs) => (&*pairs[index].0, Some(pairs[index].1.as_deref())),
         })
     }
+}
+
+/// Which of an action's `entries` is the partition column `name`: the last of this very name, else the one whose name
+/// differs from it only by case, where there is just one.
+pub(super) fn entry_of(keys: &StringArray, mut entries: Range<usize>, name: &str) -> Option<usize> {
+    let is_exact = |entry: &usize| text(keys, *entry) == Some(name);
+    let exact = entries.clone().rev().find(is_exact);
+    exact.or_else(|| {
+        let mut alike =
+            entries.by_ref().filter(|&entry| text(keys, entry).is_some_and(|key| differ_by_case(key, name)));
+        alike.next().filter(|_| alike.next().is_none())
+    })
 }
 
 fn text(array: &StringArray, row: usize) -> Option<&str> {
@@ -176,6 +204,8 @@ pub(super) struct Columns {
     pub(super) stats: StringArray,
     /// In the order of the partition columns.
     pub(super) partition_values: Vec<StringArray>,
+    /// Where the log has a value for the partition column, NULL among them; in the same order.
+    pub(super) has_keys: Vec<BooleanArray>,
     /// Sorted by row; most tables have none.
     pub(super) deletion_vectors: Vec<(usize, DeletionVector)>,
 }
@@ -195,7 +225,11 @@ impl Columns {
             stats: text(&self.stats, row),
             deletion_vector: self.deletion_vector(row),
             partition_columns,
-            partition_source: PartitionSource::Columns { columns: &self.partition_values, row },
+            partition_source: PartitionSource::Columns {
+                columns: &self.partition_values,
+                has_keys: &self.has_keys,
+                row,
+            },
         }
     }
 
@@ -226,7 +260,8 @@ impl Columns {
 
     fn arrays(&self) -> impl Iterator<Item = &dyn Array> {
         let first: [&dyn Array; 4] = [&self.path, &self.size, &self.modification_time, &self.stats];
-        first.into_iter().chain(self.partition_values.iter().map(|column| column as &dyn Array))
+        let values = self.partition_values.iter().map(|column| column as &dyn Array);
+        first.into_iter().chain(values).chain(self.has_keys.iter().map(|column| column as &dyn Array))
     }
 
     /// The same columns, each put through `change` in the order of [`Self::arrays`].
@@ -242,6 +277,10 @@ impl Columns {
             stats: change(&self.stats)?.as_string().clone(),
             partition_values: {
                 let changed = self.partition_values.iter().map(|column| Ok(change(column)?.as_string().clone()));
+                changed.collect::<Result<_, ArrowError>>()?
+            },
+            has_keys: {
+                let changed = self.has_keys.iter().map(|column| Ok(change(column)?.as_boolean().clone()));
                 changed.collect::<Result<_, ArrowError>>()?
             },
             deletion_vectors,
@@ -523,6 +562,7 @@ pub(super) struct FilesBuilder {
     modification_time: Int64Builder,
     stats: StringBuilder,
     partition_values: Vec<StringBuilder>,
+    has_keys: Vec<BooleanBuilder>,
     deletion_vectors: Vec<(usize, DeletionVector)>,
 }
 
@@ -535,6 +575,7 @@ impl FilesBuilder {
             modification_time: Int64Builder::new(),
             stats: StringBuilder::new(),
             partition_values: partition_columns.iter().map(|_| StringBuilder::new()).collect(),
+            has_keys: partition_columns.iter().map(|_| BooleanBuilder::new()).collect(),
             deletion_vectors: Vec::new(),
             partition_columns,
         }
@@ -566,8 +607,10 @@ impl FilesBuilder {
         self.size.append_value(file.size);
         self.modification_time.append_value(file.modification_time);
         self.stats.append_option(file.stats);
-        for (builder, (_, value)) in self.partition_values.iter_mut().zip(file.partition_values()) {
-            builder.append_option(value);
+        let builders = self.partition_values.iter_mut().zip(&mut self.has_keys);
+        for ((values, has_keys), (_, entry)) in builders.zip(file.partition_entries()) {
+            values.append_option(entry.flatten());
+            has_keys.append_value(entry.is_some());
         }
         if self.size.len() == CHUNK_FILES || self.stats.values_slice().len() > CHUNK_STATS {
             self.close_chunk();
@@ -584,6 +627,7 @@ impl FilesBuilder {
             modification_time: self.modification_time.finish(),
             stats: self.stats.finish(),
             partition_values: self.partition_values.iter_mut().map(StringBuilder::finish).collect(),
+            has_keys: self.has_keys.iter_mut().map(BooleanBuilder::finish).collect(),
             deletion_vectors: std::mem::take(&mut self.deletion_vectors),
         });
         self.chunks.push(Arc::new(closed));
@@ -766,7 +810,7 @@ mod tests {
             stats: None,
             deletion_vector,
             partition_columns: &[],
-            partition_source: PartitionSource::Columns { columns: &[], row: 0 },
+            partition_source: PartitionSource::Columns { columns: &[], has_keys: &[], row: 0 },
         };
         builder.push(&file);
     }
@@ -786,6 +830,39 @@ mod tests {
         let slack = columns.resident_bytes();
         let chunk = Chunk::new(columns);
         assert!(slack > 1 << 20 && chunk.columns.resident_bytes() < 4_096, "{}", chunk.columns.resident_bytes());
+    }
+
+    #[test]
+    fn a_partition_value_is_found_in_another_case_and_missed_where_there_is_none() {
+        let of = |entries: &[(&str, Option<&str>)]| {
+            let keys: StringArray = entries.iter().map(|(key, _)| Some(*key)).collect();
+            let values: StringArray = entries.iter().map(|(_, value)| *value).collect();
+            let names = [String::from("day")];
+            let file = FileRef {
+                partition_columns: &names,
+                partition_source: PartitionSource::Map { keys: &keys, values: &values, from: 0, to: entries.len() },
+                ..FileRef::new("a", 1, 2, None, &[])
+            };
+            let mut builder = FilesBuilder::new(names.clone().into());
+            builder.push(&file);
+            let mut dropped = Dropped::default();
+            dropped.insert("gone", None);
+            let files = FilesBuilder::from_base(&builder.finish(), &dropped).unwrap().finish();
+            let kept = files.get(0).unwrap();
+            let told = |file: &FileRef<'_>| {
+                let value = file.partition_values().next().unwrap().1.map(str::to_owned);
+                (file.unsaid_partition_columns().next().is_none(), value)
+            };
+            assert_eq!(told(&file), told(&kept));
+            told(&kept)
+        };
+        assert_eq!(of(&[("day", Some("1"))]), (true, Some("1".into())));
+        assert_eq!(of(&[("day", None), ("DAY", Some("1"))]), (true, None));
+        assert_eq!(of(&[("x", Some("2")), ("DAY", Some("1"))]), (true, Some("1".into())));
+        assert_eq!(of(&[("Day", None)]), (true, None));
+        for unsaid in [&[][..], &[("x", Some("2"))], &[("Day", Some("1")), ("DAY", Some("1"))]] {
+            assert_eq!(of(unsaid), (false, None), "{unsaid:?}");
+        }
     }
 
     #[test]

@@ -15,7 +15,10 @@ use super::{
     timeline::Stamp,
 };
 use crate::{
-    domain::delta::{Metadata, Protocol},
+    domain::{
+        delta::{Metadata, Protocol},
+        schema::{Schema, differ_by_case},
+    },
     lake::{
         LakeError, StatsShape,
         files::{PartitionPairs, refusal_of},
@@ -47,8 +50,54 @@ pub struct Changes {
     shape: Arc<Mutex<Option<KnownShape>>>,
 }
 
-/// What statistics may speak of, and since the metadata of which version of the range.
-type KnownShape = (usize, Arc<StatsShape>);
+/// What files may say, and since the metadata of which version of the range.
+type KnownShape = (usize, Arc<Shape>);
+
+/// What files may say of a table's columns.
+#[derive(Debug)]
+struct Shape {
+    /// What statistics may speak of.
+    stats: StatsShape,
+    /// Physical names of the partition columns.
+    partition_columns: Vec<String>,
+}
+
+impl Shape {
+    fn of(metadata: &Metadata) -> Self {
+        let schema = Schema::parse(&metadata.schema_string).ok();
+        let fields = schema.as_ref().map(|schema| schema.fields.as_slice()).unwrap_or_default();
+        let partition_columns = fields
+            .iter()
+            .filter(|field| metadata.partition_columns.contains(&field.name))
+            .map(|field| field.physical_name(metadata.maps_columns()).to_owned());
+        Self { stats: StatsShape::of(metadata), partition_columns: partition_columns.collect() }
+    }
+
+    fn is_foreign(&self, stats: Option<&str>) -> bool {
+        stats.is_some_and(|text| !self.stats.fits(text))
+    }
+
+    /// The partition values under the names that the table has for its columns, where the log spells some in another
+    /// case; nothing where it spells all of them so.
+    fn respelt(&self, pairs: &PartitionPairs) -> Option<Box<PartitionPairs>> {
+        let is_known = |name: &str| self.partition_columns.iter().any(|column| column == name);
+        if pairs.iter().all(|(name, _)| is_known(name)) {
+            return None;
+        }
+        let mut respelt: Box<PartitionPairs> = pairs.into();
+        for column in &self.partition_columns {
+            let mut alike = pairs.iter().enumerate().filter(|(_, (name, _))| differ_by_case(name, column));
+            if let (Some((at, _)), None) = (alike.next(), alike.next())
+                && !pairs.iter().any(|(name, _)| **name == **column)
+                && let Some((name, _)) = respelt.get_mut(at)
+            {
+                *name = column.as_str().into();
+            }
+        }
+        respelt.sort_by(|(one, _), (next, _)| one.cmp(next));
+        Some(respelt)
+    }
+}
 
 /// One version of a range, without its files.
 #[derive(Clone, Debug)]
@@ -150,25 +199,35 @@ impl Changes {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The commit with statistics that speak of nothing but the columns that the table has in it.
+    /// The commit with statistics that speak of nothing but the columns that the table has in it, and partition values
+    /// under their names.
     fn disclosed(&self, index: usize, commit: Arc<Commit>) -> Arc<Commit> {
-        if commit.files.iter().all(|file| file.stats.is_none()) {
+        let says_something = |file: &FileAction| {
+            file.stats.is_some() || file.partition_values.as_ref().is_some_and(|values| !values.is_empty())
+        };
+        if !commit.files.iter().any(says_something) {
             return commit;
         }
         let shape = self.shape(index);
-        let is_foreign = |file: &FileAction| file.stats.as_ref().is_some_and(|text| !shape.fits(text));
-        if !commit.files.iter().any(is_foreign) {
+        let respelt = |file: &FileAction| file.partition_values.as_ref().and_then(|values| shape.respelt(values));
+        let is_foreign = |file: &FileAction| shape.is_foreign(file.stats.as_deref());
+        if !commit.files.iter().any(|file| is_foreign(file) || respelt(file).is_some()) {
             return commit;
         }
         let mut commit = Commit::clone(&commit);
-        for file in commit.files.iter_mut().filter(|file| is_foreign(file)) {
-            file.stats = file.stats.as_ref().and_then(|text| shape.rebuilt(text)).map(Into::into);
+        for file in &mut commit.files {
+            if is_foreign(file) {
+                file.stats = file.stats.as_ref().and_then(|text| shape.stats.rebuilt(text)).map(Into::into);
+            }
+            if let Some(values) = respelt(file) {
+                file.partition_values = Some(values);
+            }
         }
         Arc::new(commit)
     }
 
-    /// What statistics may speak of in the `index`-th version; made once for each metadata there was.
-    fn shape(&self, index: usize) -> Arc<StatsShape> {
+    /// What files may say in the `index`-th version; made once for each metadata there was.
+    fn shape(&self, index: usize) -> Arc<Shape> {
         let so_far = self.outlines.iter().enumerate().skip(1).take(index);
         let changed = so_far.rev().find_map(|(at, outline)| Some((at, outline.metadata.as_deref()?)));
         let (at, metadata) = changed.unwrap_or((0, &self.start.metadata));
@@ -176,7 +235,7 @@ impl Changes {
         match &*known {
             Some((known_at, shape)) if *known_at == at => Arc::clone(shape),
             _ => {
-                let shape = Arc::new(StatsShape::of(metadata));
+                let shape = Arc::new(Shape::of(metadata));
                 *known = Some((at, Arc::clone(&shape)));
                 shape
             }

@@ -25,11 +25,9 @@ use crate::{
     domain::{
         audit::{Actor, Event, Object},
         copy::{Copy, CopyKind, CopyState, object_key},
-        delta::{COLUMN_MAPPING_MODE, Metadata},
         schema::{ColumnPath, Schema},
     },
-    engine::{ColumnMapping, EngineError, MixFault, SourceFile},
-    lake::DeletionVector,
+    engine::{EngineError, MixFault, SourceFile},
     service::{Service, error::ServiceError, places::Place},
     store::{MadeCopy, is_held},
 };
@@ -702,26 +700,5 @@ fn unavailable(error: ServiceError) -> Failure {
 /// A file of the source as the engine takes it.
 pub(super) fn source_file(source: &Source, schema: Arc<Schema>, index: usize) -> Result<SourceFile, EngineError> {
     let file = source.snapshot.files().get(index).ok_or(EngineError::Missing)?;
-    Ok(SourceFile {
-        path: source.location.resolve(file.path).map_err(EngineError::from)?,
-        location: source.location.clone(),
-        size: file.size,
-        schema,
-        mapping: mapping(source.snapshot.metadata()),
-        partition_values: file
-            .partition_values()
-            .map(|(name, value)| (name.to_owned(), value.map(str::to_owned)))
-            .collect(),
-        deletion_vector: file.deletion_vector.map(DeletionVector::from),
-        added_later: Vec::new(),
-    })
-}
-
-/// How a table's files call its columns.
-fn mapping(metadata: &Metadata) -> ColumnMapping {
-    match metadata.configuration.get(COLUMN_MAPPING_MODE).map(String::as_str) {
-        Some(mode) if mode.eq_ignore_ascii_case("id") => ColumnMapping::Id,
-        Some(mode) if mode.eq_ignore_ascii_case("name") => ColumnMapping::Name,
-        _ => ColumnMapping::None,
-    }
+    SourceFile::new(&source.location, source.snapshot.metadata(), &schema, &file)
 }

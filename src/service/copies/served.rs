@@ -203,7 +203,11 @@ impl Service {
             return Ok(None);
         }
         let needs = self.needs(view, source, CopyKind::Source)?;
-        let is_whole = |need: &Need| source.files().get(need.index).is_some_and(|file| file.deletion_vector.is_none());
+        // What the log does not say is for the engine to judge.
+        let is_whole = |need: &Need| {
+            let file = source.files().get(need.index);
+            file.is_some_and(|file| file.deletion_vector.is_none() && file.unsaid_partition_columns().next().is_none())
+        };
         Ok((needs.is_certain && needs.all.iter().all(is_whole)).then_some(needs))
     }
 
@@ -439,11 +443,15 @@ impl<'a> Partitions<'a> {
         Ok(Some(Self { condition, fields: partitions.into_iter().filter_map(field).collect() }))
     }
 
-    /// Whether some of the file's rows may be shown; `None` where a value cannot be read.
+    /// Whether some of the file's rows may be shown; `None` where a value cannot be read, or the log has none.
     pub(super) fn may_be_shown(&self, file: &FileRef<'_>) -> Option<bool> {
         let mut values = HashMap::new();
+        let find = |physical: &str| self.fields.iter().find(|(_, own, _)| own == physical);
+        if file.unsaid_partition_columns().any(|physical| find(physical).is_some()) {
+            return None;
+        }
         for (physical, text) in file.partition_values() {
-            let Some((name, _, data_type)) = self.fields.iter().find(|(_, own, _)| own == physical) else { continue };
+            let Some((name, _, data_type)) = find(physical) else { continue };
             let value = partition::parse(data_type.primitive()?, text).ok()?;
             values.insert(*name, value);
         }

@@ -204,3 +204,44 @@ async fn ids_lead_to_columns_and_where_they_are_missing_names_do() {
         assert!(matches!(&error, EngineError::Lacks(_)), "{names:?} {ids:?} {error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_partition_value_that_the_log_leaves_out_is_null_only_where_that_hides_nothing() {
+    let without = |nullable: bool| {
+        let schema = table(&[
+            column("name", json!("string"), true, json!({})),
+            column("opted_out_at", json!("date"), nullable, json!({})),
+        ]);
+        let people = people(["name", "x"], [None; 2]);
+        async move {
+            let mut source = source_of(&[people], &schema).await;
+            source.unsaid = vec!["opted_out_at".to_owned()];
+            (schema, source)
+        }
+    };
+    let partitioned = |schema: &Schema, definition: Json| rules(schema, &["opted_out_at"], definition, json!({}));
+    let filtered = json!({"columns": [{"name": "name"}], "row_filter": SHOWS_NAMES});
+    let masked = json!({"columns": [{"name": "name"}, {"name": "opted_out_at", "mask": "redact"}]});
+    let plain = json!({"columns": [{"name": "name"}, {"name": "opted_out_at"}]});
+    let (schema, mut source) = without(true).await;
+    for definition in [&filtered, &masked] {
+        let rules = partitioned(&schema, definition.clone());
+        let error = try_make(&source, &rules).await.unwrap_err();
+        assert!(matches!(&error, EngineError::Lacks(path) if path.0 == ["opted_out_at"]), "{error:?}");
+    }
+    let filter = partitioned(&schema, filtered.clone()).condition.clone();
+    let error = engine().count(source.clone(), filter.clone()).await.unwrap_err();
+    assert!(matches!(error, EngineError::Lacks(_)), "{error:?}");
+    assert_eq!(try_make(&source, &partitioned(&schema, plain.clone())).await.unwrap().0.rows, 3);
+    // NULL, says the log.
+    source.unsaid.clear();
+    source.partition_values = vec![("opted_out_at".to_owned(), None)];
+    let counted = engine().count(source, filter).await.unwrap();
+    assert_eq!((counted.live, counted.shown), (3, 3));
+    // Never NULL, says the table.
+    let (strict, source) = without(false).await;
+    for definition in [plain, filtered] {
+        let error = try_make(&source, &partitioned(&strict, definition)).await.unwrap_err();
+        assert!(matches!(error, EngineError::Lacks(_)), "{error:?}");
+    }
+}

@@ -98,6 +98,7 @@ pub async fn source(content: Bytes, schema: &Schema) -> SourceFile {
         schema: Arc::new(schema.clone()),
         mapping: ColumnMapping::None,
         partition_values: Vec::new(),
+        unsaid: Vec::new(),
         deletion_vector: None,
         added_later: Vec::new(),
     }

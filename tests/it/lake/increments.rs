@@ -196,3 +196,55 @@ async fn versions_that_were_handed_out_do_not_change() {
         assert_eq!(files(&again), *files_then);
     }
 }
+
+/// Keys of partition values in any case are the table's columns, and a key that is missing is told from NULL.
+#[tokio::test]
+async fn partition_values_are_read_alike_when_commits_come_and_when_they_are_all_there() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let columns = [("id", "long"), ("day", "string")];
+    let mut log = HandWrittenLog::create(&table, protocol_with(&[]), metadata("t", &columns, &["day"]));
+    let cases = [
+        ("exact", json!({"day": "x"})),
+        ("other", json!({"DAY": "x"})),
+        ("null", json!({"day": null})),
+        ("both", json!({"Day": "x", "DAY": "y"})),
+        ("none", json!({})),
+    ];
+    let lake = Lake::new(LakeSettings::default());
+    let told = async |lake: &Lake| {
+        let snapshot = lake.latest(&location(&table)).await.unwrap();
+        let file = |file: FileRef<'_>| {
+            let unsaid: Vec<_> = file.unsaid_partition_columns().map(str::to_owned).collect();
+            let values: Vec<_> = file.partition_values().map(|(k, v)| (k.to_owned(), v.map(str::to_owned))).collect();
+            (file.path.to_owned(), (values, unsaid))
+        };
+        snapshot.files().iter().map(file).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    told(&lake).await;
+    for (path, values) in &cases {
+        log.commit(&[json!({"add": {"path": path, "partitionValues": values, "size": 1, "modificationTime": 1,
+            "dataChange": true}})]);
+        told(&lake).await;
+    }
+    let advanced = told(&lake).await;
+    let day = |value: Option<&str>| vec![("day".to_owned(), value.map(str::to_owned))];
+    let expected = [
+        ("exact", day(Some("x")), 0),
+        ("other", day(Some("x")), 0),
+        ("null", day(None), 0),
+        ("both", day(None), 1),
+        ("none", day(None), 1),
+    ];
+    for (path, values, n_unsaid) in &expected {
+        let (told, unsaid) = &advanced[*path];
+        assert_eq!((told, unsaid.len()), (values, *n_unsaid), "{path}");
+    }
+    assert_eq!(told(&Lake::new(LakeSettings::default())).await, advanced);
+    // What changed has the table's names, too.
+    let history = lake.history(&location(&table)).await.unwrap();
+    let changes = history.changes(0..=cases.len() as u64, weir::lake::Feed::Files).await.unwrap();
+    let commit = changes.commit(2).await.unwrap().unwrap();
+    let file = commit.files[0].as_file().unwrap();
+    assert_eq!(file.partition_values().collect::<Vec<_>>(), [("day", Some("x"))]);
+}

@@ -33,6 +33,8 @@ everywhere!(
     what_a_vanished_server_left_is_taken_over,
     a_damaged_file_is_tried_again_when_it_has_rested,
     a_column_in_another_case_is_read_and_a_missing_one_hides_the_file,
+    a_hidden_partition_value_in_another_case_is_read_and_a_missing_one_hides_the_file,
+    a_shown_partition_value_in_another_case_is_read_and_a_missing_one_hides_the_file,
     a_source_out_of_reach_is_503_until_it_is_back,
 );
 
@@ -312,6 +314,52 @@ async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(stage
     assert!(why.contains("lacks the column `opted_out_at`"), "{why}");
     let refused = preview(10).await;
     assert!(refused.status.is_client_error() && refused.text.contains("`opted_out_at`"), "{}", refused.text);
+}
+
+async fn a_hidden_partition_value_in_another_case_is_read_and_a_missing_one_hides_the_file(stage: Stage) {
+    partition_values_are_read_in_any_case(stage, json!([{"name": "claim_id"}]), &["opted_out_at"]).await;
+}
+
+/// Whole files are shown or not, and are handed out as they are.
+async fn a_shown_partition_value_in_another_case_is_read_and_a_missing_one_hides_the_file(stage: Stage) {
+    let columns = json!([{"name": "claim_id"}, {"name": "opted_out_at"}]);
+    partition_values_are_read_in_any_case(stage, columns, &[]).await;
+}
+
+async fn partition_values_are_read_in_any_case(stage: Stage, shown: serde_json::Value, telling: &[&str]) {
+    let folder = stage.app.folder("zsourcefolder");
+    let columns = [("claim_id", "long"), ("opted_out_at", "date")];
+    let mut log = HandWrittenLog::create(&folder, protocol(1, 2), metadata("t", &columns, &["opted_out_at"]));
+    let write = |name: &str, values: serde_json::Value| {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let rows = RecordBatch::try_from_iter([("claim_id", ids)]).unwrap();
+        let path = folder.join(name);
+        let mut writer = ArrowWriter::try_new(fs::File::create(&path).unwrap(), rows.schema(), None).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        json!({"add": {"path": name, "partitionValues": values, "size": fs::metadata(&path).unwrap().len(),
+            "modificationTime": 1, "dataChange": true}})
+    };
+    log.commit(&[
+        write("out.parquet", json!({"OPTED_OUT_AT": "2024-01-01"})),
+        write("in.parquet", json!({"Opted_Out_At": null})),
+    ]);
+    stage.register().await;
+    let view = stage.publish_as_laid_out(&shown, Some("opted_out_at IS NULL"), telling).await;
+    stage.share(&view).await;
+    let acme = stage.partner("acme", json!({})).await;
+    let way = stage.ways()[0];
+    let sources = |copies: &[serde_json::Value]| -> Vec<String> {
+        copies.iter().map(|copy| copy["source"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(acme.query(way, newest()).await.lines().len(), 3);
+    assert_eq!(sources(&stage.copies(Some("ready")).await), ["in.parquet"]);
+    log.commit(&[write("silent.parquet", json!({}))]);
+    acme.query(way, json!({"version": 2})).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
+    let failed = stage.copies(Some("failed")).await;
+    assert_eq!(sources(&failed), ["silent.parquet"]);
+    let why = failed[0]["failure"].as_str().unwrap();
+    assert!(why.contains("lacks the column `opted_out_at`"), "{why}");
 }
 
 async fn a_source_out_of_reach_is_503_until_it_is_back(stage: Stage) {
