@@ -8,7 +8,7 @@ use super::{making::source_file, served::Source};
 use crate::{
     domain::{
         delta::Metadata,
-        schema::{ColumnPath, DataType, Field, Schema, Step},
+        schema::{ColumnPath, DataType, Field, Schema, Step, differ_by_case},
     },
     engine::{EngineError, SourceFile},
     lake::LakeError,
@@ -88,19 +88,30 @@ impl Service {
     }
 }
 
-/// Whether an older schema has what `steps` lead to in the newer one, by the names in files.
+/// Whether an older schema has what `steps` lead to in the newer one, by the names in files: the exact ones, else those
+/// that differ only by case, as columns are found in files. Where that cannot be told it has.
 fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: bool) -> bool {
     let find = |fields: &[Field], wanted: &Field| {
-        let name = wanted.physical_name(maps_columns).to_owned();
-        fields.iter().position(|field| field.physical_name(mapped_then) == name)
+        let name = wanted.physical_name(maps_columns);
+        let exact = fields.iter().position(|field| field.physical_name(mapped_then) == name);
+        let is_alike = |field: &Field| differ_by_case(field.physical_name(mapped_then), name);
+        let mut alike = fields.iter().enumerate().filter(|(_, field)| is_alike(field)).map(|(at, _)| at);
+        match (exact, alike.next(), alike.next()) {
+            (Some(at), ..) | (None, Some(at), None) => Found::At(at),
+            (None, None, _) => Found::Nowhere,
+            (None, Some(_), Some(_)) => Found::Somewhere,
+        }
     };
     let mut fields = Some(&schema.fields);
     let mut here: Option<&DataType> = None;
     for step in steps {
         here = match (step, here, fields.take()) {
             (Step::Field(wanted), None, Some(fields)) | (Step::Field(wanted), Some(DataType::Struct(fields)), _) => {
-                let Some(at) = find(fields, wanted) else { return false };
-                fields.get(at).map(|field| &field.data_type)
+                match find(fields, wanted) {
+                    Found::At(at) => fields.get(at).map(|field| &field.data_type),
+                    Found::Nowhere => return false,
+                    Found::Somewhere => return true,
+                }
             }
             (Step::Element { .. }, Some(DataType::Array { element, .. }), _) => Some(element),
             (Step::Key, Some(DataType::Map { key, .. }), _) => Some(key),
@@ -110,6 +121,14 @@ fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: boo
         };
     }
     true
+}
+
+/// Where a column is among others.
+enum Found {
+    At(usize),
+    Nowhere,
+    /// At one of several places.
+    Somewhere,
 }
 
 #[cfg(test)]
@@ -124,6 +143,29 @@ mod tests {
 
     fn field(name: &str, data_type: Value) -> Value {
         json!({"name": name, "type": data_type, "nullable": true, "metadata": {}})
+    }
+
+    #[test]
+    fn a_column_that_was_spelt_in_another_case_was_there() {
+        let inner = |fields: Value| json!({"type": "struct", "fields": fields});
+        let was = schema(json!([
+            field("Opted_Out_At", json!("date")),
+            field("S", inner(json!([field("X", json!("long"))]))),
+            field("Both", inner(json!([field("x", json!("long"))]))),
+            field("BOTH", json!("long")),
+        ]));
+        let now = schema(json!([
+            field("opted_out_at", json!("date")),
+            field("s", inner(json!([field("x", json!("long")), field("y", json!("long"))]))),
+            field("both", inner(json!([field("y", json!("long"))]))),
+            field("new", json!("long")),
+        ]));
+        for (path, expected) in
+            [("opted_out_at", true), ("s.x", true), ("s.y", false), ("both.y", true), ("new", false)]
+        {
+            let found = now.lookup(&path.parse().unwrap()).unwrap();
+            assert_eq!(has(&was, false, &found.steps, false), expected, "{path}");
+        }
     }
 
     #[test]
