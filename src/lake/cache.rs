@@ -102,12 +102,20 @@ struct Memory {
     generation: u64,
     table_id: Option<String>,
     tip: Option<LogTip>,
-    /// What a reader of that version begins with.
+    /// The newest whole checkpoint that was seen and is no newer than that version, or what a reader began with: looks
+    /// list the log from here on.
     begins: u64,
     /// When the last look began that found nothing newer than `tip`.
     looked_at: Option<Instant>,
     /// Found again as long as someone uses it, even where the cache had no room.
     snapshot: Weak<Snapshot>,
+}
+
+impl Memory {
+    /// Has later looks begin with this checkpoint, which is no newer than the version of the tip, unless they begin later.
+    fn begin_with(&mut self, checkpoint: Option<u64>) {
+        self.begins = self.begins.max(checkpoint.unwrap_or(0));
+    }
 }
 
 impl Table {
@@ -187,9 +195,11 @@ impl Lake {
         self.history(location).await?.at_version(version).await
     }
 
-    /// How often another table was found at `location`.
-    pub(super) async fn generation(&self, location: &TableLocation) -> u64 {
-        self.table(location).await.memory().generation
+    /// How often another table was found at `location`, and from which version on the last looks saw its log.
+    pub(super) async fn seen(&self, location: &TableLocation) -> (u64, u64) {
+        let table = self.table(location).await;
+        let memory = table.memory();
+        (memory.generation, memory.begins)
     }
 
     /// A version older than the newest, which was `generation`'s.
@@ -303,6 +313,9 @@ impl Lake {
         if looked.newest.is_some() && memory.tip == looked.newest {
             memory.looked_at = Some(begun);
         }
+        if tip.is_some() && looked.at_known == tip && memory.tip == tip {
+            memory.begin_with(looked.checkpoint);
+        }
         drop(memory);
         let newest = looked.newest.map(|tip| tip.version);
         newest.ok_or_else(|| LakeError::NotATable { location: location.url().to_owned() })
@@ -319,7 +332,8 @@ impl Lake {
         let Some(known) = self.recall(table, location).await else {
             return self.load(table, location).await;
         };
-        let looked = self.loader.probe(location, Some(known.version), Some(known.begins())).await?;
+        let begins = table.memory().begins;
+        let looked = self.loader.probe(location, Some(known.version), Some(begins)).await?;
         if looked.at_known.as_ref() != known.tip() {
             tracing::info!(table.location = location.url(), table.version = known.version, "table was replaced");
             table.memory().generation += 1;
@@ -329,14 +343,15 @@ impl Lake {
             tracing::warn!(table.location = location.url(), "commits are missing from a table's log; reading it anew");
             return self.load(table, location).await;
         }
+        table.memory().begin_with(looked.checkpoint);
         if looked.newest.is_none_or(|newest| newest.version <= known.version) {
             if let Some(metrics) = &self.metrics {
                 metrics.snapshot_hit();
             }
             return Ok(known);
         }
-        match self.loader.advance(location, known).await {
-            Ok(Some(snapshot)) => Ok(self.keep(table, location, snapshot).await),
+        match self.loader.advance(location, known, looked.checkpoint).await {
+            Ok(Some(snapshot)) => Ok(self.keep(table, location, snapshot, looked.checkpoint).await),
             Ok(None) => self.load(table, location).await,
             Err(error @ LakeError::Unavailable { .. }) => Err(error),
             Err(error) => {
@@ -365,7 +380,7 @@ impl Lake {
                     metrics.snapshot_missed();
                     metrics.snapshot_loaded(started.elapsed());
                 }
-                Ok(self.keep(table, location, snapshot).await)
+                Ok(self.keep(table, location, snapshot, None).await)
             }
             Err(error) => {
                 let mut memory = table.memory();
@@ -375,7 +390,14 @@ impl Lake {
         }
     }
 
-    async fn keep(&self, table: &Table, location: &TableLocation, snapshot: Snapshot) -> Arc<Snapshot> {
+    /// Keeps the newest snapshot; `checkpoint` is the newest one that was seen on the way to it.
+    async fn keep(
+        &self,
+        table: &Table,
+        location: &TableLocation,
+        snapshot: Snapshot,
+        checkpoint: Option<u64>,
+    ) -> Arc<Snapshot> {
         let snapshot = Arc::new(snapshot);
         let key = {
             let mut memory = table.memory();
@@ -385,6 +407,7 @@ impl Lake {
             memory.table_id = Some(snapshot.metadata.id.clone());
             memory.tip = snapshot.tip().cloned();
             memory.begins = snapshot.begins();
+            memory.begin_with(checkpoint);
             memory.snapshot = Arc::downgrade(&snapshot);
             SnapshotKey { url: location.url().to_owned(), generation: memory.generation, version: snapshot.version }
         };

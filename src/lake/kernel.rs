@@ -58,6 +58,9 @@ const READABLE_FEATURES: [&str; 11] = [
 const READ_AHEAD_FILES: usize = 16;
 const BATCH_ROWS: usize = 8 * 1024;
 
+/// How far before the newest checkpoint the one may lie, in commits, that a snapshot is advanced from.
+const COMMITS_KEPT: u64 = 100;
+
 /// How many checkpoints besides the newest are tried before a log is read without any.
 const OTHER_CHECKPOINTS: usize = 3;
 
@@ -71,6 +74,8 @@ pub(super) struct Looked {
     /// Whether all that the newest version consists of is there. A commit that is gone is gone for those, too, who read it
     /// before.
     pub(super) is_whole: bool,
+    /// The newest whole checkpoint no newer than the known version, where one was listed: a later look begins with it.
+    pub(super) checkpoint: Option<u64>,
 }
 
 /// Loads and advances snapshots.
@@ -85,8 +90,8 @@ impl Loader {
         Self { limits, permits: Arc::new(Semaphore::new(concurrent_loads.max(1))) }
     }
 
-    /// Looks for the newest version, and at what the file that proves `known` looks like now; `begins` is what a reader of
-    /// the known version begins with.
+    /// Looks for the newest version, and at what the file that proves `known` looks like now; `begins` is a checkpoint or
+    /// commit that a reader of the known version may begin with, from which the log is listed.
     pub(super) async fn probe(
         &self,
         location: &TableLocation,
@@ -100,7 +105,8 @@ impl Loader {
         });
         let (newest, at_known) = probed?;
         let is_whole = newest.as_ref().is_none_or(|newest| store.holds_all_until(newest.version));
-        Ok(Looked { newest, at_known, is_whole })
+        let checkpoint = store.checkpoint_until(known.unwrap_or(u64::MAX));
+        Ok(Looked { newest, at_known, is_whole, checkpoint })
     }
 
     /// The log as a store, for reads that need no kernel.
@@ -164,15 +170,45 @@ impl Loader {
 
     /// Reads what was committed since `base`. Nothing where the files have to be listed anew: the table was replaced,
     /// or is partitioned differently, or the commits in between are gone.
+    ///
+    /// The kernel keeps all commits since the checkpoint that it began with. Where that lies far before `checkpoint`, it
+    /// begins anew with the newest one.
     pub(super) async fn advance(
         &self,
         location: &TableLocation,
         base: Arc<Snapshot>,
+        checkpoint: Option<u64>,
     ) -> Result<Option<Snapshot>, LakeError> {
-        let hidden = Hidden { checkpoints_from: Some(base.version + 1), ..Hidden::default() };
+        if checkpoint.is_some_and(|checkpoint| checkpoint.saturating_sub(base.begins()) >= COMMITS_KEPT) {
+            match self.advance_from(location, Arc::clone(&base), true).await {
+                Ok(Some(snapshot)) => return Ok(Some(snapshot)),
+                Err(error @ LakeError::Unavailable { .. }) => return Err(error),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(table.location = location.url(), %error, "no later checkpoint is read"),
+            }
+        }
+        self.advance_from(location, base, false).await
+    }
+
+    async fn advance_from(
+        &self,
+        location: &TableLocation,
+        base: Arc<Snapshot>,
+        begins_anew: bool,
+    ) -> Result<Option<Snapshot>, LakeError> {
+        let hidden = match begins_anew {
+            true => Hidden::default(),
+            false => Hidden { checkpoints_from: Some(base.version + 1), ..Hidden::default() },
+        };
         self.read(location, hidden, move |log| {
             let Some(origin) = &base.origin else { return Ok(None) };
-            let kernel = KernelSnapshot::builder_from(origin.kernel.clone()).build(&log.engine)?;
+            let kernel = match begins_anew {
+                true => log.open(None)?,
+                false => KernelSnapshot::builder_from(origin.kernel.clone()).build(&log.engine)?,
+            };
+            if kernel.log_segment().checkpoint_version.is_some_and(|version| version > base.version) {
+                return Ok(None);
+            }
             let description = Description::of(&kernel)?;
             let is_same_table = description.metadata.id == base.metadata.id
                 && *description.partition_columns == *base.files.partition_columns();

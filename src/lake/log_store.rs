@@ -5,7 +5,7 @@
 //! whether a failure was the storage's or the log's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     fmt,
     ops::Range,
@@ -83,6 +83,10 @@ pub(super) struct Hidden {
 struct Notes {
     commits: BTreeMap<u64, FileMark>,
     checkpoints: BTreeMap<u64, FileMark>,
+    /// Checkpoints of which all files were listed.
+    complete: BTreeSet<u64>,
+    /// Files of checkpoints in several: version, number of files, and which of them.
+    parts: BTreeSet<(u64, u32, u32)>,
     failure: Option<Failure>,
     /// The text of the newest schema that was read.
     schema: Option<String>,
@@ -90,17 +94,36 @@ struct Notes {
     bad_checkpoint: Option<u64>,
 }
 
+impl Notes {
+    /// Notes a file of a checkpoint.
+    fn note_part(&mut self, version: u64, part: Option<(u32, u32)>) {
+        let Some((parts, part)) = part else {
+            self.complete.insert(version);
+            return;
+        };
+        self.parts.insert((version, parts, part));
+        let listed = self.parts.range((version, parts, 0)..=(version, parts, u32::MAX)).count();
+        if u32::try_from(listed) == Ok(parts) {
+            self.complete.insert(version);
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct LogStore {
     table: PrefixStore<Arc<dyn ObjectStore>>,
     limits: LogLimits,
     hidden: Hidden,
+    /// No commit behind this one is looked for; only where listings come in order.
+    until: u64,
+    lists_in_order: bool,
     notes: Arc<Mutex<Notes>>,
 }
 
 enum LogFile {
     Commit(u64),
-    Checkpoint(u64),
+    /// The version, and, of one in several files, their number and which it is.
+    Checkpoint(u64, Option<(u32, u32)>),
     Compaction,
 }
 
@@ -119,10 +142,16 @@ impl LogFile {
         match name.get(20..)? {
             ".json" => Some(Self::Commit(version)),
             rest if rest.ends_with(".compacted.json") => Some(Self::Compaction),
-            rest if rest.starts_with(".checkpoint.") => Some(Self::Checkpoint(version)),
-            _ => None,
+            rest => rest.strip_prefix(".checkpoint.").map(|rest| Self::Checkpoint(version, part(rest))),
         }
     }
+}
+
+/// Of how many files a checkpoint consists, and which of them this is: `0000000001.0000000003.parquet`.
+fn part(rest: &str) -> Option<(u32, u32)> {
+    let (part, rest) = rest.split_once('.')?;
+    let (parts, _) = rest.split_once('.')?;
+    Some((parts.parse().ok()?, part.parse().ok()?))
 }
 
 /// Where the commit of `version` lies in the table.
@@ -133,7 +162,13 @@ pub(super) fn commit_path(version: u64) -> Path {
 impl LogStore {
     pub(super) fn new(location: &TableLocation, limits: LogLimits, hidden: Hidden) -> Self {
         let table = PrefixStore::new(location.store().clone(), location.path().clone());
-        Self { table, limits, hidden, notes: Arc::default() }
+        let lists_in_order = location.lists_in_order();
+        Self { table, limits, hidden, until: u64::MAX, lists_in_order, notes: Arc::default() }
+    }
+
+    /// The same, listed no further than it takes for the commits up to `version`.
+    pub(super) fn until(self, version: u64) -> Self {
+        Self { until: if self.lists_in_order { version } else { u64::MAX }, ..self }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -152,7 +187,7 @@ impl LogStore {
     /// Notes that a checkpoint, or a file that it refers to, could not be read.
     pub(super) fn note_bad_checkpoint(&self, path: &str) {
         let version = match Path::from_url_path(path).ok().and_then(|path| LogFile::of(&path)) {
-            Some(LogFile::Checkpoint(version)) => Some(version),
+            Some(LogFile::Checkpoint(version, _)) => Some(version),
             Some(_) => return,
             // It lies beside the log, and belongs to the newest.
             None => self.notes().checkpoints.keys().next_back().copied(),
@@ -215,7 +250,12 @@ impl LogStore {
             }
             missing = listed.checked_sub(1);
         }
-        missing.is_none_or(|missing| notes.checkpoints.range(missing..=version).next().is_some())
+        missing.is_none_or(|missing| notes.complete.range(missing..=version).next().is_some())
+    }
+
+    /// The newest listed checkpoint, of `version` or one before it, that lacks none of its files.
+    pub(super) fn checkpoint_until(&self, version: u64) -> Option<u64> {
+        self.notes().complete.range(..=version).next_back().copied()
     }
 
     /// Lists the log from the version `from` on, or all of it: the newest version there is, and what `known` looks like
@@ -237,7 +277,7 @@ impl LogStore {
             Some(offset) => self.table.list_with_offset(prefix, offset),
             None => self.table.list(prefix),
         };
-        let (hidden, limit, notes) = (self.hidden, self.limits.entries, self.notes.clone());
+        let (hidden, limit, until, notes) = (self.hidden, self.limits.entries, self.until, self.notes.clone());
         // Local folders are listed in no order, and the kernel needs one.
         let sorted = async move {
             let mut entries = Vec::new();
@@ -250,11 +290,15 @@ impl LogStore {
                     return Err(refused("too many files in the log"));
                 }
                 match file {
+                    LogFile::Commit(version) if version > until => break,
                     LogFile::Commit(version) => drop(notes.commits.insert(version, FileMark::from(&meta))),
-                    LogFile::Checkpoint(version) if hidden.checkpoints_from.is_some_and(|from| version >= from) => {
+                    LogFile::Checkpoint(version, _) if hidden.checkpoints_from.is_some_and(|from| version >= from) => {
                         continue;
                     }
-                    LogFile::Checkpoint(version) => drop(notes.checkpoints.insert(version, FileMark::from(&meta))),
+                    LogFile::Checkpoint(version, part) => {
+                        notes.checkpoints.insert(version, FileMark::from(&meta));
+                        notes.note_part(version, part);
+                    }
                     LogFile::Compaction => {}
                 }
                 entries.push(meta);

@@ -55,6 +55,11 @@ impl TableLocation {
         self.storage.name()
     }
 
+    /// Whether listings come in the order of the names, as those of services do and those of local folders do not.
+    pub fn lists_in_order(&self) -> bool {
+        !self.url.starts_with("file:")
+    }
+
     /// How old a look at the table's log may be that answers a request; zero where every request looks.
     pub fn max_staleness(&self) -> Duration {
         self.storage.max_staleness()

@@ -325,10 +325,10 @@ impl History {
     /// Every version of the range, or the first that is missing.
     async fn stamps(&self, from: u64, to: u64) -> Result<Vec<Stamp>, LakeError> {
         let mut timeline = self.timeline().await?.clone();
-        // What is remembered may be gone since, and is then gone for everybody. The look at the newest version went back to
-        // where that begins.
-        if from < self.latest.begins() {
-            let (commits, _) = self.list_commits(Some(from)).await?;
+        // What is remembered may be gone since, and is then gone for everybody. The look at the newest version saw only the
+        // newest part of the log.
+        if from < self.seen_from {
+            let (commits, _) = self.list_commits(Some(from), Some(to)).await?;
             if !timeline.between(from, to).iter().all(|stamp| stamp.is_among(&commits)) {
                 timeline = self.find_timeline(true).await?;
             }

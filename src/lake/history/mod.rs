@@ -75,6 +75,8 @@ pub struct History {
     timeline: Arc<OnceCell<Arc<Timeline>>>,
 }
 
+    /// From which version on the log was seen by the look at the newest version.
+    seen_from: u64,
 /// What a table was at one version, without its files.
 #[derive(Debug)]
 pub struct TableState {
@@ -165,7 +167,7 @@ impl Lake {
 
     /// The past of a table as if `latest` was its newest version: what came later does not show.
     pub async fn history_until(&self, location: &TableLocation, latest: Arc<Snapshot>) -> History {
-        let generation = self.generation(location).await;
+        let (generation, seen_from) = self.seen(location).await;
         History {
             lake: self.clone(),
             table: (Arc::from(location.url()), generation),
@@ -181,6 +183,7 @@ impl History {
     pub fn latest(&self) -> &Arc<Snapshot> {
         &self.latest
     }
+            seen_from,
 
     /// One version of the table.
     ///
@@ -243,11 +246,10 @@ impl History {
     /// Whether the log still holds what `version` consists of, which was read from the checkpoint or commit `begins` on:
     /// what is remembered is answered only where the log would answer the same.
     async fn holds(&self, begins: u64, version: u64) -> Result<bool, LakeError> {
-        // The look at the newest version went that far.
-        if begins >= self.latest.begins() {
+        if begins >= self.seen_from {
             return Ok(true);
         }
-        let store = self.lake.loader.store(&self.location);
+        let store = self.lake.loader.store(&self.location).until(version);
         match store.probe(Some(begins), None).await {
             Ok(_) => Ok(store.holds_all_until(version)),
             Err(error) => Err(failed(&self.location, &store, error)),
@@ -396,7 +398,7 @@ impl History {
         let timeline = match known {
             Some(known) if self.latest.tip().is_some_and(|tip| known.holds(tip)) => return Ok(known),
             Some(known) => {
-                let (commits, _) = self.list_commits(known.newest()).await?;
+                let (commits, _) = self.list_commits(known.newest(), None).await?;
                 (*known).clone().extended(&commits)
             }
             None => None,
@@ -404,7 +406,7 @@ impl History {
         let timeline = match timeline {
             Some(timeline) => timeline,
             None => {
-                let (commits, oldest_checkpoint) = self.list_commits(None).await?;
+                let (commits, oldest_checkpoint) = self.list_commits(None, None).await?;
                 Timeline::new(commits, oldest_checkpoint)
             }
         };
@@ -413,8 +415,13 @@ impl History {
         Ok(timeline)
     }
 
-    async fn list_commits(&self, since: Option<u64>) -> Result<(BTreeMap<u64, FileMark>, Option<u64>), LakeError> {
-        let store = self.lake.loader.store(&self.location);
+    /// The commits that are there now, from `since` on and up to `until`, and the oldest checkpoint among them.
+    async fn list_commits(
+        &self,
+        since: Option<u64>,
+        until: Option<u64>,
+    ) -> Result<(BTreeMap<u64, FileMark>, Option<u64>), LakeError> {
+        let store = self.lake.loader.store(&self.location).until(until.unwrap_or(u64::MAX));
         match store.probe(since, None).await {
             Ok(_) => Ok(store.take_commits()),
             Err(error) => Err(failed(&self.location, &store, error)),

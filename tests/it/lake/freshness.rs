@@ -94,6 +94,48 @@ async fn an_unchanged_table_costs_one_listing_and_no_read() {
 }
 
 #[tokio::test]
+async fn looks_list_a_log_from_its_newest_checkpoint_on_however_long_it_has_been_read() {
+    const BETWEEN: usize = 20;
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("t");
+    let mut log = HandWrittenLog::plain(&table);
+    let (store, location) = watched(&table);
+    let lake = Lake::new(LakeSettings::default());
+    let mut most = 0;
+    for _ in 0..15 {
+        for _ in 0..BETWEEN {
+            log.commit(&[add("a.parquet", 1), add("b.parquet", 1)]);
+            lake.latest(&location).await.unwrap();
+        }
+        checkpoint(&table).await;
+        log.commit(&[add("c.parquet", 1)]);
+        let before = store.names_listed();
+        lake.latest(&location).await.unwrap();
+        most = most.max(store.names_listed() - before);
+    }
+    let before = store.names_listed();
+    for _ in 0..10 {
+        lake.latest(&location).await.unwrap();
+        lake.latest_version(&location).await.unwrap();
+    }
+    let each = (store.names_listed() - before) / 20;
+    assert!(each <= BETWEEN + 4, "{each} names are listed for a look");
+    // A commit that is taken in is listed with those since the checkpoint that its snapshot was read from.
+    assert!(most <= 300, "{most} names were listed for a commit");
+    let read = lake.latest(&location).await.unwrap();
+    let fresh = Lake::new(LakeSettings::default()).latest(&location).await.unwrap();
+    assert_eq!((read.version(), paths(&read)), (fresh.version(), paths(&fresh)));
+    // What is gone of the part that nobody lists any more is gone all the same.
+    let history = lake.history(&location).await.unwrap();
+    let older = read.version() - 2 * BETWEEN as u64;
+    assert_eq!(history.at_version(older).await.unwrap().files().len(), 3);
+    std::fs::remove_file(log.commit_path(older)).unwrap();
+    let history = lake.history(&location).await.unwrap();
+    assert!(history.at_version(older).await.is_err());
+    assert!(history.changes(older..=older + 1, weir::lake::Feed::Files).await.is_err());
+}
+
+#[tokio::test]
 async fn fifty_callers_cause_one_load() {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -27,6 +27,7 @@ pub struct WatchedStore {
 #[derive(Debug, Default)]
 struct Watch {
     listings: Mutex<usize>,
+    names: AtomicUsize,
     reads: Mutex<Vec<String>>,
     is_down: AtomicBool,
     cuts: AtomicBool,
@@ -41,6 +42,11 @@ impl WatchedStore {
     /// The number of listings so far.
     pub fn listings(&self) -> usize {
         *self.watch.listings.lock().unwrap()
+    }
+
+    /// The number of names that listings have shown so far.
+    pub fn names_listed(&self) -> usize {
+        self.watch.names.load(Ordering::SeqCst)
     }
 
     /// The paths read so far, one for each request.
@@ -76,6 +82,12 @@ impl WatchedStore {
     fn note_listing(&self) -> Result<()> {
         *self.watch.listings.lock().unwrap() += 1;
         self.check()
+    }
+
+    /// The same listing, whose names are counted.
+    fn counted(&self, listing: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let watch = self.watch.clone();
+        listing.inspect(move |_| _ = watch.names.fetch_add(1, Ordering::SeqCst)).boxed()
     }
 
     fn note_read(&self, location: &Path) -> Result<()> {
@@ -128,14 +140,14 @@ impl ObjectStore for WatchedStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.note_listing() {
-            Ok(()) => self.inner.list(prefix),
+            Ok(()) => self.counted(self.inner.list(prefix)),
             Err(error) => stream::once(async { Err(error) }).boxed(),
         }
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.note_listing() {
-            Ok(()) => self.inner.list_with_offset(prefix, offset),
+            Ok(()) => self.counted(self.inner.list_with_offset(prefix, offset)),
             Err(error) => stream::once(async { Err(error) }).boxed(),
         }
     }
