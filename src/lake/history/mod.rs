@@ -46,6 +46,8 @@ const IN_COMMIT_SINCE: &str = "delta.inCommitTimestampEnablementVersion";
 
 /// Memory for timelines, in bytes: 32 for each commit of a log.
 const TIMELINE_BYTES: u64 = 64 << 20;
+/// Memory for the times of logs whose commits date themselves back, in bytes: 8 for each commit.
+const SETTLED_BYTES: u64 = 16 << 20;
 /// Remembered in-commit timestamps of single commits.
 const REMEMBERED_TIMES: u64 = 100_000;
 /// Memory for outlines of commits, in bytes; most take a few hundred.
@@ -56,9 +58,11 @@ const STATE_BYTES: u64 = 32 << 20;
 const EPOCH_BYTES: u64 = 32 << 20;
 /// Text of commits that is being read at once by everyone together, in kibibytes. A larger commit is read alone.
 const READING_KIB: u32 = 64 << 10;
-/// How many commits before one its in-commit timestamp is held to: never before theirs. Writers must see to that
-/// themselves (Delta protocol, in-commit timestamps), and most do.
-const LOOK_BACK: usize = 8;
+/// How many commits around the one that is asked for are looked at, too, for whether their times fall. Writers must see
+/// to it that they never do (Delta protocol, in-commit timestamps), and most do.
+const LOOK_AROUND: usize = 8;
+/// The most commits of which all are looked at whatever is asked.
+const ALL_LOOKED_AT: usize = 64;
 /// In-commit timestamps that are read together.
 const TIMES_TOGETHER: usize = 16;
 /// What is read of a commit for its in-commit timestamp, at first.
@@ -71,12 +75,12 @@ pub struct History {
     table: TableKey,
     location: TableLocation,
     latest: Arc<Snapshot>,
+    /// From which version on the log was seen by the look at the newest version.
+    seen_from: u64,
     /// Listed when first asked for.
     timeline: Arc<OnceCell<Arc<Timeline>>>,
 }
 
-    /// From which version on the log was seen by the look at the newest version.
-    seen_from: u64,
 /// What a table was at one version, without its files.
 #[derive(Debug)]
 pub struct TableState {
@@ -106,6 +110,8 @@ pub(super) struct HistoryCache {
     /// Outlives the commits, so that each page of a long answer reads no more than its own.
     outlines: Cache<(CommitKey, Feed), Outline>,
     times: Cache<CommitKey, i64>,
+    /// Of short logs, and of those in which some commit is dated before an earlier one.
+    settled: Cache<TableKey, Arc<Settled>>,
     states: Cache<CommitKey, Arc<TableState>>,
     epochs: Cache<TableKey, Arc<Epochs>>,
     /// Held while commits are read for what they did to the metadata.
@@ -141,6 +147,10 @@ impl HistoryCache {
                 .weigher(|_, outline: &Outline| u32::try_from(outline.resident_bytes()).unwrap_or(u32::MAX))
                 .build(),
             times: Cache::new(REMEMBERED_TIMES),
+            settled: Cache::builder()
+                .max_capacity(SETTLED_BYTES / 1024)
+                .weigher(move |_, settled: &Arc<Settled>| kib(512 + settled.times.capacity() * size_of::<i64>()))
+                .build(),
             states: Cache::builder()
                 .max_capacity(STATE_BYTES / 1024)
                 .weigher(move |_, state: &Arc<TableState>| kib(1024 + 2 * state.metadata.schema_string.len()))
@@ -173,6 +183,7 @@ impl Lake {
             table: (Arc::from(location.url()), generation),
             location: location.clone(),
             latest,
+            seen_from,
             timeline: Arc::default(),
         }
     }
@@ -183,7 +194,6 @@ impl History {
     pub fn latest(&self) -> &Arc<Snapshot> {
         &self.latest
     }
-            seen_from,
 
     /// One version of the table.
     ///
@@ -467,27 +477,68 @@ impl History {
         Err(LakeError::TimestampTooEarly { location: self.url(), asked_at: at_ms, version, committed_at })
     }
 
-    /// How many of the commits come first by their own times. Finds the place as if they ascended, which nearly always
-    /// holds, and looks around it where they do not.
+    /// How many of the commits come first by their times. `commits` are all that date themselves.
+    ///
+    /// Finds the place as if they ascended, which they nearly always do. Where what is seen on the way does not, every
+    /// commit is looked at, once.
     async fn partition(&self, commits: &[Stamp], is_first: impl Fn(i64) -> bool) -> Result<usize, LakeError> {
+        let placed = |settled: &Settled| settled.of(commits).partition_point(|time| is_first(*time));
+        if let Some(settled) = self.settled(commits, false).await? {
+            return Ok(placed(&settled));
+        }
+        let mut seen = BTreeMap::new();
+        for end in [0, commits.len().saturating_sub(1)] {
+            seen.insert(end, self.in_commit_time(&commits[end]).await?);
+        }
         let (mut from, mut to) = (0, commits.len());
         while from < to {
             let middle = from + (to - from) / 2;
-            if is_first(self.in_commit_time(&commits[middle]).await?) { from = middle + 1 } else { to = middle }
+            let time = self.in_commit_time(&commits[middle]).await?;
+            seen.insert(middle, time);
+            if is_first(time) { from = middle + 1 } else { to = middle }
         }
-        let around = from.saturating_sub(LOOK_BACK)..commits.len().min(from + LOOK_BACK);
-        let before = around.start.saturating_sub(LOOK_BACK);
-        let times = settled(&self.in_commit_times(&commits[before..around.end]).await?);
-        Ok(around.start + times[around.start - before..].partition_point(|time| is_first(*time)))
+        let around = from.saturating_sub(LOOK_AROUND)..commits.len().min(from + LOOK_AROUND);
+        seen.extend(around.clone().zip(self.in_commit_times(&commits[around]).await?));
+        if seen.values().is_sorted_by(|one, next| one < next) {
+            return Ok(from);
+        }
+        Ok(self.settled(commits, true).await?.map_or(from, |settled| placed(&settled)))
     }
 
-    /// What each of the commits says of its own time.
+    /// The times of `commits`, all that date themselves, each after the one before: kept from the last time, and brought up
+    /// to date. Nothing for a long log unless it `falls`, or once fell: its commits say their times themselves.
+    async fn settled(&self, commits: &[Stamp], falls: bool) -> Result<Option<Arc<Settled>>, LakeError> {
+        let known = self.lake.past.settled.get(&self.table).await.filter(|known| known.goes_with(commits));
+        if let Some(known) = known.as_ref().filter(|known| known.times.len() >= commits.len()) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let fell = falls || known.as_ref().is_some_and(|known| known.falls);
+        if !fell && commits.len() > ALL_LOOKED_AT {
+            return Ok(None);
+        }
+        let mut settled = known.map_or_else(Settled::default, Arc::unwrap_or_clone);
+        let new = &commits[settled.times.len()..];
+        settled.extend(new, &self.in_commit_times(new).await?);
+        let settled = Arc::new(settled);
+        self.lake.past.settled.insert(self.table.clone(), Arc::clone(&settled)).await;
+        Ok(Some(settled))
+    }
+
+    /// What each of the commits says of its own time. One that was cleaned away meanwhile says nothing, and holds no other
+    /// back.
     async fn in_commit_times(&self, commits: &[Stamp]) -> Result<Vec<i64>, LakeError> {
         let mut times = Vec::with_capacity(commits.len());
         for commits in commits.chunks(TIMES_TOGETHER) {
-            times.extend(try_join_all(commits.iter().map(|stamp| self.in_commit_time(stamp))).await?);
+            times.extend(try_join_all(commits.iter().map(|stamp| self.said_time(stamp))).await?);
         }
         Ok(times)
+    }
+
+    async fn said_time(&self, stamp: &Stamp) -> Result<i64, LakeError> {
+        match self.in_commit_time(stamp).await {
+            Err(LakeError::CommitNotFound { .. }) => Ok(i64::MIN),
+            read => read,
+        }
     }
 
     /// Dates commits that follow each other by one rule, whoever asks: each after the one before. `said` is what they say
@@ -495,19 +546,25 @@ impl History {
     async fn date(&self, stamps: &[Stamp], said: &mut [i64]) -> Result<(), LakeError> {
         let Some(since) = self.in_commit_since()? else { return Ok(()) };
         let at = stamps.partition_point(|stamp| stamp.version < since);
-        let Some(first) = stamps.get(at) else { return Ok(()) };
+        let (Some(first), Some(last)) = (stamps.get(at), stamps.last()) else { return Ok(()) };
         let timeline = self.timeline().await?;
-        let before = timeline.between(since, first.version.saturating_sub(1));
-        let before = before.get(before.len().saturating_sub(LOOK_BACK)..).unwrap_or_default();
-        let before = if first.version > since { before } else { &[] };
-        let mut times = match self.in_commit_times(before).await {
-            // What was cleaned away meanwhile holds nothing back.
-            Err(LakeError::CommitNotFound { .. }) => Vec::new(),
-            read => read?,
+        let all = timeline.between(since, last.version);
+        let n_before = all.partition_point(|stamp| stamp.version < first.version);
+        let settled = match self.settled(all, false).await? {
+            Some(settled) => settled,
+            None => {
+                let mut times = self.in_commit_times(&all[n_before.saturating_sub(LOOK_AROUND)..n_before]).await?;
+                times.extend_from_slice(&said[at..]);
+                if times.is_sorted_by(|one, next| one < next) {
+                    return Ok(());
+                }
+                let Some(settled) = self.settled(all, true).await? else { return Ok(()) };
+                settled
+            }
         };
-        let n_before = times.len();
-        times.extend_from_slice(&said[at..]);
-        said[at..].copy_from_slice(&settled(&times)[n_before..]);
+        for (said, time) in said[at..].iter_mut().zip(settled.of(all).iter().skip(n_before)) {
+            *said = *time;
+        }
         Ok(())
     }
 
@@ -644,13 +701,42 @@ impl History {
     }
 }
 
-/// The times of commits that follow each other, each at least a millisecond after those of the [`LOOK_BACK`] before it.
-fn settled(said: &[i64]) -> Vec<i64> {
-    let settle = |at: usize| {
-        let from = at.saturating_sub(LOOK_BACK);
-        said[from..=at].iter().fold(i64::MIN, |before, time| (*time).max(before.saturating_add(1)))
-    };
-    (0..said.len()).map(settle).collect()
+/// The times of the commits that date themselves, from the first one on, each at least a millisecond after the one before.
+#[derive(Clone, Debug, Default)]
+struct Settled {
+    /// The first and the last of these commits.
+    ends: Option<(Stamp, Stamp)>,
+    times: Vec<i64>,
+    /// Whether some commit says that it was no later than one before.
+    falls: bool,
+}
+
+impl Settled {
+    /// Whether these are the first of `commits`, or all of them and more.
+    fn goes_with(&self, commits: &[Stamp]) -> bool {
+        let Some((first, last)) = self.ends else { return false };
+        let is_last = |stamp: &Stamp| *stamp == last;
+        commits.first() == Some(&first)
+            && (commits.len() <= self.times.len() || commits.get(self.times.len() - 1).is_some_and(is_last))
+    }
+
+    /// Takes in the commits that follow, and what they say of themselves.
+    fn extend(&mut self, commits: &[Stamp], said: &[i64]) {
+        for time in said {
+            let not_before = self.times.last().map_or(i64::MIN, |last| last.saturating_add(1));
+            self.falls |= *time < not_before;
+            self.times.push((*time).max(not_before));
+        }
+        if let (Some(first), Some(last)) = (commits.first(), commits.last()) {
+            let first = self.ends.map_or(*first, |(first, _)| first);
+            self.ends = Some((first, *last));
+        }
+    }
+
+    /// The times of `commits`, which these go with.
+    fn of(&self, commits: &[Stamp]) -> &[i64] {
+        &self.times[..commits.len().min(self.times.len())]
+    }
 }
 
 /// The commits up to the newest version, those dated by their files first.
@@ -674,7 +760,13 @@ impl DatedCommits {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOOK_BACK, settled};
+    use super::Settled;
+
+    fn settled(said: &[i64]) -> Vec<i64> {
+        let mut settled = Settled::default();
+        said.chunks(3).for_each(|said| settled.extend(&[], said));
+        settled.times
+    }
 
     #[test]
     fn no_commit_is_dated_before_the_one_before_it() {
@@ -683,7 +775,6 @@ mod tests {
         assert_eq!(settled(&[100, 50, 60, 200, 200]), [100, 101, 102, 200, 201]);
         let fallen: Vec<i64> = std::iter::once(1_000).chain(0..40).collect();
         let times = settled(&fallen);
-        assert_eq!(times[LOOK_BACK], 1_000 + LOOK_BACK as i64);
-        assert_eq!(times[40], 39, "what lies further back does not count");
+        assert_eq!((times[1], times[40]), (1_001, 1_040), "however far back the one was that is later");
     }
 }

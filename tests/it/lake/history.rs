@@ -238,6 +238,50 @@ async fn commits_that_date_themselves_back_in_time_are_dated_after_the_one_befor
 }
 
 #[tokio::test]
+async fn a_commit_that_is_dated_far_ahead_dates_all_that_follow_it() {
+    let folder = TempDir::new().unwrap();
+    let protocol = json!({"protocol": {
+        "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["inCommitTimestamp"],
+    }});
+    let mut metadata = metadata("a-table", &[("id", "long")], &[]);
+    metadata["metaData"]["configuration"] = json!({"delta.enableInCommitTimestamps": "true"});
+    for (name, n_commits, ahead) in [("short", 41, 20), ("long", 200, 100)] {
+        let table = folder.path().join(name);
+        let time = |version: i64| if version == ahead { at(1_000_000) } else { at(10 * version) };
+        let info = |version: i64| json!({"commitInfo": {"inCommitTimestamp": time(version)}});
+        let mut log = HandWrittenLog::create(&table, protocol.clone(), metadata.clone());
+        let first: String = [info(0), protocol.clone(), metadata.clone()].map(|action| format!("{action}\n")).concat();
+        fs::write(log.commit_path(0), first).unwrap();
+        for version in 1..n_commits {
+            log.commit(&[info(version), add(&format!("{version}.parquet"), 1)]);
+        }
+        let lake = Lake::new(LakeSettings::default());
+        let (location, last) = (location(&table), n_commits as u64 - 1);
+        let history = async || lake.history(&location).await.unwrap();
+        let late = ahead as u64 + 10;
+        assert_eq!(history().await.version_as_of(at(10 * late as i64)).await.unwrap(), ahead as u64 - 1, "{name}");
+        let by_one_rule = async |last: u64| {
+            let history = history().await;
+            for version in [0, 1, ahead as u64 - 1, ahead as u64, late, last] {
+                let settled = version.saturating_sub(ahead as u64) as i64 + 1_000_000;
+                let expected = if version < ahead as u64 { 10 * version as i64 } else { settled };
+                assert_eq!(history.committed_at(version).await.unwrap(), at(expected), "{name} {version}");
+                assert_eq!(history.version_as_of(at(expected)).await.unwrap(), version, "{name} {version}");
+                assert_eq!(history.first_version_since(at(expected)).await.unwrap(), version, "{name} {version}");
+            }
+            let changes = history.changes(late..=last, weir::lake::Feed::Files).await.unwrap();
+            let told: Vec<_> = changes.outlines().iter().map(|outline| outline.committed_at).collect();
+            let first = late as i64 - ahead + 1_000_000;
+            assert!(told.into_iter().eq((0..).map(|more| at(first + more)).take((last - late) as usize + 1)), "{name}");
+        };
+        by_one_rule(last).await;
+        // What comes later follows.
+        log.commit(&[info(n_commits), add("later.parquet", 1)]);
+        by_one_rule(last + 1).await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_cleaned_away_is_said_to_be_gone_even_by_a_server_that_knew_it() {
     let folder = TempDir::new().unwrap();
     let table = folder.path().join("t");
