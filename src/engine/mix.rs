@@ -23,6 +23,8 @@ use crate::domain::copy::ShuffleKey;
 
 /// Rows that are put in order at once.
 const ROWS: usize = 8 * 1024;
+/// How many times the files are read at most.
+const MOST_DRAWS: usize = 1_000;
 /// What is kept of a row beside its values: its number, and its place in the order.
 const ROW_OVERHEAD: usize = 32;
 
@@ -52,6 +54,9 @@ pub(super) struct Draw {
     from: u64,
     /// Included; goes down when there are too many.
     to: u64,
+    was_shrunk: bool,
+    /// How many draws there were before.
+    before: usize,
     budget: usize,
     held: Vec<(Vec<u64>, StructArray)>,
     weight: usize,
@@ -60,15 +65,23 @@ pub(super) struct Draw {
 impl Draw {
     /// The first draw, holding up to `budget` bytes.
     pub(super) fn first(budget: usize) -> Self {
-        Self { from: 0, to: u64::MAX, budget, held: Vec::new(), weight: 0 }
+        Self { from: 0, to: u64::MAX, was_shrunk: false, before: 0, budget, held: Vec::new(), weight: 0 }
     }
 
     /// The draw after this one; `None` where this one had all that was left.
-    pub(super) fn next(self) -> Option<Self> {
-        let from = self.to.checked_add(1)?;
-        // As many are to be expected in a range of the same width.
-        let to = from.saturating_add(self.to - self.from);
-        Some(Self { from, to, held: Vec::new(), weight: 0, ..self })
+    pub(super) fn next(self) -> Result<Option<Self>, EngineError> {
+        let Some(from) = self.to.checked_add(1) else { return Ok(None) };
+        let before = self.before + 1;
+        if before >= MOST_DRAWS {
+            return Err(EngineError::TooLarge(
+                "its rows do not fit into the memory for mixing, however often it is read",
+            ));
+        }
+        // As many are to be expected in a range of the same width; more fit where all of them did.
+        let width = self.to - self.from;
+        let width = if self.was_shrunk { width } else { width.saturating_mul(2).saturating_add(1) };
+        let to = from.saturating_add(width);
+        Ok(Some(Self { from, to, was_shrunk: false, before, held: Vec::new(), weight: 0, ..self }))
     }
 
     /// Takes those of `rows` that are due; `make` makes of them what is written.
@@ -101,6 +114,7 @@ impl Draw {
             return Ok(false);
         }
         self.to = *middle;
+        self.was_shrunk = true;
         self.weight = 0;
         for (mut numbers, rows) in std::mem::take(&mut self.held) {
             if let Some(rows) = picked(&rows, &mut numbers, self.from, self.to)? {
@@ -169,4 +183,72 @@ fn compact(array: &ArrayRef) -> Result<ArrayRef, EngineError> {
         }
         _ => Arc::clone(array),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{AsArray, Int64Array, StringViewArray},
+        datatypes::{Field, Fields, Int64Type},
+    };
+
+    use super::*;
+
+    /// Draws rows of which one has so long a text; answers how often that was, and which rows came out.
+    fn drawn(rows: i64, giant: i64, long: usize, budget: usize, key: u8) -> (usize, Vec<i64>) {
+        let fields =
+            Fields::from(vec![Field::new("id", DataType::Int64, false), Field::new("text", DataType::Utf8View, false)]);
+        let text = |id: i64| "x".repeat(if id == giant { long } else { 40 });
+        let batches: Vec<StructArray> = (0..rows)
+            .step_by(1_000)
+            .map(|from| {
+                let ids = from..rows.min(from + 1_000);
+                let texts: ArrayRef = Arc::new(StringViewArray::from_iter_values(ids.clone().map(text)));
+                StructArray::new(fields.clone(), vec![Arc::new(Int64Array::from_iter_values(ids)), texts], None)
+            })
+            .collect();
+        let (mut draws, mut out) = (0, Vec::new());
+        let mut draw = Some(Draw::first(budget));
+        while let Some(mut drawn) = draw.take() {
+            let mut numbers = Numbers::of(&ShuffleKey([key; 32]), 0);
+            batches.iter().for_each(|batch| drawn.take(batch, &mut numbers, Ok).unwrap());
+            let write = |rows: StructArray| {
+                out.extend_from_slice(rows.column(0).as_primitive::<Int64Type>().values());
+                Ok(())
+            };
+            drawn.write(write).unwrap();
+            draws += 1;
+            draw = drawn.next().unwrap();
+        }
+        (draws, out)
+    }
+
+    #[test]
+    fn one_giant_row_does_not_have_the_files_read_again_for_every_few_others() {
+        let (rows, budget) = (20_000, 1 << 20);
+        let (_, plain) = drawn(rows, -1, 0, 64 << 20, 1);
+        for key in 0..8 {
+            let (draws, mut out) = drawn(rows, 777, 4 << 20, budget, key);
+            assert!(draws <= 60, "{draws} draws with key {key}");
+            if key == 1 {
+                assert_eq!(out, plain, "the order does not depend on the draws");
+            }
+            out.sort_unstable();
+            assert!(out.into_iter().eq(0..rows), "{key}");
+        }
+    }
+
+    #[test]
+    fn draws_come_to_an_end() {
+        let mut draw = Draw { to: 0, was_shrunk: true, ..Draw::first(1) };
+        let mut draws = 1;
+        let error = loop {
+            match draw.next() {
+                Ok(next) => draw = Draw { was_shrunk: true, ..next.unwrap() },
+                Err(error) => break error,
+            }
+            draws += 1;
+        };
+        assert!(draws == MOST_DRAWS && matches!(error, EngineError::TooLarge(_)), "{draws} {error:?}");
+    }
 }

@@ -303,7 +303,7 @@ impl Engine {
                     }
                     at = None;
                     drawn.write(|rows| writer.write(rows))?;
-                    draw = drawn.next();
+                    draw = drawn.next()?;
                 }
                 writer.finish()
             };
