@@ -120,15 +120,32 @@ impl Reader {
         }
     }
 
-    /// The oldest version whose delta reader declares `needed`; `None` where no version does.
-    fn version_for(self, needed: &BTreeSet<String>) -> Option<String> {
+    /// The oldest version whose delta reader declares these features; `None` where no version does.
+    fn release_for<'a>(self, needed: impl IntoIterator<Item = &'a String>) -> Option<&'static str> {
         let since =
             |feature: &String| self.features().iter().find(|(name, _)| name == feature).map(|(_, version)| *version);
         // Versions here have one digit each, so that they compare as texts.
-        let newest = needed.iter().map(since).chain([Some(self.first_version())]).collect::<Option<Vec<_>>>()?;
-        let newest = newest.into_iter().max()?;
-        Some(format!("{} {newest}", self.package()))
+        let all = needed.into_iter().map(since).chain([Some(self.first_version())]).collect::<Option<Vec<_>>>()?;
+        all.into_iter().max()
     }
+
+    /// The same with the name of the package.
+    fn version_for(self, needed: &BTreeSet<String>) -> Option<String> {
+        self.release_for(needed).map(|version| format!("{} {version}", self.package()))
+    }
+}
+
+/// Of each connector the oldest release whose delta reader declares some features, if one does.
+pub(super) struct Releases {
+    /// Of `delta-sharing`.
+    pub(super) pandas: Option<&'static str>,
+    /// Of `delta-sharing-spark`.
+    pub(super) spark: Option<&'static str>,
+}
+
+/// The releases that read these features.
+pub(super) fn releases_for(features: &[String]) -> Releases {
+    Releases { pandas: Reader::Pandas.release_for(features), spark: Reader::Spark.release_for(features) }
 }
 
 impl Connector {

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeSet;
 
-/// The reader features that the well-known connectors declare.
-const FEATURES_OF_CONNECTORS: [&str; 3] = ["deletionvectors", "columnmapping", "timestampntz"];
+use super::clients::releases_for;
 
 /// A response format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,15 +50,18 @@ pub struct NotReadable {
 fn advice(missing: &[String]) -> String {
     let lower: Vec<String> = missing.iter().map(|feature| feature.to_lowercase()).collect();
     let declare = format!("responseformat=delta with readerfeatures={}", lower.join(","));
-    let python = match () {
-        () if lower.iter().all(|feature| ["deletionvectors", "columnmapping"].contains(&feature.as_str())) => "1.1.0",
-        () if lower.iter().all(|feature| FEATURES_OF_CONNECTORS.contains(&feature.as_str())) => "1.3.3",
-        () => return format!("use a connector that supports {declare}"),
-    };
-    format!(
-        "install delta-sharing {python} or newer for Python (`pip install -U delta-sharing`), or delta-sharing-spark 4.0.0 \
-         or newer with `option(\"responseFormat\", \"delta\")` for Spark; other connectors must support {declare}"
-    )
+    let releases = releases_for(missing);
+    let pandas = releases
+        .pandas
+        .map(|version| format!("delta-sharing {version} or newer for Python (`pip install -U delta-sharing`)"));
+    let spark = releases.spark.map(|version| {
+        format!("delta-sharing-spark {version} or newer with `option(\"responseFormat\", \"delta\")` for Spark")
+    });
+    let install: Vec<String> = pandas.into_iter().chain(spark).collect();
+    if install.is_empty() {
+        return format!("use a connector that supports {declare}");
+    }
+    format!("install {}; other connectors must support {declare}", install.join(", or "))
 }
 
 /// Chooses the format for a snapshot that needs the reader features `needed`.
@@ -94,10 +96,23 @@ mod tests {
     #[test]
     fn whoever_cannot_read_a_table_is_told_what_to_install() {
         let told = |missing: &[&str]| NotReadable { missing: features(missing).into_iter().collect() }.to_string();
-        assert!(told(&["deletionVectors"]).contains("install delta-sharing 1.1.0 or newer"));
-        assert!(told(&["columnMapping", "timestampNtz"]).contains("install delta-sharing 1.3.3 or newer"));
+        for (missing, python, spark) in [
+            (&["deletionVectors"][..], Some("1.1.0"), Some("3.1.0")),
+            (&["columnMapping", "timestampNtz"], Some("1.3.2"), Some("4.0.0")),
+            (&["variantType"], None, Some("4.0.0")),
+            (&["deletionVectors", "typeWidening"], None, Some("4.0.0")),
+            (&["someFeature"], None, None),
+        ] {
+            let message = told(missing);
+            let version = |package: &str| {
+                let (_, rest) = message.split_once(&format!("{package} "))?;
+                rest.split_once(" or newer").map(|(version, _)| version.to_owned())
+            };
+            assert_eq!(version("install delta-sharing").as_deref(), python, "{message}");
+            assert_eq!(version("delta-sharing-spark").as_deref(), spark, "{message}");
+        }
         assert!(told(&["deletionVectors"]).contains("responseformat=delta with readerfeatures=deletionvectors"));
-        assert!(!told(&["variantType"]).contains("install"), "no release reads it");
+        assert!(!told(&["someFeature"]).contains("install"), "no release reads it");
     }
 
     #[test]
