@@ -7,7 +7,7 @@ use super::{
 
 /// What names of dates of birth have in them, in lower case.
 const BIRTH: [&str; 5] = ["birth", "geburt", "naissance", "nacimiento", "nascita"];
-/// What they consist of, between anything that is no letter.
+/// What they consist of, between anything that is no letter and where lower case becomes upper.
 const BIRTH_WORDS: [&str; 4] = ["dob", "born", "bday", "geboren"];
 
 impl ViewDefinition {
@@ -52,12 +52,31 @@ fn warning(column: &ViewColumn) -> Option<String> {
 
 /// Whether a column's names say that it is a date of birth.
 fn is_birth(path: &[String]) -> bool {
+    let is_word = |word: &str| BIRTH_WORDS.contains(&word.to_lowercase().as_str());
     let is_birth = |name: &String| {
-        let name = name.to_lowercase();
-        let mut words = name.split(|letter: char| !letter.is_alphabetic());
-        BIRTH.iter().any(|part| name.contains(part)) || words.any(|word| BIRTH_WORDS.contains(&word))
+        let mut parts = name.split(|letter: char| !letter.is_alphabetic());
+        let lower = name.to_lowercase();
+        BIRTH.iter().any(|part| lower.contains(part))
+            || parts.any(|part| is_word(part) || words_of(part).into_iter().any(is_word))
     };
     path.iter().any(is_birth)
+}
+
+/// The words of a name in camel case: `memberDOB`, `DOBDate` and `PatientDob` have two each.
+fn words_of(name: &str) -> Vec<&str> {
+    let letters: Vec<(usize, char)> = name.char_indices().collect();
+    let begins = letters.windows(2).enumerate().filter_map(|(at, pair)| {
+        let [(_, before), (place, letter)] = pair else { return None };
+        let ends_capitals = || letters.get(at + 2).is_some_and(|(_, next)| next.is_lowercase());
+        (letter.is_uppercase() && (!before.is_uppercase() || ends_capitals())).then_some(*place)
+    });
+    let mut words = Vec::new();
+    let mut rest = 0;
+    for begin in begins.chain([name.len()]) {
+        words.push(&name[rest..begin]);
+        rest = begin;
+    }
+    words
 }
 
 #[cfg(test)]
@@ -78,7 +97,20 @@ mod tests {
     fn dates_of_birth_that_show_too_much_are_warned_about_and_dates_of_service_never() {
         let truncated = |unit: &str, date_of: Value| json!({"date_trunc": {"unit": unit, "date_of": date_of}});
         let birth = || json!("birth");
-        for name in ["birth_date", "DateOfBirth", "member.dob", "born", "Geburtsdatum"] {
+        for name in [
+            "birth_date",
+            "DateOfBirth",
+            "member.dob",
+            "born",
+            "Geburtsdatum",
+            "memberDOB",
+            "PatientDob",
+            "dobDate",
+            "DOBDate",
+            "bDay",
+            "DOB2",
+            "member_DOBValue",
+        ] {
             assert!(warned(name, json!("year_only")).unwrap().contains("date_of"), "{name}");
             assert!(warned(name, truncated("year", json!(null))).unwrap().contains("date_of"), "{name}");
             assert!(warned(name, truncated("month", json!(null))).unwrap().contains("`year`"), "{name}");
@@ -87,7 +119,7 @@ mod tests {
             assert_eq!(warned(name, json!({"year_only": {"date_of": "event"}})), None, "{name}");
             assert_eq!(warned(name, json!("redact")), None, "{name}");
         }
-        for name in ["service_date", "reborn", "adobe", "stubborn_since"] {
+        for name in ["service_date", "reborn", "adobe", "stubborn_since", "Adobe", "ADOBE", "airBorne"] {
             assert_eq!(warned(name, json!("year_only")), None, "{name}");
             assert_eq!(warned(name, truncated("month", json!(null))), None, "{name}");
             for unit in ["quarter", "month", "week"] {
