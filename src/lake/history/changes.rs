@@ -251,7 +251,6 @@ impl Changes {
             if let Some((size, values)) = self.missing.get(&file.path) {
                 file.size.get_or_insert(*size);
                 file.partition_values.get_or_insert_with(|| values.clone());
-                file.extended_metadata = Some(true);
             }
         }
         Arc::new(commit)
