@@ -368,7 +368,7 @@ impl History {
     /// # Errors
     /// [`LakeError::Unavailable`].
     pub async fn name_files(&self, most: u64, mut see: impl FnMut(&str)) -> Result<bool, LakeError> {
-        let (commits, oldest_checkpoint) = self.list_commits(None).await?;
+        let (commits, oldest_checkpoint) = self.list_commits(None, None).await?;
         let newest = self.latest.version();
         let oldest = if commits.contains_key(&0) { Some(0) } else { oldest_checkpoint };
         let Some(oldest) = oldest.filter(|oldest| newest.checked_sub(*oldest).is_some_and(|n| n <= most)) else {
