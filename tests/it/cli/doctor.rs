@@ -450,8 +450,13 @@ fn expire(key: &Path, certificate: &Path) {
     };
     let new = ["req", "-new", "-subj", "/CN=localhost", "-key"];
     openssl(Command::new("openssl").args(new).arg(key).arg("-out").arg(&request));
+    // One without extensions would be of the first version, which nobody takes.
+    let extensions = key.with_extension("cnf");
+    fs::write(&extensions, "basicConstraints=critical,CA:FALSE\n").unwrap();
     let sign = ["x509", "-req", "-days", "-1", "-in"];
-    openssl(Command::new("openssl").args(sign).arg(&request).arg("-signkey").arg(key).arg("-out").arg(certificate));
+    let mut signed = Command::new("openssl");
+    signed.args(sign).arg(&request).arg("-extfile").arg(extensions).arg("-signkey").arg(key);
+    openssl(signed.arg("-out").arg(certificate));
 }
 
 #[tokio::test(flavor = "multi_thread")]

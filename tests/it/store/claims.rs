@@ -132,8 +132,8 @@ async fn the_one_server_of_a_sqlite_file_ends_what_was_claimed_before_it_started
     }
 }
 
-/// A report that is to be made.
-async fn report(db: &Db) -> Uuid {
+/// A report that is to be made, asked for at this moment.
+async fn report(db: &Db, requested_at: DateTime<Utc>) -> Uuid {
     let report = StoredReport {
         id: Uuid::now_v7(),
         month: Month::parse("2026-08").unwrap(),
@@ -141,7 +141,7 @@ async fn report(db: &Db) -> Uuid {
         recipient: None,
         state: ReportState::Making,
         requested_by: "ann".into(),
-        requested_at: now(),
+        requested_at,
         ready_at: None,
         failure: None,
         checkpoint_seq: None,
@@ -172,8 +172,8 @@ async fn clocks_that_differ_as_they_may_leave_claims_alone_and_what_is_dead_ends
     for skew in [-9, 0, 9] {
         for db in TestDatabase::each().await {
             let (maker, other) = servers();
-            let report = report(&db).await;
             let of_maker = |seconds| now() + TimeDelta::seconds(seconds + skew);
+            let report = report(&db, of_maker(0)).await;
             assert!(claim(&db, maker, of_maker(0)).await && lease(&db, maker, of_maker(0)).await);
             assert!(make(&db, report, maker, of_maker(0)).await);
             for seconds in [2, 4, 6] {
@@ -201,7 +201,7 @@ async fn clocks_that_differ_as_they_may_leave_claims_alone_and_what_is_dead_ends
 async fn a_report_in_the_making_is_given_back_at_a_stop() {
     for db in TestDatabase::each().await {
         let (stopping, other) = servers();
-        let report = report(&db).await;
+        let report = report(&db, now()).await;
         assert!(make(&db, report, stopping, now()).await && !make(&db, report, other, now()).await);
         assert_eq!(db.list_unmade_reports(now(), 1).await.unwrap(), Vec::<Uuid>::new());
         let mut tx = db.begin().await.unwrap();
