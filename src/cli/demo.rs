@@ -30,7 +30,6 @@ use crate::{
         Service,
         change::Change,
         context::OperatorContext,
-        disclosures::Run,
         error::ServiceError,
         grants::{GrantsQuery, NewGrant},
         objects::{ObjectChange, ObjectPath, SourceName},
@@ -104,10 +103,10 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
         let location = format!("file://{}", table.folder.display());
         let description = Change::Set(table.description.to_owned());
         let change = TableChange { location: Change::Set(location), description, ..TableChange::default() };
-        service.put_table(&ctx, &registered, change, false).await?;
+        service.put_table(&ctx, &registered, change).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
         let change = ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
-        service.put_object(&ctx, path, change, Run::Real).await?;
+        service.put_object(&ctx, path, change).await?;
     }
     let recipient =
         RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
@@ -135,7 +134,7 @@ async fn share_governed(service: &Service) -> anyhow::Result<()> {
     ] {
         let path = ObjectPath { share: GOVERNED_SHARE, schema: SCHEMA, name };
         let change = ObjectChange { source: Change::Set(source), ..ObjectChange::default() };
-        service.put_object(&ctx, path, change, Run::Real).await?;
+        service.put_object(&ctx, path, change).await?;
     }
     let recipient = RecipientChange {
         display_name: Change::Set("Northwind Actuaries".to_owned()),

@@ -29,10 +29,22 @@ pub struct OperatorContext {
     pub personal: Personal,
     /// When it was asked; a change counts from when it has its turn.
     pub now: DateTime<Utc>,
+    /// Whether what is asked is done, or only rehearsed.
+    pub run: Run,
     /// Makes a repeated creation answer what the first one made.
     pub idempotency: Option<IdempotencyKey>,
     /// Whether what was asked has led to an event.
     pub told: Told,
+}
+
+/// Whether a change is made, or only told what it would come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Run {
+    /// It is made.
+    #[default]
+    Real,
+    /// Everything is done but the keeping: a dry run.
+    Dry,
 }
 
 /// Whether a request has led to an event of its own; shared by the copies of its context.
@@ -56,9 +68,15 @@ impl OperatorContext {
             request_id: None,
             personal: Personal::default(),
             now,
+            run: Run::Real,
             idempotency: None,
             told: Told::default(),
         }
+    }
+
+    /// Whether nothing is to be kept of what is asked.
+    pub fn is_dry(&self) -> bool {
+        self.run == Run::Dry
     }
 
     /// The name that grants and endings keep of who made them.
@@ -73,7 +91,8 @@ impl OperatorContext {
 
     /// An event of `action` on `object` by this actor.
     pub(super) fn event(&self, action: &'static str, object: Object) -> Event {
-        self.told.0.store(true, Ordering::Relaxed);
+        // The event of a dry run is not kept, so that another one tells that the operator asked.
+        self.told.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {
             object: Some(object),
             request_id: self.request_id.clone(),

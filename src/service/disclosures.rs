@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Service, context::OperatorContext, error::ServiceError};
+use super::{Service, error::ServiceError};
 use crate::{
     domain::{
         schema::Schema,
@@ -17,7 +17,7 @@ use crate::{
         table::Table,
         view::mask::Mask,
     },
-    store::{GrantFilter, Tx},
+    store::GrantFilter,
 };
 
 /// The most objects, and the most recipients, that are told of one by one.
@@ -31,15 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Until when tables are waited for that are asked for now.
 pub(super) fn deadline() -> Instant {
     Instant::now() + PATIENCE
-}
-
-/// Whether a change is made, or only told what it would come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
-    /// It is made.
-    Real,
-    /// Everything is done but the keeping.
-    Dry,
 }
 
 /// What a change newly discloses, and to whom.
@@ -91,21 +82,6 @@ pub struct ShownColumn {
 }
 
 impl Service {
-    /// Opens the transaction of a change or, for a dry run, one that reads alone and that nobody waits for.
-    pub(super) async fn begin_run(
-        &self,
-        ctx: &OperatorContext,
-        run: Run,
-    ) -> Result<(Tx, OperatorContext), ServiceError> {
-        if run == Run::Real {
-            return self.begin_change(ctx).await;
-        }
-        let mut tx = self.db.begin_reading().await?;
-        let now = self.clock.now();
-        let actor = self.admit_again(&mut tx, ctx, now).await?;
-        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
-    }
-
     /// Whoever may read a share now or later.
     pub(super) async fn reached_in(&self, share_id: Uuid, now: DateTime<Utc>) -> Result<Disclosure, ServiceError> {
         let filter = GrantFilter { share_id: Some(share_id), open_at: Some(now), ..GrantFilter::default() };

@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::{
     ATTEMPTS, Service,
     change::quoted,
-    context::OperatorContext,
+    context::{OperatorContext, Run},
     copies::PublishedViews,
-    disclosures::{Disclosure, Reached, Run},
+    disclosures::{Disclosure, Reached},
     error::{FieldError, ServiceError},
     idempotency, lookup,
     objects::check_properties,
@@ -196,13 +196,14 @@ fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
 impl Service {
     /// Grants a share to a recipient.
     pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
-        Ok(self.run_grant(ctx, asked, Run::Real).await?.named)
+        Ok(self.run_grant(ctx, asked).await?.named)
     }
 
     /// What granting a share to a recipient would come to, and what the recipient would see: of a grant that replaces one,
     /// everything again, for longer or not; nothing where the same request has made the grant before.
     pub async fn preview_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<PreviewedGrant, ServiceError> {
-        let RunGrant { mut named, is_replayed } = self.run_grant(ctx, asked, Run::Dry).await?;
+        let ctx = &OperatorContext { run: Run::Dry, ..ctx.clone() };
+        let RunGrant { mut named, is_replayed } = self.run_grant(ctx, asked).await?;
         if is_replayed {
             return Ok(PreviewedGrant { named, disclosure: Disclosure::default() });
         }
@@ -218,10 +219,10 @@ impl Service {
         Ok(PreviewedGrant { named, disclosure: Disclosure { recipients: vec![reached], ..shown } })
     }
 
-    async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant, run: Run) -> Result<RunGrant, ServiceError> {
+    async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<RunGrant, ServiceError> {
         self.require_ground(&asked)?;
         for _ in 0..ATTEMPTS {
-            if let Some(made) = self.try_grant(ctx, asked.clone(), run).await? {
+            if let Some(made) = self.try_grant(ctx, asked.clone()).await? {
                 return Ok(made);
             }
         }
@@ -237,14 +238,9 @@ impl Service {
     }
 
     /// Nothing where the share has come to show a view that it did not show before the chain's lock was taken.
-    async fn try_grant(
-        &self,
-        ctx: &OperatorContext,
-        asked: NewGrant,
-        run: Run,
-    ) -> Result<Option<RunGrant>, ServiceError> {
+    async fn try_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<Option<RunGrant>, ServiceError> {
         let published = self.views_in(&asked.share).await?;
-        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
             let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
             return Ok(Some(RunGrant { named, is_replayed: true }));
@@ -287,9 +283,6 @@ impl Service {
             ending: None,
         };
         let named = NamedGrant { grant, share: share.name.to_string(), recipient: recipient.name.to_string() };
-        if run == Run::Dry {
-            return Ok(Some(RunGrant { named, is_replayed: false }));
-        }
         tx.insert_grant(&named.grant).await?;
         if let Some(replaced) = replaced {
             let ending = Ending { at: ctx.now, reason: None, ended_by: ctx.operator_name(), replaced_by: Some(id) };
@@ -303,6 +296,9 @@ impl Service {
         let change = Some(json!({"after": described(&named.grant)}));
         trail::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
         tx.commit().await?;
+        if ctx.is_dry() {
+            return Ok(Some(RunGrant { named, is_replayed: false }));
+        }
         for (object, _) in self.db.list_view_objects(share.id, MAX_VIEWS).await? {
             self.prepare_object(&object);
         }

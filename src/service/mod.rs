@@ -150,11 +150,18 @@ impl Service {
         format!("{}{}", self.public_url, self.settings.prefix)
     }
 
-    /// Opens the transaction of an operator's change. It holds the audit chain's lock from its first moment: changes
+    /// Opens the transaction of an operator's change, or of its dry run, which reads alone and that nobody waits for. A
+    /// change holds the audit chain's lock from its first moment: changes
     /// follow each other and the data plane's decisions in one order, and what a change is made up from stays true. The
     /// change's time is read under the lock, so that times follow that order, too; and so is who the operator is, so that
     /// nothing is changed by one that may not any more.
     async fn begin_change(&self, ctx: &OperatorContext) -> Result<(Tx, OperatorContext), ServiceError> {
+        if ctx.is_dry() {
+            let mut tx = self.db.rehearse().await?;
+            let now = self.clock.now();
+            let actor = self.admit_again(&mut tx, ctx, now).await?;
+            return Ok((tx, OperatorContext { actor, now, ..ctx.clone() }));
+        }
         // The turn is for the lock alone, which SQLite takes with the transaction.
         let early = self.db.locks_at_begin().then(|| self.trail.take_turn());
         let mut tx = self.db.begin_change().await?;

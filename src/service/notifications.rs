@@ -162,7 +162,10 @@ impl Service {
         let change = json!({"type": dead.kind.as_str(), "failure": dead.failure});
         let event = Event { change: Some(change), ..ctx.event("notification.retry", object(&dead)) };
         trail::append(&mut tx, event, ctx.now).await?;
-        let queued = tx.find_notification(id).await?.ok_or_else(unknown)?;
+        let queued = match ctx.is_dry() {
+            true => Notification { state: NotificationState::Pending, attempts: 0, failure: None, ..dead },
+            false => tx.find_notification(id).await?.ok_or_else(unknown)?,
+        };
         tx.commit().await?;
         Ok(queued)
     }

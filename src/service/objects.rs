@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::{
     Service,
     change::{Change, Described, Put, audited, confirm, differing, members},
-    context::OperatorContext,
+    context::{OperatorContext, Run},
     copies::PublishedView,
-    disclosures::{self, Disclosure, Run},
+    disclosures::{self, Disclosure},
     error::{FieldError, ServiceError},
     lookup,
     page::{Page, PageRequest},
@@ -190,7 +190,6 @@ impl Service {
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         change: ObjectChange,
-        run: Run,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
         let share = self.get_share_settings(path.share).await?;
@@ -225,7 +224,7 @@ impl Service {
         };
         let clients = Some(clients);
 
-        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
@@ -239,7 +238,7 @@ impl Service {
             drop(tx);
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
             // What is there already is disclosed already.
-            let reach = (run == Run::Dry).then(Disclosure::default);
+            let reach = (ctx.is_dry()).then(Disclosure::default);
             return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
         }
         let mut object = SharedObject {
@@ -266,11 +265,11 @@ impl Service {
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
         check_readers(&mut tx, &object, published.as_deref(), ctx.now).await?;
-        if run == Run::Dry {
+        if ctx.is_dry() {
             drop(tx);
             let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
             let detail = self.detail(share, object, table);
-            let looked_at = self.looked_at(detail, &location, &snapshot, run).await?;
+            let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
             return Ok(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at }));
         }
         tx.insert_object(&object).await?;
@@ -282,7 +281,7 @@ impl Service {
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&detail.object);
-        let looked_at = self.looked_at(detail, &location, &snapshot, run).await?;
+        let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
         Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
     }
 
@@ -336,7 +335,6 @@ impl Service {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
         change: ObjectChange,
-        run: Run,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.find_detail(path).await?;
         let (location, snapshot) = self.open_log(&found.table.location).await?;
@@ -359,7 +357,7 @@ impl Service {
             Change::Set(source) => self.changed_source(&found, source).await?,
         };
         let published = self.published(view.as_ref()).await?;
-        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -376,18 +374,18 @@ impl Service {
             self.require_acknowledged(&after.object, disclosed.as_ref())?;
         }
         check_readers(&mut tx, &after.object, published.as_deref(), ctx.now).await?;
-        if run == Run::Dry {
+        if ctx.is_dry() {
             drop(tx);
             let reach = match is_wider || before.object.view != after.object.view {
                 true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
                 false => Disclosure::default(),
             };
-            let looked_at = self.looked_at(after, &location, &snapshot, run).await?;
+            let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
             return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
         }
         if differing(&before, &after).is_empty() {
             drop(tx);
-            return self.looked_at(before, &location, &snapshot, run).await;
+            return self.looked_at(before, &location, &snapshot, ctx.run).await;
         }
         after.object.updated_at = ctx.now;
         if before.object.accepted != after.object.accepted {
@@ -400,7 +398,7 @@ impl Service {
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&after.object);
-        self.looked_at(after, &location, &snapshot, run).await
+        self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
     /// Accepts the schema that the table has now for an object that holds its schema: its recipients are served the
@@ -411,12 +409,11 @@ impl Service {
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         reason: Option<&str>,
-        run: Run,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.find_detail(path).await?;
         let (location, snapshot) = self.open_log(&found.table.location).await?;
         let shape = NewestShape::of(&snapshot);
-        let (mut tx, ref ctx) = self.begin_run(ctx, run).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
@@ -432,18 +429,18 @@ impl Service {
         }
         let mut after = before.clone();
         after.object.accepted = Some(shape.accepted()?);
-        if run == Run::Dry {
+        if ctx.is_dry() {
             drop(tx);
             let reach = match releases(&before.object, &after.object, snapshot.metadata()) {
                 true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
                 false => Disclosure::default(),
             };
-            let looked_at = self.looked_at(after, &location, &snapshot, run).await?;
+            let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
             return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
         }
         if before.object.accepted == after.object.accepted {
             drop(tx);
-            return self.looked_at(before, &location, &snapshot, run).await;
+            return self.looked_at(before, &location, &snapshot, ctx.run).await;
         }
         let accepted = tx.find_accepted_schema(after.object.id).await?;
         let changes =
@@ -458,7 +455,7 @@ impl Service {
         let event = Event { change: Some(change.into()), ..event(ctx, "object.accept_schema", &after) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        self.looked_at(after, &location, &snapshot, run).await
+        self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
     /// Takes a table out of a share; recipients no longer see it.

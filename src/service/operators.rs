@@ -14,6 +14,7 @@ use super::{
     idempotency, lookup,
     page::{Page, PageRequest},
     precondition::Precondition,
+    tokens::NOT_ISSUED,
     trail,
 };
 use crate::{
@@ -159,7 +160,10 @@ async fn issue(
         );
         return Err(ServiceError::conflict(message));
     }
-    let secret = BearerToken::generate_for_operator();
+    let secret = match ctx.is_dry() {
+        true => BearerToken::presented(NOT_ISSUED),
+        false => BearerToken::generate_for_operator(),
+    };
     let token = OperatorToken {
         id: Uuid::now_v7(),
         operator_id: operator.id,

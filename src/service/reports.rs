@@ -152,6 +152,9 @@ impl Service {
                 self.begin_report(ctx, month, party).await?
             }
         };
+        if ctx.is_dry() && is_new {
+            return Ok((FiledReport { report, files: Vec::new() }, is_new));
+        }
         if report.state == ReportState::Making {
             let (service, id) = (self.clone(), report.id);
             let making = tokio::spawn(async move { service.make_report(id).await });

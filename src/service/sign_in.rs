@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    context::{OperatorContext, Told},
+    context::{OperatorContext, Run, Told},
     error::ServiceError,
     meter::{self, Noted},
     places::Place,
@@ -114,6 +114,8 @@ pub struct Asked {
     pub path: String,
     /// Whether it changes nothing.
     pub reads: bool,
+    /// Whether it is only to be rehearsed.
+    pub run: Run,
     /// What the route needs.
     pub needed: Permission,
     /// The request's id.
@@ -154,6 +156,7 @@ impl Service {
             request_id: Some(asked.request_id.clone()),
             personal: asked.personal.clone(),
             now,
+            run: asked.run,
             idempotency: None,
             told: Told::default(),
         })

@@ -78,14 +78,12 @@ pub(super) fn not_found(name: &str) -> ServiceError {
 
 impl Service {
     /// Registers a table, or confirms that it is registered as described. Its log is opened once, so that what cannot
-    /// be read is refused here rather than in front of a recipient. A `trial` does everything but the registering, and
-    /// answers what would be registered.
+    /// be read is refused here rather than in front of a recipient.
     pub async fn put_table(
         &self,
         ctx: &OperatorContext,
         name: &str,
         change: TableChange,
-        trial: bool,
     ) -> Result<Put<OpenedTable>, ServiceError> {
         let name = new_name(name)?;
         let known = self.db.find_table(name.key()).await?;
@@ -118,9 +116,6 @@ impl Service {
             revision: 1,
         };
         change.apply(&mut table, Some(&location));
-        if trial {
-            return Ok(Put::Confirmed(OpenedTable { table, snapshot }));
-        }
         tx.insert_table(&table).await?;
         let mut event = ctx.event("table.create", object(&table));
         event.change = Some(audited(None, Some(&table)));

@@ -99,6 +99,9 @@ pub struct IssuedToken {
     pub expires_at: DateTime<Utc>,
 }
 
+/// What stands in a dry run's answer in the place of a secret.
+pub(super) const NOT_ISSUED: &str = "dry-run";
+
 /// How a new token gets to its recipient.
 #[derive(Clone, Copy, Debug)]
 struct Shown {
@@ -357,7 +360,7 @@ impl Service {
             Event { change: Some(json!({"after": after})), ..event(ctx, "token.issue", recipient, token) }
         };
         if !shown.reveal {
-            let code = ActivationCode::generate();
+            let code = if ctx.is_dry() { ActivationCode::presented(NOT_ISSUED) } else { ActivationCode::generate() };
             let expires_at = end_of(ctx.now, self.settings.activation_ttl_seconds);
             // Until it is fetched, the token ends when its link does.
             let token = Token { expires_at: Some(expires_at), ..token };
@@ -368,7 +371,7 @@ impl Service {
             trail::append(tx, issue(&token, ("activation_expires_at", expires_at)), ctx.now).await?;
             return Ok(Issued::Pending(PendingToken { token, code, expires_at }));
         }
-        let secret = BearerToken::generate();
+        let secret = if ctx.is_dry() { BearerToken::presented(NOT_ISSUED) } else { BearerToken::generate() };
         let expires_at = end_of(ctx.now, shown.life_seconds);
         let token = Token { activated_at: Some(ctx.now), expires_at: Some(expires_at), ..token };
         tx.insert_token(&token, Some(&secret.hash())).await?;

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Result, StoreError, Tx, on_tx, reads, value::Micros};
+use super::{Result, StoreError, Tx, reads, value::Micros, writes};
 use crate::domain::activation::{Activation, CodeHash};
 
 #[derive(FromRow)]
@@ -43,7 +43,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO activations (token_id, code_hash, expires_at, life_seconds, ends_token_id) \
             VALUES ($1, $2, $3, $4, $5)";
         let life_seconds = i64::try_from(activation.life_seconds).unwrap_or(i64::MAX);
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(activation.token_id)
             .bind(&hash.0[..])
             .bind(Micros::from(activation.expires_at))

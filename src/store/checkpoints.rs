@@ -5,10 +5,11 @@ use sqlx::{AssertSqlSafe, Connection, Executor, FromRow};
 use uuid::Uuid;
 
 use super::{
-    CLOCKS_APART, Db, Result, StoreError, Tx,
+    CLOCKS_APART, Db, Result, StoreError, Tx, TxConnection,
     audit::{EventRow, StoredEvent},
-    on_tx, reads,
+    reads,
     value::{Micros, time},
+    writes,
 };
 
 /// A checkpoint as it is kept.
@@ -305,7 +306,7 @@ impl Tx {
             SELECT $1, $2, $3, $4, $5, NULL, span.first_at, span.last_at FROM (\
             SELECT MIN(at) AS first_at, MAX(at) AS last_at, COUNT(*) AS events FROM audit_events \
             WHERE seq > $2 AND seq <= $1) AS span";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(checkpoint.seq)
             .bind(checkpoint.previous_seq)
             .bind(&checkpoint.frontier[..])
@@ -320,7 +321,7 @@ impl Tx {
     /// Remembers that a checkpoint and its events were exported.
     pub async fn update_checkpoint_exported(&mut self, seq: i64, at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE audit_checkpoints SET exported_at = $2 WHERE seq = $1";
-        on_tx!(self, db => sqlx::query(SQL).bind(seq).bind(Micros::from(at)).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(seq).bind(Micros::from(at)).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -336,7 +337,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO leases (name, holder, held_until) VALUES ($1, $2, $3) \
             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until \
             WHERE leases.holder = excluded.holder OR leases.held_until <= $4 OR leases.held_until > $5";
-        let taken = on_tx!(self, db => sqlx::query(SQL)
+        let taken = writes!(self, db => sqlx::query(SQL)
             .bind(name)
             .bind(holder)
             .bind(Micros::from(until))
@@ -355,20 +356,20 @@ impl Tx {
         let personal = "DELETE FROM audit_personal WHERE seq <= $1";
         let events = "DELETE FROM audit_events WHERE seq <= $1";
         let at = Micros::from(at);
-        if let Self::Postgres(tx) = self {
+        if let TxConnection::Postgres(tx) = &mut self.connection {
             // Of a large trail they take longer than a session's statements may.
             tx.execute("SET LOCAL statement_timeout = 0").await?;
         }
-        on_tx!(self, db => sqlx::query(STUB).bind(through).bind(at).execute(db).await?.rows_affected());
-        on_tx!(self, db => sqlx::query(personal).bind(through).execute(db).await?.rows_affected());
-        Ok(match self {
-            Self::Postgres(tx) => {
+        writes!(self, db => sqlx::query(STUB).bind(through).bind(at).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(personal).bind(through).execute(db).await?.rows_affected());
+        Ok(match &mut self.connection {
+            TxConnection::Postgres(tx) => {
                 tx.execute("ALTER TABLE audit_events DISABLE TRIGGER audit_events_append_only").await?;
                 let deleted = sqlx::query(events).bind(through).execute(&mut **tx).await?.rows_affected();
                 tx.execute("ALTER TABLE audit_events ENABLE TRIGGER audit_events_append_only").await?;
                 deleted
             }
-            Self::Sqlite(tx) => {
+            TxConnection::Sqlite(tx) => {
                 const FIND: &str =
                     "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'audit_events_no_delete'";
                 // SQLite cannot disable a trigger, only drop it and make it again as it was.

@@ -8,6 +8,7 @@ use super::{
     Result, StoreError, Tx, on_tx, reads,
     servers::LONGEST_LIFE,
     value::{Micros, digest, padded, time, word},
+    writes,
 };
 use crate::domain::copy::{Copy, CopyKind, CopyState, RulesId, UnitId};
 
@@ -437,7 +438,7 @@ impl Tx {
             (SELECT COUNT(*) FROM copies WHERE unit = $2 AND failure IS NOT NULL) + 1, NULL, NULL \
             WHERE NOT EXISTS (SELECT 1 FROM copies WHERE unit = $2 AND state NOT IN ('draining', 'deleted')) \
             ON CONFLICT DO NOTHING";
-        on_tx!(self, db => sqlx::query(ABANDON)
+        writes!(self, db => sqlx::query(ABANDON)
             .bind(&copy.unit.0[..])
             .bind(Micros::from(now))
             .bind(Micros::from(now + LONGEST_LIFE))
@@ -446,7 +447,7 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        let claimed = on_tx!(self, db => sqlx::query(INSERT)
+        let claimed = writes!(self, db => sqlx::query(INSERT)
             .bind(copy.id)
             .bind(&copy.unit.0[..])
             .bind(copy.kind.as_str())
@@ -473,7 +474,7 @@ impl Tx {
     pub async fn complete_copy(&mut self, made: &MadeCopy, holder: Uuid) -> Result<bool> {
         const SQL: &str = "UPDATE copies SET state = 'ready', bytes = $3, row_count = $4, stats = $5, failure = NULL \
             WHERE id = $1 AND holder = $2 AND state = 'making'";
-        let completed = on_tx!(self, db => sqlx::query(SQL)
+        let completed = writes!(self, db => sqlx::query(SQL)
             .bind(made.id)
             .bind(holder)
             .bind(long(made.bytes))
@@ -489,7 +490,7 @@ impl Tx {
     pub async fn fail_copy(&mut self, id: Uuid, holder: Uuid, failure: &str, again_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE copies SET state = 'failed', failure = $3, held_until = $4, bytes = 0 \
             WHERE id = $1 AND holder = $2 AND state = 'making'";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(holder)
             .bind(failure)
@@ -504,7 +505,7 @@ impl Tx {
     pub async fn need_copies(&mut self, ids: &[Uuid], until: DateTime<Utc>) -> Result<u64> {
         let mut kept = 0;
         for ids in ids.chunks(LONGEST_LIST) {
-            kept += on_tx!(self, db => {
+            kept += writes!(self, db => {
                 let mut query = QueryBuilder::new("UPDATE copies SET needed_until = CASE WHEN needed_until < ");
                 query.push_bind(Micros::from(until)).push(" THEN ").push_bind(Micros::from(until));
                 query.push(" ELSE needed_until END WHERE state = 'ready' AND id IN (");
@@ -523,7 +524,7 @@ impl Tx {
     pub async fn drain_copy(&mut self, id: Uuid, needed_until: Option<DateTime<Utc>>) -> Result<bool> {
         const SQL: &str = "UPDATE copies SET state = 'draining', needed_until = COALESCE($2, needed_until), \
             bytes = CASE WHEN state = 'making' THEN 0 ELSE bytes END WHERE id = $1 AND state NOT IN ('draining', 'deleted')";
-        let drained = on_tx!(self, db => sqlx::query(SQL)
+        let drained = writes!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(needed_until.map(Micros::from))
             .execute(db)
@@ -535,7 +536,7 @@ impl Tx {
     /// From now on no server relies on what it remembers of a set's copies.
     pub async fn forget_serving(&mut self, set: CopySet) -> Result<()> {
         const SQL: &str = "DELETE FROM servings WHERE view_id = $1 AND view_version = $2 AND rules = $3";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(set.view_id)
             .bind(set.view_version)
             .bind(&set.rules.0[..])
@@ -551,7 +552,7 @@ impl Tx {
             bytes = CASE WHEN state = 'making' THEN 0 ELSE bytes END WHERE view_id = $1 AND view_version = $2 AND rules = $3 AND state <> 'deleted' \
             AND (state <> 'draining' OR needed_until > $4)";
         self.forget_serving(set).await?;
-        Ok(on_tx!(self, db => sqlx::query(SQL)
+        Ok(writes!(self, db => sqlx::query(SQL)
             .bind(set.view_id)
             .bind(set.view_version)
             .bind(&set.rules.0[..])
@@ -565,14 +566,14 @@ impl Tx {
     pub async fn forget_copy(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "UPDATE copies SET state = 'deleted', deleted_at = $2 WHERE id = $1 AND state = 'draining'";
         let forgotten =
-            on_tx!(self, db => sqlx::query(SQL).bind(id).bind(Micros::from(now)).execute(db).await?.rows_affected());
+            writes!(self, db => sqlx::query(SQL).bind(id).bind(Micros::from(now)).execute(db).await?.rows_affected());
         Ok(forgotten == 1)
     }
 
     /// Puts files into groups; those that are in one already stay there.
     pub async fn insert_mixed_files(&mut self, scope: Uuid, files: &[MixedFile]) -> Result<()> {
         for files in files.chunks(LONGEST_LIST) {
-            on_tx!(self, db => {
+            writes!(self, db => {
                 let mut query = QueryBuilder::new("INSERT INTO mixed_files (scope, file, group_id, grouped_as_of) ");
                 query.push_values(files, |mut row, file| {
                     row.push_bind(scope).push_bind(file.file).push_bind(file.group_id).push_bind(file.grouped_as_of);
@@ -594,7 +595,7 @@ impl Tx {
     ) -> Result<()> {
         const SQL: &str = "INSERT INTO mixed_scopes (scope, view_id, delta_id, earliest, looked_at) \
             VALUES ($1, $2, $3, -1, $4) ON CONFLICT DO NOTHING";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(scope)
             .bind(view_id)
             .bind(delta_id)
@@ -610,21 +611,21 @@ impl Tx {
     pub async fn update_mixed_scope(&mut self, scope: Uuid, earliest: i64, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE mixed_scopes SET earliest = $2, looked_at = $3 WHERE scope = $1";
         let now = Micros::from(now);
-        on_tx!(self, db => sqlx::query(SQL).bind(scope).bind(earliest).bind(now).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(scope).bind(earliest).bind(now).execute(db).await?.rows_affected());
         Ok(())
     }
 
     /// Forgets that views used a scope.
     pub async fn delete_mixed_scope(&mut self, scope: Uuid) -> Result<()> {
         const SQL: &str = "DELETE FROM mixed_scopes WHERE scope = $1";
-        on_tx!(self, db => sqlx::query(SQL).bind(scope).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(scope).execute(db).await?.rows_affected());
         Ok(())
     }
 
     /// Forgets which groups files of a scope are in.
     pub async fn delete_mixed_files(&mut self, scope: Uuid, files: &[Uuid]) -> Result<()> {
         for files in files.chunks(LONGEST_LIST) {
-            on_tx!(self, db => {
+            writes!(self, db => {
                 let mut query = QueryBuilder::new("DELETE FROM mixed_files WHERE scope = ");
                 query.push_bind(scope).push(" AND file IN (");
                 let mut list = query.separated(", ");
@@ -643,7 +644,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO entitlements (view_id, view_version, rules, recipient_id, share_id, asked_at) \
             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (view_id, view_version, rules, recipient_id, share_id) \
             DO UPDATE SET asked_at = excluded.asked_at";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(row.set.view_id)
             .bind(row.set.view_version)
             .bind(&row.set.rules.0[..])

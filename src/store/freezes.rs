@@ -7,8 +7,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Micros, time},
+    writes,
 };
 
 /// A stretch of time in which nothing is handed out.
@@ -73,7 +74,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO freezes (id, scope, reason, frozen_by, frozen_at) \
             VALUES ($1, 'everything', $2, $3, $4)";
         let at = Micros::from(frozen_at);
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(reason)
             .bind(frozen_by)
@@ -89,7 +90,7 @@ impl Tx {
         const SQL: &str =
             "UPDATE freezes SET lifted_by = $1, lifted_at = $2 WHERE scope = 'everything' AND lifted_at IS NULL";
         let at = Micros::from(lifted_at);
-        let lifted = on_tx!(self, db => sqlx::query(SQL)
+        let lifted = writes!(self, db => sqlx::query(SQL)
             .bind(lifted_by)
             .bind(at)
             .execute(db)

@@ -5,8 +5,9 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Micros, micros, time},
+    writes,
 };
 use crate::domain::grant::{Agreement, Ending, Grant};
 
@@ -223,7 +224,7 @@ impl Tx {
             SELECT $1, s.id, s.name, r.id, r.name, $4, $5, $6, $7, $8, $9, $10, $11 \
             FROM shares s, recipients r WHERE s.id = $2 AND r.id = $3";
         let agreement = grant.agreement.as_ref();
-        let added = on_tx!(self, db => sqlx::query(SQL)
+        let added = writes!(self, db => sqlx::query(SQL)
             .bind(grant.id)
             .bind(grant.share_id)
             .bind(grant.recipient_id)
@@ -245,7 +246,7 @@ impl Tx {
     pub async fn end_grant(&mut self, id: Uuid, ending: &Ending) -> Result<()> {
         const SQL: &str = "INSERT INTO grant_endings (grant_id, ended_at, end_reason, ended_by, replaced_by) \
             VALUES ($1, $2, $3, $4, $5)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(Micros::from(ending.at))
             .bind(&ending.reason)

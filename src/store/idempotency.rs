@@ -5,8 +5,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Micros, digest},
+    writes,
 };
 
 /// A request that was done, and what it made.
@@ -68,7 +69,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO idempotency_keys \
             (operator, idempotency_key, request_digest, resource_id, status, created_at) \
             VALUES ($1, $2, $3, $4, $5, $6)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(&record.operator)
             .bind(&record.key)
             .bind(&record.request_digest[..])
@@ -85,6 +86,6 @@ impl Tx {
     pub async fn delete_idempotency(&mut self, before: DateTime<Utc>) -> Result<u64> {
         const SQL: &str = "DELETE FROM idempotency_keys WHERE created_at < $1";
         let at = Micros::from(before);
-        Ok(on_tx!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
+        Ok(writes!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Result, Tx, on_tx, reads, value::Micros};
+use super::{Result, Tx, reads, value::Micros, writes};
 
 reads! {
     /// The fingerprints of every root key that was ever active, the first one first.
@@ -26,7 +26,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO key_fingerprints (fingerprint, first_seen_at) VALUES ($1, $2) \
             ON CONFLICT (fingerprint) DO NOTHING";
         let at = Micros::from(seen_at);
-        let added = on_tx!(self, db => sqlx::query(SQL).bind(fingerprint).bind(at).execute(db).await?.rows_affected());
+        let added = writes!(self, db => sqlx::query(SQL).bind(fingerprint).bind(at).execute(db).await?.rows_affected());
         Ok(added == 1)
     }
 }

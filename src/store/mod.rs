@@ -99,7 +99,14 @@ pub enum Line {
 
 /// An open transaction; rolled back when dropped.
 #[derive(Debug)]
-pub enum Tx {
+pub struct Tx {
+    connection: TxConnection,
+    /// Whether writes are left out, each as if it had changed one row.
+    is_rehearsal: bool,
+}
+
+#[derive(Debug)]
+enum TxConnection {
     /// The only writer there is.
     Sqlite(SqliteTx),
     /// One of many, `READ COMMITTED`; what must not race takes [`Tx::lock_audit_head`] first.
@@ -125,12 +132,12 @@ macro_rules! reads {
         impl $crate::store::Tx {
             $($(#[$attribute])*
             pub async fn $name(&mut $this $(, $argument: $type)*) -> $answer {
-                match $this {
-                    Self::Sqlite(tx) => {
+                match &mut $this.connection {
+                    $crate::store::TxConnection::Sqlite(tx) => {
                         let $db = &mut **tx;
                         $body
                     }
-                    Self::Postgres(tx) => {
+                    $crate::store::TxConnection::Postgres(tx) => {
                         let $db = &mut **tx;
                         $body
                     }
@@ -144,12 +151,12 @@ use reads;
 /// Runs `$body` on the connection of a [`Tx`].
 macro_rules! on_tx {
     ($tx:expr, $db:ident => $body:expr) => {
-        match $tx {
-            $crate::store::Tx::Sqlite(tx) => {
+        match &mut $tx.connection {
+            $crate::store::TxConnection::Sqlite(tx) => {
                 let $db = &mut **tx;
                 $body
             }
-            $crate::store::Tx::Postgres(tx) => {
+            $crate::store::TxConnection::Postgres(tx) => {
                 let $db = &mut **tx;
                 $body
             }
@@ -158,12 +165,21 @@ macro_rules! on_tx {
 }
 use on_tx;
 
+/// Writes in the transaction of a [`Tx`], and answers how many rows that changed. A rehearsal writes nothing, and counts one
+/// row.
+macro_rules! writes {
+    ($tx:expr, $db:ident => $body:expr) => {
+        if $tx.is_rehearsal { 1 } else { $crate::store::on_tx!($tx, $db => $body) }
+    };
+}
+use writes;
+
 impl Db {
     /// Opens a transaction; on SQLite it holds the write lock from its first moment.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Tx::Sqlite(SqliteTx::begin(writer).await?),
-            Self::Postgres { pool, .. } => Tx::Postgres(pool.begin().await?),
+            Self::Sqlite { writer, .. } => Tx::new(TxConnection::Sqlite(SqliteTx::begin(writer).await?)),
+            Self::Postgres { pool, .. } => Tx::new(TxConnection::Postgres(pool.begin().await?)),
         })
     }
 
@@ -186,13 +202,19 @@ impl Db {
     /// Begins a transaction that only reads: nobody waits for it, and it keeps nothing.
     pub async fn begin_reading(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { reader, .. } => Tx::Sqlite(SqliteTx::begin_reading(reader).await?),
+            Self::Sqlite { reader, .. } => Tx::new(TxConnection::Sqlite(SqliteTx::begin_reading(reader).await?)),
             Self::Postgres { pool, .. } => {
                 let mut tx = pool.begin().await?;
                 sqlx::query("SET TRANSACTION READ ONLY").execute(&mut *tx).await?;
-                Tx::Postgres(tx)
+                Tx::new(TxConnection::Postgres(tx))
             }
         })
+    }
+
+    /// Begins the transaction of a dry run: it reads, leaves out its writes, takes no lock, and nobody waits for it. What
+    /// it was to write is not read back.
+    pub async fn rehearse(&self) -> Result<Tx> {
+        Ok(Tx { is_rehearsal: true, ..self.begin_reading().await? })
     }
 
     /// The same database through connections apart. Whoever asks there waits for nobody else, and finds statements prepared
@@ -236,11 +258,15 @@ reads! {
 }
 
 impl Tx {
-    /// Makes everything done in the transaction last.
+    fn new(connection: TxConnection) -> Self {
+        Self { connection, is_rehearsal: false }
+    }
+
+    /// Makes everything done in the transaction last; in a rehearsal there is nothing.
     pub async fn commit(self) -> Result<()> {
-        match self {
-            Self::Sqlite(tx) => tx.commit().await,
-            Self::Postgres(tx) => Ok(tx.commit().await?),
+        match self.connection {
+            TxConnection::Sqlite(tx) => tx.commit().await,
+            TxConnection::Postgres(tx) => Ok(tx.commit().await?),
         }
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     Result, StoreError, Tx, on_tx, reads,
     value::{Micros, time, word},
+    writes,
 };
 use crate::domain::signal::{Signal, SignalKind};
 
@@ -195,7 +196,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO notifications (id, webhook, kind, subject, mark, body, state, attempts, \
             created_at, queued_at, next_attempt_at) VALUES ($1, $2, $3, $4, $5, $6, 'pending', 0, $7, $7, $7) \
             ON CONFLICT (webhook, kind, subject, mark) DO NOTHING";
-        let added = on_tx!(self, db => sqlx::query(SQL)
+        let added = writes!(self, db => sqlx::query(SQL)
             .bind(Uuid::now_v7())
             .bind(webhook)
             .bind(signal.kind.as_str())
@@ -251,7 +252,7 @@ impl Tx {
         const SQL: &str = "UPDATE notifications SET state = $3, failure = $4, ended_at = $5, next_attempt_at = $6 \
             WHERE id = $1 AND attempts = $2 AND state = 'pending'";
         let ended_at = (state != NotificationState::Pending).then(|| Micros::from(now));
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(claimed.id)
             .bind(claimed.attempts)
             .bind(state.as_str())
@@ -269,7 +270,7 @@ impl Tx {
         const SQL: &str = "UPDATE notifications SET state = 'pending', attempts = 0, queued_at = $2, \
             next_attempt_at = $2, ended_at = NULL WHERE id = $1 AND state = 'dead'";
         let at = Micros::from(now);
-        let changed = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+        let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -277,14 +278,14 @@ impl Tx {
     pub async fn delete_ended_notifications(&mut self, before: DateTime<Utc>) -> Result<u64> {
         const SQL: &str = "DELETE FROM notifications WHERE ended_at < $1";
         let at = Micros::from(before);
-        Ok(on_tx!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
+        Ok(writes!(self, db => sqlx::query(SQL).bind(at).execute(db).await?.rows_affected()))
     }
 
     /// Notes that a recipient was seen in a network.
     pub async fn note_network(&mut self, recipient_id: Uuid, network: IpNet, seen_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "INSERT INTO recipient_networks (recipient_id, network, last_seen_at) VALUES ($1, $2, $3) \
             ON CONFLICT (recipient_id, network) DO UPDATE SET last_seen_at = excluded.last_seen_at";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(recipient_id)
             .bind(network.to_string())
             .bind(Micros::from(seen_at))
@@ -299,8 +300,8 @@ impl Tx {
         const NETWORKS: &str = "DELETE FROM recipient_networks WHERE last_seen_at < $1";
         const MESSAGES: &str = "DELETE FROM notifications WHERE kind = 'network.first_seen' AND created_at < $1";
         let at = Micros::from(before);
-        let networks = on_tx!(self, db => sqlx::query(NETWORKS).bind(at).execute(db).await?.rows_affected());
-        let messages = on_tx!(self, db => sqlx::query(MESSAGES).bind(at).execute(db).await?.rows_affected());
+        let networks = writes!(self, db => sqlx::query(NETWORKS).bind(at).execute(db).await?.rows_affected());
+        let messages = writes!(self, db => sqlx::query(MESSAGES).bind(at).execute(db).await?.rows_affected());
         Ok(networks + messages)
     }
 }

@@ -7,10 +7,11 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     shares::{ShareRow, share_columns},
     tables::{TableRow, table_columns},
     value::{Json, Micros, delivery, name, word},
+    writes,
 };
 use crate::domain::{
     delivery::Delivery,
@@ -330,7 +331,7 @@ impl Tx {
             history, start_version, cdf, delivery, on_schema_change, presigned_despite_networks, description, \
             created_at, updated_at, revision, view_id, view_version, acknowledged, accepted_version, accepted_digest) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.share_id)
             .bind(object.schema.as_str())
@@ -366,7 +367,7 @@ impl Tx {
             table_id = $7, history = $8, start_version = $9, cdf = $10, delivery = $11, on_schema_change = $12, \
             presigned_despite_networks = $13, description = $14, updated_at = $15, view_id = $16, \
             view_version = $17, acknowledged = $18, accepted_version = $19, accepted_digest = $20, revision = revision + 1 WHERE id = $1 AND revision = $2";
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.revision)
             .bind(object.schema.as_str())
@@ -400,14 +401,14 @@ impl Tx {
     pub async fn update_accepted_schema(&mut self, object_id: Uuid, shape: Option<&Shape>) -> Result<()> {
         const SQL: &str = "UPDATE objects SET accepted_schema = $2 WHERE id = $1";
         let text = shape.map(Shape::to_text);
-        on_tx!(self, db => sqlx::query(SQL).bind(object_id).bind(text).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(object_id).bind(text).execute(db).await?.rows_affected());
         Ok(())
     }
 
     /// Takes an object out of its share, if its row has this revision.
     pub async fn delete_object(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM objects WHERE id = $1 AND revision = $2";
-        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

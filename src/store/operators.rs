@@ -5,8 +5,9 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Micros, micros, name, time, word},
+    writes,
 };
 use crate::domain::{
     name::NameKind,
@@ -184,7 +185,7 @@ impl Tx {
     pub async fn insert_operator(&mut self, operator: &Operator) -> Result<()> {
         const SQL: &str = "INSERT INTO operators (id, name, name_key, role, description, disabled_at, created_at, \
             updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.name.as_str())
             .bind(operator.name.key())
@@ -205,7 +206,7 @@ impl Tx {
     pub async fn update_operator(&mut self, operator: Operator) -> Result<Operator> {
         const SQL: &str = "UPDATE operators SET role = $3, description = $4, disabled_at = $5, updated_at = $6, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.revision)
             .bind(operator.role.as_str())
@@ -224,7 +225,7 @@ impl Tx {
     /// Removes an operator and its tokens, if its row has this revision.
     pub async fn delete_operator(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM operators WHERE id = $1 AND revision = $2";
-        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -232,7 +233,7 @@ impl Tx {
     pub async fn insert_operator_token(&mut self, token: &OperatorToken, hash: &TokenHash) -> Result<()> {
         const SQL: &str = "INSERT INTO operator_tokens (id, operator_id, hash, created_at, expires_at, revoked_at) \
             VALUES ($1, $2, $3, $4, $5, $6)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(token.id)
             .bind(token.operator_id)
             .bind(&hash.0[..])
@@ -249,7 +250,7 @@ impl Tx {
     pub async fn revoke_operator_token(&mut self, id: Uuid, revoked_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE operator_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         let at = Micros::from(revoked_at);
-        let changed = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+        let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

@@ -5,8 +5,9 @@ use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::{
-    Result, Tx, on_tx, reads,
+    Result, Tx, reads,
     value::{Micros, digest, padded},
+    writes,
 };
 
 /// The digest of a file URL.
@@ -55,7 +56,7 @@ impl Tx {
     pub async fn update_bytes_issued(&mut self, recipient_id: Uuid, day: i64, bytes: i64) -> Result<()> {
         const SQL: &str = "INSERT INTO recipient_days (recipient_id, day, bytes) VALUES ($1, $2, $3) \
             ON CONFLICT (recipient_id, day) DO UPDATE SET bytes = excluded.bytes";
-        on_tx!(self, db => sqlx::query(SQL).bind(recipient_id).bind(day).bind(bytes).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(recipient_id).bind(day).bind(bytes).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -64,7 +65,7 @@ impl Tx {
         if urls.is_empty() {
             return Ok(());
         }
-        on_tx!(self, db => {
+        writes!(self, db => {
             let mut query = QueryBuilder::new("INSERT INTO url_reads (url, bytes, ends_at) ");
             query.push_values(urls, |mut row, read| {
                 row.push_bind(read.url.to_vec()).push_bind(read.bytes).push_bind(Micros::from(read.ends_at));
@@ -78,7 +79,7 @@ impl Tx {
     /// Forgets what was delivered of URLs that ended before `now`.
     pub async fn delete_ended_urls(&mut self, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "DELETE FROM url_reads WHERE ends_at < $1";
-        on_tx!(self, db => sqlx::query(SQL).bind(Micros::from(now)).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(Micros::from(now)).execute(db).await?.rows_affected());
         Ok(())
     }
 }

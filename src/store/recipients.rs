@@ -8,8 +8,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Json, Micros, delivery, name, word},
+    writes,
 };
 use crate::domain::{
     delivery::Delivery,
@@ -150,7 +151,7 @@ impl Tx {
             created_at, updated_at, revision) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
         let identity = recipient.identity.as_ref();
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.name.as_str())
             .bind(recipient.name.key())
@@ -184,7 +185,7 @@ impl Tx {
             oidc_audience = $13, oidc_claim = $14, oidc_value = $15, limits = $16, description = $17, updated_at = $18, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
         let identity = recipient.identity.as_ref();
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.revision)
             .bind(recipient.name.as_str())
@@ -216,7 +217,7 @@ impl Tx {
     /// have ended before.
     pub async fn delete_recipient(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM recipients WHERE id = $1 AND revision = $2";
-        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

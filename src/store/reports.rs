@@ -5,8 +5,9 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    CLOCKS_APART, Result, StoreError, Tx, on_tx, reads,
+    CLOCKS_APART, Result, StoreError, Tx, reads,
     value::{Micros, time, word},
+    writes,
 };
 use crate::domain::report::{FileEntry, Month, ReportFile};
 
@@ -193,7 +194,7 @@ impl Tx {
     pub async fn insert_report(&mut self, report: &StoredReport) -> Result<()> {
         const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at, \
             claimed_until) VALUES ($1, $2, $3, $4, 'making', $5, $6, $6)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(report.id)
             .bind(report.month.to_string())
             .bind(report.recipient_id.unwrap_or_default())
@@ -211,7 +212,7 @@ impl Tx {
     pub async fn claim_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "UPDATE reports SET claimed_until = $3, holder = $5 \
             WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
-        let claimed = on_tx!(self, db => sqlx::query(SQL)
+        let claimed = writes!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(Micros::from(now))
             .bind(Micros::from(now + CLAIM))
@@ -230,7 +231,7 @@ impl Tx {
             WHERE id = $1 AND state = 'making' AND holder = $2";
         let until = Micros::from(now + CLAIM);
         let held =
-            on_tx!(self, db => sqlx::query(SQL).bind(id).bind(holder).bind(until).execute(db).await?.rows_affected());
+            writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).bind(until).execute(db).await?.rows_affected());
         if held == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -238,7 +239,7 @@ impl Tx {
     pub async fn release_report(&mut self, id: Uuid, holder: Uuid) -> Result<()> {
         const SQL: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
             WHERE id = $1 AND state = 'making' AND holder = $2";
-        on_tx!(self, db => sqlx::query(SQL).bind(id).bind(holder).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -254,7 +255,7 @@ impl Tx {
             WHERE id = $1 AND state = 'making'";
         const FILE: &str = "INSERT INTO report_files (report_id, name, bytes, sha256, content) \
             VALUES ($1, $2, $3, $4, $5)";
-        let completed = on_tx!(self, db => sqlx::query(READY)
+        let completed = writes!(self, db => sqlx::query(READY)
             .bind(id)
             .bind(Micros::from(now))
             .bind(checkpoint_seq)
@@ -265,7 +266,7 @@ impl Tx {
             return Err(StoreError::Stale);
         }
         for (StoredFile { file, entry }, content) in files {
-            on_tx!(self, db => sqlx::query(FILE)
+            writes!(self, db => sqlx::query(FILE)
                 .bind(id)
                 .bind(file.as_str())
                 .bind(i64::try_from(entry.bytes).unwrap_or(i64::MAX))
@@ -281,7 +282,7 @@ impl Tx {
     /// Gives a report up for the time being; [`StoreError::Stale`] where it was made since.
     pub async fn fail_report(&mut self, id: Uuid, failure: &str) -> Result<()> {
         const SQL: &str = "UPDATE reports SET state = 'failed', failure = $2 WHERE id = $1 AND state = 'making'";
-        let failed = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(failure).execute(db).await?.rows_affected());
+        let failed = writes!(self, db => sqlx::query(SQL).bind(id).bind(failure).execute(db).await?.rows_affected());
         if failed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -290,7 +291,7 @@ impl Tx {
         const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL, claimed_until = $2 \
             WHERE id = $1 AND state = 'failed'";
         let at = Micros::from(now);
-        let revived = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+        let revived = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
         if revived == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::{CLOCKS_APART, Db, Result, Tx, on_tx, value::Micros};
+use super::{CLOCKS_APART, Db, Result, Tx, value::Micros, writes};
 
 /// How long a server counts as alive that was heard of: longer than clocks may differ and it may be silent, together, so
 /// that one whose clock is behind is not dead to the others while it works.
@@ -20,7 +20,7 @@ impl Tx {
             ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
         self.forget_servers(now).await?;
         let until = Micros::from(now + ALIVE);
-        on_tx!(self, db => sqlx::query(SQL).bind(id).bind(until).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(id).bind(until).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -30,14 +30,14 @@ impl Tx {
             ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until, filler = excluded.filler";
         self.forget_servers(now).await?;
         let at = Micros::from(now);
-        on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).bind(filler).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(id).bind(at).bind(filler).execute(db).await?.rows_affected());
         Ok(())
     }
 
     async fn forget_servers(&mut self, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "DELETE FROM servers WHERE alive_until < $1 OR alive_until > $2";
         let (old, ahead) = (Micros::from(now - KEPT), Micros::from(now + KEPT));
-        on_tx!(self, db => sqlx::query(SQL).bind(old).bind(ahead).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(old).bind(ahead).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -48,9 +48,9 @@ impl Tx {
         const SERVER: &str = "DELETE FROM servers WHERE id = $1";
         const REPORTS: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
             WHERE state = 'making' AND holder = $1";
-        on_tx!(self, db => sqlx::query(LEASES).bind(id).execute(db).await?.rows_affected());
-        on_tx!(self, db => sqlx::query(REPORTS).bind(id).execute(db).await?.rows_affected());
-        on_tx!(self, db => sqlx::query(SERVER).bind(id).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(LEASES).bind(id).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(REPORTS).bind(id).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SERVER).bind(id).execute(db).await?.rows_affected());
         Ok(())
     }
 }
@@ -65,9 +65,9 @@ impl Db {
         };
         const REPORTS: &str = "UPDATE reports SET claimed_until = $1 WHERE state = 'making' AND claimed_until > $1";
         let at = Micros::from(now);
-        on_tx!(&mut tx, db => sqlx::query("DELETE FROM servers").execute(db).await?.rows_affected());
-        on_tx!(&mut tx, db => sqlx::query("DELETE FROM leases").execute(db).await?.rows_affected());
-        on_tx!(&mut tx, db => sqlx::query(REPORTS).bind(at).execute(db).await?.rows_affected());
+        writes!(&mut tx, db => sqlx::query("DELETE FROM servers").execute(db).await?.rows_affected());
+        writes!(&mut tx, db => sqlx::query("DELETE FROM leases").execute(db).await?.rows_affected());
+        writes!(&mut tx, db => sqlx::query(REPORTS).bind(at).execute(db).await?.rows_affected());
         tx.commit().await
     }
 }

@@ -6,8 +6,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Json, Micros, name},
+    writes,
 };
 use crate::domain::{name::NameKind, share::Share};
 
@@ -83,7 +84,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO shares \
             (id, name, name_key, display_name, description, properties, created_at, updated_at, revision) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(share.id)
             .bind(share.name.as_str())
             .bind(share.name.key())
@@ -104,7 +105,7 @@ impl Tx {
     pub async fn update_share(&mut self, share: Share) -> Result<Share> {
         const SQL: &str = "UPDATE shares SET name = $3, name_key = $4, display_name = $5, description = $6, \
             properties = $7, updated_at = $8, revision = revision + 1 WHERE id = $1 AND revision = $2";
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(share.id)
             .bind(share.revision)
             .bind(share.name.as_str())
@@ -122,7 +123,7 @@ impl Tx {
     /// Removes a share that has no objects, if its row has this revision.
     pub async fn delete_share(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM shares WHERE id = $1 AND revision = $2";
-        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

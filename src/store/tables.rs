@@ -4,8 +4,9 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Micros, name},
+    writes,
 };
 use crate::domain::{name::NameKind, table::Table};
 
@@ -83,7 +84,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO tables \
             (id, name, name_key, location, description, owner, delta_id, created_at, updated_at, revision) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.name.as_str())
             .bind(table.name.key())
@@ -105,7 +106,7 @@ impl Tx {
     pub async fn update_table(&mut self, table: Table) -> Result<Table> {
         const SQL: &str = "UPDATE tables SET name = $3, name_key = $4, location = $5, description = $6, owner = $7, \
             delta_id = $8, updated_at = $9, revision = revision + 1 WHERE id = $1 AND revision = $2";
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.revision)
             .bind(table.name.as_str())
@@ -124,7 +125,7 @@ impl Tx {
     /// Forgets a registered table that no share uses, if its row has this revision.
     pub async fn delete_table(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM tables WHERE id = $1 AND revision = $2";
-        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

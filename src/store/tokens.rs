@@ -6,8 +6,9 @@ use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     value::{Json, Micros, micros, padded, time},
+    writes,
 };
 use crate::domain::token::{Token, TokenHash};
 
@@ -148,7 +149,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO tokens (id, recipient_id, hash, credential, share_ids, allowed_cidrs, \
             created_at, activated_at, expires_at, revoked_at, last_used_at, unused_until) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(token.id)
             .bind(token.recipient_id)
             .bind(hash.map(|hash| &hash.0[..]))
@@ -178,7 +179,7 @@ impl Tx {
     ) -> Result<()> {
         const SQL: &str = "UPDATE tokens SET hash = $2, activated_at = $3, expires_at = $4, unused_until = $5 \
             WHERE id = $1 AND activated_at IS NULL AND revoked_at IS NULL";
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(id)
             .bind(&hash.0[..])
             .bind(Micros::from(activated_at))
@@ -195,7 +196,7 @@ impl Tx {
         const SQL: &str = "UPDATE tokens SET expires_at = $2 \
             WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
         let at = Micros::from(expires_at);
-        let changed = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+        let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -203,7 +204,7 @@ impl Tx {
     pub async fn revoke_token(&mut self, id: Uuid, revoked_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         let at = Micros::from(revoked_at);
-        let changed = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+        let changed = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -211,7 +212,7 @@ impl Tx {
     pub async fn update_tokens_used(&mut self, ids: &[Uuid], used_at: DateTime<Utc>) -> Result<()> {
         for ids in ids.chunks(LONGEST_LIST) {
             let at = Micros::from(used_at);
-            on_tx!(self, db => {
+            writes!(self, db => {
                 let mut query = QueryBuilder::new("UPDATE tokens SET last_used_at = ");
                 query.push_bind(at).push(" WHERE (last_used_at IS NULL OR last_used_at < ").push_bind(at);
                 query.push(") AND id IN (");

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     Result, StoreError, Tx, on_tx, reads,
     value::{Micros, digest},
+    writes,
 };
 use crate::domain::usage::{Usage, hour_start};
 
@@ -445,7 +446,7 @@ impl Tx {
     /// Gives the digests of addresses their key, unless they have one.
     pub async fn set_address_key(&mut self, key: &[u8; 32]) -> Result<()> {
         const SQL: &str = "UPDATE usage_progress SET address_key = $1 WHERE id = 1 AND address_key IS NULL";
-        on_tx!(self, db => sqlx::query(SQL).bind(&key[..]).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SQL).bind(&key[..]).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -453,7 +454,7 @@ impl Tx {
     /// counted meanwhile.
     pub async fn add_usage(&mut self, from: i64, to: i64, sums: &UsageSums) -> Result<()> {
         const MOVE: &str = "UPDATE usage_progress SET seq = $2 WHERE id = 1 AND seq = $1";
-        let moved = on_tx!(self, db => sqlx::query(MOVE).bind(from).bind(to).execute(db).await?.rows_affected());
+        let moved = writes!(self, db => sqlx::query(MOVE).bind(from).bind(to).execute(db).await?.rows_affected());
         if moved != 1 {
             return Err(StoreError::Stale);
         }
@@ -467,7 +468,7 @@ impl Tx {
             self.add_counts(chunk, &new_addresses).await?;
         }
         for chunk in sums.names.chunks(LONGEST_INSERT) {
-            on_tx!(self, db => {
+            writes!(self, db => {
                 let mut query = QueryBuilder::new("INSERT INTO usage_names (id, name) ");
                 query.push_values(chunk, |mut row, (id, name)| {
                     row.push_bind(id).push_bind(name.as_str());
@@ -508,7 +509,7 @@ impl Tx {
         counts: &[(UsageKey, Usage)],
         new_addresses: &std::collections::HashMap<UsageKey, i64>,
     ) -> Result<()> {
-        on_tx!(self, db => {
+        writes!(self, db => {
             let mut query = QueryBuilder::new(
                 "INSERT INTO usage_counts (period, start, recipient_id, share_id, table_id, bytes_delivered, ",
             );
@@ -542,8 +543,8 @@ impl Tx {
         const SQL: &str = "DELETE FROM usage_addresses WHERE (period, start, recipient_id, share_id, table_id, digest) IN \
             (SELECT period, start, recipient_id, share_id, table_id, digest FROM usage_addresses \
             WHERE period IN ('hour', 'day') AND start < $1 LIMIT $2)";
-        on_tx!(self, db => sqlx::query(MOVE).bind(before).execute(db).await?.rows_affected());
-        Ok(on_tx!(self, db => sqlx::query(SQL).bind(before).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
+        writes!(self, db => sqlx::query(MOVE).bind(before).execute(db).await?.rows_affected());
+        Ok(writes!(self, db => sqlx::query(SQL).bind(before).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
     }
 
     /// Deletes sums by the hour from before the hour `before`, at most [`LONGEST_ERASURE`] at a time, and remembers that;
@@ -553,7 +554,7 @@ impl Tx {
         const SQL: &str = "DELETE FROM usage_counts WHERE (period, start, recipient_id, share_id, table_id) IN \
             (SELECT period, start, recipient_id, share_id, table_id FROM usage_counts \
             WHERE period = 'hour' AND start < $1 LIMIT $2)";
-        on_tx!(self, db => sqlx::query(MOVE).bind(before).execute(db).await?.rows_affected());
-        Ok(on_tx!(self, db => sqlx::query(SQL).bind(before).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
+        writes!(self, db => sqlx::query(MOVE).bind(before).execute(db).await?.rows_affected());
+        Ok(writes!(self, db => sqlx::query(SQL).bind(before).bind(LONGEST_ERASURE).execute(db).await?.rows_affected()))
     }
 }

@@ -5,9 +5,10 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
-    Result, StoreError, Tx, on_tx, reads,
+    Result, StoreError, Tx, reads,
     tables::{TableRow, table_columns},
     value::{Micros, name},
+    writes,
 };
 use crate::domain::{
     name::{Name, NameKind},
@@ -183,7 +184,7 @@ impl Tx {
         const SQL: &str = "INSERT INTO views \
             (id, name, name_key, table_id, draft, description, created_at, updated_at, revision) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(view.id)
             .bind(view.name.as_str())
             .bind(view.name.key())
@@ -204,7 +205,7 @@ impl Tx {
     pub async fn update_view(&mut self, view: StoredView) -> Result<StoredView> {
         const SQL: &str = "UPDATE views SET draft = $3, description = $4, updated_at = $5, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
-        let changed = on_tx!(self, db => sqlx::query(SQL)
+        let changed = writes!(self, db => sqlx::query(SQL)
             .bind(view.id)
             .bind(view.revision)
             .bind(&view.draft)
@@ -219,7 +220,7 @@ impl Tx {
     /// Forgets a view that no object shows, with its versions, if its row has this revision.
     pub async fn delete_view(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM views WHERE id = $1 AND revision = $2";
-        let gone = on_tx!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
+        let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());
         if gone == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
@@ -227,7 +228,7 @@ impl Tx {
     pub async fn insert_view_version(&mut self, version: &StoredVersion) -> Result<()> {
         const SQL: &str = "INSERT INTO view_versions \
             (view_id, version, definition, published_by, published_at) VALUES ($1, $2, $3, $4, $5)";
-        on_tx!(self, db => sqlx::query(SQL)
+        writes!(self, db => sqlx::query(SQL)
             .bind(version.view_id)
             .bind(version.version)
             .bind(&version.definition)

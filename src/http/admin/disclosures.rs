@@ -1,30 +1,11 @@
 //! What a change would newly disclose, and to whom: the `disclosure` of a dry run.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use crate::service::disclosures::{Disclosure, Reached, Run, ShownColumn, ShownObject};
-
-/// How a change is made.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct RunQuery {
-    /// Whether everything is done but the keeping: the answer is 200 with what would be, and whom it would reach with
-    /// which columns and rows in `disclosure`.
-    #[serde(default)]
-    #[param(required = false)]
-    pub dry_run: bool,
-}
-
-impl RunQuery {
-    /// The run that is asked for.
-    pub fn run(&self) -> Run {
-        if self.dry_run { Run::Dry } else { Run::Real }
-    }
-}
+use crate::service::disclosures::{Disclosure, Reached, ShownColumn, ShownObject};
 
 /// Whom a change newly reaches, with which columns and rows.
 #[derive(Debug, Serialize, ToSchema)]

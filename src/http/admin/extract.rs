@@ -3,12 +3,16 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request, path::ErrorKind, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Method, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use url::form_urlencoded;
 
-use super::problem::{FieldProblem, Problem, ProblemCode};
+use super::{
+    auth::DRY_RUN,
+    problem::{FieldProblem, Problem, ProblemCode},
+};
 use crate::{
     http::body::{self, BodyFault},
     service::{idempotency::IdempotencyKey, precondition::Precondition},
@@ -151,7 +155,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for AdminQuery<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match Query::try_from_uri(&parts.uri) {
+        let query = parts.uri.query().unwrap_or_default();
+        // Whether it is a dry run is read before, for all operations alike.
+        let own = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != DRY_RUN);
+        let own = form_urlencoded::Serializer::new(String::new()).extend_pairs(own).finish();
+        let uri = Uri::builder().path_and_query(format!("/?{own}")).build().unwrap_or_default();
+        match Query::try_from_uri(&uri) {
             Ok(Query(query)) => Ok(Self(query)),
             Err(rejection) => {
                 let mut source: &dyn std::error::Error = &rejection;

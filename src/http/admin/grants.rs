@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Admin,
     auth::Operator,
-    disclosures::{ReachView, RunQuery},
+    disclosures::ReachView,
     extract::{AdminJson, AdminPath, AdminQuery, CreatingJson},
     page::PageView,
     problem::Problem,
@@ -19,7 +19,6 @@ use crate::{
     domain::grant::{Agreement, GrantState},
     service::{
         context::OperatorContext,
-        disclosures::Run,
         grants::{GrantsQuery, NewGrant, PreviewedGrant, Revoked},
         page::PageRequest,
     },
@@ -241,7 +240,7 @@ impl From<GrantBody> for NewGrant {
 /// Windows of one share and recipient never overlap: 409 names the live grant, unless `replaces` ends it in the same
 /// moment. Honours `Idempotency-Key`.
 #[utoipa::path(
-    post, path = "/grants", tag = "grants", params(("Idempotency-Key" = Option<String>, Header), RunQuery),
+    post, path = "/grants", tag = "grants", params(("Idempotency-Key" = Option<String>, Header)),
     request_body = GrantBody,
     responses(
         (status = 201, description = "Granted", body = GrantView),
@@ -251,11 +250,10 @@ impl From<GrantBody> for NewGrant {
 pub async fn create_grant(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
-    AdminQuery(query): AdminQuery<RunQuery>,
     CreatingJson { body, idempotency }: CreatingJson<GrantBody>,
 ) -> Result<(StatusCode, Json<GrantView>), Problem> {
     let ctx = OperatorContext { idempotency, ..ctx };
-    if query.run() == Run::Dry {
+    if ctx.is_dry() {
         let PreviewedGrant { named, disclosure } = admin.service.preview_grant(&ctx, body.into()).await?;
         let named = GrantView::new(named, admin.service.clock.now());
         let previewed = GrantView { disclosure: Some(disclosure.into()), ..named };

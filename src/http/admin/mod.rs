@@ -44,7 +44,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
-    auth::{Permissions, requiring},
+    auth::{Routes, requiring},
     problem::{Problem, ProblemCode, ProblemView},
 };
 use crate::{
@@ -95,10 +95,10 @@ impl Modify for Conventions {
 /// The routes under `/api`, and the document that describes them.
 pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
     let (api, mut document) = described();
-    let permissions = Permissions::of(&mut document);
+    let routes = Routes::of(&mut document);
     let api = api
         .fallback(unknown_route)
-        .layer(middleware::from_fn_with_state((admin.clone(), permissions), auth::authenticate))
+        .layer(middleware::from_fn_with_state((admin.clone(), routes), auth::authenticate))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     let routes = Router::new().nest("/api", api).merge(docs::router(&document));
     (routes.layer(middleware::from_fn_with_state(admin.clone(), problem::render)).with_state(admin), document)
@@ -217,7 +217,8 @@ fn complete(document: &mut openapi::OpenApi) {
         .content("application/problem+json", content)
         .build();
     for item in document.paths.paths.values_mut() {
-        for (_, operation) in auth::operations(item) {
+        for (method, operation) in auth::operations(item) {
+            auth::add_dry_run(&method, operation);
             for answer in operation.responses.responses.values_mut() {
                 if let RefOr::T(answer) = answer
                     && answer.description.is_empty()

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     Admin,
     auth::Operator,
-    disclosures::{ReachView, RunQuery},
+    disclosures::ReachView,
     extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
     page::{PageQuery, PageView},
     problem::Problem,
@@ -321,7 +321,7 @@ fn path((share, schema, name): &Names) -> ObjectPath<'_> {
 /// Puts a table into a share, or confirms that it is there as described.
 #[utoipa::path(
     put, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
-    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path), RunQuery),
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
     request_body = ObjectBody,
     responses(
         (status = 201, description = "Shared", body = ObjectView),
@@ -332,10 +332,9 @@ pub async fn put_object(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
-    AdminQuery(query): AdminQuery<RunQuery>,
     AdminJson(body): AdminJson<ObjectBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let put = admin.service.put_object(&ctx, path(&names), body.into(), query.run()).await?;
+    let put = admin.service.put_object(&ctx, path(&names), body.into()).await?;
     Ok(Resource::put(put.map(ObjectView::from)))
 }
 
@@ -371,7 +370,7 @@ pub async fn list_objects(
     patch, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(
         ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
-        ("If-Match" = Option<String>, Header), RunQuery
+        ("If-Match" = Option<String>, Header)
     ),
     request_body(content((ObjectBody = "application/merge-patch+json"), (ObjectBody = "application/json"))),
     responses((status = 200, body = ObjectView))
@@ -381,28 +380,26 @@ pub async fn update_object(
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
     IfMatch(condition): IfMatch,
-    AdminQuery(query): AdminQuery<RunQuery>,
     AdminJson(body): AdminJson<ObjectBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into(), query.run()).await?;
+    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into()).await?;
     Ok(Resource::found(detail.into()))
 }
 
 /// Accepts the schema that the table of an object on hold has now.
 #[utoipa::path(
     post, path = "/shares/{share}/objects/{schema}/{name}/accept-schema", tag = "objects",
-    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path), RunQuery),
+    params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
     request_body = AcceptSchemaBody, responses((status = 200, body = ObjectView))
 )]
 pub async fn accept_schema(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
-    AdminQuery(query): AdminQuery<RunQuery>,
     AdminJson(body): AdminJson<AcceptSchemaBody>,
 ) -> Result<Resource<ObjectView>, Problem> {
     let reason = body.reason.as_ref().map(|text| text.0.as_str());
-    Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason, query.run()).await?.into()))
+    Ok(Resource::found(admin.service.accept_schema(&ctx, path(&names), reason).await?.into()))
 }
 
 /// Takes a table out of a share; recipients no longer see it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
@@ -43,17 +43,6 @@ pub struct TableBody {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub owner: Change<Text>,
-}
-
-/// How a table is registered.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct PutTableQuery {
-    /// Whether everything is done but the registering: the answer is 200 with what would be registered.
-    #[serde(default)]
-    #[param(required = false)]
-    pub dry_run: bool,
 }
 
 impl From<TableBody> for TableChange {
@@ -174,7 +163,7 @@ impl From<OpenedTable> for TableView {
 /// storage, is 422.
 #[utoipa::path(
     put, path = "/tables/{name}", tag = "tables",
-    params(("name" = String, Path, description = "A dotted name"), PutTableQuery), request_body = TableBody,
+    params(("name" = String, Path, description = "A dotted name")), request_body = TableBody,
     responses(
         (status = 201, description = "Registered", body = TableView),
         (status = 200, description = "As described", body = TableView)
@@ -184,10 +173,9 @@ pub async fn put_table(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
-    AdminQuery(query): AdminQuery<PutTableQuery>,
     AdminJson(body): AdminJson<TableBody>,
 ) -> Result<Resource<TableView>, Problem> {
-    let put = admin.service.put_table(&ctx, &name, body.into(), query.dry_run).await?;
+    let put = admin.service.put_table(&ctx, &name, body.into()).await?;
     Ok(Resource::put(put.map(TableView::from)))
 }
 

@@ -268,14 +268,19 @@ impl Service {
                 if root.location().open(&root.path(&copy.object_key)).await.is_ok() {
                     continue;
                 }
-                let mut tx = self.db.begin().await?;
-                tx.drain_copy(copy.id, Some(self.clock.now())).await?;
-                tx.forget_serving(CopySet::of(copy)).await?;
-                tx.commit().await?;
+                if !ctx.is_dry() {
+                    let mut tx = self.db.begin().await?;
+                    tx.drain_copy(copy.id, Some(self.clock.now())).await?;
+                    tx.forget_serving(CopySet::of(copy)).await?;
+                    tx.commit().await?;
+                }
                 if found.missing.len() < NAMED {
                     found.missing.push(copy.id);
                 }
             }
+        }
+        if ctx.is_dry() {
+            return Ok(found);
         }
         let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
         let root = Object { kind: "copies".into(), id: None, name: None };

@@ -3,6 +3,7 @@
 mod audit;
 mod disclosures;
 mod drills;
+mod dry_runs;
 mod endpoints;
 mod grants;
 mod identities;
@@ -20,7 +21,7 @@ mod usage;
 
 use weir::{
     domain::{audit::Personal, operator::Permission},
-    service::{places::Place, sign_in::Asked},
+    service::{context::Run, places::Place, sign_in::Asked},
 };
 
 /// A request to make the share `s`, as the API has it before it knows who asks.
@@ -30,6 +31,7 @@ fn asked_to_put_a_share() -> Asked {
         method: "PUT".into(),
         path: "/api/v1/shares/s".into(),
         reads: false,
+        run: Run::Real,
         needed: Permission::ManageSharing,
         request_id: "r1".into(),
         personal: Personal::default(),

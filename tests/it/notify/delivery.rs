@@ -142,6 +142,9 @@ async fn a_receiver_that_is_gone_leaves_a_dead_letter_which_an_operator_queues_a
 
         receiver.is(Mood::Well);
         let retry = format!("/notifications/{}/retry", dead["id"].as_str().unwrap());
+        let rehearsed = app.post(&format!("{retry}?dry_run=true"), json!({})).await.expect(200);
+        assert_eq!(rehearsed["state"], "pending");
+        assert_eq!(kept(&app, "?state=dead").await.len(), 1);
         let queued = app.post(&retry, json!({})).await.expect(200);
         assert_eq!((&queued["state"], &queued["attempts"]), (&json!("pending"), &json!(0)));
         deliver(&app).await;

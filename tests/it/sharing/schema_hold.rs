@@ -226,6 +226,8 @@ async fn a_new_schema_is_served_once_it_is_accepted(app: TestApp) {
     assert_eq!(reader.query("steps", json!({})).await.version(), 3);
     let path = format!("{}/accept-schema", object("steps"));
     let before = app.get(&object("steps")).await.expect(200);
+    app.post(&format!("{path}?dry_run=true"), json!({})).await.expect(200);
+    assert_eq!(app.get(&object("steps")).await.expect(200), before);
     let accepted = app.post(&path, json!({"reason": "agreed with acme"})).await.expect(200);
     assert_eq!((&accepted["schema_hold"], &accepted["id"]), (&Value::Null, &before["id"]));
     assert_ne!(accepted["etag"], before["etag"]);
