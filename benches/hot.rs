@@ -1,6 +1,6 @@
 //! The functions that hot paths spend their time in, one by one: `cargo bench --bench hot`.
 
-use std::{collections::BTreeMap, error::Error, hint::black_box, net::IpAddr};
+use std::{error::Error, hint::black_box, net::IpAddr};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use criterion::{Criterion, Throughput};
@@ -15,12 +15,11 @@ use weir::{
         decision::{Bearer, Facts, ShareAccess, Target, decide},
         delivery::Delivery,
         grant::Grant,
-        limits::RecipientLimits,
         name::{Name, NameKind},
         predicate::Filter,
-        recipient::{Recipient, RecipientState},
+        recipient::{Recipient, RecipientSpec, RecipientState},
         seal::{Purpose, RootKey, Sealer},
-        share::Share,
+        share::{Share, ShareSpec},
         token::{BearerToken, Token},
     },
     storage::Storages,
@@ -111,14 +110,7 @@ fn access(now: DateTime<Utc>) -> Result<(Bearer, ShareAccess), Box<dyn Error>> {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Recipient, "acme")?,
         state: RecipientState::Active,
-        display_name: None,
-        contacts: BTreeMap::new(),
-        properties: BTreeMap::new(),
-        allowed_cidrs: Vec::new(),
-        delivery: None,
-        identity: None,
-        limits: RecipientLimits::default(),
-        description: None,
+        spec: RecipientSpec::default(),
         created_at: before,
         updated_at: before,
         revision: 1,
@@ -139,9 +131,7 @@ fn access(now: DateTime<Utc>) -> Result<(Bearer, ShareAccess), Box<dyn Error>> {
     let share = Share {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Share, "claims")?,
-        display_name: None,
-        description: None,
-        properties: BTreeMap::new(),
+        spec: ShareSpec::default(),
         created_at: before,
         updated_at: before,
         revision: 1,

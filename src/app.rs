@@ -358,7 +358,7 @@ async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], known: &[
     let mut after: Option<String> = None;
     loop {
         let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
-        if let Some(table) = tables.iter().find(|table| workshop.meets(&table.location)) {
+        if let Some(table) = tables.iter().find(|table| workshop.meets(&table.spec.location)) {
             bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
         }
         let Some(last) = tables.last() else { return Ok(workshop) };

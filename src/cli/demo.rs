@@ -23,22 +23,19 @@ use crate::{
     config::{Settings, Sources},
     domain::{
         profile::Profile,
+        share::ShareSpec,
         token::{BearerToken, TokenState},
     },
     lake::demo::{DemoLake, write_demo_lake},
     service::{
         Service,
-        change::Change,
+        change::{Named, named},
         context::OperatorContext,
         error::ServiceError,
         grants::{GrantsQuery, NewGrant},
-        objects::{ObjectChange, ObjectPath, SourceName},
+        objects::ObjectPath,
         page::PageRequest,
-        recipients::RecipientChange,
-        shares::ShareChange,
-        tables::TableChange,
         tokens::{Issued, NewToken},
-        views::ViewChange,
     },
     store::{Seeker, Sought},
     telemetry,
@@ -92,25 +89,18 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
         return Ok(());
     }
     let ctx = OperatorContext::system("demo", service.clock.now());
-    let share = ShareChange {
-        display_name: Change::Set("An insurer's claims".to_owned()),
-        description: Change::Set("Synthetic data: nobody in it exists".to_owned()),
-        ..ShareChange::default()
-    };
-    service.put_share(&ctx, SHARE, share).await?;
+    let share = json!({"display_name": "An insurer's claims", "description": "Synthetic data: nobody in it exists"});
+    service.put_declared::<ShareSpec>(&ctx, SHARE, &named(share)).await?;
     for table in &lake.tables {
         let registered = format!("{SHARE}.{}", table.name);
         let location = format!("file://{}", table.folder.display());
-        let description = Change::Set(table.description.to_owned());
-        let change = TableChange { location: Change::Set(location), description, ..TableChange::default() };
-        service.put_table(&ctx, &registered, change).await?;
+        let spec = json!({"location": location, "description": table.description});
+        service.put_table(&ctx, &registered, &named(spec)).await?;
         let path = ObjectPath { share: SHARE, schema: SCHEMA, name: table.name };
-        let change = ObjectChange { source: Change::Set(SourceName::Table(registered)), ..ObjectChange::default() };
-        service.put_object(&ctx, path, change).await?;
+        service.put_object(&ctx, path, &named(json!({"source": {"table": registered}}))).await?;
     }
-    let recipient =
-        RecipientChange { display_name: Change::Set("Acme Fraud Analytics".to_owned()), ..RecipientChange::default() };
-    service.put_recipient(&ctx, RECIPIENT, recipient).await?;
+    let recipient = json!({"display_name": "Acme Fraud Analytics"});
+    service.put_recipient(&ctx, RECIPIENT, &named(recipient)).await?;
     grant(service, &ctx, SHARE, RECIPIENT, "fraud_analytics").await
 }
 
@@ -121,32 +111,24 @@ async fn share_governed(service: &Service) -> anyhow::Result<()> {
         return Ok(());
     }
     let ctx = OperatorContext::system("demo", service.clock.now());
-    service.put_view(&ctx, VIEW, claims_by_plan()?).await?;
+    service.put_view(&ctx, VIEW, &claims_by_plan()).await?;
     let version = service.publish_view(&ctx, VIEW, &Default::default()).await?.version.version;
-    let share = ShareChange {
-        display_name: Change::Set("An insurer's claims, without its members".to_owned()),
-        ..ShareChange::default()
-    };
-    service.put_share(&ctx, GOVERNED_SHARE, share).await?;
+    let share = json!({"display_name": "An insurer's claims, without its members"});
+    service.put_declared::<ShareSpec>(&ctx, GOVERNED_SHARE, &named(share)).await?;
     for (name, source) in [
-        ("claims", SourceName::View(format!("{VIEW}@v{version}"))),
-        ("provider_directory", SourceName::Table(format!("{SHARE}.provider_directory"))),
+        ("claims", json!({"view": format!("{VIEW}@v{version}")})),
+        ("provider_directory", json!({"table": format!("{SHARE}.provider_directory")})),
     ] {
         let path = ObjectPath { share: GOVERNED_SHARE, schema: SCHEMA, name };
-        let change = ObjectChange { source: Change::Set(source), ..ObjectChange::default() };
-        service.put_object(&ctx, path, change).await?;
+        service.put_object(&ctx, path, &named(json!({"source": source}))).await?;
     }
-    let recipient = RecipientChange {
-        display_name: Change::Set("Northwind Actuaries".to_owned()),
-        properties: Change::Set([("plans".to_owned(), Some(json!(["gold", "silver"])))].into()),
-        ..RecipientChange::default()
-    };
-    service.put_recipient(&ctx, GOVERNED_RECIPIENT, recipient).await?;
+    let recipient = json!({"display_name": "Northwind Actuaries", "properties": {"plans": ["gold", "silver"]}});
+    service.put_recipient(&ctx, GOVERNED_RECIPIENT, &named(recipient)).await?;
     grant(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT, "pricing").await
 }
 
 /// Claims with pseudonyms for members and nothing that leads to one, of the plans that a partner is entitled to.
-fn claims_by_plan() -> anyhow::Result<ViewChange> {
+fn claims_by_plan() -> Named {
     let columns = json!([
         {"name": "claim_id"},
         {"name": "member_key", "from": "member_id", "mask": {"hash": {"domain": "member"}},
@@ -159,13 +141,12 @@ fn claims_by_plan() -> anyhow::Result<ViewChange> {
         {"name": "paid_amount"},
         {"name": "status"},
     ]);
-    Ok(ViewChange {
-        table: Change::Set(format!("{SHARE}.claims")),
-        columns: Change::Set(serde_json::from_value(columns)?),
-        row_filter: Change::Set("plan IN recipient_list('plans')".to_owned()),
-        description: Change::Set("Claims without members, by plan".to_owned()),
-        ..ViewChange::default()
-    })
+    named(json!({
+        "source": {"table": format!("{SHARE}.claims")},
+        "columns": columns,
+        "row_filter": "plan IN recipient_list('plans')",
+        "description": "Claims without members, by plan",
+    }))
 }
 
 async fn grant(

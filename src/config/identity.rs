@@ -6,7 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{empty_as_none, is_loopback, problems::Problems};
-use crate::domain::operator::Role;
+use crate::domain::{identity::LONGEST_IDENTITY_TEXT, operator::Role};
 
 /// `[identity]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,9 +58,6 @@ pub struct OperatorSignInSettings {
     /// The role that each of the claim's values means.
     pub roles: BTreeMap<String, Role>,
 }
-
-/// The longest of the texts that recipients are bound to, in bytes: four of them fit into an entry of a database's index.
-pub const LONGEST_IDENTITY_TEXT: usize = 500;
 
 impl IdentitySettings {
     /// Finds what is wrong beyond types.

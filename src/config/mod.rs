@@ -37,7 +37,7 @@ use crate::domain::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
-    identity::{IdentitySettings, IssuerSettings, LONGEST_IDENTITY_TEXT, OperatorSignInSettings},
+    identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
     notify::{NotifySettings, WebhookSettings},

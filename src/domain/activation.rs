@@ -99,7 +99,7 @@ pub fn decide_activation(
         RecipientState::Suspended => return Err(Reason::RecipientSuspended),
         RecipientState::Offboarded => return Err(Reason::RecipientOffboarded),
     }
-    if !network_allows(&recipient.allowed_cidrs, address) || !network_allows(&token.allowed_cidrs, address) {
+    if !network_allows(&recipient.spec.allowed_cidrs, address) || !network_allows(&token.allowed_cidrs, address) {
         return Err(Reason::AddressNotAllowed);
     }
     Ok(())
@@ -146,7 +146,7 @@ mod tests {
         bearer.token.allowed_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::AddressNotAllowed));
         bearer.token.allowed_cidrs = vec![];
-        bearer.recipient.allowed_cidrs = vec!["2001:db8::/32".parse().unwrap()];
+        bearer.recipient.spec.allowed_cidrs = vec!["2001:db8::/32".parse().unwrap()];
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::AddressNotAllowed));
         bearer.recipient.state = RecipientState::Suspended;
         assert_eq!(reason(Some((&activation, &bearer))), Some(Reason::RecipientSuspended));

@@ -44,7 +44,7 @@ pub enum Credential {
 impl Bearer {
     /// What it is found by. A recipient that is bound to an identity has no tokens of this server.
     pub fn credential(&self) -> Credential {
-        match (&self.recipient.identity, self.token.expires_at) {
+        match (&self.recipient.spec.oidc, self.token.expires_at) {
             (Some(identity), Some(until)) if identity.id == self.token.id => {
                 Credential::Identity { id: identity.id, until }
             }
@@ -332,7 +332,7 @@ pub fn decide<'a>(facts: Facts<'a>) -> Result<Allowed<'a>, Reason> {
         RecipientState::Suspended => return Err(Reason::RecipientSuspended),
         RecipientState::Offboarded => return Err(Reason::RecipientOffboarded),
     }
-    if !network_allows(&bearer.recipient.allowed_cidrs, facts.address)
+    if !network_allows(&bearer.recipient.spec.allowed_cidrs, facts.address)
         || !network_allows(&bearer.token.allowed_cidrs, facts.address)
     {
         return Err(Reason::AddressNotAllowed);
@@ -369,16 +369,15 @@ pub fn in_scope(token: &Token, share_id: Uuid) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::BTreeMap;
-
     use chrono::TimeDelta;
 
     use super::*;
     use crate::domain::{
         grant::{Agreement, Ending},
         identity::{Holder, Identity},
-        limits::RecipientLimits,
         name::{Name, NameKind},
+        recipient::RecipientSpec,
+        share::ShareSpec,
     };
 
     pub(in crate::domain) fn now() -> DateTime<Utc> {
@@ -405,14 +404,7 @@ pub(super) mod tests {
                 id: recipient_id,
                 name: Name::parse(NameKind::Recipient, "acme").unwrap(),
                 state: RecipientState::Active,
-                display_name: None,
-                contacts: BTreeMap::new(),
-                properties: BTreeMap::new(),
-                allowed_cidrs: vec![],
-                delivery: None,
-                identity: None,
-                limits: RecipientLimits::default(),
-                description: None,
+                spec: RecipientSpec::default(),
                 created_at: now() - day,
                 updated_at: now() - day,
                 revision: 1,
@@ -427,9 +419,7 @@ pub(super) mod tests {
             share: Share {
                 id: Uuid::from_u128(3),
                 name: Name::parse(NameKind::Share, "claims").unwrap(),
-                display_name: None,
-                description: None,
-                properties: BTreeMap::new(),
+                spec: ShareSpec::default(),
                 created_at: now() - day,
                 updated_at: now() - day,
                 revision: 1,
@@ -474,7 +464,7 @@ pub(super) mod tests {
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::GrantRevoked));
         share.grants.clear();
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::ShareNotGranted));
-        caller.recipient.allowed_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
+        caller.recipient.spec.allowed_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::AddressNotAllowed));
         caller.recipient.state = RecipientState::Suspended;
         assert_eq!(reason(Some(&caller), Some(&share)), Some(Reason::RecipientSuspended));
@@ -517,14 +507,16 @@ pub(super) mod tests {
         let text = |text: &str| text.to_owned();
         let identity =
             Identity { id, issuer: text("i"), audience: text("a"), claim: text("sub"), value: text("machine-7") };
-        let recipient = Recipient { identity: Some(identity), ..bearer().recipient };
+        let spec = RecipientSpec { oidc: Some(identity), ..RecipientSpec::default() };
+        let recipient = Recipient { spec, ..bearer().recipient };
         let until = now() + TimeDelta::minutes(1);
         let holder = Holder { recipient, frozen: false };
         let caller = holder.clone().bearer(until).unwrap();
         assert_eq!(caller.credential(), Credential::Identity { id, until });
         assert_eq!(reason(Some(&caller), Some(&access())), None);
         assert_eq!(reason(holder.clone().bearer(now()).as_ref(), Some(&access())), Some(Reason::TokenExpired));
-        let unbound = Holder { recipient: Recipient { identity: None, ..holder.recipient }, frozen: false };
+        let unbound =
+            Holder { recipient: Recipient { spec: RecipientSpec::default(), ..holder.recipient }, frozen: false };
         assert_eq!(unbound.bearer(until), None);
         assert_eq!(bearer().credential(), Credential::Token(Uuid::from_u128(2)));
     }

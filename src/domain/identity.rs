@@ -4,31 +4,58 @@
 //! here: signatures and keys, which are the adapter's.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{decision::Bearer, recipient::Recipient, token::Token};
+use super::{decision::Bearer, recipient::Recipient, spec::FieldError, token::Token};
 
 /// The credential that such tokens belong to.
 const CREDENTIAL: &str = "oidc";
 
+/// The longest issuer, audience, claim or value, in bytes: four of them fit into an entry of a database's index.
+pub const LONGEST_IDENTITY_TEXT: usize = 500;
+
+/// Claims that are in every token, and tell nobody from others.
+const SHARED_CLAIMS: [&str; 2] = ["iss", "aud"];
+
 /// Whose JWTs are a recipient's: those of this issuer, made out to this audience, in which the claim has the value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+#[schema(as = OidcBody)]
 pub struct Identity {
     /// Its identity; another one for every binding, so that nothing outlives a change.
     #[serde(skip)]
     pub id: Uuid,
-    /// The JWT's `iss`.
+    /// The issuer, one that the settings name; its tokens' `iss`.
+    #[schema(example = "https://login.example.org/realms/partners")]
     pub issuer: String,
-    /// What its `aud` is or holds.
+    /// What its tokens are made out to, one of the issuer's audiences in the settings; their `aud`.
+    #[schema(example = "weir")]
     pub audience: String,
-    /// The name of the claim.
+    /// The claim that tells the recipient.
+    #[schema(example = "azp")]
     pub claim: String,
-    /// What the claim is or holds.
+    /// What the claim is or, where it is a list, holds.
+    #[schema(example = "acme-reader")]
     pub value: String,
 }
 
 impl Identity {
+    /// Adds what is wrong with it as a recipient's.
+    pub fn check(&self, problems: &mut Vec<FieldError>) {
+        let Self { id: _, issuer, audience, claim, value } = self;
+        for (name, text) in [("issuer", issuer), ("audience", audience), ("claim", claim), ("value", value)] {
+            if !(1..=LONGEST_IDENTITY_TEXT).contains(&text.len()) {
+                let message = format!("is needed, as 1 to {LONGEST_IDENTITY_TEXT} bytes");
+                problems.push(FieldError::new(format!("oidc.{name}"), message));
+            }
+        }
+        if SHARED_CLAIMS.contains(&claim.as_str()) {
+            let message = "says the same in the tokens of many; name one that tells the recipient, such as `sub`";
+            problems.push(FieldError::new("oidc.claim", message));
+        }
+    }
+
     /// Whether both mean the same JWTs.
     pub fn same(&self, other: &Self) -> bool {
         let Self { id: _, issuer, audience, claim, value } = self;
@@ -55,7 +82,7 @@ impl Holder {
     pub fn bearer(self, until: DateTime<Utc>) -> Option<Bearer> {
         let Self { recipient, frozen } = self;
         let token = Token {
-            id: recipient.identity.as_ref()?.id,
+            id: recipient.spec.oidc.as_ref()?.id,
             recipient_id: recipient.id,
             credential: CREDENTIAL.to_owned(),
             share_ids: Vec::new(),

@@ -5,18 +5,30 @@ use serde::{Deserialize, Serialize};
 
 /// What an operator allows a recipient at most. Of requests and streams what is absent is the settings' to limit; bytes
 /// are not limited then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+#[schema(as = LimitsBody)]
 pub struct RecipientLimits {
     /// Requests on the data plane in a minute, on each server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub requests_per_minute: Option<u64>,
     /// Answers that stream at the same time, on each server: queries, and files that come through it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub concurrent_streams: Option<u64>,
     /// Bytes of files issued in a day (UTC), and of those read again through servers, on all servers together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
     pub bytes_per_day: Option<u64>,
+}
+
+impl RecipientLimits {
+    /// Each limit with its name.
+    pub fn each(&self) -> [(&'static str, Option<u64>); 3] {
+        [
+            ("requests_per_minute", self.requests_per_minute),
+            ("concurrent_streams", self.concurrent_streams),
+            ("bytes_per_day", self.bytes_per_day),
+        ]
+    }
 }
 
 /// The minute of `at`, counted from 1970.
@@ -66,10 +78,5 @@ mod tests {
     #[test]
     fn a_minute_ends_with_the_next_and_where_the_clock_was_ahead() {
         assert_eq!([10, 11, 9, 8, 5_000].map(|current| ends_minute(10, current)), [false, true, false, true, true]);
-    }
-
-    #[test]
-    fn what_is_not_limited_is_not_written_down() {
-        assert_eq!(serde_json::to_string(&RecipientLimits::default()).unwrap(), "{}");
     }
 }

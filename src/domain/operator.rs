@@ -7,7 +7,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::name::Name;
+use super::{
+    declared::Resource,
+    name::Name,
+    spec::{Effect, Spec},
+};
 
 /// The name under which the bootstrap token acts; no operator has it.
 pub const BOOTSTRAP: &str = "bootstrap";
@@ -43,6 +47,11 @@ impl Role {
     /// The role that [`Self::as_str`] named.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    /// Whether it has a permission.
+    pub fn has(self, permission: Permission) -> bool {
+        permission.roles().contains(&self)
     }
 }
 
@@ -117,6 +126,35 @@ impl Permission {
     }
 }
 
+/// What may be set of an operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = OperatorBody)]
+pub struct OperatorSpec {
+    /// What it is there for; a new operator needs one.
+    #[schema(value_type = Option<Role>)]
+    pub role: Role,
+    /// Free text.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+impl Spec for OperatorSpec {
+    fn required(_: &str) -> &'static str {
+        "every operator has one"
+    }
+
+    fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
+        match field {
+            "role" if Permission::ALL.iter().all(|p| before.role.has(*p) || !after.role.has(*p)) => {
+                Some(Effect::Tightens)
+            }
+            "role" => Some(Effect::Loosens),
+            "description" => Some(Effect::Neutral),
+            _ => None,
+        }
+    }
+}
+
 /// Somebody who uses the admin API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
@@ -124,10 +162,8 @@ pub struct Operator {
     pub id: Uuid,
     /// Its name.
     pub name: Name,
-    /// What it is there for.
-    pub role: Role,
-    /// Free text.
-    pub description: Option<String>,
+    /// What was set of it.
+    pub spec: OperatorSpec,
     /// Since when it is refused, if it is.
     pub disabled_at: Option<DateTime<Utc>>,
     /// When it was created.
@@ -136,6 +172,27 @@ pub struct Operator {
     pub updated_at: DateTime<Utc>,
     /// Counts its changes, from 1; the etag.
     pub revision: i64,
+}
+
+impl Resource for Operator {
+    type Spec = OperatorSpec;
+    const KIND: &'static str = "operator";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn spec(&self) -> &OperatorSpec {
+        &self.spec
+    }
 }
 
 /// An operator's token as it is kept; of the token itself only its hash.
@@ -243,7 +300,7 @@ pub fn decide_operator(bearer: Option<&OperatorBearer>, now: DateTime<Utc>) -> R
 
 /// Decides whether `role` has what a route needs.
 pub fn decide_role(role: Role, needed: Permission) -> Result<(), OperatorReason> {
-    if needed.roles().contains(&role) { Ok(()) } else { Err(OperatorReason::RoleLacks(needed)) }
+    if role.has(needed) { Ok(()) } else { Err(OperatorReason::RoleLacks(needed)) }
 }
 
 #[cfg(test)]
@@ -259,8 +316,7 @@ mod tests {
         let operator = Operator {
             id: Uuid::from_u128(1),
             name: Name::parse(NameKind::Operator, "ann").unwrap(),
-            role: Role::Auditor,
-            description: None,
+            spec: OperatorSpec { role: Role::Auditor, description: None },
             disabled_at: None,
             created_at: at(0),
             updated_at: at(0),

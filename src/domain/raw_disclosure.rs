@@ -78,8 +78,8 @@ pub struct RawDisclosure {
 impl RawDisclosure {
     /// The same of `object`, whose table's log goes back to the version `oldest`.
     pub fn shared_as(self, object: &SharedObject, oldest: u64) -> Self {
-        let first = u64::try_from(object.start_version).unwrap_or(0).max(oldest);
-        Self { history_from: object.history.then_some(first), ..self }
+        let first = u64::try_from(object.spec.start_version).unwrap_or(0).max(oldest);
+        Self { history_from: object.spec.history.then_some(first), ..self }
     }
 
     /// What applies, each with what it comes to.

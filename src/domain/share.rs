@@ -3,37 +3,56 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use uuid::Uuid;
 
-use super::{delivery::Delivery, name::Name, raw_disclosure::DisclosureItem, shape::AcceptedShape};
+use super::{
+    declared::{Declared, Plain},
+    delivery::Delivery,
+    name::{Name, NameKind},
+    raw_disclosure::DisclosureItem,
+    shape::AcceptedShape,
+    spec::{Effect, FieldError, Spec},
+};
 
-/// A bundle of objects that recipients are granted as a whole.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Share {
-    /// Its identity, answered to recipients as the protocol's `id`.
-    pub id: Uuid,
-    /// Its name.
-    pub name: Name,
+/// What may be set of a share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+#[schema(as = ShareBody)]
+pub struct ShareSpec {
     /// A name for people; the protocol's `displayName`.
     pub display_name: Option<String>,
-    /// The protocol's `comment`.
+    /// What recipients are told about it; the protocol's `comment`.
     pub description: Option<String>,
-    /// Answered to recipients as the protocol's `properties`.
+    /// Properties that recipients see; the protocol's `properties`.
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub properties: BTreeMap<String, String>,
-    /// When it was created.
-    pub created_at: DateTime<Utc>,
-    /// When it was last changed.
-    pub updated_at: DateTime<Utc>,
-    /// Counts its changes, from 1; the etag.
-    pub revision: i64,
 }
 
+impl Spec for ShareSpec {
+    const OPAQUE: &'static [&'static str] = &["properties"];
+
+    fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
+        matches!(field, "display_name" | "description" | "properties").then_some(Effect::Neutral)
+    }
+}
+
+impl Plain for ShareSpec {
+    const KIND: &'static str = "share";
+    const NAME: NameKind = NameKind::Share;
+    const TABLE: &'static str = "shares";
+    const PLURAL: &'static str = "shares";
+}
+
+/// A bundle of objects that recipients are granted as a whole. Its identity is the protocol's `id`.
+pub type Share = Declared<ShareSpec>;
+
 /// What a raw object does when its table's schema changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSchemaChange {
     /// Serves the new schema.
+    #[default]
     Follow,
     /// Serves the newest version with the accepted schema.
     Hold,
@@ -71,6 +90,132 @@ impl std::fmt::Display for SharedView {
     }
 }
 
+/// What an object shows, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceName {
+    /// The registered table of this name, file by file.
+    Table(String),
+    /// A published version of a view, as `name@vN`.
+    View(String),
+}
+
+/// How [`SourceName`] is written: one of both.
+#[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SourceBody)]
+pub struct WrittenSource {
+    /// The name of a registered table.
+    #[schema(example = "claims.claims")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
+    /// A view and its version.
+    #[schema(example = "claims.claims_fraud@v1")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    view: Option<String>,
+}
+
+impl Serialize for SourceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = match self.clone() {
+            Self::Table(table) => WrittenSource { table: Some(table), view: None },
+            Self::View(view) => WrittenSource { table: None, view: Some(view) },
+        };
+        written.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match WrittenSource::deserialize(deserializer)? {
+            WrittenSource { table: Some(table), view: None } => Ok(Self::Table(table)),
+            WrittenSource { table: None, view: Some(view) } => Ok(Self::View(view)),
+            WrittenSource { table: Some(_), view: Some(_) } => {
+                Err(D::Error::custom("must name a `table` or a `view`, not both"))
+            }
+            WrittenSource { table: None, view: None } => Err(D::Error::custom("must name a `table` or a `view`")),
+        }
+    }
+}
+
+/// What may be set of an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ObjectBody)]
+pub struct ObjectSpec {
+    /// What it shows; needed when the object is created. Only a view's version may change.
+    #[schema(value_type = Option<WrittenSource>)]
+    pub source: SourceName,
+    /// Whether recipients may read older versions.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub history: bool,
+    /// The oldest version that recipients may read; the table's newest at the time where nothing is said.
+    #[schema(value_type = Option<i64>, minimum = 0)]
+    pub start_version: i64,
+    /// Whether recipients may read the change data feed; needs `history`.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub cdf: bool,
+    /// `proxied` where its files must come through the server.
+    #[serde(default)]
+    pub delivery: Option<Delivery>,
+    /// What happens when the schema of a raw table changes.
+    #[serde(default)]
+    #[schema(value_type = Option<OnSchemaChange>)]
+    pub on_schema_change: OnSchemaChange,
+    /// What is acknowledged of what its files disclose beside what a query shows.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<DisclosureItem>>)]
+    pub acknowledge: BTreeSet<DisclosureItem>,
+    /// Whether files are presigned even for recipients that are bound to networks.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    pub presigned_despite_networks: bool,
+    /// Free text for operators.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+impl Spec for ObjectSpec {
+    const OPAQUE: &'static [&'static str] = &["source"];
+
+    fn required(field: &str) -> &'static str {
+        if field == "source" { "name a table or view" } else { "give it a value" }
+    }
+
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        if self.cdf && !self.history {
+            problems.push(FieldError::new("cdf", "needs `history: true`: changes tell what older versions held"));
+        }
+        if let SourceName::View(_) = self.source {
+            if self.cdf {
+                let message = "is not offered for views yet; share versions as a whole";
+                problems.push(FieldError::new("cdf", message));
+            }
+            if self.on_schema_change == OnSchemaChange::Hold {
+                let message = "is for raw tables; a view holds by itself what no longer fits";
+                problems.push(FieldError::new("on_schema_change", message));
+            }
+        }
+    }
+
+    fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
+        let tightens = match field {
+            "description" => return Some(Effect::Neutral),
+            // Another version of a view may show anything.
+            "source" => false,
+            "history" => !after.history,
+            "start_version" => after.start_version > before.start_version,
+            "cdf" => !after.cdf,
+            "delivery" => after.delivery == Some(Delivery::Proxied),
+            "on_schema_change" => after.on_schema_change == OnSchemaChange::Hold,
+            "acknowledge" => after.acknowledge.is_subset(&before.acknowledge),
+            "presigned_despite_networks" => !after.presigned_despite_networks,
+            _ => return None,
+        };
+        Some(if tightens { Effect::Tightens } else { Effect::Loosens })
+    }
+}
+
 /// A table as it appears in a share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SharedObject {
@@ -86,24 +231,10 @@ pub struct SharedObject {
     pub table_id: Uuid,
     /// What of the table is shown; all of it, file by file, where there is no view.
     pub view: Option<SharedView>,
-    /// Whether recipients may read older versions.
-    pub history: bool,
-    /// The oldest version that recipients may read.
-    pub start_version: i64,
-    /// Whether recipients may read the change data feed.
-    pub cdf: bool,
-    /// `Proxied` where its files must come through the server.
-    pub delivery: Option<Delivery>,
-    /// What happens when the table's schema changes.
-    pub on_schema_change: OnSchemaChange,
+    /// What was set of it.
+    pub spec: ObjectSpec,
     /// The shape that is served of a raw table that holds its schema; nothing for others.
     pub accepted: Option<AcceptedShape>,
-    /// What an operator acknowledged that its files disclose.
-    pub acknowledged: BTreeSet<DisclosureItem>,
-    /// Whether files are presigned even for recipients that are bound to networks.
-    pub presigned_despite_networks: bool,
-    /// Free text for operators.
-    pub description: Option<String>,
     /// When it was shared.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.

@@ -265,7 +265,7 @@ fn decide<'a>(found: &'a Found, caller: &Caller, now: DateTime<Utc>) -> Result<(
 }
 
 fn shown_name(recipient: &Recipient) -> String {
-    recipient.display_name.clone().unwrap_or_else(|| recipient.name.to_string())
+    recipient.spec.display_name.clone().unwrap_or_else(|| recipient.name.to_string())
 }
 
 /// An event about a link. Whoever holds one is not authenticated, so that the actor is nobody; the recipient is the

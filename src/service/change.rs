@@ -1,106 +1,14 @@
 //! How operators say what a thing should be: only named fields are ever compared or changed.
 //!
-//! One type per thing serves PUT (what should be there) and PATCH (what should change); null and absent differ.
+//! What the fields are, and how PUT and PATCH change them, is [`crate::domain::spec`].
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::error::ServiceError;
-
-/// What to do with one field.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Change<T> {
-    /// It was not named; leave it.
-    #[default]
-    Keep,
-    /// It was named as null; take its value away.
-    Clear,
-    /// Give it this value.
-    Set(T),
-}
-
-/// Deserialises null as [`Change::Clear`]; an absent field needs `#[serde(default)]`.
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Change<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::deserialize(deserializer)?.map_or(Self::Clear, Self::Set))
-    }
-}
-
-impl<T> Change<T> {
-    /// Whether the field was named.
-    pub fn is_named(&self) -> bool {
-        !matches!(self, Self::Keep)
-    }
-
-    /// The value to set, if that is what is asked.
-    pub fn set(self) -> Option<T> {
-        match self {
-            Self::Set(value) => Some(value),
-            Self::Keep | Self::Clear => None,
-        }
-    }
-
-    /// The same change of a converted value.
-    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Change<U> {
-        match self {
-            Self::Keep => Change::Keep,
-            Self::Clear => Change::Clear,
-            Self::Set(value) => Change::Set(convert(value)),
-        }
-    }
-
-    /// Changes a field that may be without a value.
-    pub fn apply(self, field: &mut Option<T>) {
-        match self {
-            Self::Keep => {}
-            Self::Clear => *field = None,
-            Self::Set(value) => *field = Some(value),
-        }
-    }
-
-    /// Changes a field that always has a value; null brings the default back.
-    pub fn apply_or(self, field: &mut T, default: T) {
-        match self {
-            Self::Keep => {}
-            Self::Clear => *field = default,
-            Self::Set(value) => *field = value,
-        }
-    }
-}
-
-/// What is to become of a map: in a merge patch (RFC 7396) members are changed one by one and null removes one.
-pub type MapChange<V> = Change<BTreeMap<String, Option<V>>>;
-
-/// How a change is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// PUT: a named map is the whole map.
-    Whole,
-    /// PATCH: a named map names the members that change.
-    Merge,
-}
-
-impl<V> MapChange<V> {
-    /// Changes a map in the sense of `mode`.
-    pub fn apply_to_map(self, map: &mut BTreeMap<String, V>, mode: Mode) {
-        let members = match self {
-            Self::Keep => return,
-            Self::Clear => return map.clear(),
-            Self::Set(members) => members,
-        };
-        if mode == Mode::Whole {
-            map.clear();
-        }
-        for (key, value) in members {
-            match value {
-                Some(value) => drop(map.insert(key, value)),
-                None => drop(map.remove(&key)),
-            }
-        }
-    }
-}
+use crate::domain::{
+    declared::Resource,
+    spec::{self, Spec},
+};
 
 /// What a PUT found.
 #[derive(Clone, Debug)]
@@ -132,6 +40,30 @@ impl<T> Put<T> {
 pub(super) trait Described {
     /// Every settable field with its value.
     fn described(&self) -> Map<String, Value>;
+}
+
+impl<R: Resource> Described for R {
+    fn described(&self) -> Map<String, Value> {
+        self.spec().fields()
+    }
+}
+
+/// The fields that a request names, as it sent them.
+pub type Named = Map<String, Value>;
+
+/// The fields that a JSON object names.
+pub fn named(value: Value) -> Named {
+    members(value)
+}
+
+/// The spec of something new.
+pub(super) fn new_spec<S: Spec>(named: &Named) -> Result<S, ServiceError> {
+    spec::create(named).map_err(ServiceError::Invalid)
+}
+
+/// `before` with what a PUT (the whole of each named field) or a PATCH (RFC 7396) names.
+pub(super) fn changed_spec<S: Spec>(before: &S, named: &Named, mode: spec::Mode) -> Result<S, ServiceError> {
+    spec::change(before, named, mode).map_err(ServiceError::Invalid)
 }
 
 /// The members of a JSON object.
@@ -184,20 +116,4 @@ pub(super) fn audited<T: Described>(before: Option<&T>, after: Option<&T>) -> Va
     change.extend(before.map(|fields| ("before".to_owned(), Value::Object(fields))));
     change.extend(after.map(|fields| ("after".to_owned(), Value::Object(fields))));
     Value::Object(change)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merge_changes_members_and_a_whole_replaces_them() {
-        let change = || Change::Set(BTreeMap::from([("a".to_owned(), Some(2)), ("b".to_owned(), None)]));
-        let before = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1), ("c".to_owned(), 1)]);
-        let (mut merged, mut whole) = (before.clone(), before);
-        change().apply_to_map(&mut merged, Mode::Merge);
-        change().apply_to_map(&mut whole, Mode::Whole);
-        assert_eq!(merged, BTreeMap::from([("a".to_owned(), 2), ("c".to_owned(), 1)]));
-        assert_eq!(whole, BTreeMap::from([("a".to_owned(), 2)]));
-    }
 }

@@ -1,5 +1,6 @@
 //! Who asks for a use case, and when: the first argument of everything that operators can do.
 
+use std::borrow::Cow;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -90,7 +91,7 @@ impl OperatorContext {
     }
 
     /// An event of `action` on `object` by this actor.
-    pub(super) fn event(&self, action: &'static str, object: Object) -> Event {
+    pub(super) fn event(&self, action: impl Into<Cow<'static, str>>, object: Object) -> Event {
         // The event of a dry run is not kept, so that another one tells that the operator asked.
         self.told.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {

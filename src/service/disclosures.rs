@@ -126,11 +126,18 @@ impl Service {
             None => (table.name.to_string(), self.raw_columns(table, until).await, None),
         };
         let object_name = format!("{}.{}.{}", share.name, object.schema, object.name);
-        Ok(ShownObject { object: object_name, source, columns, rows, history: object.history, cdf: object.cdf })
+        Ok(ShownObject {
+            object: object_name,
+            source,
+            columns,
+            rows,
+            history: object.spec.history,
+            cdf: object.spec.cdf,
+        })
     }
 
     async fn raw_columns(&self, table: &Table, until: Instant) -> Option<Vec<ShownColumn>> {
-        let opened = match timeout_at(until, self.open_log(&table.location)).await {
+        let opened = match timeout_at(until, self.open_log(&table.spec.location)).await {
             Ok(opened) => opened,
             Err(_) => Err(ServiceError::internal("the table's log was not read in time")),
         };

@@ -2,16 +2,8 @@
 
 use std::{error::Error, sync::Arc};
 
+pub use crate::domain::spec::FieldError;
 use crate::{domain::decision::Reason, store::StoreError};
-
-/// One field of the input that cannot be accepted, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// The field, dotted where nested.
-    pub field: String,
-    /// What is wrong with it and what to do.
-    pub message: String,
-}
 
 /// Why a use case did not do what was asked. Messages are for the caller: they hold no path, no secret and no hidden
 /// name. Sources are for the operator's log.

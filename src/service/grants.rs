@@ -25,7 +25,7 @@ use crate::{
         grant::{Agreement, Ending, Grant, GrantState},
         name::NameKind,
         recipient::{Recipient, RecipientState},
-        share::Share,
+        share::{Share, ShareSpec},
     },
     store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
 };
@@ -209,7 +209,7 @@ impl Service {
         }
         // What is not kept has no identity.
         named.grant.id = Uuid::nil();
-        let share = self.get_share_settings(&named.share).await?;
+        let share = self.get_declared::<ShareSpec>(&named.share).await?;
         let reached = Reached {
             recipient: named.recipient.clone(),
             valid_from: named.grant.valid_from,

@@ -10,6 +10,7 @@ pub mod change;
 pub mod clock;
 pub mod context;
 pub mod copies;
+pub mod declared;
 pub mod desk;
 pub mod disclosures;
 pub mod drills;

@@ -1,6 +1,6 @@
 //! Objects: registered tables as they appear in a share.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Change, Described, Put, audited, confirm, differing, members},
+    change::{Described, Named, Put, audited, changed_spec, confirm, differing, members, new_spec},
     context::{OperatorContext, Run},
     copies::PublishedView,
     disclosures::{self, Disclosure},
@@ -26,9 +26,10 @@ use crate::{
         clients::{Clients, Shown},
         delivery::{Delivery, DeliveryFacts, effective},
         name::{Name, NameKind, name_key},
-        raw_disclosure::{DisclosureItem, RawDisclosure},
+        raw_disclosure::RawDisclosure,
         recipient::Recipient,
-        share::{OnSchemaChange, Share, SharedObject, SharedView},
+        share::{ObjectSpec, Share, ShareSpec, SharedObject, SharedView, SourceName},
+        spec::{Mode, Spec},
         table::Table,
     },
     lake::Snapshot,
@@ -38,38 +39,6 @@ use crate::{
 
 /// How many readers are looked at when a view is put into a share.
 const MAX_READERS: u32 = 10_000;
-
-/// What an object shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceName {
-    /// The registered table of this name, file by file.
-    Table(String),
-    /// A published version of a view, as `name@vN`.
-    View(String),
-}
-
-/// What an operator says about an object.
-#[derive(Clone, Debug, Default)]
-pub struct ObjectChange {
-    /// What it shows.
-    pub source: Change<SourceName>,
-    /// Whether recipients may read older versions.
-    pub history: Change<bool>,
-    /// The oldest version that recipients may read.
-    pub start_version: Change<i64>,
-    /// Whether recipients may read the change data feed.
-    pub cdf: Change<bool>,
-    /// How its files get to recipients.
-    pub delivery: Change<Delivery>,
-    /// What happens when the table's schema changes.
-    pub on_schema_change: Change<OnSchemaChange>,
-    /// What is acknowledged of what its files disclose.
-    pub acknowledge: Change<BTreeSet<DisclosureItem>>,
-    /// Whether files are presigned even for recipients that are bound to networks.
-    pub presigned_despite_networks: Change<bool>,
-    /// Free text for operators.
-    pub description: Change<String>,
-}
 
 /// Names an object.
 #[derive(Clone, Copy, Debug)]
@@ -105,59 +74,70 @@ pub struct ObjectDetail {
 
 impl Described for ObjectDetail {
     fn described(&self) -> Map<String, Value> {
-        let object = &self.object;
-        let source = match &object.view {
-            None => json!({"table": self.table.name.key()}),
-            Some(view) => json!({"view": format!("{}@v{}", view.name.key(), view.version)}),
-        };
-        members(json!({
-            "source": source,
-            "history": object.history,
-            "start_version": object.start_version,
-            "cdf": object.cdf,
-            "delivery": object.delivery,
-            "on_schema_change": object.on_schema_change,
-            "accepted_schema": object.accepted.as_ref().map(|accepted| {
-                json!({"version": accepted.version, "sha256": accepted.digest})
-            }),
-            "acknowledge": object.acknowledged,
-            "presigned_despite_networks": object.presigned_despite_networks,
-            "description": object.description,
-        }))
+        let mut described = self.object.spec.fields();
+        let accepted = self.object.accepted.as_ref();
+        let accepted = accepted.map(|accepted| json!({"version": accepted.version, "sha256": accepted.digest}));
+        described.insert("accepted_schema".to_owned(), accepted.into());
+        described
     }
 }
 
-impl ObjectChange {
-    /// Changes `object`; `newest` is the table's version, which a start version is measured by.
-    fn apply(self, object: &mut SharedObject, newest: i64) -> Result<(), ServiceError> {
-        self.history.apply_or(&mut object.history, false);
-        self.start_version.apply_or(&mut object.start_version, newest);
-        self.cdf.apply_or(&mut object.cdf, false);
-        self.delivery.apply(&mut object.delivery);
-        self.on_schema_change.apply_or(&mut object.on_schema_change, OnSchemaChange::Follow);
-        self.acknowledge.apply_or(&mut object.acknowledged, BTreeSet::new());
-        self.presigned_despite_networks.apply_or(&mut object.presigned_despite_networks, false);
-        self.description.apply(&mut object.description);
-        let mut errors = Vec::new();
-        if object.cdf && !object.history {
-            let message = "needs `history: true`: changes tell what older versions held".to_owned();
-            errors.push(FieldError { field: "cdf".into(), message });
+/// The spec that `named` makes of what was there; `newest` is the table's version, which a start version that is not
+/// named, or named as null, is. What the object shows is told by its whole names.
+fn spec_of(
+    before: Option<&ObjectSpec>,
+    named: &Named,
+    mode: Mode,
+    newest: i64,
+    source: SourceName,
+) -> Result<ObjectSpec, ServiceError> {
+    let mut named = named.clone();
+    let is_said = named.get("start_version").map(|version| !version.is_null());
+    if is_said == Some(false) || (is_said.is_none() && before.is_none()) {
+        named.insert("start_version".to_owned(), newest.into());
+    }
+    let read: Result<ObjectSpec, ServiceError> = match before {
+        None => new_spec(&named),
+        Some(before) => changed_spec(before, &named, mode),
+    };
+    let possible = 0..=newest.max(before.map_or(0, |before| before.start_version));
+    let asked = named.get("start_version").and_then(Value::as_i64);
+    let beyond = asked
+        .filter(|asked| !possible.contains(asked))
+        .map(|_| FieldError::new("start_version", format!("must be between 0 and the table's version, {newest}")));
+    match (read, beyond) {
+        (Ok(spec), None) => Ok(ObjectSpec { source, ..spec }),
+        (Ok(_), Some(beyond)) => Err(ServiceError::Invalid(vec![beyond])),
+        (Err(ServiceError::Invalid(errors)), beyond) => {
+            Err(ServiceError::Invalid(errors.into_iter().chain(beyond).collect()))
         }
-        if object.view.is_some() {
-            if object.cdf {
-                let message = "is not offered for views yet; share versions as a whole".to_owned();
-                errors.push(FieldError { field: "cdf".into(), message });
-            }
-            if object.on_schema_change == OnSchemaChange::Hold {
-                let message = "is for raw tables; a view holds by itself what no longer fits".to_owned();
-                errors.push(FieldError { field: "on_schema_change".into(), message });
-            }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// What a request names as the source, if it names one.
+fn source_in(named: &Named) -> Result<Option<SourceName>, ServiceError> {
+    match named.get("source") {
+        None => Ok(None),
+        Some(Value::Null) => Err(ServiceError::invalid("source", "must not be null; name a table or view")),
+        Some(source) => {
+            let read: Result<SourceName, _> = serde_path_to_error::deserialize(source);
+            read.map(Some).map_err(|error| {
+                let below = match error.path().to_string() {
+                    path if path == "." => String::new(),
+                    path => format!(".{path}"),
+                };
+                ServiceError::invalid(format!("source{below}"), error.inner().to_string())
+            })
         }
-        if !(0..=newest).contains(&object.start_version) {
-            let message = format!("must be between 0 and the table's version, {newest}");
-            errors.push(FieldError { field: "start_version".into(), message });
-        }
-        if errors.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(errors)) }
+    }
+}
+
+/// What is shown, by its whole names.
+fn source_name(table: &Table, view: Option<&SharedView>) -> SourceName {
+    match view {
+        None => SourceName::Table(table.name.to_string()),
+        Some(view) => SourceName::View(view.to_string()),
     }
 }
 
@@ -189,20 +169,17 @@ impl Service {
         &self,
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
-        change: ObjectChange,
+        named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
-        let share = self.get_share_settings(path.share).await?;
+        let share = self.get_declared::<ShareSpec>(path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
-        let (table, view) = match (&change.source, &existing) {
-            (Change::Set(source), _) => self.named_source(source).await?,
-            (Change::Clear, _) => {
-                return Err(ServiceError::invalid("source", "must not be null; name a table or view"));
-            }
-            (Change::Keep, Some((object, table))) => (table.clone(), object.view.clone()),
-            (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
+        let (table, view) = match (source_in(named)?, &existing) {
+            (Some(source), _) => self.named_source(&source).await?,
+            (None, Some((object, table))) => (table.clone(), object.view.clone()),
+            (None, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
-        let (location, snapshot) = self.open_log(&table.location).await?;
+        let (location, snapshot) = self.open_log(&table.spec.location).await?;
         let newest = shared_version(&snapshot)?;
         let disclosed = match view {
             None => Some(self.log_disclosure(&location, &snapshot, &snapshot).await?),
@@ -229,10 +206,8 @@ impl Service {
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
             let mut after = before.clone();
-            after.object.view = view;
-            // The newest version moves on by itself; only a start version that was named is compared.
-            change.apply(&mut after.object, newest.max(before.object.start_version))?;
-            after.table = table;
+            let source = source_name(&table, view.as_ref());
+            after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Whole, newest, source)?;
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
             confirm("object", &shown, &before, &after)?;
             drop(tx);
@@ -247,21 +222,13 @@ impl Service {
             schema,
             name,
             table_id: table.id,
+            spec: spec_of(None, named, Mode::Whole, newest, source_name(&table, view.as_ref()))?,
             view,
-            history: false,
-            start_version: newest,
-            cdf: false,
-            delivery: None,
-            on_schema_change: OnSchemaChange::Follow,
             accepted: None,
-            acknowledged: BTreeSet::new(),
-            presigned_despite_networks: false,
-            description: None,
             created_at: ctx.now,
             updated_at: ctx.now,
             revision: 1,
         };
-        change.apply(&mut object, newest)?;
         settle_shape(&mut object, &shape)?;
         self.require_acknowledged(&object, disclosed.as_ref())?;
         check_readers(&mut tx, &object, published.as_deref(), ctx.now).await?;
@@ -289,7 +256,7 @@ impl Service {
     pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
         let detail = self.find_detail(path).await?;
         let looked_at = async {
-            let (location, snapshot) = self.open_log(&detail.table.location).await?;
+            let (location, snapshot) = self.open_log(&detail.table.spec.location).await?;
             self.looked_at(detail.clone(), &location, &snapshot, Run::Real).await
         };
         match looked_at.await {
@@ -302,7 +269,7 @@ impl Service {
     }
 
     async fn find_detail(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
-        let share = self.get_share_settings(path.share).await?;
+        let share = self.get_declared::<ShareSpec>(path.share).await?;
         let found = self
             .db
             .find_object(
@@ -317,7 +284,7 @@ impl Service {
 
     /// A share's objects by schema and name.
     pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
-        let share = self.get_share_settings(share).await?;
+        let share = self.get_declared::<ShareSpec>(share).await?;
         let opened = self.begin_page(page, format!("objects of {}", share.id))?;
         // Names hold no spaces, so that one separates the keys.
         let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
@@ -334,10 +301,10 @@ impl Service {
         ctx: &OperatorContext,
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
-        change: ObjectChange,
+        named: &Named,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.find_detail(path).await?;
-        let (location, snapshot) = self.open_log(&found.table.location).await?;
+        let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let newest = shared_version(&snapshot)?;
         let (disclosed, newest_disclosed) = match found.object.view {
             None => {
@@ -349,12 +316,9 @@ impl Service {
             Some(_) => (None, None),
         };
         let shape = NewestShape::of(&snapshot);
-        let view = match &change.source {
-            Change::Keep => found.object.view.clone(),
-            Change::Clear => {
-                return Err(ServiceError::invalid("source", "must not be null; an object shows something"));
-            }
-            Change::Set(source) => self.changed_source(&found, source).await?,
+        let view = match source_in(named)? {
+            None => found.object.view.clone(),
+            Some(source) => self.changed_source(&found, &source).await?,
         };
         let published = self.published(view.as_ref()).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
@@ -363,9 +327,10 @@ impl Service {
         let before = self.detail(found.share, object, table);
         Precondition::check(condition, before.object.id, before.object.revision)?;
         let mut after = before.clone();
-        let is_acknowledging = change.acknowledge.is_named();
+        let is_acknowledging = named.contains_key("acknowledge");
+        let source = source_name(&before.table, view.as_ref());
+        after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Merge, newest, source)?;
         after.object.view = view;
-        change.apply(&mut after.object, newest)?;
         settle_shape(&mut after.object, &shape)?;
         let is_released = releases(&before.object, &after.object, snapshot.metadata());
         let is_wider = is_released || widens(&before.object, &after.object);
@@ -411,7 +376,7 @@ impl Service {
         reason: Option<&str>,
     ) -> Result<ObjectDetail, ServiceError> {
         let found = self.find_detail(path).await?;
-        let (location, snapshot) = self.open_log(&found.table.location).await?;
+        let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let shape = NewestShape::of(&snapshot);
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
@@ -465,7 +430,7 @@ impl Service {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let share = self.get_share_settings(path.share).await?;
+        let share = self.get_declared::<ShareSpec>(path.share).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let found = tx
             .find_object(
@@ -584,7 +549,7 @@ impl Service {
     /// signs nothing.
     fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
         let place = match object.view {
-            None => self.storages.locate(&table.location).ok(),
+            None => self.storages.locate(&table.spec.location).ok(),
             Some(_) => self.workshop.place(),
         };
         let Some(location) = place else { return Delivery::Proxied };
@@ -593,8 +558,8 @@ impl Service {
             storage_can_sign: location.can_sign(),
             recipient: None,
             recipient_has_networks: false,
-            object: object.delivery,
-            presigned_despite_networks: object.presigned_despite_networks,
+            object: object.spec.delivery,
+            presigned_despite_networks: object.spec.presigned_despite_networks,
         })
     }
 }
@@ -621,7 +586,7 @@ pub(super) fn check_properties(
 ) -> Result<(), ServiceError> {
     let Some(filter) = &published.plan.filter else { return Ok(()) };
     let view = &published.view;
-    let missing = filter.missing(&recipient.properties);
+    let missing = filter.missing(&recipient.spec.properties);
     if missing.is_empty() {
         return Ok(());
     }

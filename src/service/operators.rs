@@ -2,12 +2,12 @@
 //! it.
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Change, Described, Put, audited, confirm, differing, members},
+    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
     clock::Clock,
     context::OperatorContext,
     error::ServiceError,
@@ -23,7 +23,8 @@ use crate::{
         audit::{Event, Object, timestamp},
         limits::span,
         name::{Name, NameKind, name_key},
-        operator::{BOOTSTRAP, Operator, OperatorToken, Role},
+        operator::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role},
+        spec::Mode,
         token::BearerToken,
     },
     store::{Db, StoreError, Tx},
@@ -32,15 +33,6 @@ use crate::{
 /// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
 const MAX_LIVE_TOKENS: i64 = 10;
 
-/// What is said about an operator.
-#[derive(Clone, Debug, Default)]
-pub struct OperatorChange {
-    /// What it is there for.
-    pub role: Change<Role>,
-    /// Free text.
-    pub description: Change<String>,
-}
-
 /// A token that was just made, in clear.
 #[derive(Debug)]
 pub struct IssuedOperatorToken {
@@ -48,24 +40,6 @@ pub struct IssuedOperatorToken {
     pub token: OperatorToken,
     /// The token itself; shown now or never.
     pub secret: BearerToken,
-}
-
-impl Described for Operator {
-    fn described(&self) -> Map<String, Value> {
-        members(json!({"role": self.role, "description": self.description}))
-    }
-}
-
-impl OperatorChange {
-    fn apply(self, operator: &mut Operator) -> Result<(), ServiceError> {
-        match self.role {
-            Change::Keep => {}
-            Change::Set(role) => operator.role = role,
-            Change::Clear => return Err(ServiceError::invalid("role", "must not be null; every operator has one")),
-        }
-        self.description.apply(&mut operator.description);
-        Ok(())
-    }
 }
 
 fn not_found(name: &str) -> ServiceError {
@@ -123,18 +97,11 @@ async fn find(tx: &mut Tx, name: &str) -> Result<Operator, ServiceError> {
     tx.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
 }
 
-async fn insert(
-    tx: &mut Tx,
-    ctx: &OperatorContext,
-    name: Name,
-    role: Role,
-    description: Option<String>,
-) -> Result<Operator, ServiceError> {
+async fn insert(tx: &mut Tx, ctx: &OperatorContext, name: Name, spec: OperatorSpec) -> Result<Operator, ServiceError> {
     let operator = Operator {
         id: Uuid::now_v7(),
         name,
-        role,
-        description,
+        spec,
         disabled_at: None,
         created_at: ctx.now,
         updated_at: ctx.now,
@@ -190,7 +157,7 @@ fn life(settings: &OperatorSettings, asked: Option<u64>) -> Result<u64, ServiceE
 
 /// Refuses what would leave nobody who can make operators.
 async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> Result<(), ServiceError> {
-    let is_admin = operator.role == Role::Admin && operator.disabled_at.is_none();
+    let is_admin = operator.spec.role == Role::Admin && operator.disabled_at.is_none();
     if is_admin && !tx.has_admin(Some(operator.id), now).await? {
         let message =
             format!("operator `{}` is the last enabled admin; make another one, with a token, first", operator.name);
@@ -214,7 +181,7 @@ pub async fn create_operator(
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
     let ctx = OperatorContext::system("command line", clock.now());
-    let operator = insert(&mut tx, &ctx, name, role, None).await?;
+    let operator = insert(&mut tx, &ctx, name, OperatorSpec { role, description: None }).await?;
     let issued = issue(&mut tx, &ctx, &operator, life).await?;
     tx.commit().await?;
     Ok(issued)
@@ -226,20 +193,16 @@ impl Service {
         &self,
         ctx: &OperatorContext,
         name: &str,
-        change: OperatorChange,
+        named: &Named,
     ) -> Result<Put<Operator>, ServiceError> {
         let name = parse_name(name)?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_operator(name.key()).await? {
-            let mut after = existing.clone();
-            change.apply(&mut after)?;
+            let after = Operator { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
             confirm("operator", name.as_str(), &existing, &after)?;
             return Ok(Put::Confirmed(existing));
         }
-        let Change::Set(role) = change.role else {
-            return Err(ServiceError::invalid("role", "is missing; a new operator needs one"));
-        };
-        let operator = insert(&mut tx, ctx, name, role, change.description.set()).await?;
+        let operator = insert(&mut tx, ctx, name, new_spec(named)?).await?;
         tx.commit().await?;
         Ok(Put::Created(operator))
     }
@@ -262,17 +225,16 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         condition: Option<&Precondition>,
-        change: OperatorChange,
+        named: &Named,
     ) -> Result<Operator, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before = find(&mut tx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
-        let mut after = before.clone();
-        change.apply(&mut after)?;
+        let mut after = Operator { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
         if differing(&before, &after).is_empty() {
             return Ok(before);
         }
-        if after.role != Role::Admin {
+        if after.spec.role != Role::Admin {
             keep_an_admin(&mut tx, &before, ctx.now).await?;
         }
         after.updated_at = ctx.now;

@@ -55,7 +55,7 @@ impl Quotas {
         let (day, mut issued) = (day(now), HashMap::new());
         for bearer in bearers {
             let recipient = &bearer.recipient;
-            if recipient.limits.bytes_per_day.is_some() && !issued.contains_key(&recipient.id) {
+            if recipient.spec.limits.bytes_per_day.is_some() && !issued.contains_key(&recipient.id) {
                 let bytes = tx.find_bytes_issued(recipient.id, day).await?;
                 issued.insert(recipient.id, (u64::try_from(bytes).unwrap_or_default(), false));
             }
@@ -75,7 +75,7 @@ impl Quotas {
         event: &Event,
         delivered: Option<&Delivered>,
     ) -> Result<(), Reason> {
-        let Some(limit) = bearer.recipient.limits.bytes_per_day else { return Ok(()) };
+        let Some(limit) = bearer.recipient.spec.limits.bytes_per_day else { return Ok(()) };
         let Some((issued, is_changed)) = self.issued.get_mut(&bearer.recipient.id) else { return Ok(()) };
         let (bytes, read) = match delivered {
             None => (event.bytes.unwrap_or_default(), None),

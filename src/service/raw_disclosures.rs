@@ -77,7 +77,7 @@ impl Service {
             .of(object)
             .applies()
             .into_iter()
-            .filter(|(item, _)| !object.acknowledged.contains(item))
+            .filter(|(item, _)| !object.spec.acknowledge.contains(item))
             .map(|(item, told)| FieldError {
                 field: "acknowledge".into(),
                 message: format!("must name `{}`: {told}", item.as_str()),
@@ -96,5 +96,6 @@ pub(super) fn releases(before: &SharedObject, after: &SharedObject, newest: &Met
 
 /// Whether `after` lets recipients read more of the table's past than `before`.
 pub(super) fn widens(before: &SharedObject, after: &SharedObject) -> bool {
+    let (before, after) = (&before.spec, &after.spec);
     after.history && (!before.history || after.start_version < before.start_version || (after.cdf && !before.cdf))
 }

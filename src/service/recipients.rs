@@ -3,13 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
     ATTEMPTS, Service,
-    change::{Change, Described, MapChange, Mode, Put, audited, confirm, differing, members, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec, quoted},
     context::OperatorContext,
     error::{FieldError, ServiceError},
     grants::{Effect, open_grants},
@@ -19,149 +18,32 @@ use super::{
     trail, unsettled,
 };
 use crate::{
-    config::LONGEST_IDENTITY_TEXT,
     domain::{
         audit::{Event, Object, canonical},
-        delivery::Delivery,
         identity::Identity,
-        limits::RecipientLimits,
         name::{Name, NameKind},
         profile::OauthProfile,
-        recipient::{Recipient, RecipientState},
+        recipient::{Recipient, RecipientSpec, RecipientState},
         share::SharedView,
         signal::{Signal, SignalKind},
+        spec::Mode,
         view::row_filter::Unmet,
     },
     store::{GrantFilter, ShownIn, ShownView, Tx},
 };
 
-/// What an operator says about a recipient.
-#[derive(Clone, Debug, Default)]
-pub struct RecipientChange {
-    /// A name for people.
-    pub display_name: Change<String>,
-    /// Contacts by role.
-    pub contacts: MapChange<String>,
-    /// Properties that row filters may refer to.
-    pub properties: MapChange<Value>,
-    /// The networks that it may come from.
-    pub allowed_cidrs: Change<Vec<IpNet>>,
-    /// How its files get to it.
-    pub delivery: Change<Delivery>,
-    /// The identity that it is bound to instead of having tokens.
-    pub oidc: Change<IdentityChange>,
-    /// How much it may ask for.
-    pub limits: Change<LimitsChange>,
-    /// Free text for operators.
-    pub description: Change<String>,
-}
-
-/// What an operator says about the identity that a recipient is bound to.
-#[derive(Clone, Debug, Default)]
-pub struct IdentityChange {
-    /// The issuer.
-    pub issuer: Change<String>,
-    /// What its JWTs are made out to.
-    pub audience: Change<String>,
-    /// The claim that tells the recipient.
-    pub claim: Change<String>,
-    /// What it is or holds.
-    pub value: Change<String>,
-}
-
-impl IdentityChange {
-    /// The identity that this makes of `before`, which stays what it is where nothing differs.
-    fn apply(self, before: Option<Identity>, mode: Mode) -> Result<Identity, ServiceError> {
-        let kept = before.as_ref().filter(|_| mode == Mode::Merge);
-        let mut errors = Vec::new();
-        let mut member = |name: &str, change: Change<String>, kept: Option<&String>| {
-            let mut text = kept.cloned();
-            change.apply(&mut text);
-            let text = text.unwrap_or_default();
-            if !(1..=LONGEST_IDENTITY_TEXT).contains(&text.len()) {
-                let message = format!("is needed, as 1 to {LONGEST_IDENTITY_TEXT} bytes");
-                errors.push(FieldError { field: format!("oidc.{name}"), message });
-            }
-            text
-        };
-        let after = Identity {
-            id: Uuid::now_v7(),
-            issuer: member("issuer", self.issuer, kept.map(|identity| &identity.issuer)),
-            audience: member("audience", self.audience, kept.map(|identity| &identity.audience)),
-            claim: member("claim", self.claim, kept.map(|identity| &identity.claim)),
-            value: member("value", self.value, kept.map(|identity| &identity.value)),
-        };
-        if SHARED_CLAIMS.contains(&after.claim.as_str()) {
-            let message = "says the same in the tokens of many; name one that tells the recipient, such as `sub`";
-            errors.push(FieldError { field: "oidc.claim".into(), message: message.into() });
-        }
-        if !errors.is_empty() {
-            return Err(ServiceError::Invalid(errors));
-        }
-        Ok(before.filter(|before| before.same(&after)).unwrap_or(after))
+/// A spec as it was asked for, its identity the one that was bound `before` where it means the same JWTs, and another one
+/// otherwise.
+fn bound(mut spec: RecipientSpec, before: Option<&Identity>) -> RecipientSpec {
+    if let Some(identity) = &mut spec.oidc {
+        identity.id = before.filter(|before| before.same(identity)).map_or_else(Uuid::now_v7, |before| before.id);
     }
+    spec
 }
 
-/// Claims that are in every token, and tell nobody from others.
-const SHARED_CLAIMS: [&str; 2] = ["iss", "aud"];
-
-/// What an operator says about a recipient's limits.
-#[derive(Clone, Debug, Default)]
-pub struct LimitsChange {
-    /// Requests in a minute.
-    pub requests_per_minute: Change<u64>,
-    /// Answers that stream at the same time.
-    pub concurrent_streams: Change<u64>,
-    /// Bytes issued in a day.
-    pub bytes_per_day: Change<u64>,
-}
-
-impl LimitsChange {
-    fn apply(self, limits: &mut RecipientLimits, mode: Mode) {
-        if mode == Mode::Whole {
-            *limits = RecipientLimits::default();
-        }
-        self.requests_per_minute.apply(&mut limits.requests_per_minute);
-        self.concurrent_streams.apply(&mut limits.concurrent_streams);
-        self.bytes_per_day.apply(&mut limits.bytes_per_day);
-    }
-}
-
-impl Described for Recipient {
-    fn described(&self) -> Map<String, Value> {
-        members(json!({
-            "display_name": self.display_name,
-            "contacts": self.contacts,
-            "properties": self.properties,
-            "allowed_cidrs": self.allowed_cidrs,
-            "delivery": self.delivery,
-            "oidc": self.identity,
-            "limits": self.limits,
-            "description": self.description,
-        }))
-    }
-}
-
-impl RecipientChange {
-    fn apply(self, recipient: &mut Recipient, mode: Mode) -> Result<(), ServiceError> {
-        self.display_name.apply(&mut recipient.display_name);
-        self.contacts.apply_to_map(&mut recipient.contacts, mode);
-        self.properties.apply_to_map(&mut recipient.properties, mode);
-        self.allowed_cidrs.apply_or(&mut recipient.allowed_cidrs, Vec::new());
-        self.delivery.apply(&mut recipient.delivery);
-        match self.oidc {
-            Change::Keep => {}
-            Change::Clear => recipient.identity = None,
-            Change::Set(oidc) => recipient.identity = Some(oidc.apply(recipient.identity.take(), mode)?),
-        }
-        match self.limits {
-            Change::Keep => {}
-            Change::Clear => recipient.limits = RecipientLimits::default(),
-            Change::Set(limits) => limits.apply(&mut recipient.limits, mode),
-        }
-        self.description.apply(&mut recipient.description);
-        Ok(())
-    }
+fn changed_by(before: &Recipient, named: &Named, mode: Mode) -> Result<Recipient, ServiceError> {
+    let spec = bound(changed_spec(&before.spec, named, mode)?, before.spec.oidc.as_ref());
+    Ok(Recipient { spec, ..before.clone() })
 }
 
 /// How many views that a recipient would see no row of are named.
@@ -300,34 +182,24 @@ impl Service {
         &self,
         ctx: &OperatorContext,
         name: &str,
-        change: RecipientChange,
+        named: &Named,
     ) -> Result<Put<Recipient>, ServiceError> {
         let name = Name::parse(NameKind::Recipient, name)
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_recipient(name.key()).await? {
-            let mut after = existing.clone();
-            change.apply(&mut after, Mode::Whole)?;
-            confirm("recipient", name.as_str(), &existing, &after)?;
+            confirm("recipient", name.as_str(), &existing, &changed_by(&existing, named, Mode::Whole)?)?;
             return Ok(Put::Confirmed(existing));
         }
-        let mut recipient = Recipient {
+        let recipient = Recipient {
             id: Uuid::now_v7(),
             name,
             state: RecipientState::Active,
-            display_name: None,
-            contacts: Default::default(),
-            properties: Default::default(),
-            allowed_cidrs: Vec::new(),
-            delivery: None,
-            identity: None,
-            limits: RecipientLimits::default(),
-            description: None,
+            spec: bound(new_spec(named)?, None),
             created_at: ctx.now,
             updated_at: ctx.now,
             revision: 1,
         };
-        change.apply(&mut recipient, Mode::Whole)?;
         self.check_identity(&mut tx, &recipient, ctx).await?;
         tx.insert_recipient(&recipient).await?;
         let event = self.changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
@@ -344,7 +216,7 @@ impl Service {
         recipient: &Recipient,
         ctx: &OperatorContext,
     ) -> Result<(), ServiceError> {
-        let Some(identity) = &recipient.identity else { return Ok(()) };
+        let Some(identity) = &recipient.spec.oidc else { return Ok(()) };
         if !self.identities.knows(&identity.issuer, &identity.audience) {
             let known =
                 self.identities.known().map(|(issuer, audiences)| format!("`{issuer}` for {}", quoted(audiences)));
@@ -377,7 +249,7 @@ impl Service {
     /// secret, which its issuer gave it.
     pub async fn get_profile(&self, name: &str) -> Result<OauthProfile, ServiceError> {
         let recipient = self.get_recipient(name).await?;
-        let Some(identity) = &recipient.identity else {
+        let Some(identity) = &recipient.spec.oidc else {
             let message = format!("recipient `{name}` is bound to no issuer; its profile comes with a token");
             return Err(ServiceError::conflict(message));
         };
@@ -405,11 +277,11 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         condition: Option<&Precondition>,
-        change: RecipientChange,
+        named: &Named,
         is_forced: bool,
     ) -> Result<Recipient, ServiceError> {
         for _ in 0..ATTEMPTS {
-            let updated = self.try_update_recipient(ctx, name, condition, change.clone(), is_forced).await?;
+            let updated = self.try_update_recipient(ctx, name, condition, named, is_forced).await?;
             if let Some(updated) = updated {
                 return Ok(updated);
             }
@@ -422,24 +294,21 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         condition: Option<&Precondition>,
-        change: RecipientChange,
+        named: &Named,
         is_forced: bool,
     ) -> Result<Option<Recipient>, ServiceError> {
         let key = lookup::key(NameKind::Recipient, name)?;
         let before = self.db.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
-        let mut after = before.clone();
-        change.clone().apply(&mut after, Mode::Merge)?;
-        let judged = self.judge_views(&before, &after).await?;
+        let judged = self.judge_views(&before, &changed_by(&before, named, Mode::Merge)?).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
-        let mut after = before.clone();
-        change.apply(&mut after, Mode::Merge)?;
+        let mut after = changed_by(&before, named, Mode::Merge)?;
         if differing(&before, &after).is_empty() {
             return Ok(Some(before));
         }
-        if before.identity != after.identity {
+        if before.spec.oidc != after.spec.oidc {
             self.check_identity(&mut tx, &after, ctx).await?;
         }
         let Some(starved) = judged.starved(&mut tx, &before, ctx.now).await? else { return Ok(None) };
@@ -532,7 +401,7 @@ impl Service {
     /// Looks at the views that a recipient is granted with properties that become others.
     async fn judge_views(&self, before: &Recipient, after: &Recipient) -> Result<Judged, ServiceError> {
         let now = self.clock.now();
-        let are_same = before.properties == after.properties;
+        let are_same = before.spec.properties == after.spec.properties;
         let mut judged = Judged { revision: before.revision, day: now.date_naive(), are_same, unmet: HashMap::new() };
         if are_same {
             return Ok(judged);
@@ -541,8 +410,11 @@ impl Service {
         let published = self.published_views(shown.iter().map(|shown| &shown.view)).await?;
         for (version, published) in published {
             let filter = published.plan.filter.as_ref();
-            let mut unmet = filter.map(|filter| filter.starving(&after.properties, judged.day)).unwrap_or_default();
-            unmet.retain(|unmet| before.properties.get(&unmet.property) != after.properties.get(&unmet.property));
+            let mut unmet =
+                filter.map(|filter| filter.starving(&after.spec.properties, judged.day)).unwrap_or_default();
+            unmet.retain(|unmet| {
+                before.spec.properties.get(&unmet.property) != after.spec.properties.get(&unmet.property)
+            });
             judged.unmet.insert(version, unmet);
         }
         Ok(judged)
@@ -592,7 +464,7 @@ impl Service {
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         if state == RecipientState::Offboarded {
             // The identity may be somebody else's next.
-            bound = recipient.identity.take();
+            bound = recipient.spec.oidc.take();
         }
         let recipient = tx.update_recipient(recipient).await?;
         if state == RecipientState::Offboarded {

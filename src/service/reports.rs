@@ -450,7 +450,7 @@ impl Service {
         let mut called = HashMap::new();
         for id in tally.recipients() {
             let recipient = self.db.find_recipient_by_id(id).await?;
-            called.extend(recipient.and_then(|recipient| recipient.display_name).map(|name| (id, name)));
+            called.extend(recipient.and_then(|recipient| recipient.spec.display_name).map(|name| (id, name)));
         }
         let provider = self.reports.provider_name.clone();
         Ok(Report { provider, ..tally.finish(|id| called.get(&id).cloned()) })

@@ -82,7 +82,7 @@ impl SchemaHolds {
 
     /// What is held back, as it was when somebody last looked; `None` where nobody has.
     pub(super) fn last_seen(&self, object: &SharedObject) -> Option<Option<SchemaHold>> {
-        match object.on_schema_change {
+        match object.spec.on_schema_change {
             OnSchemaChange::Follow if object.view.is_none() => Some(None),
             OnSchemaChange::Follow | OnSchemaChange::Hold => self.of(object).map(|seen| seen.hold),
         }
@@ -282,7 +282,7 @@ impl Service {
     }
 
     async fn look_at(&self, object: &SharedObject, table: &Table) -> Result<(), ServiceError> {
-        let location = self.storages.locate(&table.location)?;
+        let location = self.storages.locate(&table.spec.location)?;
         let newest = self.lake.latest_version(&location).await?;
         if self.schema_holds.of(object).is_some_and(|seen| seen.newest_version == newest) {
             return Ok(());
@@ -310,7 +310,7 @@ fn signal(share: &Share, object: &SharedObject, table: &Table, hold: &SchemaHold
 
 /// Accepts the newest shape for an object that holds its schema and has none accepted, and forgets it for one that follows.
 pub(super) fn settle_shape(object: &mut SharedObject, newest: &NewestShape) -> Result<(), ServiceError> {
-    match object.on_schema_change {
+    match object.spec.on_schema_change {
         OnSchemaChange::Follow => object.accepted = None,
         OnSchemaChange::Hold if object.accepted.is_none() && object.view.is_none() => {
             object.accepted = Some(newest.accepted()?);

@@ -179,7 +179,7 @@ impl Service {
             }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.role);
+                let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
                 (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), role)
             }
         };
@@ -229,7 +229,7 @@ impl Service {
             });
         }
         let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.role);
+        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
             Some(bearer) => {
@@ -324,12 +324,12 @@ fn route_event(actor: &Actor, asked: &Asked, action: &'static str) -> Event {
 }
 
 fn actor_of(OperatorBearer { token, operator }: &OperatorBearer) -> Actor {
-    let Operator { id, name, role, .. } = operator;
+    let Operator { id, name, spec, .. } = operator;
     Actor {
         kind: ActorKind::Operator,
         id: Some(*id),
         name: Some(name.to_string()),
-        role: Some(*role),
+        role: Some(spec.role),
         token_id: Some(token.id),
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Change, Described, Put, audited, confirm, differing, members, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec, quoted},
     context::OperatorContext,
     error::ServiceError,
     lookup,
@@ -19,23 +19,13 @@ use crate::{
     domain::{
         audit::Object,
         name::{Name, NameKind},
-        table::Table,
+        spec::{LONGEST_TEXT, Mode, check_text},
+        table::{Table, TableSpec},
     },
     lake::{LakeError, Snapshot},
     storage::{StorageError, TableLocation},
     store::Tx,
 };
-
-/// What an operator says about a table.
-#[derive(Clone, Debug, Default)]
-pub struct TableChange {
-    /// Where the table is.
-    pub location: Change<String>,
-    /// Free text for operators.
-    pub description: Change<String>,
-    /// Who answers for it.
-    pub owner: Change<String>,
-}
 
 /// A registered table and, where its log was just opened, what it found.
 #[derive(Clone, Debug)]
@@ -44,23 +34,6 @@ pub struct OpenedTable {
     pub table: Table,
     /// Its newest snapshot.
     pub snapshot: Arc<Snapshot>,
-}
-
-impl Described for Table {
-    fn described(&self) -> Map<String, Value> {
-        let fields = json!({"location": self.location, "description": self.description, "owner": self.owner});
-        members(fields)
-    }
-}
-
-impl TableChange {
-    fn apply(self, table: &mut Table, location: Option<&TableLocation>) {
-        if let Some(location) = location {
-            table.location = location.url().to_owned();
-        }
-        self.description.apply(&mut table.description);
-        self.owner.apply(&mut table.owner);
-    }
 }
 
 fn object(table: &Table) -> Object {
@@ -83,39 +56,31 @@ impl Service {
         &self,
         ctx: &OperatorContext,
         name: &str,
-        change: TableChange,
+        named: &Named,
     ) -> Result<Put<OpenedTable>, ServiceError> {
         let name = new_name(name)?;
         let known = self.db.find_table(name.key()).await?;
-        let asked = match &change.location {
-            Change::Set(location) => Some(location.clone()),
-            Change::Clear => return Err(ServiceError::invalid("location", "must not be null; a table is somewhere")),
-            Change::Keep => known.map(|table| table.location),
+        let asked: TableSpec = match &known {
+            Some(known) => changed_spec(&known.spec, named, Mode::Whole)?,
+            None => new_spec(named)?,
         };
-        let Some(asked) = asked else {
-            return Err(ServiceError::invalid("location", "is missing; name the folder that holds `_delta_log`"));
-        };
-        let (location, snapshot) = self.open_log(&asked).await?;
+        let (location, snapshot) = self.open_log(&asked.location).await?;
+        let spec = TableSpec { location: location.url().to_owned(), ..asked };
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_table(name.key()).await? {
-            let mut after = existing.clone();
-            change.apply(&mut after, Some(&location));
-            confirm("table", name.as_str(), &existing, &after)?;
+            confirm("table", name.as_str(), &existing, &Table { spec, ..existing.clone() })?;
             return Ok(Put::Confirmed(OpenedTable { table: existing, snapshot }));
         }
-        let mut table = Table {
+        let table = Table {
             id: Uuid::now_v7(),
             name,
-            location: String::new(),
-            description: None,
-            owner: None,
+            spec,
             delta_id: snapshot.metadata().id.clone(),
             created_at: ctx.now,
             updated_at: ctx.now,
             revision: 1,
         };
-        change.apply(&mut table, Some(&location));
         tx.insert_table(&table).await?;
         let mut event = ctx.event("table.create", object(&table));
         event.change = Some(audited(None, Some(&table)));
@@ -143,23 +108,27 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         condition: Option<&Precondition>,
-        change: TableChange,
+        named: &Named,
     ) -> Result<Table, ServiceError> {
-        let moved = match &change.location {
-            Change::Keep => None,
-            Change::Clear => return Err(ServiceError::invalid("location", "must not be null; a table is somewhere")),
-            Change::Set(location) => Some(self.open_log(location).await?),
+        let moved = match named.get("location") {
+            Some(Value::String(location)) if check_text(location, LONGEST_TEXT).is_ok() => {
+                Some(self.open_log(location).await?)
+            }
+            // Whatever else it is named as is refused below.
+            _ => None,
         };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before =
             tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
-        let mut after = before.clone();
-        change.apply(&mut after, moved.as_ref().map(|(location, _)| location));
+        let mut after = Table { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
+        if let Some((location, _)) = &moved {
+            after.spec.location = location.url().to_owned();
+        }
         if differing(&before, &after).is_empty() {
             return Ok(before);
         }
-        if let Some((_, snapshot)) = moved.filter(|_| before.location != after.location) {
+        if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
             let users = users(&mut tx, before.id).await?;
             if !users.is_empty() {
                 let message = format!(
@@ -216,7 +185,7 @@ impl Service {
 
     /// The newest snapshot of a registered table.
     pub(super) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
-        Ok(self.open_log(&table.location).await?.1)
+        Ok(self.open_log(&table.spec.location).await?.1)
     }
 }
 

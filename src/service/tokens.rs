@@ -331,7 +331,7 @@ impl Service {
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
-        if let Some(identity) = &recipient.identity {
+        if let Some(identity) = &recipient.spec.oidc {
             return Err(ServiceError::conflict(format!(
                 "recipient `{}` is bound to the issuer `{}`, which gives it its tokens; set its `oidc` to null first",
                 recipient.name, identity.issuer

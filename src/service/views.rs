@@ -4,7 +4,7 @@
 //! making files ([`super::copies`]).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Change, Described, Put, audited, confirm, differing, members, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, members, new_spec, quoted},
     context::OperatorContext,
     copies::{Entitled, Preparation, PublishedView, Source, plan_of},
     error::{FieldError, ServiceError},
@@ -34,16 +34,17 @@ use crate::{
         recipient::Recipient,
         schema::Schema,
         seal::hex,
-        share::SharedView,
+        share::{ShareSpec, SharedView},
+        spec::Mode,
         table::Table,
         view::{
-            Layout, Problem, ViewColumn, ViewDefinition,
+            Layout, Problem, View, ViewDefinition, ViewSource, ViewSpec, ViewVersion,
             plan::{self, ViewPlan},
             row_filter::Condition,
         },
     },
     engine::EngineError,
-    store::{StoredVersion, StoredView, Tx},
+    store::Tx,
 };
 
 /// How many versions of a view are listed; the older ones can be asked for by number.
@@ -55,32 +56,15 @@ pub const MAX_PREVIEW_ROWS: usize = 1_000;
 /// How many files are counted at a time.
 const COUNTED_AT_ONCE: usize = 2;
 
-/// What an operator says about a view.
-#[derive(Clone, Debug, Default)]
-pub struct ViewChange {
-    /// The name of the registered table that it shows.
-    pub table: Change<String>,
-    /// The columns, all of them.
-    pub columns: Change<Vec<ViewColumn>>,
-    /// Which rows are shown.
-    pub row_filter: Change<String>,
-    /// How they lie in files.
-    pub layout: Change<Layout>,
-    /// Free text for operators.
-    pub description: Change<String>,
-}
-
 /// A view with what it refers to.
 #[derive(Clone, Debug)]
 pub struct ViewDetail {
     /// The view.
-    pub view: StoredView,
+    pub view: View,
     /// Its source.
     pub table: Table,
-    /// The draft, or the newest version where nothing is being worked on.
-    pub definition: ViewDefinition,
     /// Published versions, the newest first.
-    pub versions: Vec<StoredVersion>,
+    pub versions: Vec<ViewVersion>,
     /// How far the copies are that somebody reads; only where one view is asked for.
     pub preparation: Vec<Preparation>,
 }
@@ -89,9 +73,9 @@ pub struct ViewDetail {
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The view.
-    pub view: StoredView,
+    pub view: View,
     /// The newest version.
-    pub version: StoredVersion,
+    pub version: ViewVersion,
     /// How its rows lie in files.
     pub layout: Layout,
     /// Whether it was published just now; otherwise nothing had changed since.
@@ -150,23 +134,11 @@ pub struct RowDiff {
     pub no_longer_visible: u64,
 }
 
-impl Described for ViewDetail {
-    fn described(&self) -> Map<String, Value> {
-        members(json!({
-            "source": {"table": self.table.name.key()},
-            "columns": self.definition.columns,
-            "row_filter": self.definition.row_filter,
-            "layout": self.definition.layout,
-            "description": self.view.description,
-        }))
-    }
-}
-
 pub(super) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "view", name: name.to_owned() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, view: &StoredView) -> Event {
+fn event(ctx: &OperatorContext, action: &'static str, view: &View) -> Event {
     ctx.event(action, Object { kind: "view".into(), id: Some(view.id), name: Some(view.name.to_string()) })
 }
 
@@ -180,10 +152,6 @@ fn plan_over(definition: &ViewDefinition, source: &Source) -> Result<ViewPlan, S
     let metadata = source.snapshot.metadata();
     let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
     ViewPlan::new(definition, &schema, &metadata.partition_columns).map_err(invalid)
-}
-
-fn definition_text(definition: &ViewDefinition) -> Result<String, ServiceError> {
-    serde_json::to_string(definition).map_err(ServiceError::internal)
 }
 
 /// Refuses the source's layout where it tells of a hidden partition column that nobody acknowledged, and words that
@@ -220,86 +188,73 @@ pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> 
     }
 }
 
-impl ViewChange {
-    fn apply(self, definition: &mut ViewDefinition, description: &mut Option<String>) -> Result<(), ServiceError> {
-        match self.columns {
-            Change::Keep => {}
-            Change::Clear => return Err(ServiceError::invalid("columns", "must not be null; a view shows something")),
-            Change::Set(columns) => definition.columns = columns,
-        }
-        self.row_filter.apply(&mut definition.row_filter);
-        self.layout.apply(&mut definition.layout);
-        self.description.apply(description);
-        Ok(())
-    }
-}
-
 impl Service {
     /// Drafts a view, or confirms that it is as described. Everything that is wrong with it is told at once.
     pub async fn put_view(
         &self,
         ctx: &OperatorContext,
         name: &str,
-        change: ViewChange,
+        named: &Named,
     ) -> Result<Put<ViewDetail>, ServiceError> {
         let name =
             Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
         let known = self.db.find_view(name.key()).await?;
-        let table = match (&change.table, &known) {
-            (Change::Set(table), _) => self.registered(table).await?,
-            (Change::Clear, _) => return Err(ServiceError::invalid("source", "must not be null; name a table")),
-            (Change::Keep, Some((_, table))) => table.clone(),
-            (Change::Keep, None) => return Err(ServiceError::invalid("source", "is missing; name a table")),
+        let asked: ViewSpec = match &known {
+            Some((known, _)) => changed_spec(&known.spec, named, Mode::Whole)?,
+            None => new_spec(named)?,
         };
+        let table = match known {
+            Some((known, table)) if known.spec.source == asked.source => table,
+            _ => self.registered(&asked.source.table).await?,
+        };
+        let spec = ViewSpec { source: ViewSource { table: table.name.to_string() }, ..asked };
         let source = self.source_of(&table).await?;
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        if let Some((view, old_table)) = tx.find_view(name.key()).await? {
-            let before = detail(&mut tx, view, old_table).await?;
-            let mut after = before.clone();
-            after.table = table;
-            change.apply(&mut after.definition, &mut after.view.description)?;
-            confirm("view", name.as_str(), &before, &after)?;
-            return Ok(Put::Confirmed(before));
+        if let Some((view, table)) = tx.find_view(name.key()).await? {
+            confirm("view", name.as_str(), &view, &View { spec, ..view.clone() })?;
+            return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
         }
-        let mut definition = ViewDefinition { columns: Vec::new(), row_filter: None, layout: None };
-        let mut description = None;
-        change.apply(&mut definition, &mut description)?;
-        plan_over(&definition, &source)?;
-        let view = StoredView {
+        plan_over(&spec.definition(), &source)?;
+        let view = View {
             id: Uuid::now_v7(),
             name,
             table_id: table.id,
-            draft: Some(definition_text(&definition)?),
-            description,
+            spec,
+            is_draft: true,
             created_at: ctx.now,
             updated_at: ctx.now,
             revision: 1,
         };
         tx.insert_view(&view).await?;
-        let detail = ViewDetail { view, table, definition, versions: Vec::new(), preparation: Vec::new() };
-        let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "view.create", &detail.view) };
+        let event = Event { change: Some(audited(None, Some(&view))), ..event(ctx, "view.create", &view) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        Ok(Put::Created(detail))
+        Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
     }
 
     /// A view, and how far its copies are.
     pub async fn get_view(&self, name: &str) -> Result<ViewDetail, ServiceError> {
         let (view, table) = self.find_view(name).await?;
-        let mut detail = self.view_detail(view, table).await?;
-        detail.preparation = self.preparations(&detail.view).await?;
-        Ok(detail)
+        let versions = self.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
+        let preparation = self.preparations(&view).await?;
+        Ok(ViewDetail { view, table, versions, preparation })
     }
 
     /// Views by name.
     pub async fn list_views(&self, page: &PageRequest) -> Result<Page<ViewDetail>, ServiceError> {
         let opened = self.begin_page(page, "views".into())?;
         let views = self.db.list_views(opened.after.as_deref(), opened.limit).await?;
-        let mut detailed = Vec::with_capacity(views.len());
-        for (view, table) in views {
-            detailed.push(self.view_detail(view, table).await?);
+        let ids: Vec<Uuid> = views.iter().map(|(view, _)| view.id).collect();
+        let mut versions: HashMap<Uuid, Vec<ViewVersion>> = HashMap::new();
+        for version in self.db.list_view_versions(&ids, LISTED_VERSIONS).await? {
+            versions.entry(version.view_id).or_default().push(version);
         }
+        let detailed = views.into_iter().map(|(view, table)| {
+            let versions = versions.remove(&view.id).unwrap_or_default();
+            ViewDetail { view, table, versions, preparation: Vec::new() }
+        });
+        let detailed = detailed.collect();
         Ok(self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned()))
     }
 
@@ -309,38 +264,36 @@ impl Service {
         ctx: &OperatorContext,
         name: &str,
         condition: Option<&Precondition>,
-        change: ViewChange,
+        named: &Named,
     ) -> Result<ViewDetail, ServiceError> {
         let (view, table) = self.find_view(name).await?;
-        if let Change::Set(other) = &change.table
-            && name_key(other) != table.name.key()
-        {
+        let asked = changed_spec(&view.spec, named, Mode::Merge)?;
+        if name_key(&asked.source.table) != table.name.key() {
             let message = "cannot change: another table is another view; make one under another name";
             return Err(ServiceError::invalid("source", message));
         }
         let source = self.source_of(&table).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
-        Precondition::check(condition, view.id, view.revision)?;
-        let before = detail(&mut tx, view, table).await?;
-        let mut after = before.clone();
-        change.apply(&mut after.definition, &mut after.view.description)?;
+        let (before, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let asked = changed_spec(&before.spec, named, Mode::Merge)?;
+        let mut after = View { spec: ViewSpec { source: before.spec.source.clone(), ..asked }, ..before.clone() };
+        let ViewDetail { versions, .. } = detail(&mut tx, before.clone(), table.clone()).await?;
         if differing(&before, &after).is_empty() {
-            return Ok(before);
+            return Ok(ViewDetail { view: before, table, versions, preparation: Vec::new() });
         }
-        plan_over(&after.definition, &source)?;
-        let is_published = match after.versions.first() {
-            Some(newest) => plan_of(newest)?.pinned.definition == after.definition,
-            None => false,
+        let definition = after.spec.definition();
+        plan_over(&definition, &source)?;
+        after.is_draft = match versions.first() {
+            Some(newest) => plan_of(newest)?.pinned.definition != definition,
+            None => true,
         };
-        after.view.draft = if is_published { None } else { Some(definition_text(&after.definition)?) };
-        after.view.updated_at = ctx.now;
-        after.view = tx.update_view(after.view).await?;
-        let event =
-            Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "view.update", &after.view) };
+        after.updated_at = ctx.now;
+        let after = tx.update_view(after).await?;
+        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "view.update", &after) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
-        Ok(after)
+        Ok(ViewDetail { view: after, table, versions, preparation: Vec::new() })
     }
 
     /// Forgets a view that no object shows; its copies are deleted.
@@ -351,16 +304,15 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let (view, table) = tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
+        let (view, _) = tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, view.id, view.revision)?;
         let users = users(&mut tx, view.id).await?;
         if !users.is_empty() {
             let message = format!("view `{name}` is shared as {}; remove it there first", quoted(&users));
             return Err(ServiceError::conflict(message));
         }
-        let before = detail(&mut tx, view, table).await?;
-        tx.delete_view(before.view.id, before.view.revision).await?;
-        let event = Event { change: Some(audited(Some(&before), None)), ..event(ctx, "view.delete", &before.view) };
+        tx.delete_view(view.id, view.revision).await?;
+        let event = Event { change: Some(audited(Some(&view), None)), ..event(ctx, "view.delete", &view) };
         trail::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
@@ -383,11 +335,11 @@ impl Service {
         let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
         let mut detail = detail(&mut tx, view, table).await?;
         let newest = detail.versions.first().cloned();
-        let planned = plan_over(&detail.definition, &source);
-        if let (None, Some(version)) = (&detail.view.draft, &newest) {
+        let planned = plan_over(&detail.view.spec.definition(), &source);
+        if let (false, Some(version)) = (detail.view.is_draft, &newest) {
             let published = plan_of(version)?.layout_over(partition_columns);
             let layout = match &planned {
-                Ok(plan) => detail.definition.layout.unwrap_or_else(|| plan.default_layout(partition_columns)),
+                Ok(plan) => detail.view.spec.layout.unwrap_or_else(|| plan.default_layout(partition_columns)),
                 Err(_) => published,
             };
             if layout == published {
@@ -396,13 +348,13 @@ impl Service {
         }
         let mut plan = planned?;
         let hidden = plan.hidden_partitions(partition_columns);
-        let layout = detail.definition.layout.unwrap_or_else(|| plan.default_layout(partition_columns));
+        let layout = detail.view.spec.layout.unwrap_or_else(|| plan.default_layout(partition_columns));
         check_acknowledged(layout, &hidden, acknowledged)?;
         plan.pinned.layout = Some(layout);
         if layout == Layout::Source {
             plan.pinned.acknowledged = hidden;
         }
-        let version = StoredVersion {
+        let version = ViewVersion {
             view_id: detail.view.id,
             version: newest.map_or(1, |newest| newest.version + 1),
             definition: serde_json::to_string(&plan.pinned).map_err(ServiceError::internal)?,
@@ -410,10 +362,10 @@ impl Service {
             published_at: ctx.now,
         };
         tx.insert_view_version(&version).await?;
-        detail.view.draft = None;
+        detail.view.is_draft = false;
         detail.view.updated_at = ctx.now;
         let view = tx.update_view(detail.view.clone()).await?;
-        let mut change = audited(None, Some(&detail));
+        let mut change = audited(None, Some(&detail.view));
         change["after"]["layout"] = json!(layout);
         if !plan.pinned.acknowledged.is_empty() {
             change["after"]["acknowledged"] = json!(plan.pinned.acknowledged);
@@ -446,7 +398,7 @@ impl Service {
         let recipient = self.named_recipient(&request.recipient).await?;
         let share_id = match &request.share {
             None => Uuid::nil(),
-            Some(share) => self.get_share_settings(share).await?.id,
+            Some(share) => self.get_declared::<ShareSpec>(share).await?.id,
         };
         let source = self.source_of(&table).await?;
         let published = self.version_or_draft(&view, &source, request.version).await?;
@@ -592,18 +544,17 @@ impl Service {
     /// A published version; without a number the draft, or the newest where there is none.
     async fn version_or_draft(
         &self,
-        view: &StoredView,
+        view: &View,
         source: &Source,
         version: Option<i64>,
     ) -> Result<Arc<PublishedView>, ServiceError> {
         let shared = |version| SharedView { id: view.id, name: view.name.clone(), version };
-        let version = match (version, &view.draft) {
-            (None, Some(draft)) => {
-                let definition: ViewDefinition = serde_json::from_str(draft).map_err(ServiceError::internal)?;
-                let plan = plan_over(&definition, source)?;
+        let version = match (version, view.is_draft) {
+            (None, true) => {
+                let plan = plan_over(&view.spec.definition(), source)?;
                 return Ok(Arc::new(PublishedView::draft(shared(0), plan, view.updated_at)));
             }
-            (None, None) => self.db.list_view_versions(view.id, 1).await?.pop(),
+            (None, false) => self.db.list_view_versions(&[view.id], 1).await?.pop(),
             (Some(version), _) => self.db.find_view_version(view.id, version).await?,
         };
         let version = version.ok_or_else(|| {
@@ -634,18 +585,13 @@ impl Service {
         Ok((SharedView { id: view.id, name: view.name, version }, table))
     }
 
-    async fn find_view(&self, name: &str) -> Result<(StoredView, Table), ServiceError> {
+    async fn find_view(&self, name: &str) -> Result<(View, Table), ServiceError> {
         self.db.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))
-    }
-
-    async fn view_detail(&self, view: StoredView, table: Table) -> Result<ViewDetail, ServiceError> {
-        let versions = self.db.list_view_versions(view.id, LISTED_VERSIONS).await?;
-        with_definition(view, table, versions)
     }
 
     async fn source_of(&self, table: &Table) -> Result<Source, ServiceError> {
         let snapshot = self.snapshot_of(table).await?;
-        Ok(Source { snapshot, location: self.storages.locate(&table.location)? })
+        Ok(Source { snapshot, location: self.storages.locate(&table.spec.location)? })
     }
 
     async fn named_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
@@ -664,18 +610,9 @@ impl Service {
     }
 }
 
-async fn detail(tx: &mut Tx, view: StoredView, table: Table) -> Result<ViewDetail, ServiceError> {
-    let versions = tx.list_view_versions(view.id, LISTED_VERSIONS).await?;
-    with_definition(view, table, versions)
-}
-
-fn with_definition(view: StoredView, table: Table, versions: Vec<StoredVersion>) -> Result<ViewDetail, ServiceError> {
-    let definition = match (&view.draft, versions.first()) {
-        (Some(draft), _) => serde_json::from_str(draft).map_err(ServiceError::internal)?,
-        (None, Some(newest)) => plan_of(newest)?.pinned.definition,
-        (None, None) => return Err(ServiceError::internal("a view has neither draft nor version")),
-    };
-    Ok(ViewDetail { view, table, definition, versions, preparation: Vec::new() })
+async fn detail(tx: &mut Tx, view: View, table: Table) -> Result<ViewDetail, ServiceError> {
+    let versions = tx.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
+    Ok(ViewDetail { view, table, versions, preparation: Vec::new() })
 }
 
 /// How a view is shared, as far as a message has room for it.

@@ -13,6 +13,7 @@ mod checkpoints;
 mod clock;
 mod connect;
 mod copies;
+mod declared;
 mod durability;
 mod error;
 mod freezes;
@@ -58,7 +59,6 @@ pub use reports::{ReportFilter, ReportState, StoredFile, StoredReport};
 pub use sqlite::SqliteTx;
 pub use tokens::EndingToken;
 pub use usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums};
-pub use views::{StoredVersion, StoredView};
 
 /// By how much the clocks of servers may differ. A claim that would end later than it could if it were made now, and by
 /// more than this, was made by a clock that was ahead, and counts no more.
@@ -118,11 +118,11 @@ enum TxConnection {
 macro_rules! reads {
     ($(
         $(#[$attribute:meta])*
-        pub async fn $name:ident($this:ident, $db:ident $(, $argument:ident: $type:ty)* $(,)?) -> $answer:ty $body:block
+        $visibility:vis async fn $name:ident($this:ident, $db:ident $(, $argument:ident: $type:ty)* $(,)?) -> $answer:ty $body:block
     )*) => {
         impl $crate::store::Db {
             $($(#[$attribute])*
-            pub async fn $name(&$this $(, $argument: $type)*) -> $answer {
+            $visibility async fn $name(&$this $(, $argument: $type)*) -> $answer {
                 match $this {
                     Self::Sqlite { reader: $db, .. } => $body,
                     Self::Postgres { pool: $db, .. } => $body,
@@ -131,7 +131,7 @@ macro_rules! reads {
         }
         impl $crate::store::Tx {
             $($(#[$attribute])*
-            pub async fn $name(&mut $this $(, $argument: $type)*) -> $answer {
+            $visibility async fn $name(&mut $this $(, $argument: $type)*) -> $answer {
                 match &mut $this.connection {
                     $crate::store::TxConnection::Sqlite(tx) => {
                         let $db = &mut **tx;

@@ -1,7 +1,5 @@
 //! Shared objects, kept; read together with the table behind them, which every reader needs.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -10,15 +8,13 @@ use super::{
     Result, StoreError, Tx, reads,
     shares::{ShareRow, share_columns},
     tables::{TableRow, table_columns},
-    value::{Json, Micros, delivery, name, word},
+    value::{Json, Micros, name},
     writes,
 };
 use crate::domain::{
-    delivery::Delivery,
     name::{Name, NameKind},
-    raw_disclosure::DisclosureItem,
     shape::{AcceptedShape, Shape},
-    share::{OnSchemaChange, Share, SharedObject, SharedView},
+    share::{ObjectSpec, Share, SharedObject, SharedView},
     table::Table,
 };
 
@@ -27,12 +23,8 @@ macro_rules! object_columns {
     () => {
         concat!(
             "o.id AS object_id, o.share_id AS object_share_id, o.schema_name AS object_schema_name, \
-             o.name AS object_name, o.history AS object_history, o.start_version AS object_start_version, \
-             o.cdf AS object_cdf, o.delivery AS object_delivery, o.on_schema_change AS object_on_schema_change, \
-             o.acknowledged AS object_acknowledged, o.accepted_version AS object_accepted_version, \
-             o.accepted_digest AS object_accepted_digest, \
-             o.presigned_despite_networks AS object_presigned_despite_networks, \
-             o.description AS object_description, o.created_at AS object_created_at, \
+             o.name AS object_name, o.spec AS object_spec, o.accepted_version AS object_accepted_version, \
+             o.accepted_digest AS object_accepted_digest, o.created_at AS object_created_at, \
              o.updated_at AS object_updated_at, o.revision AS object_revision, o.view_id AS object_view_id, \
              o.view_version AS object_view_version, v.name AS object_view_name, ",
             table_columns!()
@@ -55,16 +47,9 @@ pub(super) struct ObjectRow {
     object_share_id: Uuid,
     object_schema_name: String,
     object_name: String,
-    object_history: bool,
-    object_start_version: i64,
-    object_cdf: bool,
-    object_delivery: Option<String>,
-    object_on_schema_change: String,
-    object_acknowledged: Json<BTreeSet<DisclosureItem>>,
+    object_spec: Json<ObjectSpec>,
     object_accepted_version: Option<i64>,
     object_accepted_digest: Option<String>,
-    object_presigned_despite_networks: bool,
-    object_description: Option<String>,
     object_created_at: Micros,
     object_updated_at: Micros,
     object_revision: i64,
@@ -102,15 +87,8 @@ impl TryFrom<ObjectRow> for (SharedObject, Table) {
             name: name(NameKind::Table, "objects.name", &row.object_name)?,
             table_id: table.id,
             view,
-            history: row.object_history,
-            start_version: row.object_start_version,
-            cdf: row.object_cdf,
-            delivery: delivery("objects.delivery", row.object_delivery.as_deref())?,
-            on_schema_change: word(OnSchemaChange::parse, "objects.on_schema_change", &row.object_on_schema_change)?,
+            spec: row.object_spec.0,
             accepted,
-            acknowledged: row.object_acknowledged.0,
-            presigned_despite_networks: row.object_presigned_despite_networks,
-            description: row.object_description,
             created_at: row.object_created_at.0,
             updated_at: row.object_updated_at.0,
             revision: row.object_revision,
@@ -328,9 +306,8 @@ impl Tx {
     /// Keeps a new shared object.
     pub async fn insert_object(&mut self, object: &SharedObject) -> Result<()> {
         const SQL: &str = "INSERT INTO objects (id, share_id, schema_name, schema_key, name, name_key, table_id, \
-            history, start_version, cdf, delivery, on_schema_change, presigned_despite_networks, description, \
-            created_at, updated_at, revision, view_id, view_version, acknowledged, accepted_version, accepted_digest) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+            spec, on_schema_change, created_at, updated_at, revision, view_id, view_version, accepted_version, \
+            accepted_digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
         writes!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.share_id)
@@ -339,19 +316,13 @@ impl Tx {
             .bind(object.name.as_str())
             .bind(object.name.key())
             .bind(object.table_id)
-            .bind(object.history)
-            .bind(object.start_version)
-            .bind(object.cdf)
-            .bind(object.delivery.map(Delivery::as_str))
-            .bind(object.on_schema_change.as_str())
-            .bind(object.presigned_despite_networks)
-            .bind(&object.description)
+            .bind(Json(&object.spec))
+            .bind(object.spec.on_schema_change.as_str())
             .bind(Micros::from(object.created_at))
             .bind(Micros::from(object.updated_at))
             .bind(object.revision)
             .bind(object.view.as_ref().map(|view| view.id))
             .bind(object.view.as_ref().map(|view| view.version))
-            .bind(Json(&object.acknowledged))
             .bind(accepted_version(object))
             .bind(object.accepted.as_ref().map(|accepted| &accepted.digest))
             .execute(db)
@@ -363,29 +334,17 @@ impl Tx {
     /// Keeps a shared object as it is now, in the share that it is in, if its row still has the value's revision
     /// ([`StoreError::Stale`] otherwise); answers it with the next one.
     pub async fn update_object(&mut self, object: SharedObject) -> Result<SharedObject> {
-        const SQL: &str = "UPDATE objects SET schema_name = $3, schema_key = $4, name = $5, name_key = $6, \
-            table_id = $7, history = $8, start_version = $9, cdf = $10, delivery = $11, on_schema_change = $12, \
-            presigned_despite_networks = $13, description = $14, updated_at = $15, view_id = $16, \
-            view_version = $17, acknowledged = $18, accepted_version = $19, accepted_digest = $20, revision = revision + 1 WHERE id = $1 AND revision = $2";
+        const SQL: &str = "UPDATE objects SET spec = $3, on_schema_change = $4, updated_at = $5, view_id = $6, \
+            view_version = $7, accepted_version = $8, accepted_digest = $9, revision = revision + 1 \
+            WHERE id = $1 AND revision = $2";
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.revision)
-            .bind(object.schema.as_str())
-            .bind(object.schema.key())
-            .bind(object.name.as_str())
-            .bind(object.name.key())
-            .bind(object.table_id)
-            .bind(object.history)
-            .bind(object.start_version)
-            .bind(object.cdf)
-            .bind(object.delivery.map(Delivery::as_str))
-            .bind(object.on_schema_change.as_str())
-            .bind(object.presigned_despite_networks)
-            .bind(&object.description)
+            .bind(Json(&object.spec))
+            .bind(object.spec.on_schema_change.as_str())
             .bind(Micros::from(object.updated_at))
             .bind(object.view.as_ref().map(|view| view.id))
             .bind(object.view.as_ref().map(|view| view.version))
-            .bind(Json(&object.acknowledged))
             .bind(accepted_version(&object))
             .bind(object.accepted.as_ref().map(|accepted| &accepted.digest))
             .execute(db)

@@ -6,20 +6,19 @@ use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, reads,
-    value::{Micros, micros, name, time, word},
+    value::{Json, Micros, micros, name, time},
     writes,
 };
 use crate::domain::{
     name::NameKind,
-    operator::{Operator, OperatorBearer, OperatorToken, Role},
+    operator::{Operator, OperatorBearer, OperatorSpec, OperatorToken},
     token::TokenHash,
 };
 
 /// The columns of [`OperatorRow`], from `operators o`.
 macro_rules! operator_columns {
     () => {
-        "o.id AS operator_id, o.name AS operator_name, o.role AS operator_role, \
-         o.description AS operator_description, o.disabled_at AS operator_disabled_at, \
+        "o.id AS operator_id, o.name AS operator_name, o.spec AS operator_spec, o.disabled_at AS operator_disabled_at, \
          o.created_at AS operator_created_at, o.updated_at AS operator_updated_at, o.revision AS operator_revision"
     };
 }
@@ -49,8 +48,7 @@ macro_rules! select_operator_bearer {
 struct OperatorRow {
     operator_id: Uuid,
     operator_name: String,
-    operator_role: String,
-    operator_description: Option<String>,
+    operator_spec: Json<OperatorSpec>,
     operator_disabled_at: Option<Micros>,
     operator_created_at: Micros,
     operator_updated_at: Micros,
@@ -64,8 +62,7 @@ impl TryFrom<OperatorRow> for Operator {
         Ok(Self {
             id: row.operator_id,
             name: name(NameKind::Operator, "operators.name", &row.operator_name)?,
-            role: word(Role::parse, "operators.role", &row.operator_role)?,
-            description: row.operator_description,
+            spec: row.operator_spec.0,
             disabled_at: time(row.operator_disabled_at),
             created_at: row.operator_created_at.0,
             updated_at: row.operator_updated_at.0,
@@ -183,14 +180,14 @@ reads! {
 impl Tx {
     /// Keeps a new operator.
     pub async fn insert_operator(&mut self, operator: &Operator) -> Result<()> {
-        const SQL: &str = "INSERT INTO operators (id, name, name_key, role, description, disabled_at, created_at, \
+        const SQL: &str = "INSERT INTO operators (id, name, name_key, role, spec, disabled_at, created_at, \
             updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.name.as_str())
             .bind(operator.name.key())
-            .bind(operator.role.as_str())
-            .bind(&operator.description)
+            .bind(operator.spec.role.as_str())
+            .bind(Json(&operator.spec))
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.created_at))
             .bind(Micros::from(operator.updated_at))
@@ -204,13 +201,13 @@ impl Tx {
     /// Keeps an operator as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise);
     /// answers it with the next one.
     pub async fn update_operator(&mut self, operator: Operator) -> Result<Operator> {
-        const SQL: &str = "UPDATE operators SET role = $3, description = $4, disabled_at = $5, updated_at = $6, \
+        const SQL: &str = "UPDATE operators SET role = $3, spec = $4, disabled_at = $5, updated_at = $6, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.revision)
-            .bind(operator.role.as_str())
-            .bind(&operator.description)
+            .bind(operator.spec.role.as_str())
+            .bind(Json(&operator.spec))
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.updated_at))
             .execute(db)

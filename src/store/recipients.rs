@@ -1,35 +1,25 @@
 //! Recipients, kept.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
-use ipnet::IpNet;
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, reads,
-    value::{Json, Micros, delivery, name, word},
+    value::{Json, Micros, name, word},
     writes,
 };
 use crate::domain::{
-    delivery::Delivery,
     identity::Identity,
-    limits::RecipientLimits,
     name::NameKind,
-    recipient::{Recipient, RecipientState},
+    recipient::{Recipient, RecipientSpec, RecipientState},
 };
 
 /// The columns of [`RecipientRow`], from `recipients r`.
 macro_rules! recipient_columns {
     () => {
-        "r.id AS recipient_id, r.name AS recipient_name, r.state AS recipient_state, \
-         r.display_name AS recipient_display_name, r.contacts AS recipient_contacts, \
-         r.properties AS recipient_properties, r.allowed_cidrs AS recipient_allowed_cidrs, \
-         r.delivery AS recipient_delivery, r.oidc_id AS recipient_oidc_id, r.oidc_issuer AS recipient_oidc_issuer, \
-         r.oidc_audience AS recipient_oidc_audience, r.oidc_claim AS recipient_oidc_claim, \
-         r.oidc_value AS recipient_oidc_value, r.limits AS recipient_limits, r.description AS recipient_description, \
-         r.created_at AS recipient_created_at, r.updated_at AS recipient_updated_at, \
+        "r.id AS recipient_id, r.name AS recipient_name, r.state AS recipient_state, r.spec AS recipient_spec, \
+         r.oidc_id AS recipient_oidc_id, r.created_at AS recipient_created_at, r.updated_at AS recipient_updated_at, \
          r.revision AS recipient_revision"
     };
 }
@@ -40,18 +30,8 @@ pub(super) struct RecipientRow {
     recipient_id: Uuid,
     recipient_name: String,
     recipient_state: String,
-    recipient_display_name: Option<String>,
-    recipient_contacts: Json<BTreeMap<String, String>>,
-    recipient_properties: Json<BTreeMap<String, serde_json::Value>>,
-    recipient_allowed_cidrs: Json<Vec<IpNet>>,
-    recipient_delivery: Option<String>,
+    recipient_spec: Json<RecipientSpec>,
     recipient_oidc_id: Option<Uuid>,
-    recipient_oidc_issuer: Option<String>,
-    recipient_oidc_audience: Option<String>,
-    recipient_oidc_claim: Option<String>,
-    recipient_oidc_value: Option<String>,
-    recipient_limits: Json<RecipientLimits>,
-    recipient_description: Option<String>,
     recipient_created_at: Micros,
     recipient_updated_at: Micros,
     recipient_revision: i64,
@@ -61,26 +41,17 @@ impl TryFrom<RecipientRow> for Recipient {
     type Error = StoreError;
 
     fn try_from(row: RecipientRow) -> Result<Self> {
-        let oidc = (row.recipient_oidc_issuer, row.recipient_oidc_audience, row.recipient_oidc_claim);
-        let identity = match (row.recipient_oidc_id, oidc, row.recipient_oidc_value) {
-            (None, ..) => None,
-            (Some(id), (Some(issuer), Some(audience), Some(claim)), Some(value)) => {
-                Some(Identity { id, issuer, audience, claim, value })
-            }
+        let mut spec = row.recipient_spec.0;
+        match (&mut spec.oidc, row.recipient_oidc_id) {
+            (Some(identity), Some(id)) => identity.id = id,
+            (None, None) => {}
             _ => return Err(StoreError::Corrupt("recipients.oidc_id")),
-        };
+        }
         Ok(Self {
             id: row.recipient_id,
             name: name(NameKind::Recipient, "recipients.name", &row.recipient_name)?,
             state: word(RecipientState::parse, "recipients.state", &row.recipient_state)?,
-            display_name: row.recipient_display_name,
-            contacts: row.recipient_contacts.0,
-            properties: row.recipient_properties.0,
-            allowed_cidrs: row.recipient_allowed_cidrs.0,
-            delivery: delivery("recipients.delivery", row.recipient_delivery.as_deref())?,
-            identity,
-            limits: row.recipient_limits.0,
-            description: row.recipient_description,
+            spec,
             created_at: row.recipient_created_at.0,
             updated_at: row.recipient_updated_at.0,
             revision: row.recipient_revision,
@@ -146,28 +117,21 @@ reads! {
 impl Tx {
     /// Keeps a new recipient.
     pub async fn insert_recipient(&mut self, recipient: &Recipient) -> Result<()> {
-        const SQL: &str = "INSERT INTO recipients (id, name, name_key, state, display_name, contacts, properties, \
-            allowed_cidrs, delivery, oidc_id, oidc_issuer, oidc_audience, oidc_claim, oidc_value, limits, description, \
-            created_at, updated_at, revision) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
-        let identity = recipient.identity.as_ref();
+        const SQL: &str = "INSERT INTO recipients (id, name, name_key, state, spec, oidc_id, oidc_issuer, oidc_audience, \
+            oidc_claim, oidc_value, created_at, updated_at, revision) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        let identity = recipient.spec.oidc.as_ref();
         writes!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.name.as_str())
             .bind(recipient.name.key())
             .bind(recipient.state.as_str())
-            .bind(&recipient.display_name)
-            .bind(Json(&recipient.contacts))
-            .bind(Json(&recipient.properties))
-            .bind(Json(&recipient.allowed_cidrs))
-            .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(Json(&recipient.spec))
             .bind(identity.map(|identity| identity.id))
             .bind(identity.map(|identity| identity.issuer.as_str()))
             .bind(identity.map(|identity| identity.audience.as_str()))
             .bind(identity.map(|identity| identity.claim.as_str()))
             .bind(identity.map(|identity| identity.value.as_str()))
-            .bind(Json(&recipient.limits))
-            .bind(&recipient.description)
             .bind(Micros::from(recipient.created_at))
             .bind(Micros::from(recipient.updated_at))
             .bind(recipient.revision)
@@ -180,29 +144,20 @@ impl Tx {
     /// Keeps a recipient as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise);
     /// answers it with the next one.
     pub async fn update_recipient(&mut self, recipient: Recipient) -> Result<Recipient> {
-        const SQL: &str = "UPDATE recipients SET name = $3, name_key = $4, state = $5, display_name = $6, \
-            contacts = $7, properties = $8, allowed_cidrs = $9, delivery = $10, oidc_id = $11, oidc_issuer = $12, \
-            oidc_audience = $13, oidc_claim = $14, oidc_value = $15, limits = $16, description = $17, updated_at = $18, \
-            revision = revision + 1 WHERE id = $1 AND revision = $2";
-        let identity = recipient.identity.as_ref();
+        const SQL: &str = "UPDATE recipients SET state = $3, spec = $4, oidc_id = $5, oidc_issuer = $6, \
+            oidc_audience = $7, oidc_claim = $8, oidc_value = $9, updated_at = $10, revision = revision + 1 \
+            WHERE id = $1 AND revision = $2";
+        let identity = recipient.spec.oidc.as_ref();
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(recipient.id)
             .bind(recipient.revision)
-            .bind(recipient.name.as_str())
-            .bind(recipient.name.key())
             .bind(recipient.state.as_str())
-            .bind(&recipient.display_name)
-            .bind(Json(&recipient.contacts))
-            .bind(Json(&recipient.properties))
-            .bind(Json(&recipient.allowed_cidrs))
-            .bind(recipient.delivery.map(Delivery::as_str))
+            .bind(Json(&recipient.spec))
             .bind(identity.map(|identity| identity.id))
             .bind(identity.map(|identity| identity.issuer.as_str()))
             .bind(identity.map(|identity| identity.audience.as_str()))
             .bind(identity.map(|identity| identity.claim.as_str()))
             .bind(identity.map(|identity| identity.value.as_str()))
-            .bind(Json(&recipient.limits))
-            .bind(&recipient.description)
             .bind(Micros::from(recipient.updated_at))
             .execute(db)
             .await?

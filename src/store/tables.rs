@@ -5,16 +5,18 @@ use uuid::Uuid;
 
 use super::{
     Result, StoreError, Tx, reads,
-    value::{Micros, name},
+    value::{Json, Micros, name},
     writes,
 };
-use crate::domain::{name::NameKind, table::Table};
+use crate::domain::{
+    name::NameKind,
+    table::{Table, TableSpec},
+};
 
 /// The columns of [`TableRow`], from `tables t`.
 macro_rules! table_columns {
     () => {
-        "t.id AS table_id, t.name AS table_name, t.location AS table_location, t.description AS table_description, \
-         t.owner AS table_owner, t.delta_id AS table_delta_id, t.created_at AS table_created_at, \
+        "t.id AS table_id, t.name AS table_name, t.spec AS table_spec, t.delta_id AS table_delta_id, t.created_at AS table_created_at, \
          t.updated_at AS table_updated_at, t.revision AS table_revision"
     };
 }
@@ -24,9 +26,7 @@ pub(super) use table_columns;
 pub(super) struct TableRow {
     table_id: Uuid,
     table_name: String,
-    table_location: String,
-    table_description: Option<String>,
-    table_owner: Option<String>,
+    table_spec: Json<TableSpec>,
     table_delta_id: String,
     table_created_at: Micros,
     table_updated_at: Micros,
@@ -40,9 +40,7 @@ impl TryFrom<TableRow> for Table {
         Ok(Self {
             id: row.table_id,
             name: name(NameKind::RegisteredTable, "tables.name", &row.table_name)?,
-            location: row.table_location,
-            description: row.table_description,
-            owner: row.table_owner,
+            spec: row.table_spec.0,
             delta_id: row.table_delta_id,
             created_at: row.table_created_at.0,
             updated_at: row.table_updated_at.0,
@@ -82,15 +80,12 @@ impl Tx {
     /// Keeps a new registered table.
     pub async fn insert_table(&mut self, table: &Table) -> Result<()> {
         const SQL: &str = "INSERT INTO tables \
-            (id, name, name_key, location, description, owner, delta_id, created_at, updated_at, revision) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+            (id, name, name_key, spec, delta_id, created_at, updated_at, revision) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.name.as_str())
             .bind(table.name.key())
-            .bind(&table.location)
-            .bind(&table.description)
-            .bind(&table.owner)
+            .bind(Json(&table.spec))
             .bind(&table.delta_id)
             .bind(Micros::from(table.created_at))
             .bind(Micros::from(table.updated_at))
@@ -104,16 +99,12 @@ impl Tx {
     /// Keeps a registered table as it is now, if its row still has the value's revision ([`StoreError::Stale`]
     /// otherwise); answers it with the next one.
     pub async fn update_table(&mut self, table: Table) -> Result<Table> {
-        const SQL: &str = "UPDATE tables SET name = $3, name_key = $4, location = $5, description = $6, owner = $7, \
-            delta_id = $8, updated_at = $9, revision = revision + 1 WHERE id = $1 AND revision = $2";
+        const SQL: &str = "UPDATE tables SET spec = $3, delta_id = $4, updated_at = $5, revision = revision + 1 \
+            WHERE id = $1 AND revision = $2";
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.revision)
-            .bind(table.name.as_str())
-            .bind(table.name.key())
-            .bind(&table.location)
-            .bind(&table.description)
-            .bind(&table.owner)
+            .bind(Json(&table.spec))
             .bind(&table.delta_id)
             .bind(Micros::from(table.updated_at))
             .execute(db)

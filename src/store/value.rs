@@ -11,10 +11,7 @@ use sqlx::{
 };
 
 use super::{Result, StoreError};
-use crate::domain::{
-    delivery::Delivery,
-    name::{Name, NameKind},
-};
+use crate::domain::name::{Name, NameKind};
 
 /// A time in whole microseconds, which is what both databases keep exactly: `timestamptz` on PostgreSQL, an integer
 /// since 1970 on SQLite, where text would neither compare nor sort reliably.
@@ -120,11 +117,6 @@ pub(super) fn name(kind: NameKind, column: &'static str, text: &str) -> Result<N
 /// The value that `parse` makes of the word kept in `column`.
 pub(super) fn word<T>(parse: fn(&str) -> Option<T>, column: &'static str, text: &str) -> Result<T> {
     parse(text).ok_or(StoreError::Corrupt(column))
-}
-
-/// The delivery kept in `column`.
-pub(super) fn delivery(column: &'static str, text: Option<&str>) -> Result<Option<Delivery>> {
-    text.map(|text| word(Delivery::parse, column, text)).transpose()
 }
 
 /// The 32 bytes kept in `column`.

@@ -17,6 +17,7 @@ mod notify;
 mod replicas;
 mod sharing;
 mod skipping;
+mod specs;
 mod storage;
 mod store;
 mod support;

@@ -51,7 +51,7 @@ pub(super) async fn examine(
 async fn registered(db: Option<&Db>) -> Vec<String> {
     let Some(db) = db else { return Vec::new() };
     let listed = tokio::time::timeout(PATIENCE, db.list_tables(None, TABLES)).await;
-    listed.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(|table| table.location).collect()
+    listed.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(|table| table.spec.location).collect()
 }
 
 async fn examine_one(settings: &StorageSettings, guarded: &[PathBuf], tables: &[String]) -> (Finding, Skew) {

@@ -10,9 +10,17 @@ pub mod row_filter;
 mod value;
 mod warnings;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
 
-use super::schema::ColumnPath;
+use super::{
+    declared::Resource,
+    name::Name,
+    schema::ColumnPath,
+    spec::{Effect, Spec},
+};
 use mask::Mask;
 
 /// How a view's rows lie in its files.
@@ -48,6 +56,134 @@ pub struct ViewDefinition {
     /// How the rows lie in files; without one, as [`plan::ViewPlan::default_layout`] has it when it is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
+}
+
+/// The table that a view shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ViewSource {
+    /// The name of a registered table.
+    #[schema(example = "claims.claims")]
+    pub table: String,
+}
+
+/// What may be set of a view: its source, which never changes, and the draft of its next version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ViewBody)]
+pub struct ViewSpec {
+    /// What is shown of; needed when the view is created, and never changed.
+    #[schema(value_type = Option<ViewSource>)]
+    pub source: ViewSource,
+    /// The columns, all of them and in this order; there is no star.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<WrittenColumn>>)]
+    pub columns: Vec<ViewColumn>,
+    /// Which rows are shown; all of them where there is none.
+    #[serde(default)]
+    #[schema(example = "plan IN recipient_list('plans')")]
+    pub row_filter: Option<String>,
+    /// How rows lie in files: `source`, as in the table's own, or `mixed`, so that files tell nothing of the table's.
+    /// Where absent, `mixed` if the table is partitioned by a column that the view hides or masks.
+    #[serde(default)]
+    pub layout: Option<Layout>,
+    /// Free text for operators.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+impl ViewSpec {
+    /// What a version of it would show.
+    pub fn definition(&self) -> ViewDefinition {
+        ViewDefinition { columns: self.columns.clone(), row_filter: self.row_filter.clone(), layout: self.layout }
+    }
+}
+
+impl Spec for ViewSpec {
+    const OPAQUE: &'static [&'static str] = &["source", "columns"];
+
+    fn required(_: &str) -> &'static str {
+        "name a table"
+    }
+
+    fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
+        // A draft discloses nothing; what publishes it is no change of the spec.
+        matches!(field, "source" | "columns" | "row_filter" | "layout" | "description").then_some(Effect::Neutral)
+    }
+}
+
+/// A view: its name, its source, and what the next version may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its dotted name.
+    pub name: Name,
+    /// The registered table that it shows.
+    pub table_id: Uuid,
+    /// What was set of it.
+    pub spec: ViewSpec,
+    /// Whether the spec differs from the newest version, or there is none.
+    pub is_draft: bool,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Counts its changes, from 1; the etag.
+    pub revision: i64,
+}
+
+impl Resource for View {
+    type Spec = ViewSpec;
+    const KIND: &'static str = "view";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    fn spec(&self) -> &ViewSpec {
+        &self.spec
+    }
+}
+
+/// A published version, which never changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ViewVersion {
+    /// The view.
+    pub view_id: Uuid,
+    /// Its number, from 1.
+    pub version: i64,
+    /// The definition, pinned to the source's schema, as JSON.
+    pub definition: String,
+    /// Who published it.
+    pub published_by: String,
+    /// When.
+    pub published_at: DateTime<Utc>,
+}
+
+/// How a column is written.
+#[derive(utoipa::ToSchema)]
+#[schema(as = ViewColumnBody)]
+#[allow(dead_code, reason = "describes how columns are written")]
+pub struct WrittenColumn {
+    /// The name under which it is shown; dotted, it is a field of a column that is built of such fields.
+    #[schema(example = "member_key")]
+    name: String,
+    /// Where it comes from, dotted into structs; the column of the same name where absent.
+    #[schema(example = "member_id")]
+    from: Option<String>,
+    /// What is done to its values: a name (`"redact"`), or one with arguments.
+    #[schema(value_type = Option<Value>, example = json!({"hash": {"domain": "member", "per": "recipient"}}))]
+    mask: Option<Value>,
+    /// The comment that readers see.
+    comment: Option<String>,
 }
 
 /// One column of a view.

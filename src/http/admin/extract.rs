@@ -1,5 +1,7 @@
 //! Extractors whose every rejection is a [`Problem`], and which report everything that is wrong at once.
 
+use std::marker::PhantomData;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request, path::ErrorKind, rejection::PathRejection},
@@ -14,8 +16,9 @@ use super::{
     problem::{FieldProblem, Problem, ProblemCode},
 };
 use crate::{
+    domain::spec::{Spec, check_names},
     http::body::{self, BodyFault},
-    service::{idempotency::IdempotencyKey, precondition::Precondition},
+    service::{change::Named, idempotency::IdempotencyKey, precondition::Precondition},
 };
 
 /// How many problems of one body are reported; nobody reads more.
@@ -28,6 +31,15 @@ const MAX_IDEMPOTENCY_KEY_CHARACTERS: usize = 255;
 /// A JSON object as the request's body; unknown fields are for the type to refuse.
 #[derive(Debug)]
 pub struct AdminJson<T>(pub T);
+
+/// The fields of a spec that the body names. Those that the spec does not have are refused at once; the rest is for whoever
+/// has the thing in hand.
+#[derive(Debug)]
+pub struct AdminFields<S> {
+    /// As they were sent.
+    pub named: Named,
+    spec: PhantomData<S>,
+}
 
 /// A JSON object as the body of a request that creates something, with its `Idempotency-Key`.
 #[derive(Debug)]
@@ -55,6 +67,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for AdminJson<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         parse_object(&read(request).await?).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: Spec> FromRequest<S> for AdminFields<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let named: Named = parse_object(&read(request).await?)?;
+        check_names::<T>(&named).map_err(|errors| Problem::invalid(errors.into_iter().map(Into::into).collect()))?;
+        Ok(Self { named, spec: PhantomData })
     }
 }
 

@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod copies;
+mod declared;
 mod disclosures;
 mod docs;
 mod drills;

@@ -1,10 +1,11 @@
 //! Objects: tables as they appear in a share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -12,123 +13,20 @@ use super::{
     Admin,
     auth::Operator,
     disclosures::ReachView,
-    extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
+    extract::{AdminFields, AdminJson, AdminPath, AdminQuery, IfMatch},
     page::{PageQuery, PageView},
     problem::Problem,
     resource::{Resource, Tagged},
-    text::{List, Text},
+    text::Text,
 };
 use crate::{
-    domain::{
-        delivery::Delivery,
-        raw_disclosure::{DisclosureItem, RawDisclosure},
-        share::{OnSchemaChange, SharedObject},
-        table::Table,
-    },
+    domain::{raw_disclosure::RawDisclosure, share::ObjectSpec, spec::Spec},
     service::{
-        change::Change,
-        objects::{ObjectChange, ObjectDetail, ObjectPath, SourceName},
+        objects::{ObjectDetail, ObjectPath},
         precondition::etag,
         schema_holds::SchemaHold,
     },
 };
-
-/// What is shared: a registered table file by file, or a published version of a view.
-#[derive(Debug, ToSchema)]
-pub struct SourceBody {
-    /// The name of a registered table.
-    #[schema(value_type = Option<String>, example = "claims.claims")]
-    pub table: Option<Text>,
-    /// A view and its version.
-    #[schema(value_type = Option<String>, example = "claims.claims_fraud@v1")]
-    pub view: Option<Text>,
-}
-
-impl<'de> Deserialize<'de> for SourceBody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Source {
-            table: Option<Text>,
-            view: Option<Text>,
-        }
-        let Source { table, view } = Source::deserialize(deserializer)?;
-        match (&table, &view) {
-            (Some(_), None) | (None, Some(_)) => Ok(Self { table, view }),
-            (Some(_), Some(_)) => Err(D::Error::custom("must name a `table` or a `view`, not both")),
-            (None, None) => Err(D::Error::custom("must name a `table` or a `view`")),
-        }
-    }
-}
-
-impl From<SourceBody> for SourceName {
-    fn from(body: SourceBody) -> Self {
-        match (body.table, body.view) {
-            (_, Some(view)) => Self::View(view.0),
-            (table, None) => Self::Table(table.map(|text| text.0).unwrap_or_default()),
-        }
-    }
-}
-
-/// How a table should be shared (PUT) or how that changes (PATCH).
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectBody {
-    /// What is shared; needed when the object is created, and never changed.
-    #[serde(default)]
-    #[schema(value_type = Option<SourceBody>)]
-    pub source: Change<SourceBody>,
-    /// Whether recipients may read older versions. False where it was never named.
-    #[serde(default)]
-    #[schema(value_type = Option<bool>)]
-    pub history: Change<bool>,
-    /// The oldest version that recipients may read: the table's version when it was shared, where never named.
-    #[serde(default)]
-    #[schema(value_type = Option<i64>, minimum = 0)]
-    pub start_version: Change<i64>,
-    /// Whether recipients may read the change data feed; needs `history`.
-    #[serde(default)]
-    #[schema(value_type = Option<bool>)]
-    pub cdf: Change<bool>,
-    /// How its files get to recipients, where storage and recipient leave a choice.
-    #[serde(default)]
-    #[schema(value_type = Option<Delivery>)]
-    pub delivery: Change<Delivery>,
-    /// What happens when the table's schema changes. `hold` accepts the schema that the table has when it is set, and
-    /// serves the newest version that has it until another one is accepted.
-    #[serde(default)]
-    #[schema(value_type = Option<OnSchemaChange>)]
-    pub on_schema_change: Change<OnSchemaChange>,
-    /// What is acknowledged of what the table's files disclose; where the server requires it, everything that applies,
-    /// when an object is created and when more of its past is shared.
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<DisclosureItem>>)]
-    pub acknowledge: Change<List<DisclosureItem>>,
-    /// Whether files are presigned even for recipients that are bound to networks.
-    #[serde(default)]
-    #[schema(value_type = Option<bool>)]
-    pub presigned_despite_networks: Change<bool>,
-    /// Free text for operators.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub description: Change<Text>,
-}
-
-impl From<ObjectBody> for ObjectChange {
-    fn from(body: ObjectBody) -> Self {
-        Self {
-            source: body.source.map(SourceName::from),
-            history: body.history,
-            start_version: body.start_version,
-            cdf: body.cdf,
-            delivery: body.delivery,
-            on_schema_change: body.on_schema_change,
-            acknowledge: body.acknowledge.map(|items| items.0.into_iter().collect()),
-            presigned_despite_networks: body.presigned_despite_networks,
-            description: body.description.map(|text| text.0),
-        }
-    }
-}
 
 /// A table as it appears in a share.
 #[derive(Debug, Serialize, ToSchema)]
@@ -141,32 +39,18 @@ pub struct ObjectView {
     pub schema: String,
     /// The name that it appears under.
     pub name: String,
-    /// What is shared.
-    pub source: SourceView,
-    /// Whether recipients may read older versions.
-    pub history: bool,
-    /// The oldest version that recipients may read.
-    pub start_version: i64,
-    /// Whether recipients may read the change data feed.
-    pub cdf: bool,
-    /// How its files get to recipients that do not ask for more.
-    pub delivery: Delivery,
-    /// What happens when the table's schema changes.
-    pub on_schema_change: OnSchemaChange,
+    /// What was set of it; `delivery` is how its files get to recipients that do not ask for more.
+    #[serde(flatten)]
+    #[schema(value_type = ObjectSpec)]
+    pub spec: Map<String, Value>,
     /// What is held back from recipients because of the table's schema, null for nothing; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<SchemaHoldView>)]
     pub schema_hold: Option<Option<SchemaHoldView>>,
-    /// What was acknowledged of what its files disclose.
-    pub acknowledge: BTreeSet<DisclosureItem>,
     /// What its files disclose beside what a query of them shows; only where its log was just looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub disclosure: Option<ObjectDisclosureView>,
-    /// Whether files are presigned even for recipients that are bound to networks.
-    pub presigned_despite_networks: bool,
-    /// Free text for operators.
-    pub description: Option<String>,
     /// When it was shared.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -253,28 +137,6 @@ pub struct AcceptSchemaBody {
     reason: Option<Text>,
 }
 
-/// What is shared.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct SourceView {
-    /// The name of the registered table, where it is shared file by file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false)]
-    pub table: Option<String>,
-    /// The view and its version, where one is shared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false)]
-    pub view: Option<String>,
-}
-
-impl SourceView {
-    fn of(object: &SharedObject, table: &Table) -> Self {
-        match &object.view {
-            None => Self { table: Some(table.name.to_string()), view: None },
-            Some(view) => Self { table: None, view: Some(view.to_string()) },
-        }
-    }
-}
-
 impl Tagged for ObjectView {
     fn etag(&self) -> &str {
         &self.etag
@@ -283,9 +145,11 @@ impl Tagged for ObjectView {
 
 impl From<ObjectDetail> for ObjectView {
     fn from(detail: ObjectDetail) -> Self {
-        let ObjectDetail { object, share, table, delivery, clients, disclosure, schema_hold, reach } = detail;
+        let ObjectDetail { object, share, table: _, delivery, clients, disclosure, schema_hold, reach } = detail;
         let is_told = disclosure.is_some() || reach.is_some();
         let told = ObjectDisclosureView { files: disclosure.map(Into::into), reach: reach.map(Into::into) };
+        let mut spec = object.spec.fields();
+        spec.insert("delivery".to_owned(), delivery.as_str().into());
         let (clients, client_versions) = clients.map(|clients| (clients.verdicts, clients.oldest_versions)).unzip();
         Self {
             schema_hold: schema_hold.map(|hold| hold.map(Into::into)),
@@ -297,15 +161,7 @@ impl From<ObjectDetail> for ObjectView {
             share: share.name.to_string(),
             schema: object.schema.to_string(),
             name: object.name.to_string(),
-            source: SourceView::of(&object, &table),
-            acknowledge: object.acknowledged,
-            history: object.history,
-            start_version: object.start_version,
-            cdf: object.cdf,
-            delivery,
-            on_schema_change: object.on_schema_change,
-            presigned_despite_networks: object.presigned_despite_networks,
-            description: object.description,
+            spec,
             created_at: object.created_at,
             updated_at: object.updated_at,
         }
@@ -322,7 +178,7 @@ fn path((share, schema, name): &Names) -> ObjectPath<'_> {
 #[utoipa::path(
     put, path = "/shares/{share}/objects/{schema}/{name}", tag = "objects",
     params(("share" = String, Path), ("schema" = String, Path), ("name" = String, Path)),
-    request_body = ObjectBody,
+    request_body = ObjectSpec,
     responses(
         (status = 201, description = "Shared", body = ObjectView),
         (status = 200, description = "As described", body = ObjectView)
@@ -332,9 +188,9 @@ pub async fn put_object(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
-    AdminJson(body): AdminJson<ObjectBody>,
+    AdminFields { named, .. }: AdminFields<ObjectSpec>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let put = admin.service.put_object(&ctx, path(&names), body.into()).await?;
+    let put = admin.service.put_object(&ctx, path(&names), &named).await?;
     Ok(Resource::put(put.map(ObjectView::from)))
 }
 
@@ -372,7 +228,7 @@ pub async fn list_objects(
         ("share" = String, Path), ("schema" = String, Path), ("name" = String, Path),
         ("If-Match" = Option<String>, Header)
     ),
-    request_body(content((ObjectBody = "application/merge-patch+json"), (ObjectBody = "application/json"))),
+    request_body(content((ObjectSpec = "application/merge-patch+json"), (ObjectSpec = "application/json"))),
     responses((status = 200, body = ObjectView))
 )]
 pub async fn update_object(
@@ -380,9 +236,9 @@ pub async fn update_object(
     Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
     IfMatch(condition): IfMatch,
-    AdminJson(body): AdminJson<ObjectBody>,
+    AdminFields { named, .. }: AdminFields<ObjectSpec>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), body.into()).await?;
+    let detail = admin.service.update_object(&ctx, path(&names), condition.as_ref(), &named).await?;
     Ok(Resource::found(detail.into()))
 }
 

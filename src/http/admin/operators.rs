@@ -9,40 +9,17 @@ use uuid::Uuid;
 use super::{
     Admin,
     auth::Operator as Caller,
-    extract::{AdminJson, AdminPath, AdminQuery, CreatingJson, IfMatch},
+    extract::{AdminFields, AdminJson, AdminPath, AdminQuery, CreatingJson, IfMatch},
     grants::RevokeBody,
     page::{PageQuery, PageView},
     problem::Problem,
     recipients::ReasonBody,
     resource::{Resource, Tagged},
-    text::Text,
 };
 use crate::{
-    domain::operator::{Operator, OperatorToken, OperatorTokenState, Role},
-    service::{
-        change::Change, context::OperatorContext, operators::OperatorChange, precondition::etag, sign_in::Credential,
-    },
+    domain::operator::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Role},
+    service::{context::OperatorContext, precondition::etag, sign_in::Credential},
 };
-
-/// What an operator should be (PUT) or how it changes (PATCH).
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OperatorBody {
-    /// What it is there for; a new operator needs one.
-    #[serde(default)]
-    #[schema(value_type = Option<Role>)]
-    pub role: Change<Role>,
-    /// Free text.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub description: Change<Text>,
-}
-
-impl From<OperatorBody> for OperatorChange {
-    fn from(body: OperatorBody) -> Self {
-        Self { role: body.role, description: body.description.map(|text| text.0) }
-    }
-}
 
 /// An operator.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,10 +28,9 @@ pub struct OperatorView {
     pub id: Uuid,
     /// Its name.
     pub name: String,
-    /// What it is there for.
-    pub role: Role,
-    /// Free text.
-    pub description: Option<String>,
+    /// What was set of it.
+    #[serde(flatten)]
+    pub spec: OperatorSpec,
     /// Since when it is refused, if it is.
     pub disabled_at: Option<DateTime<Utc>>,
     /// When it was created.
@@ -77,8 +53,7 @@ impl From<Operator> for OperatorView {
             etag: etag(operator.id, operator.revision),
             id: operator.id,
             name: operator.name.to_string(),
-            role: operator.role,
-            description: operator.description,
+            spec: operator.spec,
             disabled_at: operator.disabled_at,
             created_at: operator.created_at,
             updated_at: operator.updated_at,
@@ -160,7 +135,7 @@ pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
 /// Creates an operator, or confirms that it is as described. It can do nothing before it has a token.
 #[utoipa::path(
     put, path = "/operators/{operator}", tag = "operators", params(("operator" = String, Path)),
-    request_body = OperatorBody,
+    request_body = OperatorSpec,
     responses(
         (status = 201, description = "Created", body = OperatorView),
         (status = 200, description = "As described", body = OperatorView)
@@ -170,9 +145,9 @@ pub async fn put_operator(
     State(admin): State<Admin>,
     Caller(ctx): Caller,
     AdminPath(name): AdminPath<String>,
-    AdminJson(body): AdminJson<OperatorBody>,
+    AdminFields { named, .. }: AdminFields<OperatorSpec>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    let put = admin.service.put_operator(&ctx, &name, body.into()).await?;
+    let put = admin.service.put_operator(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(OperatorView::from)))
 }
 
@@ -207,7 +182,7 @@ pub async fn list_operators(
 #[utoipa::path(
     patch, path = "/operators/{operator}", tag = "operators",
     params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
-    request_body(content((OperatorBody = "application/merge-patch+json"), (OperatorBody = "application/json"))),
+    request_body(content((OperatorSpec = "application/merge-patch+json"), (OperatorSpec = "application/json"))),
     responses((status = 200, body = OperatorView))
 )]
 pub async fn update_operator(
@@ -215,9 +190,9 @@ pub async fn update_operator(
     Caller(ctx): Caller,
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
-    AdminJson(body): AdminJson<OperatorBody>,
+    AdminFields { named, .. }: AdminFields<OperatorSpec>,
 ) -> Result<Resource<OperatorView>, Problem> {
-    let operator = admin.service.update_operator(&ctx, &name, condition.as_ref(), body.into()).await?;
+    let operator = admin.service.update_operator(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(operator.into()))
 }
 

@@ -4,56 +4,25 @@ use std::collections::BTreeMap;
 
 use axum::{extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     Admin,
     auth::Operator,
-    extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
+    extract::{AdminFields, AdminPath, AdminQuery, IfMatch},
     page::{PageQuery, PageView},
     problem::Problem,
     resource::{Resource, Tagged},
-    text::Text,
 };
 use crate::{
-    domain::clients::Clients,
-    domain::table::Table,
-    service::{
-        change::Change,
-        precondition::etag,
-        tables::{OpenedTable, TableChange},
+    domain::{
+        clients::Clients,
+        table::{Table, TableSpec},
     },
+    service::{precondition::etag, tables::OpenedTable},
 };
-
-/// What a table should be (PUT) or how it changes (PATCH).
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TableBody {
-    /// The folder that holds `_delta_log`, inside a configured storage. Needed when the table is registered.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "s3://lake/warehouse/claims")]
-    pub location: Change<Text>,
-    /// Free text for operators.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub description: Change<Text>,
-    /// Who answers for the table. Kept and shown; it gives nobody a right, and nobody is told anything.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub owner: Change<Text>,
-}
-
-impl From<TableBody> for TableChange {
-    fn from(body: TableBody) -> Self {
-        Self {
-            location: body.location.map(|text| text.0),
-            description: body.description.map(|text| text.0),
-            owner: body.owner.map(|text| text.0),
-        }
-    }
-}
 
 /// A registered table.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,12 +31,9 @@ pub struct TableView {
     pub id: Uuid,
     /// Its dotted name.
     pub name: String,
-    /// Its normalised location.
-    pub location: String,
-    /// Free text for operators.
-    pub description: Option<String>,
-    /// Who answers for it. Kept and shown; it gives nobody a right, and nobody is told anything.
-    pub owner: Option<String>,
+    /// What was set of it.
+    #[serde(flatten)]
+    pub spec: TableSpec,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -126,9 +92,7 @@ impl From<Table> for TableView {
             etag: etag(table.id, table.revision),
             id: table.id,
             name: table.name.to_string(),
-            location: table.location,
-            description: table.description,
-            owner: table.owner,
+            spec: table.spec,
             created_at: table.created_at,
             updated_at: table.updated_at,
             delta: None,
@@ -163,7 +127,7 @@ impl From<OpenedTable> for TableView {
 /// storage, is 422.
 #[utoipa::path(
     put, path = "/tables/{name}", tag = "tables",
-    params(("name" = String, Path, description = "A dotted name")), request_body = TableBody,
+    params(("name" = String, Path, description = "A dotted name")), request_body = TableSpec,
     responses(
         (status = 201, description = "Registered", body = TableView),
         (status = 200, description = "As described", body = TableView)
@@ -173,9 +137,9 @@ pub async fn put_table(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
-    AdminJson(body): AdminJson<TableBody>,
+    AdminFields { named, .. }: AdminFields<TableSpec>,
 ) -> Result<Resource<TableView>, Problem> {
-    let put = admin.service.put_table(&ctx, &name, body.into()).await?;
+    let put = admin.service.put_table(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(TableView::from)))
 }
 
@@ -210,8 +174,8 @@ pub async fn list_tables(
     patch, path = "/tables/{name}", tag = "tables",
     params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
     request_body(content(
-        (TableBody = "application/merge-patch+json"),
-        (TableBody = "application/json")
+        (TableSpec = "application/merge-patch+json"),
+        (TableSpec = "application/json")
     )),
     responses((status = 200, body = TableView))
 )]
@@ -220,9 +184,9 @@ pub async fn update_table(
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
-    AdminJson(body): AdminJson<TableBody>,
+    AdminFields { named, .. }: AdminFields<TableSpec>,
 ) -> Result<Resource<TableView>, Problem> {
-    let table = admin.service.update_table(&ctx, &name, condition.as_ref(), body.into()).await?;
+    let table = admin.service.update_table(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(table.into()))
 }
 

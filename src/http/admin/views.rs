@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     Admin,
     auth::Operator,
-    extract::{AdminJson, AdminPath, AdminQuery, IfMatch},
+    extract::{AdminFields, AdminJson, AdminPath, AdminQuery, IfMatch},
     page::{PageQuery, PageView},
     problem::Problem,
     resource::{Resource, Tagged},
@@ -18,81 +18,15 @@ use super::{
 };
 use crate::{
     domain::view::{
-        self, Layout, ViewColumn,
+        self, Layout, ViewSpec,
         plan::{self, Effect, layout_of},
     },
     service::{
-        change::Change,
         copies::Preparation,
         precondition::etag,
-        views::{Preview, PreviewRequest, Published, RowDiff, ViewChange, ViewDetail, ViewDiff},
+        views::{Preview, PreviewRequest, Published, RowDiff, ViewDetail, ViewDiff},
     },
 };
-
-/// The table that a view shows.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ViewSource {
-    /// The name of a registered table.
-    #[schema(example = "claims.claims")]
-    pub table: String,
-}
-
-/// One column of a view.
-#[derive(Debug, ToSchema)]
-#[allow(dead_code, reason = "describes how the domain's columns are written")]
-pub struct ViewColumnBody {
-    /// The name under which it is shown; dotted, it is a field of a column that is built of such fields.
-    #[schema(example = "member_key")]
-    name: String,
-    /// Where it comes from, dotted into structs; the column of the same name where absent.
-    #[schema(example = "member_id")]
-    from: Option<String>,
-    /// What is done to its values: a name (`"redact"`), or one with arguments.
-    #[schema(value_type = Option<Value>, example = json!({"hash": {"domain": "member", "per": "recipient"}}))]
-    mask: Option<Value>,
-    /// The comment that readers see.
-    comment: Option<String>,
-}
-
-/// What a view should be (PUT), or how its draft changes (PATCH).
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ViewBody {
-    /// What is shown of; needed when the view is created, and never changed.
-    #[serde(default)]
-    #[schema(value_type = Option<ViewSource>)]
-    pub source: Change<ViewSource>,
-    /// The columns, all of them and in this order; there is no star.
-    #[serde(default)]
-    #[schema(value_type = Option<Vec<ViewColumnBody>>)]
-    pub columns: Change<Vec<ViewColumn>>,
-    /// Which rows are shown; all of them where there is none.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "plan IN recipient_list('plans')")]
-    pub row_filter: Change<Text>,
-    /// How rows lie in files: `source`, as in the table's own, or `mixed`, so that files tell nothing of the table's.
-    /// Where absent, `mixed` if the table is partitioned by a column that the view hides or masks.
-    #[serde(default)]
-    #[schema(value_type = Option<Layout>)]
-    pub layout: Change<Layout>,
-    /// Free text for operators.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    pub description: Change<Text>,
-}
-
-impl From<ViewBody> for ViewChange {
-    fn from(body: ViewBody) -> Self {
-        Self {
-            table: body.source.map(|source| source.table),
-            columns: body.columns,
-            row_filter: body.row_filter.map(|text| text.0),
-            layout: body.layout,
-            description: body.description.map(|text| text.0),
-        }
-    }
-}
 
 /// A view.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,15 +35,9 @@ pub struct ViewView {
     pub id: Uuid,
     /// Its dotted name.
     pub name: String,
-    /// What is shown of.
-    pub source: ViewSource,
-    /// The columns of the draft, or of the newest version where nothing is being worked on.
-    #[schema(value_type = Vec<ViewColumnBody>)]
-    pub columns: Vec<ViewColumn>,
-    /// Which rows are shown.
-    pub row_filter: Option<String>,
-    /// How rows lie in files, where the view says so.
-    pub layout: Option<Layout>,
+    /// What was set of it; where nothing is being worked on, the columns, rows and layout of the newest version.
+    #[serde(flatten)]
+    pub spec: ViewSpec,
     /// Whether there is a draft that differs from the newest version.
     pub draft: bool,
     /// Published versions, the newest first; at most a hundred.
@@ -120,8 +48,6 @@ pub struct ViewView {
     /// What is well formed, and may still not be meant: masks that show more of an age than HIPAA's safe harbor lets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ViewWarning>,
-    /// Free text for operators.
-    pub description: Option<String>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
@@ -192,8 +118,8 @@ impl Tagged for ViewView {
 }
 
 impl From<ViewDetail> for ViewView {
-    fn from(ViewDetail { view, table, definition, versions, preparation }: ViewDetail) -> Self {
-        let version = |version: crate::store::StoredVersion| ViewVersionView {
+    fn from(ViewDetail { view, table: _, versions, preparation }: ViewDetail) -> Self {
+        let version = |version: view::ViewVersion| ViewVersionView {
             version: version.version,
             layout: layout_of(&version.definition),
             published_by: version.published_by,
@@ -203,15 +129,11 @@ impl From<ViewDetail> for ViewView {
             etag: etag(view.id, view.revision),
             id: view.id,
             name: view.name.to_string(),
-            source: ViewSource { table: table.name.to_string() },
-            warnings: definition.warnings().into_iter().map(Into::into).collect(),
-            columns: definition.columns,
-            row_filter: definition.row_filter,
-            layout: definition.layout,
-            draft: view.draft.is_some(),
+            warnings: view.spec.definition().warnings().into_iter().map(Into::into).collect(),
+            spec: view.spec,
+            draft: view.is_draft,
             versions: versions.into_iter().map(version).collect(),
             preparation: preparation.into_iter().map(Into::into).collect(),
-            description: view.description,
             created_at: view.created_at,
             updated_at: view.updated_at,
         }
@@ -226,7 +148,7 @@ pub struct PublishBody {
     /// each of its files holds the rows of one value.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
-    pub acknowledge: Change<List<Text>>,
+    pub acknowledge: Option<List<Text>>,
 }
 
 /// What came of publishing.
@@ -409,16 +331,16 @@ fn word(effect: Effect) -> &'static str {
 /// discloses nothing before it is published.
 #[utoipa::path(
     put, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "A dotted name")),
-    request_body = ViewBody,
+    request_body = ViewSpec,
     responses((status = 201, description = "Drafted", body = ViewView), (status = 200, description = "As described", body = ViewView))
 )]
 pub async fn put_view(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
-    AdminJson(body): AdminJson<ViewBody>,
+    AdminFields { named, .. }: AdminFields<ViewSpec>,
 ) -> Result<Resource<ViewView>, Problem> {
-    let put = admin.service.put_view(&ctx, &name, body.into()).await?;
+    let put = admin.service.put_view(&ctx, &name, &named).await?;
     Ok(Resource::put(put.map(ViewView::from)))
 }
 
@@ -450,7 +372,7 @@ pub async fn list_views(
 #[utoipa::path(
     patch, path = "/views/{name}", tag = "views",
     params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
-    request_body(content((ViewBody = "application/merge-patch+json"), (ViewBody = "application/json"))),
+    request_body(content((ViewSpec = "application/merge-patch+json"), (ViewSpec = "application/json"))),
     responses((status = 200, body = ViewView))
 )]
 pub async fn update_view(
@@ -458,9 +380,9 @@ pub async fn update_view(
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
-    AdminJson(body): AdminJson<ViewBody>,
+    AdminFields { named, .. }: AdminFields<ViewSpec>,
 ) -> Result<Resource<ViewView>, Problem> {
-    let view = admin.service.update_view(&ctx, &name, condition.as_ref(), body.into()).await?;
+    let view = admin.service.update_view(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(view.into()))
 }
 
@@ -498,7 +420,7 @@ pub async fn publish_view(
     AdminPath(name): AdminPath<String>,
     AdminJson(body): AdminJson<PublishBody>,
 ) -> Result<(StatusCode, Json<PublishedView>), Problem> {
-    let acknowledged = body.acknowledge.set().map(|columns| columns.0.into_iter().map(|text| text.0).collect());
+    let acknowledged = body.acknowledge.map(|columns| columns.0.into_iter().map(|text| text.0).collect());
     let published = admin.service.publish_view(&ctx, &name, &acknowledged.unwrap_or_default()).await?;
     let status = if published.is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(published.into())))

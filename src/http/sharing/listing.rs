@@ -55,9 +55,9 @@ impl From<Share> for ShareBody {
         Self {
             name: share.name.to_string(),
             id: share.id,
-            display_name: share.display_name,
-            comment: share.description,
-            properties: share.properties,
+            display_name: share.spec.display_name,
+            comment: share.spec.description,
+            properties: share.spec.properties,
         }
     }
 }

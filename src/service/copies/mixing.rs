@@ -264,7 +264,7 @@ impl Service {
     /// Forgets the groups of a scope's files that no version names which can still be read.
     async fn forget_unnamed(&self, scope: &MixedScope, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let Some((_, table)) = self.db.find_view_by_id(scope.view_id).await? else { return Ok(()) };
-        let location = self.storages.locate(&table.location)?;
+        let location = self.storages.locate(&table.spec.location)?;
         let latest = self.lake.latest(&location).await?;
         let (earliest, _) = self.lake.history_until(&location, latest).await.earliest().await?;
         let mut looked_from = i64::try_from(earliest).map_err(ServiceError::internal)?;

@@ -266,7 +266,7 @@ impl Service {
         let references = &published.references;
         let today = now.date_naive();
         let named = references.properties.iter();
-        let properties = named.filter_map(|name| Some((name.as_str(), recipient.properties.get(name)?))).collect();
+        let properties = named.filter_map(|name| Some((name.as_str(), recipient.spec.properties.get(name)?))).collect();
         let uses = |scope| references.scopes.contains(&scope);
         let entitlement = Entitlement {
             view_id: published.view.id,
@@ -282,7 +282,7 @@ impl Service {
         let set =
             CopySet { view_id: published.view.id, view_version: published.view.version, rules: entitlement.rules() };
         let rules = Rules {
-            condition: published.plan.filter.as_ref().map(|filter| filter.bind(&recipient.properties, today)),
+            condition: published.plan.filter.as_ref().map(|filter| filter.bind(&recipient.spec.properties, today)),
             plan: Arc::clone(&published.plan),
             keys: PseudonymKeys::new(&shop.root_key, shop.key_version, recipient.id, share_id),
             today,

@@ -14,10 +14,12 @@ use crate::{
         delta::{Metadata, Protocol, required_features},
         schema::{DataType, Field, Primitive, Schema},
         share::SharedView,
-        view::plan::{PinnedView, References, ViewPlan},
+        view::{
+            ViewVersion,
+            plan::{PinnedView, References, ViewPlan},
+        },
     },
     service::{Service, error::ServiceError},
-    store::StoredVersion,
 };
 
 /// Schemas of the source whose fit is remembered; a table rarely has more in its life.
@@ -38,7 +40,7 @@ pub(in crate::service) struct PublishedView {
 }
 
 impl PublishedView {
-    fn new(view: SharedView, version: &StoredVersion) -> Result<Self, ServiceError> {
+    fn new(view: SharedView, version: &ViewVersion) -> Result<Self, ServiceError> {
         let plan = plan_of(version)?;
         Ok(Self {
             view,
@@ -134,7 +136,7 @@ fn has_local_times(field: &Field) -> bool {
 }
 
 /// The plan that a published version is.
-pub(in crate::service) fn plan_of(version: &StoredVersion) -> Result<ViewPlan, ServiceError> {
+pub(in crate::service) fn plan_of(version: &ViewVersion) -> Result<ViewPlan, ServiceError> {
     let pinned: PinnedView = serde_json::from_str(&version.definition).map_err(ServiceError::internal)?;
     pinned.plan().map_err(|problems| ServiceError::internal(format!("a published view has problems: {problems:?}")))
 }

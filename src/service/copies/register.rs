@@ -10,6 +10,7 @@ use crate::{
     domain::{
         copy::{Copy, CopyState},
         name::NameKind,
+        view::View,
     },
     service::{
         Service,
@@ -17,7 +18,7 @@ use crate::{
         lookup,
         page::{Page, PageRequest},
     },
-    store::{CopyFilter, CopySet, StoredView},
+    store::{CopyFilter, CopySet},
 };
 
 /// Which copies are listed.
@@ -129,7 +130,7 @@ impl Service {
     }
 
     /// How far the copies of a view's versions are that somebody reads.
-    pub(in crate::service) async fn preparations(&self, view: &StoredView) -> Result<Vec<Preparation>, ServiceError> {
+    pub(in crate::service) async fn preparations(&self, view: &View) -> Result<Vec<Preparation>, ServiceError> {
         let now = self.clock.now();
         let mut versions: Vec<i64> = Vec::new();
         for (_, object, _) in self.db.list_objects_of_view(view.id, 100).await? {
@@ -189,7 +190,7 @@ impl Service {
     ) -> Result<Option<Source>, ServiceError> {
         let table = self.db.find_table_by_id(table_id).await?;
         let table = table.ok_or_else(|| ServiceError::internal("a view's table is gone"))?;
-        let location = self.storages.locate(&table.location)?;
+        let location = self.storages.locate(&table.spec.location)?;
         let latest = self.lake.latest(&location).await?;
         let published = &view.published;
         let fitting = self.lake.newest_that(&location, &latest, |metadata| published.fits(metadata)).await?;

@@ -200,7 +200,7 @@ impl<'a> Attempt<'a> {
 
     /// Counts a request; whether its recipient may send as many in a minute.
     fn is_within_limit(&self, recipient: &Recipient) -> bool {
-        let limit = recipient.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
+        let limit = recipient.spec.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
         let (is_within, summaries) = self.service.meter.request(recipient.id, limit, self.now);
         meter::record(&self.service.trail, summaries);
         is_within
@@ -209,7 +209,7 @@ impl<'a> Attempt<'a> {
     /// Begins a streaming answer, which counts as one for as long as what this answers lives.
     pub(super) async fn begin_stream(&mut self, granted: &Granted) -> Result<Stream, ServiceError> {
         let recipient = &granted.bearer.recipient;
-        let limit = recipient.limits.concurrent_streams.unwrap_or(self.service.settings.concurrent_streams);
+        let limit = recipient.spec.limits.concurrent_streams.unwrap_or(self.service.settings.concurrent_streams);
         match self.service.meter.begin_stream(recipient.id, limit) {
             Some(stream) => Ok(stream),
             None => Err(self.refuse(Reason::ConcurrentStreams, None).await),
@@ -475,7 +475,7 @@ impl<'a> Attempt<'a> {
     /// handed out the URL, whose first bytes spend nothing.
     fn spends(&self, granted: &Granted) -> Option<(Uuid, i64, u64)> {
         let recipient = &granted.bearer.recipient;
-        recipient.limits.bytes_per_day?;
+        recipient.spec.limits.bytes_per_day?;
         if let Some(delivered) = &granted.standing.delivered {
             return Some((Uuid::from_bytes(delivered.url), recipient.revision, delivered.bytes));
         }

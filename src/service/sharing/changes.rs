@@ -142,7 +142,7 @@ impl FoundTable {
     pub(super) fn require_feed(&self, feed: Feed, path: &TablePath) -> Result<(), ServiceError> {
         match feed {
             Feed::Files => self.require_history(),
-            Feed::Changes if self.object.history && self.object.cdf => Ok(()),
+            Feed::Changes if self.object.spec.history && self.object.spec.cdf => Ok(()),
             Feed::Changes => Err(ServiceError::Parameter(format!(
                 "cdf is not enabled on table {}.{}.{}; ask the data provider to share its change data feed",
                 path.share, path.schema, path.table

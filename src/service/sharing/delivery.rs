@@ -76,10 +76,10 @@ fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: 
     effective(DeliveryFacts {
         storage: location.delivery(),
         storage_can_sign: location.can_sign(),
-        recipient: recipient.delivery,
-        recipient_has_networks: !recipient.allowed_cidrs.is_empty() || !token.allowed_cidrs.is_empty(),
-        object: object.delivery,
-        presigned_despite_networks: object.presigned_despite_networks,
+        recipient: recipient.spec.delivery,
+        recipient_has_networks: !recipient.spec.allowed_cidrs.is_empty() || !token.allowed_cidrs.is_empty(),
+        object: object.spec.delivery,
+        presigned_despite_networks: object.spec.presigned_despite_networks,
     })
 }
 

@@ -241,10 +241,10 @@ impl Service {
     ) -> Result<Option<(TableLocation, Path)>, ServiceError> {
         let path = Path::parse(&file.path).map_err(ServiceError::internal)?;
         let location = match &object.view {
-            None => Some(self.storages.locate(&table.location)?),
+            None => Some(self.storages.locate(&table.spec.location)?),
             Some(view) => {
                 let share_id = granted.share()?.id;
-                let source = self.storages.locate(&table.location)?;
+                let source = self.storages.locate(&table.spec.location)?;
                 self.find_copy_place(view, &granted.bearer.recipient, share_id, &source, &path, now).await?
             }
         };
@@ -288,7 +288,7 @@ impl Service {
                 return Ok((object, Running { service: self.clone(), hold, _stream: stream }));
             }
         }
-        let is_counted = bytes > 0 && granted.bearer.recipient.limits.bytes_per_day.is_some();
+        let is_counted = bytes > 0 && granted.bearer.recipient.spec.limits.bytes_per_day.is_some();
         let event = if is_counted { attempt.count(&granted).await? } else { attempt.event };
         let due = self.first_reads.add(&reading, &event, bytes, self.clock.now());
         meter::record(&self.trail, due);

@@ -66,7 +66,7 @@ impl Service {
         let Some(view) = &found.view else { return false };
         let (Some(filter), Some(shared)) = (&view.published.plan.filter, &found.object.view) else { return false };
         let recipient = &found.granted.bearer.recipient;
-        let unmet = filter.starving(&recipient.properties, view.rules.today);
+        let unmet = filter.starving(&recipient.spec.properties, view.rules.today);
         if unmet.is_empty() {
             return false;
         }

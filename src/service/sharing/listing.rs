@@ -135,7 +135,7 @@ impl Service {
             (SUPPORT_CONTACT, contact.cloned()),
         ] {
             if let Some(value) = value {
-                share.properties.insert(key.to_owned(), value);
+                share.spec.properties.insert(key.to_owned(), value);
             }
         }
         share

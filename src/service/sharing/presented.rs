@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::{Asked, Caller};
 use crate::{
-    config::LONGEST_IDENTITY_TEXT,
-    domain::decision::{Bearer, Credential, Reason},
+    domain::{
+        decision::{Bearer, Credential, Reason},
+        identity::LONGEST_IDENTITY_TEXT,
+    },
     identity::{IdentityError, Refused, Side, Verified},
     service::{Service, error::ServiceError},
     store::{Reached, Seeker, StoreError},

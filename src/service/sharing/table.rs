@@ -158,7 +158,7 @@ impl Service {
     ) -> Result<FoundTable, ServiceError> {
         let granted = attempt.decide_share(&Subject::table(path)).await?;
         let (object, table) = attempt.take_object(path).await?;
-        let location = self.storages.locate(&table.location)?;
+        let location = self.storages.locate(&table.spec.location)?;
         let view = match &object.view {
             None => None,
             Some(view) => {
@@ -223,7 +223,7 @@ impl Service {
     /// there is for an answer under way, and no way to read what was deleted since.
     async fn require_young(&self, found: &FoundTable, history: &History, pin: Pin) -> Result<(), ServiceError> {
         let Pin { version, began_at } = pin;
-        if found.object.history || version >= history.latest().version() {
+        if found.object.spec.history || version >= history.latest().version() {
             return Ok(());
         }
         // It was the newest when it was pinned, whatever the writer's clock says. A commit that is gone is an old one.
@@ -303,7 +303,7 @@ impl Service {
 impl FoundTable {
     /// Refuses what needs history where the object shares none.
     pub(super) fn require_history(&self) -> Result<(), ServiceError> {
-        if self.object.history {
+        if self.object.spec.history {
             return Ok(());
         }
         Err(ServiceError::Parameter(
@@ -345,6 +345,6 @@ impl FoundTable {
 
     /// The oldest version that the object shares.
     pub(super) fn first_version(&self) -> u64 {
-        u64::try_from(self.object.start_version).unwrap_or(0)
+        u64::try_from(self.object.spec.start_version).unwrap_or(0)
     }
 }

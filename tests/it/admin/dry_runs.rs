@@ -155,11 +155,11 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
             assert_eq!(rows, &after[table], "{id} changed {table}");
         }
     }
-    // The trail tells that somebody asked, and of no change.
+    // The trail tells that somebody asked and what was looked at, and of no change.
     let page = app.get("/audit?order=desc&max_results=20").await.expect(200);
     let actions: BTreeSet<&str> =
         page["items"].as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, BTreeSet::from(["admin.read"]));
+    assert_eq!(actions, BTreeSet::from(["admin.read", "view.preview"]));
 }
 
 async fn a_rehearsal_answers_what_the_change_would(app: TestApp) {

@@ -233,16 +233,16 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
 
 #[tokio::test]
 async fn a_change_is_refused_that_had_its_turn_after_its_operators_jwt_ended() {
-    use weir::service::shares::ShareChange;
+    use weir::{domain::share::ShareSpec, service::change::Named};
     let (issuer, apps) = servers().await;
     for app in apps {
         let token = operator(&issuer, &app, json!({"groups": "weir-owners"}));
         let asked = asked_to_put_a_share();
         let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
         app.pass(3659);
-        app.service.put_share(&ctx, "s", ShareChange::default()).await.unwrap();
+        app.service.put_declared::<ShareSpec>(&ctx, "s", &Named::new()).await.unwrap();
         app.pass(1);
-        app.service.put_share(&ctx, "t", ShareChange::default()).await.unwrap_err();
+        app.service.put_declared::<ShareSpec>(&ctx, "t", &Named::new()).await.unwrap_err();
     }
 }
 

@@ -221,25 +221,25 @@ async fn what_an_operator_does_is_recorded_under_its_identity_and_role(app: Test
 }
 
 async fn a_change_is_refused_that_had_its_turn_after_its_operator_was_stopped(app: TestApp) {
-    use weir::service::{change::Change, shares::ShareChange};
+    use weir::{domain::share::ShareSpec, service::change::named};
     let token = app.operator("ann", "share_owner").await;
     let asked = asked_to_put_a_share();
     // Let in, and overtaken on the way to its transaction.
     let ctx = app.service.admit_operator(Some(&token), &asked).await.unwrap();
-    let change = || ShareChange { description: Change::Set("x".into()), ..ShareChange::default() };
-    app.service.put_share(&ctx, "before", change()).await.unwrap();
+    let spec = &named(json!({"description": "x"}));
+    app.service.put_declared::<ShareSpec>(&ctx, "before", spec).await.unwrap();
     app.patch("/operators/ann", json!({"role": "auditor"})).await.expect(200);
-    let refused = app.service.put_share(&ctx, "s", change()).await.unwrap_err();
+    let refused = app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     assert!(refused.to_string().contains("`ann` is `auditor`"), "{refused}");
     app.patch("/operators/ann", json!({"role": "share_owner"})).await.expect(200);
-    app.service.put_share(&ctx, "again", change()).await.unwrap();
+    app.service.put_declared::<ShareSpec>(&ctx, "again", spec).await.unwrap();
     app.post("/operators/ann/disable", json!({"reason": "left"})).await.expect(200);
-    app.service.put_share(&ctx, "s", change()).await.unwrap_err();
+    app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     app.post("/operators/ann/enable", json!({"reason": "back"})).await.expect(200);
     app.pass(30 * 86_400);
-    app.service.put_share(&ctx, "s", change()).await.unwrap_err();
+    app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     app.delete("/operators/ann").await.expect(204);
-    app.service.put_share(&ctx, "s", change()).await.unwrap_err();
+    app.service.put_declared::<ShareSpec>(&ctx, "s", spec).await.unwrap_err();
     app.get("/shares/s").await.problem(404, "not_found");
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use weir::{
     domain::{
         name::{Name, NameKind},
-        table::Table,
+        table::{Table, TableSpec},
     },
     store::Db,
 };
@@ -339,9 +339,11 @@ async fn a_table_whose_log_is_gone_is_named_with_its_storage() {
         let table = Table {
             id: Uuid::now_v7(),
             name: Name::parse(NameKind::RegisteredTable, "claims.gone").unwrap(),
-            location: format!("file://{}/gone", ground.path("lake").display()),
-            description: None,
-            owner: None,
+            spec: TableSpec {
+                location: format!("file://{}/gone", ground.path("lake").display()),
+                description: None,
+                owner: None,
+            },
             delta_id: "d".into(),
             created_at: at,
             updated_at: at,

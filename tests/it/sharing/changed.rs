@@ -97,7 +97,10 @@ impl Stage {
         let (object, _) = db.find_object(share.id, "s", "steps").await.unwrap().unwrap();
         let mut tx = db.begin().await.unwrap();
         tx.lock_audit_head().await.unwrap();
-        let object = weir::domain::share::SharedObject { history: false, cdf: false, ..object };
+        let object = weir::domain::share::SharedObject {
+            spec: weir::domain::share::ObjectSpec { history: false, cdf: false, ..object.spec },
+            ..object
+        };
         tx.update_object(object).await.unwrap();
         tx.commit().await.unwrap();
     }

@@ -144,7 +144,7 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
         let tokens = [token(&acme), token(&rival), token(&acme)];
         let mut tx = db.begin().await.unwrap();
         tx.insert_recipient(&rival).await.unwrap();
-        tx.insert_share(&empty).await.unwrap();
+        tx.insert_declared(&empty).await.unwrap();
         tx.insert_table(&behind).await.unwrap();
         tx.insert_object(&object).await.unwrap();
         for grant in &grants {
@@ -220,7 +220,7 @@ async fn shares_with_grants_page_by_name() {
         let mut tx = db.begin().await.unwrap();
         tx.insert_recipient(&recipient).await.unwrap();
         for share in &shares {
-            tx.insert_share(share).await.unwrap();
+            tx.insert_declared(share).await.unwrap();
         }
         for share in &shares[..3] {
             tx.insert_grant(&grant(share, &recipient)).await.unwrap();

@@ -75,7 +75,7 @@ async fn grants_outlive_what_they_were_about_under_its_last_name() {
         let ended = Grant { ending: Some(ending()), ..grant(&share, &recipient) };
         keep(&db, &[&ended]).await;
         let mut tx = db.begin().await.unwrap();
-        tx.delete_share(share.id, 1).await.unwrap();
+        tx.delete_declared(&share).await.unwrap();
         tx.delete_recipient(recipient.id, 1).await.unwrap();
         let orphan = tx.insert_grant(&grant(&share, &recipient)).await;
         assert!(matches!(orphan, Err(StoreError::Stale)), "{orphan:?}");
@@ -190,7 +190,7 @@ async fn grants_of_others_are_not_those_of_a_pair() {
         let (a_share, a_recipient) = insert_pair(&db).await;
         let (b_share, b_recipient) = (share("b"), recipient("b"));
         let mut tx = db.begin().await.unwrap();
-        tx.insert_share(&b_share).await.unwrap();
+        tx.insert_declared(&b_share).await.unwrap();
         tx.insert_recipient(&b_recipient).await.unwrap();
         tx.commit().await.unwrap();
         let wanted = Grant { valid_from: now(), ..grant(&a_share, &a_recipient) };

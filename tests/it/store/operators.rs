@@ -6,7 +6,7 @@ use weir::{
         decision::Credential,
         identity::{Holder, Identity},
         name::{Name, NameKind},
-        operator::{Operator, OperatorToken, Role},
+        operator::{Operator, OperatorSpec, OperatorToken, Role},
         recipient::Recipient,
         token::BearerToken,
     },
@@ -20,8 +20,7 @@ fn operator(name: &str, role: Role) -> Operator {
     Operator {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Operator, name).unwrap(),
-        role,
-        description: Some("night shift".into()),
+        spec: OperatorSpec { role, description: Some("night shift".into()) },
         disabled_at: None,
         created_at: now(),
         updated_at: now(),
@@ -53,7 +52,11 @@ async fn operators_are_kept_changed_and_go_with_their_tokens() {
         assert_eq!(listed.concat(), [ann.clone(), bob]);
 
         let mut tx = db.begin().await.unwrap();
-        let disabled = Operator { disabled_at: Some(days(1)), role: Role::Auditor, ..ann.clone() };
+        let disabled = Operator {
+            disabled_at: Some(days(1)),
+            spec: OperatorSpec { role: Role::Auditor, description: None },
+            ..ann.clone()
+        };
         let after = tx.update_operator(disabled.clone()).await.unwrap();
         assert_eq!(after.revision, 2);
         assert!(matches!(tx.update_operator(disabled).await, Err(StoreError::Stale)));
@@ -112,15 +115,20 @@ async fn names_and_hashes_of_operators_are_their_own() {
 
 #[tokio::test]
 async fn a_recipient_is_found_by_its_whole_identity_and_nobody_elses() {
-    let bound = |name: &str, value: &str| Recipient {
-        identity: Some(Identity {
+    let bound_to = |name: &str, identity: Identity| {
+        let mut bound = recipient(name);
+        bound.spec.oidc = Some(identity);
+        bound
+    };
+    let bound = |name: &str, value: &str| {
+        let identity = Identity {
             id: Uuid::now_v7(),
             issuer: "https://login.example.org".into(),
             audience: "weir".into(),
             claim: "azp".into(),
             value: value.into(),
-        }),
-        ..recipient(name)
+        };
+        bound_to(name, identity)
     };
     for db in TestDatabase::each().await {
         let (acme, rival) = (bound("acme", "one"), bound("rival", "One"));
@@ -149,7 +157,7 @@ async fn a_recipient_is_found_by_its_whole_identity_and_nobody_elses() {
         assert_eq!(names(issuer, &[], &[("azp", "one")]).await, "");
         assert_eq!(names(issuer, &["weir"], &[]).await, "");
 
-        let id = acme.identity.as_ref().unwrap().id;
+        let id = acme.spec.oidc.as_ref().unwrap().id;
         assert_eq!(db.find_holder(id).await.unwrap().unwrap().recipient, acme);
         assert_eq!(db.find_holder(Uuid::now_v7()).await.unwrap(), None);
         let mut tx = db.begin().await.unwrap();
@@ -166,9 +174,9 @@ async fn a_recipient_is_found_by_its_whole_identity_and_nobody_elses() {
         let holder = Holder { recipient: acme.clone(), frozen: false };
         assert_eq!(grounds[&own].bearer, holder.bearer(until));
         assert_eq!((&grounds[&other].bearer, &grounds[&rivals].bearer), (&None, &None));
-        let identity = Identity { id: Uuid::now_v7(), ..acme.identity.clone().unwrap() };
+        let identity = Identity { id: Uuid::now_v7(), ..acme.spec.oidc.clone().unwrap() };
         assert_eq!(tx.find_recipient_by_identity(&identity).await.unwrap(), Some(acme.clone()));
-        let same = tx.insert_recipient(&Recipient { identity: Some(identity), ..recipient("third") }).await;
+        let same = tx.insert_recipient(&bound_to("third", identity)).await;
         assert!(matches!(same, Err(StoreError::Conflict(Constraint::RecipientIdentity))), "{same:?}");
     }
 }

@@ -13,10 +13,10 @@ use weir::{
         limits::RecipientLimits,
         name::{Name, NameKind},
         raw_disclosure::DisclosureItem,
-        recipient::{Recipient, RecipientState},
+        recipient::{Recipient, RecipientSpec, RecipientState},
         shape::AcceptedShape,
-        share::{OnSchemaChange, Share, SharedObject},
-        table::Table,
+        share::{ObjectSpec, OnSchemaChange, Share, ShareSpec, SharedObject, SourceName},
+        table::{Table, TableSpec},
         token::Token,
     },
     store::Db,
@@ -36,9 +36,11 @@ pub fn table(name: &str) -> Table {
     Table {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::RegisteredTable, name).unwrap(),
-        location: "s3://lake/warehouse/claims".into(),
-        description: Some("Ansprüche, 索赔".into()),
-        owner: Some("claims team".into()),
+        spec: TableSpec {
+            location: "s3://lake/warehouse/claims".into(),
+            description: Some("Ansprüche, 索赔".into()),
+            owner: Some("claims team".into()),
+        },
         delta_id: "5f0f2c1e".into(),
         created_at: now(),
         updated_at: now(),
@@ -50,9 +52,11 @@ pub fn share(name: &str) -> Share {
     Share {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Share, name).unwrap(),
-        display_name: Some("Claims".into()),
-        description: Some("said \"so\"\n".into()),
-        properties: BTreeMap::from([("contact".into(), "a@example.org".into()), ("\u{0}".into(), "ü".into())]),
+        spec: ShareSpec {
+            display_name: Some("Claims".into()),
+            description: Some("said \"so\"\n".into()),
+            properties: BTreeMap::from([("contact".into(), "a@example.org".into()), ("\u{0}".into(), "ü".into())]),
+        },
         created_at: now(),
         updated_at: now(),
         revision: 1,
@@ -67,15 +71,18 @@ pub fn object(share: &Share, schema: &str, name: &str, table: &Table) -> SharedO
         name: Name::parse(NameKind::Table, name).unwrap(),
         table_id: table.id,
         view: None,
-        history: true,
-        start_version: i64::MAX,
-        cdf: false,
-        delivery: Some(Delivery::Proxied),
-        on_schema_change: OnSchemaChange::Hold,
+        spec: ObjectSpec {
+            source: SourceName::Table(table.name.to_string()),
+            history: true,
+            start_version: i64::MAX,
+            cdf: false,
+            delivery: Some(Delivery::Proxied),
+            on_schema_change: OnSchemaChange::Hold,
+            acknowledge: [DisclosureItem::History, DisclosureItem::DeletedRows].into(),
+            presigned_despite_networks: true,
+            description: None,
+        },
         accepted: Some(AcceptedShape { version: 7, digest: "5f".into() }),
-        acknowledged: [DisclosureItem::History, DisclosureItem::DeletedRows].into(),
-        presigned_despite_networks: true,
-        description: None,
         created_at: now(),
         updated_at: now(),
         revision: 1,
@@ -87,21 +94,22 @@ pub fn recipient(name: &str) -> Recipient {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Recipient, name).unwrap(),
         state: RecipientState::Active,
-        display_name: None,
-        contacts: BTreeMap::from([("security".into(), "soc@example.org".into())]),
-        properties: BTreeMap::from([
-            ("plans".into(), json!(["gold", 1e16, 0.1, null, {"z": 1, "a": u64::MAX}])),
-            ("region".into(), json!("\u{0}EU")),
-        ]),
-        allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
-        delivery: Some(Delivery::Presigned),
-        identity: None,
-        limits: RecipientLimits {
-            requests_per_minute: Some(600),
-            concurrent_streams: None,
-            bytes_per_day: Some(u64::MAX),
+        spec: RecipientSpec {
+            contacts: BTreeMap::from([("security".into(), "soc@example.org".into())]),
+            properties: BTreeMap::from([
+                ("plans".into(), json!(["gold", 1e16, 0.1, null, {"z": 1, "a": u64::MAX}])),
+                ("region".into(), json!("\u{0}EU")),
+            ]),
+            allowed_cidrs: vec!["198.51.100.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            delivery: Some(Delivery::Presigned),
+            limits: RecipientLimits {
+                requests_per_minute: Some(600),
+                concurrent_streams: None,
+                bytes_per_day: Some(u64::MAX),
+            },
+            description: Some(String::new()),
+            ..RecipientSpec::default()
         },
-        description: Some(String::new()),
         created_at: now(),
         updated_at: now(),
         revision: 1,
@@ -159,7 +167,7 @@ pub fn event() -> Event {
 pub async fn insert_pair(db: &Db) -> (Share, Recipient) {
     let (share, recipient) = (share("claims"), recipient("acme"));
     let mut tx = db.begin().await.unwrap();
-    tx.insert_share(&share).await.unwrap();
+    tx.insert_declared(&share).await.unwrap();
     tx.insert_recipient(&recipient).await.unwrap();
     tx.commit().await.unwrap();
     (share, recipient)

@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use uuid::Uuid;
 use weir::{
-    domain::{
-        raw_disclosure::DisclosureItem,
-        recipient::RecipientState,
-        share::{OnSchemaChange, Share},
-    },
+    domain::{raw_disclosure::DisclosureItem, recipient::RecipientState, share::OnSchemaChange},
     store::{Constraint, IdempotencyRecord, StoreError},
 };
 
@@ -23,7 +19,7 @@ async fn every_field_comes_back_as_it_was_kept() {
         let object = object(&share, "main", "claims", &table);
         let mut tx = db.begin().await.unwrap();
         tx.insert_table(&table).await.unwrap();
-        tx.insert_share(&share).await.unwrap();
+        tx.insert_declared(&share).await.unwrap();
         tx.insert_object(&object).await.unwrap();
         tx.insert_recipient(&recipient).await.unwrap();
         assert_eq!(tx.find_share_by_id(share.id).await.unwrap().as_ref(), Some(&share));
@@ -47,22 +43,23 @@ async fn updates_change_every_field_and_count() {
         let mut object = object(&share, "main", "claims", &table);
         let mut tx = db.begin().await.unwrap();
         tx.insert_table(&table).await.unwrap();
-        tx.insert_share(&share).await.unwrap();
+        tx.insert_declared(&share).await.unwrap();
         tx.insert_object(&object).await.unwrap();
         tx.insert_recipient(&recipient).await.unwrap();
         let later = days(1);
-        (table.location, table.description, table.owner) = ("s3://elsewhere".into(), None, None);
+        (table.spec.location, table.spec.description, table.spec.owner) = ("s3://elsewhere".into(), None, None);
         (table.delta_id, table.updated_at) = ("other".into(), later);
-        (share.display_name, share.description, share.updated_at) = (None, None, later);
-        share.properties.clear();
-        (recipient.state, recipient.display_name, recipient.delivery) = (RecipientState::Offboarded, None, None);
-        (recipient.allowed_cidrs, recipient.updated_at) = (vec![], later);
-        (object.history, object.cdf, object.start_version) = (false, true, 0);
-        (object.delivery, object.on_schema_change, object.updated_at) = (None, OnSchemaChange::Follow, later);
-        (object.presigned_despite_networks, object.description) = (false, Some("now".into()));
-        (object.accepted, object.acknowledged) = (None, BTreeSet::from([DisclosureItem::Properties]));
+        (share.spec.display_name, share.spec.description, share.updated_at) = (None, None, later);
+        share.spec.properties.clear();
+        (recipient.state, recipient.spec.display_name, recipient.spec.delivery) =
+            (RecipientState::Offboarded, None, None);
+        (recipient.spec.allowed_cidrs, recipient.updated_at) = (vec![], later);
+        (object.spec.history, object.spec.cdf, object.spec.start_version) = (false, true, 0);
+        (object.spec.delivery, object.spec.on_schema_change, object.updated_at) = (None, OnSchemaChange::Follow, later);
+        (object.spec.presigned_despite_networks, object.spec.description) = (false, Some("now".into()));
+        (object.accepted, object.spec.acknowledge) = (None, BTreeSet::from([DisclosureItem::Properties]));
         table = tx.update_table(table).await.unwrap();
-        share = tx.update_share(share).await.unwrap();
+        share = tx.update_declared(share).await.unwrap();
         object = tx.update_object(object).await.unwrap();
         recipient = tx.update_recipient(recipient).await.unwrap();
         assert_eq!((table.revision, share.revision, object.revision, recipient.revision), (2, 2, 2, 2));
@@ -77,15 +74,17 @@ async fn what_was_changed_meanwhile_is_not_overwritten() {
     for db in TestDatabase::each().await {
         let first = share("claims");
         let mut tx = db.begin().await.unwrap();
-        tx.insert_share(&first).await.unwrap();
-        let second = tx.update_share(first.clone()).await.unwrap();
-        let lost = tx.update_share(Share { description: Some("lost".into()), ..first.clone() }).await;
+        tx.insert_declared(&first).await.unwrap();
+        let second = tx.update_declared(first.clone()).await.unwrap();
+        let mut lost = first.clone();
+        lost.spec.description = Some("lost".into());
+        let lost = tx.update_declared(lost).await;
         assert!(matches!(lost, Err(StoreError::Stale)));
-        assert!(matches!(tx.delete_share(first.id, first.revision).await, Err(StoreError::Stale)));
+        assert!(matches!(tx.delete_declared(&first).await, Err(StoreError::Stale)));
         assert_eq!(tx.find_share("claims").await.unwrap().as_ref(), Some(&second));
-        tx.delete_share(second.id, second.revision).await.unwrap();
+        tx.delete_declared(&second).await.unwrap();
         assert_eq!(tx.find_share("claims").await.unwrap(), None);
-        assert!(matches!(tx.update_share(second).await, Err(StoreError::Stale)));
+        assert!(matches!(tx.update_declared(second).await, Err(StoreError::Stale)));
     }
 }
 
@@ -93,7 +92,7 @@ async fn what_was_changed_meanwhile_is_not_overwritten() {
 async fn a_transaction_that_is_dropped_leaves_nothing() {
     for db in TestDatabase::each().await {
         let mut tx = db.begin().await.unwrap();
-        tx.insert_share(&share("claims")).await.unwrap();
+        tx.insert_declared(&share("claims")).await.unwrap();
         drop(tx);
         let tx = db.begin().await.unwrap();
         assert_eq!(db.find_share("claims").await.unwrap(), None);
@@ -108,7 +107,7 @@ async fn what_is_in_use_cannot_be_deleted() {
         let object = object(&share, "main", "claims", &table);
         let mut tx = db.begin().await.unwrap();
         tx.insert_table(&table).await.unwrap();
-        tx.insert_share(&share).await.unwrap();
+        tx.insert_declared(&share).await.unwrap();
         tx.insert_object(&object).await.unwrap();
         tx.commit().await.unwrap();
         let users = db.list_objects_of_table(table.id, 10).await.unwrap();
@@ -119,13 +118,13 @@ async fn what_is_in_use_cannot_be_deleted() {
         assert!(matches!(refused, Err(StoreError::Conflict(Constraint::Reference))), "{refused:?}");
         drop(tx);
         let mut tx = db.begin().await.unwrap();
-        let refused = tx.delete_share(share.id, 1).await;
+        let refused = tx.delete_declared(&share).await;
         assert!(matches!(refused, Err(StoreError::Conflict(Constraint::Reference))), "{refused:?}");
         drop(tx);
         let mut tx = db.begin().await.unwrap();
         tx.delete_object(object.id, 1).await.unwrap();
         tx.delete_table(table.id, 1).await.unwrap();
-        tx.delete_share(share.id, 1).await.unwrap();
+        tx.delete_declared(&share).await.unwrap();
         tx.commit().await.unwrap();
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn write_metadata(
         Format::Parquet => {
             let schema_string = parquet_schema(&metadata.schema_string)
                 .ok_or_else(|| ServiceError::Unsupported("the table's schema cannot be understood".to_owned()))?;
-            let shares_changes = head.object.history && head.object.cdf;
+            let shares_changes = head.object.spec.history && head.object.spec.cdf;
             let meta_data = ParquetMetadata {
                 id,
                 name: metadata.name.as_deref(),

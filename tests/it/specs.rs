@@ -1,0 +1,53 @@
+//! Specs: that none of their fields can be forgotten.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::json;
+use weir::domain::{
+    operator::OperatorSpec,
+    recipient::RecipientSpec,
+    share::{ObjectSpec, ShareSpec},
+    spec::Spec,
+    table::TableSpec,
+    view::ViewSpec,
+};
+
+/// The name of a spec, after each of its fields has said what a change of it means.
+fn tried<S: Spec>(example: serde_json::Value) -> String {
+    let spec: S = serde_json::from_value(example).unwrap();
+    let name = std::any::type_name::<S>().rsplit("::").next().unwrap().to_owned();
+    let fields = spec.fields();
+    assert!(!fields.is_empty(), "{name}");
+    for field in fields.keys() {
+        assert!(S::effect(field, &spec, &spec).is_some(), "say what a change of {name}.{field} means");
+    }
+    assert!(S::effect("no_such_field", &spec, &spec).is_none(), "{name}");
+    name
+}
+
+fn sources(folder: &Path, found: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else {
+            found.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_field_of_every_spec_says_what_a_change_of_it_means() {
+    let tried = [
+        tried::<ShareSpec>(json!({})),
+        tried::<TableSpec>(json!({"location": "s3://lake/t"})),
+        tried::<ObjectSpec>(json!({"source": {"table": "t"}, "start_version": 0})),
+        tried::<RecipientSpec>(json!({})),
+        tried::<ViewSpec>(json!({"source": {"table": "t"}})),
+        tried::<OperatorSpec>(json!({"role": "auditor"})),
+    ];
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"), &mut text);
+    let declared = text.split("\nimpl Spec for ").skip(1).map(|rest| rest.split(' ').next().unwrap().to_owned());
+    assert_eq!(declared.collect::<BTreeSet<_>>(), BTreeSet::from(tried));
+}
