@@ -4,8 +4,10 @@
 //! explain; those are middleware.
 
 use std::{
+    convert::Infallible,
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -25,6 +27,7 @@ use rustls::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
+    time::sleep,
 };
 
 pub use super::connections::{FEW_CONNECTIONS, most_connections};
@@ -52,6 +55,8 @@ const MAX_STREAMS: u32 = 32;
 /// What an HTTP/2 connection may send ahead of what is read of it, in bytes, and one of its streams.
 const CONNECTION_WINDOW: u32 = 512 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
+/// How often it is looked whether there is another certificate.
+const CERTIFICATES_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 /// What is kept of one HTTP/2 stream's answer until its client takes it, in bytes.
 const STREAM_BUFFER: usize = 128 * 1024;
 
@@ -121,7 +126,7 @@ struct Bound {
     addr: SocketAddr,
     socket: std::net::TcpListener,
     router: Router,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<(TlsFiles, RustlsConfig)>,
     connections: usize,
     metrics: Arc<Metrics>,
     patience: Duration,
@@ -212,7 +217,13 @@ impl Bound {
     fn new(listener: Listener) -> Result<Self, ListenError> {
         let Listener { addr, router, tls, connections, metrics, patience } = listener;
         let failed = |source| ListenError::Bind { addr, source };
-        let tls = tls.as_ref().map(server_config).transpose()?.map(Arc::new);
+        let tls = match tls {
+            Some(files) => {
+                let config = RustlsConfig::from_config(Arc::new(server_config(&files)?));
+                Some((files, config))
+            }
+            None => None,
+        };
         // The standard library sets SO_REUSEADDR, so that a restart does not wait for old connections to time out.
         let socket = std::net::TcpListener::bind(addr).map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
@@ -226,9 +237,12 @@ impl Bound {
         let failed = |source| ListenError::Serve { addr, source };
         let server = configured(axum_server::from_tcp(socket).map_err(failed)?).handle(handle);
         let served = match tls {
-            Some(tls) => {
-                let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(accepting);
-                server.acceptor(acceptor).serve(connections).await
+            Some((files, config)) => {
+                let acceptor = RustlsAcceptor::new(config.clone()).acceptor(accepting);
+                tokio::select! {
+                    served = server.acceptor(acceptor).serve(connections) => served,
+                    never = renew(files, config) => match never {},
+                }
             }
             None => server.acceptor(accepting).serve(connections).await,
         };
@@ -284,6 +298,36 @@ pub fn certificates(files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, Li
 }
 
 /// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
+/// Serves new connections with the certificate and key that stand in the files from now on, whenever these are others. Files
+/// that cannot be used leave the old ones as they are.
+async fn renew(files: TlsFiles, config: RustlsConfig) -> Infallible {
+    let mut known = stamps(&files);
+    loop {
+        sleep(CERTIFICATES_LOOKED_AT_EVERY).await;
+        let found = stamps(&files);
+        if found == known {
+            continue;
+        }
+        match server_config(&files) {
+            Ok(renewed) => {
+                config.reload_from_config(Arc::new(renewed));
+                known = found;
+                tracing::info!(file = %files.cert_file.display(), "the certificate was read again");
+            }
+            // A certificate may be there before its key.
+            Err(error) => tracing::warn!(%error, "a new certificate cannot be used; the old one goes on"),
+        }
+    }
+}
+
+/// What tells a file from the one that was there before: its number, size and time.
+fn stamps(files: &TlsFiles) -> [Option<(u64, u64, i64, i64)>; 2] {
+    [&files.cert_file, &files.key_file].map(|file| {
+        let found = std::fs::metadata(file).ok()?;
+        Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    })
+}
+
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();

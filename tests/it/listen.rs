@@ -199,6 +199,39 @@ async fn tls_listener_offers_http2_and_serves_who_trusts_it() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_renewed_is_served_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = certificate(folder.path(), "server");
+    let serving = Serving::start(vec![Listener { tls: Some(files.clone()), ..plain(whoami()) }], GRACE);
+    let address = serving.addresses[0];
+    let url = format!("https://localhost:{}/peer", address.port());
+    let trusting = |files: &TlsFiles| {
+        let trusted = reqwest::Certificate::from_pem(&std::fs::read(&files.cert_file).unwrap()).unwrap();
+        reqwest::Client::builder()
+            .tls_certs_only([trusted])
+            .resolve("localhost", address)
+            .pool_max_idle_per_host(0)
+            .build()
+            .unwrap()
+    };
+    let old = trusting(&files);
+    old.get(&url).send().await.unwrap();
+    // The certificate comes before its key, and until both are there the old ones are served.
+    let renewed = certificate(folder.path(), "renewed");
+    let new = trusting(&renewed);
+    std::fs::copy(&renewed.cert_file, &files.cert_file).unwrap();
+    old.get(&url).send().await.unwrap();
+    std::fs::copy(&renewed.key_file, &files.key_file).unwrap();
+    let began = std::time::Instant::now();
+    while new.get(&url).send().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate is not served");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(old.get(&url).send().await.is_err());
+    serving.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn plain_listener_speaks_http2_to_who_knows_it() {
     use http_body_util::{BodyExt, Empty};
     use hyper_util::{client::legacy::Client, rt::TokioExecutor};
