@@ -111,6 +111,9 @@ pub struct Metrics {
     log_lines_lost: Counter,
     clock_steps_back: Counter,
     tasks_failed: Family<TaskLabels, Counter>,
+    task_failing: Family<TaskLabels, Gauge>,
+    task_last_run: Family<TaskLabels, Gauge>,
+    task_lag: Family<TaskLabels, Gauge>,
 }
 
 /// Something that goes on, such as a request that is being served; dropping it, for whatever reason, ends it.
@@ -165,6 +168,9 @@ impl Metrics {
             log_lines_lost: Counter::default(),
             clock_steps_back: Counter::default(),
             tasks_failed: Family::default(),
+            task_failing: Family::default(),
+            task_last_run: Family::default(),
+            task_lag: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -188,6 +194,7 @@ impl Metrics {
     pub fn expect_tasks(&self, tasks: impl IntoIterator<Item = &'static str>) {
         for task in tasks {
             drop(self.tasks_failed.get_or_create(&TaskLabels { task }));
+            drop(self.task_failing.get_or_create(&TaskLabels { task }));
         }
     }
 
@@ -249,6 +256,11 @@ impl Metrics {
         let help = "Times that the clock went back because it had been ahead";
         r.register("clock_steps_back", help, self.clock_steps_back.clone());
         r.register("tasks_failed", "Runs of background tasks that failed", self.tasks_failed.clone());
+        r.register("task_failing", "Whether a background task's last run failed", self.task_failing.clone());
+        let help = "When a background task last did its work, in seconds since 1970";
+        r.register("task_last_run_timestamp_seconds", help, self.task_last_run.clone());
+        let help = "How late a background task's last run began";
+        r.register("task_lag_seconds", help, self.task_lag.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -301,9 +313,16 @@ impl Metrics {
         self.clock_steps_back.inc();
     }
 
-    /// A run of the background task `task` failed.
-    pub fn task_failed(&self, task: &'static str) {
-        self.tasks_failed.get_or_create(&TaskLabels { task }).inc();
+    /// A run of the background task `task` that began `lag` after it was due ended at `at`, in seconds since 1970.
+    pub fn task_ran(&self, task: &'static str, lag: TimeDelta, at: i64, has_failed: bool) {
+        let labels = TaskLabels { task };
+        self.task_lag.get_or_create(&labels).set(lag.num_seconds().max(0));
+        self.task_failing.get_or_create(&labels).set(has_failed.into());
+        if has_failed {
+            self.tasks_failed.get_or_create(&labels).inc();
+        } else {
+            self.task_last_run.get_or_create(&labels).set(at);
+        }
     }
 
     /// This server sent `bytes` bytes of a file.

@@ -135,10 +135,11 @@ impl Task {
         if progress.due.is_some_and(|due| now < due && due <= now + self.period) {
             return None;
         }
+        let lag = progress.due.map_or_else(TimeDelta::zero, |due| now - due);
         let ground = Ground { vitals: &service.vitals, clock: &service.clock };
         let outcome = progress.run(self.name, self.period, ground, (self.run)(service.clone())).await;
+        service.metrics.task_ran(self.name, lag, service.clock.now().timestamp(), outcome.is_err());
         if let Err(error) = &outcome {
-            service.metrics.task_failed(self.name);
             // An outage is told once, not every second.
             if !progress.has_failed {
                 report(self.name, &**error);

@@ -180,10 +180,45 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// What the running server's background tasks come to, by its metrics; skipped where none runs.
+pub(super) async fn tasks(settings: &Settings) -> Finding {
+    const CHECK: &str = "tasks";
+    let server = &settings.server;
+    let address = server.admin_listen.unwrap_or(server.listen);
+    let scheme = if server.tls().is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}/metrics", SocketAddr::new(reachable(address.ip()), address.port()));
+    let told = async {
+        // Nothing is sent that a stranger there should not have.
+        let client = reqwest::Client::builder().timeout(PATIENCE).tls_danger_accept_invalid_certs(true).build().ok()?;
+        client.get(url).send().await.ok()?.error_for_status().ok()?.text().await.ok()
+    };
+    let told = told.await.unwrap_or_default();
+    let states: Vec<(&str, bool)> = told.lines().filter_map(task_state).collect();
+    let failing: Vec<&str> = states.iter().filter(|(_, fails)| *fails).map(|(task, _)| *task).collect();
+    match (states.len(), failing.is_empty()) {
+        (0, _) => {
+            Finding::new(CHECK, Status::Skipped, "no server runs here whose background tasks could be asked after")
+        }
+        (all, true) => {
+            Finding::new(CHECK, Status::Ok, format!("the last run of each of {all} background tasks went well"))
+        }
+        (_, false) => {
+            let detail = format!("the last run failed of the background tasks {}", failing.join(", "));
+            Finding::of(CHECK, Err(Fault::new(detail, "the server's log says why, under `a background task failed`")))
+        }
+    }
+}
+
+/// The task that a line of metrics tells of, and whether its last run failed.
+fn task_state(line: &str) -> Option<(&str, bool)> {
+    let (task, value) = line.strip_prefix("weir_task_failing{task=\"")?.split_once("\"}")?;
+    Some((task, value.trim() != "0"))
+}
+
 /// Until when the server's certificates are good; nothing where they cannot be read, which is told already.
 fn expiry(files: &TlsFiles) -> Option<Finding> {
     const CHECK: &str = "tls expiry";
-    const REMEDY: &str = "renew the certificate, and start the server anew, which reads it then";
+    const REMEDY: &str = "renew the certificate; a running server reads it again within seconds";
     let (chain, now) = (certificates(files).ok()?, Utc::now());
     let mut ends = None;
     for certificate in &chain {
@@ -289,6 +324,13 @@ mod tests {
         assert!(clocks(vec![named("the database", -11)]).detail.contains("11 seconds ahead of the database"));
         assert_eq!(clocks(vec![named("the database", -10), None]).status, Status::Ok);
         assert_eq!(clocks(vec![None]).status, Status::Skipped);
+    }
+
+    #[test]
+    fn a_task_that_fails_is_read_from_the_metrics() {
+        assert_eq!(task_state("weir_task_failing{task=\"copies\"} 1"), Some(("copies", true)));
+        assert_eq!(task_state("weir_task_failing{task=\"usage\"} 0"), Some(("usage", false)));
+        assert_eq!(task_state("weir_tasks_failed_total{task=\"usage\"} 3"), None);
     }
 
     #[test]

@@ -165,6 +165,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.extend(machine::disks(&settings, arguments.min_free_mib << 20));
     findings.push(machine::connections(&settings));
     findings.extend(machine::addresses(&settings).await);
+    findings.push(machine::tasks(&settings).await);
     if let Some(db) = db {
         db.close().await;
     }
