@@ -201,6 +201,28 @@ const NOUNS: &[Noun] = &[
         beside: None,
     },
     Noun {
+        name: "purpose",
+        about: "Manages what data may be used for",
+        verbs: &[
+            verb(
+                "put",
+                "put_purpose",
+                "weir purpose put fraud_analytics --description 'Detecting fraud in claims' --legal-basis 'contract 4711'",
+            ),
+            verb("get", "get_purpose", "weir purpose get fraud_analytics"),
+            verb("list", "list_purposes", "weir purpose list").columns(&[
+                "name",
+                "description",
+                "legal_basis",
+                "parent",
+            ]),
+            verb("update", "update_purpose", "weir purpose update fraud_analytics --parent analytics"),
+            verb("delete", "delete_purpose", "weir purpose delete fraud_analytics")
+                .confirmed("only its past stays on record"),
+        ],
+        beside: None,
+    },
+    Noun {
         name: "token",
         about: "Issues, rotates and ends recipients' tokens",
         verbs: &[

@@ -29,6 +29,7 @@ pub mod operator;
 pub mod partition;
 pub mod predicate;
 pub mod profile;
+pub mod purpose;
 pub mod raw_disclosure;
 pub mod recipient;
 pub mod recorded;

@@ -32,6 +32,8 @@ pub enum NameKind {
     Credential,
     /// An operator.
     Operator,
+    /// A purpose.
+    Purpose,
 }
 
 impl NameKind {
@@ -46,6 +48,7 @@ impl NameKind {
             Self::View => "view",
             Self::Credential => "credential",
             Self::Operator => "operator",
+            Self::Purpose => "purpose",
         }
     }
 

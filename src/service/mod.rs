@@ -30,6 +30,7 @@ pub mod operators;
 pub mod page;
 pub mod places;
 pub mod precondition;
+mod purposes;
 mod quota;
 mod raw_disclosures;
 mod readiness;

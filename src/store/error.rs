@@ -129,6 +129,9 @@ pub enum Constraint {
     /// An operator of this name exists.
     #[error("an operator of this name exists already")]
     OperatorName,
+    /// A purpose of this name exists.
+    #[error("a purpose of this name exists already")]
+    PurposeName,
     /// The activation code's hash is another link's.
     #[error("this activation link exists already")]
     ActivationCode,
@@ -153,11 +156,12 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 16] = [
+const UNIQUE: [(&str, &str, Constraint); 17] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
+    ("purposes_name", "purposes.name_key", Constraint::PurposeName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),
     (

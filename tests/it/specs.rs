@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::json;
 use weir::domain::{
     operator::OperatorSpec,
+    purpose::PurposeSpec,
     recipient::RecipientSpec,
     share::{ObjectSpec, ShareSpec},
     spec::Spec,
@@ -44,6 +45,7 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
         tried::<ObjectSpec>(json!({"source": {"table": "t"}, "start_version": 0})),
         tried::<RecipientSpec>(json!({})),
         tried::<ViewSpec>(json!({"source": {"table": "t"}})),
+        tried::<PurposeSpec>(json!({"description": "d"})),
         tried::<OperatorSpec>(json!({"role": "auditor"})),
     ];
     let mut text = String::new();

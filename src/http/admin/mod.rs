@@ -18,6 +18,7 @@ mod objects;
 mod operators;
 mod page;
 mod problem;
+mod purposes;
 mod recipients;
 mod reports;
 mod resource;
@@ -131,6 +132,8 @@ fn operations() -> OpenApiRouter<Admin> {
         .routes(routes!(views::get_view))
         .routes(routes!(views::diff_view))
         .routes(routes!(copies::list_copies))
+        .routes(routes!(purposes::list_purposes))
+        .routes(routes!(purposes::get_purpose))
         .routes(routes!(recipients::list_recipients))
         .routes(routes!(recipients::get_recipient))
         .routes(routes!(recipients::get_profile))
@@ -161,6 +164,7 @@ fn operations() -> OpenApiRouter<Admin> {
     let manage_sharing = OpenApiRouter::new()
         .routes(routes!(tables::put_table, tables::update_table, tables::delete_table))
         .routes(routes!(shares::put_share, shares::update_share, shares::delete_share))
+        .routes(routes!(purposes::put_purpose, purposes::update_purpose, purposes::delete_purpose))
         .routes(routes!(objects::put_object, objects::update_object, objects::delete_object))
         .routes(routes!(objects::accept_schema))
         .routes(routes!(views::put_view, views::update_view, views::delete_view))

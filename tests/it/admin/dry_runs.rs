@@ -56,6 +56,7 @@ async fn kept(app: &TestApp) -> BTreeMap<String, BTreeSet<String>> {
 async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, String> {
     app.share_claims().await;
     app.put("/shares/empty", json!({})).await.expect(201);
+    app.put("/purposes/some", json!({"description": "d"})).await.expect(201);
     app.put("/tables/unused", json!({"location": app.location("claims")})).await.expect(201);
     let view = json!({"source": {"table": "claims.claims"}, "columns": [{"name": "id"}]});
     app.put("/views/claims.some", view).await.expect(201);
@@ -84,6 +85,9 @@ fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "put_share" => ("/shares/new", json!({"description": "d"})),
         "update_share" => ("/shares/empty", json!({"description": "d"})),
         "delete_share" => ("/shares/empty", Value::Null),
+        "put_purpose" => ("/purposes/new", json!({"description": "d"})),
+        "update_purpose" => ("/purposes/some", json!({"description": "e"})),
+        "delete_purpose" => ("/purposes/some", Value::Null),
         "put_object" => ("/shares/empty/objects/s/t", json!({"source": {"table": "claims.claims"}})),
         "update_object" => ("/shares/insurer/objects/claims/claims", json!({"history": true})),
         "delete_object" => ("/shares/insurer/objects/claims/claims", Value::Null),

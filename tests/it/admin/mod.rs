@@ -10,6 +10,7 @@ mod identities;
 mod objects;
 mod openapi;
 mod operators;
+mod purposes;
 mod recipients;
 mod reports;
 mod roles;

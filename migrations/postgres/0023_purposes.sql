@@ -1,0 +1,9 @@
+CREATE TABLE purposes (
+    id uuid NOT NULL CONSTRAINT purposes_pk PRIMARY KEY,
+    name text NOT NULL,
+    name_key text COLLATE "C" NOT NULL CONSTRAINT purposes_name UNIQUE,
+    spec text NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    revision bigint NOT NULL
+);
