@@ -52,6 +52,8 @@ impl RecipientState {
 pub struct RecipientSpec {
     /// A name for people.
     pub display_name: Option<String>,
+    /// The legal entity that contracts are made with.
+    pub legal_name: Option<String>,
     /// Contacts by role (`technical`, `security`, …). Kept and shown; nobody is written to, and nothing depends on them.
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
     pub contacts: BTreeMap<String, String>,
@@ -95,7 +97,7 @@ impl Spec for RecipientSpec {
 
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
-            "display_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
+            "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
             // What filters make of them is not known here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),

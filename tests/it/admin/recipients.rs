@@ -17,11 +17,11 @@ on_both_databases!(
 
 async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
     let body = json!({
-        "display_name": "Acme", "contacts": {"security": "soc@acme.example"}, "allowed_cidrs": ["10.0.0.0/8"],
+        "display_name": "Acme", "legal_name": "Acme Analytics Inc.", "contacts": {"security": "soc@acme.example"}, "allowed_cidrs": ["10.0.0.0/8"],
         "properties": {"tenant": "a", "codes": [1, 2]}, "delivery": "proxied",
     });
     let created = app.put("/recipients/acme", body.clone()).await.expect(201);
-    assert_eq!(created["state"], "active");
+    assert_eq!((&created["state"], &created["legal_name"]), (&json!("active"), &json!("Acme Analytics Inc.")));
     assert_eq!(app.put("/recipients/acme", body).await.expect(200), created);
     let problem = app.put("/recipients/acme", json!({"description": "other"})).await.problem(409, "conflict");
     assert_eq!(fields(&problem), ["description"]);
