@@ -1,4 +1,6 @@
--- What operators set of a thing is one JSON text; beside it stand the columns that things are found by.
+-- What operators set of a thing is one JSON text; beside it stand the columns that things are found by. The columns that it
+-- takes the place of are generated from it, so that servers of the version before, which read them, go on answering until
+-- they are exchanged; what these would change is refused. A later migration drops them.
 ALTER TABLE shares ADD COLUMN spec TEXT NOT NULL DEFAULT '{}';
 UPDATE shares SET spec = json_build_object(
     'display_name', display_name, 'description', description, 'properties', properties::json
@@ -6,16 +8,26 @@ UPDATE shares SET spec = json_build_object(
 ALTER TABLE shares DROP COLUMN display_name;
 ALTER TABLE shares DROP COLUMN description;
 ALTER TABLE shares DROP COLUMN properties;
+ALTER TABLE shares
+    ADD COLUMN display_name text GENERATED ALWAYS AS ((spec::json) ->>'display_name') STORED,
+    ADD COLUMN description text GENERATED ALWAYS AS ((spec::json) ->>'description') STORED,
+    ADD COLUMN properties text GENERATED ALWAYS AS (((spec::json) ->'properties')::text) STORED;
 
 ALTER TABLE tables ADD COLUMN spec TEXT NOT NULL DEFAULT '{}';
 UPDATE tables SET spec = json_build_object('location', location, 'description', description, 'owner', owner)::text;
 ALTER TABLE tables DROP COLUMN location;
 ALTER TABLE tables DROP COLUMN description;
 ALTER TABLE tables DROP COLUMN owner;
+ALTER TABLE tables
+    ADD COLUMN location text GENERATED ALWAYS AS ((spec::json) ->>'location') STORED,
+    ADD COLUMN description text GENERATED ALWAYS AS ((spec::json) ->>'description') STORED,
+    ADD COLUMN owner text GENERATED ALWAYS AS ((spec::json) ->>'owner') STORED;
 
 ALTER TABLE operators ADD COLUMN spec TEXT NOT NULL DEFAULT '{}';
 UPDATE operators SET spec = json_build_object('role', role, 'description', description)::text;
 ALTER TABLE operators DROP COLUMN description;
+ALTER TABLE operators
+    ADD COLUMN description text GENERATED ALWAYS AS ((spec::json) ->>'description') STORED;
 
 ALTER TABLE recipients ADD COLUMN spec TEXT NOT NULL DEFAULT '{}';
 UPDATE recipients SET spec = json_build_object(
@@ -33,6 +45,14 @@ ALTER TABLE recipients DROP COLUMN allowed_cidrs;
 ALTER TABLE recipients DROP COLUMN delivery;
 ALTER TABLE recipients DROP COLUMN limits;
 ALTER TABLE recipients DROP COLUMN description;
+ALTER TABLE recipients
+    ADD COLUMN display_name text GENERATED ALWAYS AS ((spec::json) ->>'display_name') STORED,
+    ADD COLUMN contacts text GENERATED ALWAYS AS (((spec::json) ->'contacts')::text) STORED,
+    ADD COLUMN properties text GENERATED ALWAYS AS (((spec::json) ->'properties')::text) STORED,
+    ADD COLUMN allowed_cidrs text GENERATED ALWAYS AS (((spec::json) ->'allowed_cidrs')::text) STORED,
+    ADD COLUMN delivery text GENERATED ALWAYS AS ((spec::json) ->>'delivery') STORED,
+    ADD COLUMN limits text GENERATED ALWAYS AS (((spec::json) ->'limits')::text) STORED,
+    ADD COLUMN description text GENERATED ALWAYS AS ((spec::json) ->>'description') STORED;
 
 ALTER TABLE objects ADD COLUMN spec TEXT NOT NULL DEFAULT '{}';
 UPDATE objects SET spec = json_build_object(
@@ -52,6 +72,14 @@ ALTER TABLE objects DROP COLUMN delivery;
 ALTER TABLE objects DROP COLUMN acknowledged;
 ALTER TABLE objects DROP COLUMN presigned_despite_networks;
 ALTER TABLE objects DROP COLUMN description;
+ALTER TABLE objects
+    ADD COLUMN history boolean GENERATED ALWAYS AS (((spec::json) ->>'history')::boolean) STORED,
+    ADD COLUMN start_version bigint GENERATED ALWAYS AS (((spec::json) ->>'start_version')::bigint) STORED,
+    ADD COLUMN cdf boolean GENERATED ALWAYS AS (((spec::json) ->>'cdf')::boolean) STORED,
+    ADD COLUMN delivery text GENERATED ALWAYS AS ((spec::json) ->>'delivery') STORED,
+    ADD COLUMN acknowledged text GENERATED ALWAYS AS (((spec::json) ->'acknowledge')::text) STORED,
+    ADD COLUMN presigned_despite_networks boolean GENERATED ALWAYS AS (((spec::json) ->>'presigned_despite_networks')::boolean) STORED,
+    ADD COLUMN description text GENERATED ALWAYS AS ((spec::json) ->>'description') STORED;
 
 ALTER TABLE views ADD COLUMN spec TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE views ADD COLUMN is_draft BOOLEAN NOT NULL DEFAULT true;
@@ -66,3 +94,7 @@ UPDATE views SET spec = json_build_object(
 )::text;
 ALTER TABLE views DROP COLUMN draft;
 ALTER TABLE views DROP COLUMN description;
+ALTER TABLE views
+    ADD COLUMN draft text GENERATED ALWAYS AS (CASE WHEN is_draft THEN '{"columns":' || ((spec::json) ->'columns')::text || ',"row_filter":' || coalesce(((spec::json) ->'row_filter')::text, 'null')
+        || ',"layout":' || coalesce(((spec::json) ->'layout')::text, 'null') || '}' END) STORED,
+    ADD COLUMN description text GENERATED ALWAYS AS ((spec::json) ->>'description') STORED;

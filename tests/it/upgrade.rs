@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     replicas::cluster::{Cluster, GRANTS},
@@ -240,5 +240,38 @@ async fn a_postgresql_database_of_each_release_is_migrated_by_a_server_that_is_t
         // The server's own role may do what there was; what is new it is given when all is migrated.
         cluster.admin("weir", "ALTER DEFAULT PRIVILEGES FOR ROLE weir_owner GRANT ALL ON TABLES TO weir_server").await;
         left.goes_on(left.installation.start_with(&["--migrate"]).await).await;
+    }
+}
+
+/// Every row of what operators declare, as the columns that a release reads have it; texts that are JSON as what they say.
+async fn declared(cluster: &Cluster) -> Value {
+    let mut db = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
+    let mut declared = json!({});
+    for noun in ["shares", "tables", "objects", "views", "recipients", "operators"] {
+        let rows = format!("SELECT jsonb_agg(to_jsonb(noun) ORDER BY id)::text FROM {noun} noun");
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(&mut db).await.unwrap();
+        declared[noun] = serde_json::from_str(&rows).unwrap();
+    }
+    db.close().await.unwrap();
+    let rows = declared.as_object_mut().unwrap().values_mut().flat_map(|rows| rows.as_array_mut().unwrap());
+    for column in rows.flat_map(|row| row.as_object_mut().unwrap().values_mut()) {
+        if let Some(json) = column.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+            *column = json;
+        }
+    }
+    declared
+}
+
+/// Its servers go on reading while they are exchanged.
+#[tokio::test]
+async fn migrations_leave_all_columns_in_place_that_the_release_before_reads() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let release = left_behind("postgres").pop().unwrap();
+    let left = refused(&cluster, &release).await;
+    let before = declared(&cluster).await;
+    left.installation.run_well(&["migrate"]);
+    let after = declared(&cluster).await;
+    for (noun, rows) in before.as_object().unwrap() {
+        assert!(says(&after[noun], rows), "{noun}: {rows}, now {}", after[noun]);
     }
 }
