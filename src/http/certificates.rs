@@ -50,6 +50,10 @@ pub fn validity(certificate: &CertificateDer<'_>, now: DateTime<Utc>) -> Result<
         Some(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
             Validity::Ends(time(not_after))
         }
+        // It ends before it begins, or its times cannot be read.
+        Some(error @ Error::InvalidCertificate(CertificateError::Expired | CertificateError::BadEncoding)) => {
+            return Err(error);
+        }
         _ => Validity::Open,
     })
 }

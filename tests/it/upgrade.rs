@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// What moves without anybody's change.
-const VOLATILE: [&str; 1] = ["last_used_at"];
+/// What moves without anybody's change, or is known only once a table was looked at.
+const VOLATILE: [&str; 2] = ["last_used_at", "schema_hold"];
 /// When time moves a state, and which ones it moves.
 const ENDS: [&str; 3] = ["valid_until", "expires_at", "activation_expires_at"];
 const MOVING: [&str; 3] = ["active", "scheduled", "pending"];

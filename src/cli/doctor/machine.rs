@@ -222,13 +222,17 @@ fn expiry(files: &TlsFiles) -> Option<Finding> {
     let (chain, now) = (certificates(files).ok()?, Utc::now());
     let mut ends = None;
     for certificate in &chain {
-        match validity(certificate, now).ok()? {
-            Validity::Begins(at) => {
+        match validity(certificate, now) {
+            Err(error) => {
+                let detail = format!("a certificate is good at no time: {error}");
+                return Some(Finding::of(CHECK, Err(Fault::new(detail, REMEDY))));
+            }
+            Ok(Validity::Begins(at)) => {
                 let detail = format!("a certificate is not good before {}", spelled_time(at));
                 return Some(Finding::of(CHECK, Err(Fault::new(detail, "check the clock, and the certificate"))));
             }
-            Validity::Ends(at) => ends = Some(ends.map_or(at, |ends: DateTime<Utc>| ends.min(at))),
-            Validity::Open => {}
+            Ok(Validity::Ends(at)) => ends = Some(ends.map_or(at, |ends: DateTime<Utc>| ends.min(at))),
+            Ok(Validity::Open) => {}
         }
     }
     let ends = ends?;

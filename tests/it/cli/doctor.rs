@@ -443,22 +443,21 @@ async fn a_disk_without_room_is_named() {
     assert_eq!((said.code, said.failed()), (Some(1), vec!["disk database", "disk views", "disk export"]));
 }
 
-/// Writes a certificate for `key` that ended yesterday.
-fn expire(key: &Path, certificate: &Path) {
-    let request = key.with_extension("csr");
-    let openssl = |command: &mut Command| {
-        let made = command.output().expect("this test needs the openssl command");
+/// Writes a certificate for the key `tls.key` of a folder, good from the first time to the second (`YYMMDDHHMMSSZ`).
+fn certify(folder: &Path, from: &str, until: &str) {
+    let openssl = |arguments: &[&str]| {
+        let made = Command::new("openssl").current_dir(folder).args(arguments).output();
+        let made = made.expect("this test needs the openssl command");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     };
-    let new = ["req", "-new", "-subj", "/CN=localhost", "-key"];
-    openssl(Command::new("openssl").args(new).arg(key).arg("-out").arg(&request));
     // One without extensions would be of the first version, which nobody takes.
-    let extensions = key.with_extension("cnf");
-    fs::write(&extensions, "basicConstraints=critical,CA:FALSE\n").unwrap();
-    let sign = ["x509", "-req", "-days", "-1", "-in"];
-    let mut signed = Command::new("openssl");
-    signed.args(sign).arg(&request).arg("-extfile").arg(extensions).arg("-signkey").arg(key);
-    openssl(signed.arg("-out").arg(certificate));
+    let authority = "[ca]\ndefault_ca = a\n[a]\ndatabase = issued\nnew_certs_dir = .\ndefault_md = sha256\npolicy = p\n\
+        rand_serial = yes\nx509_extensions = e\n[p]\ncommonName = supplied\n[e]\nbasicConstraints = critical, CA:FALSE\n";
+    fs::write(folder.join("authority"), authority).unwrap();
+    fs::write(folder.join("issued"), "").unwrap();
+    openssl(&["req", "-new", "-subj", "/CN=localhost", "-key", "tls.key", "-out", "request"]);
+    let itself = ["-config", "authority", "-keyfile", "tls.key", "-in", "request", "-notext", "-out", "tls.crt"];
+    openssl(&[&["ca", "-batch", "-selfsign", "-startdate", from, "-enddate", until][..], &itself].concat());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -505,8 +504,11 @@ async fn addresses_and_certificates_that_cannot_be_used_are_named() {
     let soon = ground.examine(&[]);
     assert_eq!(soon.of("tls expiry")["status"], "warning");
     assert!(soon.of("tls expiry")["detail"].as_str().unwrap().contains("ends in"));
-    expire(&ground.path("tls.key"), &ground.path("tls.crt"));
-    ground.fails("tls expiry", "a certificate ended ");
+    let folder = ground.path("");
+    certify(&folder, "260101000000Z", "260201000000Z");
+    ground.fails("tls expiry", "at 2026-02-01T00:00:00Z");
+    certify(&folder, "260201000000Z", "260101000000Z");
+    ground.fails("tls expiry", "good at no time");
     assert_eq!(soon.of("connections")["status"], "ok");
     // One that is its own authority is fit to be served, and refused by most clients.
     for (authority, statuses) in [("TRUE", &["warning"][..]), ("FALSE", &[])] {
