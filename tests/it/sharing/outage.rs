@@ -26,15 +26,14 @@ fn come_back(answer: &Answer) {
 
 async fn a_storage_that_does_not_answer_is_503_until_it_does(app: TestApp) {
     let reader = acme_with_steps(&app).await;
-    let at = |location: &str| format!("UPDATE tables SET location = '{location}'");
-    app.execute(at(&format!("{AWAY}/steps"))).await;
+    app.move_tables(&format!("{AWAY}/steps")).await;
     come_back(&reader.query("steps", json!({})).await);
     come_back(&reader.ask("steps", "/metadata", "").await);
     // What needs no storage goes on.
     assert_eq!(reader.get("/shares/insurer/all-tables").await.status, 200);
     let denied = app.events("table.query").await;
     assert_eq!((denied.len(), &denied[0]["decision"]), (1, &json!("deny")));
-    app.execute(at(&app.location("steps"))).await;
+    app.move_tables(&app.location("steps")).await;
     assert_eq!(reader.query("steps", json!({})).await.version(), 3);
 }
 

@@ -405,6 +405,15 @@ impl TestApp {
         }
     }
 
+    /// Has every registered table lie at `location`, past the store.
+    pub async fn move_tables(&self, location: &str) {
+        let moved = match &self.service.db {
+            Db::Sqlite { .. } => format!("json_set(spec, '$.location', '{location}')"),
+            Db::Postgres { .. } => format!("jsonb_set(spec::jsonb, '{{location}}', '\"{location}\"')::text"),
+        };
+        self.execute(format!("UPDATE tables SET spec = {moved}")).await;
+    }
+
     /// The location of a folder in the lake.
     pub fn location(&self, name: &str) -> String {
         Url::from_file_path(self.folder(name)).unwrap().to_string()

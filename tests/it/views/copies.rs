@@ -365,13 +365,13 @@ async fn partition_values_are_read_in_any_case(stage: Stage, shown: serde_json::
 async fn a_source_out_of_reach_is_503_until_it_is_back(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
-    stage.app.execute("UPDATE tables SET location = 's3://away/claims'").await;
+    stage.app.move_tables("s3://away/claims").await;
     for way in stage.ways() {
         come_back(&acme.query(way, newest()).await);
         come_back(&acme.ask(way, "/metadata").await);
     }
     let location = stage.app.location("zsourcefolder");
-    stage.app.execute(format!("UPDATE tables SET location = '{location}'")).await;
+    stage.app.move_tables(&location).await;
     read_well(&stage, &table, &lens, &acme).await;
 }
 
