@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::domain::name::is_directional;
+
 /// Standard output. All that a command prints goes through it, so that what cannot be written is told from every other
 /// broken connection.
 pub(super) struct Out(io::Stdout);
@@ -128,7 +130,7 @@ pub(super) fn clean(text: &str, kept: bool) -> String {
     let shown = |c: char| match c {
         '\n' if kept => c.to_string(),
         // Marks that turn the direction of what follows make a line read as another.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => c.escape_unicode().to_string(),
+        c if is_directional(c) => c.escape_unicode().to_string(),
         c if c.is_control() => c.escape_default().to_string(),
         c => c.to_string(),
     };
@@ -173,8 +175,8 @@ mod tests {
 
     #[test]
     fn nothing_steers_the_terminal() {
-        let items = [json!({"name": "\u{1b}[2Jx\n\u{202e}y"})];
+        let items = [json!({"name": "\u{1b}[2Jx\n\u{202e}y\u{200f}"})];
         let text = printed(|out| table(out, &["name"], &items));
-        assert_eq!(text, "NAME\n\\u{1b}[2Jx\\n\\u{202e}y\n");
+        assert_eq!(text, "NAME\n\\u{1b}[2Jx\\n\\u{202e}y\\u{200f}\n");
     }
 }

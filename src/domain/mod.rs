@@ -17,6 +17,7 @@ pub mod delta;
 pub mod disclosure;
 pub mod drill;
 pub mod grant;
+pub mod html;
 pub mod identity;
 pub mod limits;
 pub mod merkle;

@@ -92,6 +92,11 @@ pub fn is_invisible(c: char) -> bool {
             || CodePointMapData::<GeneralCategory>::new().get(c) == GeneralCategory::Format)
 }
 
+/// Whether a character is one of Unicode's bidirectional algorithm (UAX #9, 2) that only turn the direction of a text.
+pub fn is_directional(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A valid name, as it was created, with the key that it compares by.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name {

@@ -3,7 +3,6 @@
 //! Plain pages that work without scripts. Programs that ask for JSON, or for nothing in particular, get errors as JSON.
 //! Never here: whether a link still works.
 
-mod html;
 mod page;
 
 use std::sync::Arc;

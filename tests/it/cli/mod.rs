@@ -77,8 +77,9 @@ impl Shell {
     pub fn run_badly(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "{arguments:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}{said}");
+        assert_eq!(said, "", "{arguments:?}");
         text
     }
 }

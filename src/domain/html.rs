@@ -1,6 +1,8 @@
-//! HTML from text, by hand: there are two small pages.
+//! Text in HTML. Which pages there are is not told here.
 
 use std::fmt::{self, Write};
+
+use super::name::is_directional;
 
 /// A text in HTML: what would be markup in it is escaped, inside elements and inside quoted attributes alike.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +27,6 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// The characters of Unicode's bidirectional algorithm (UAX #9, 2) that are nothing but formatting.
-fn is_directional(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -42,6 +39,7 @@ mod tests {
         let shown = "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; &#39;x&#39; ";
         assert_eq!(Escaped(hostile).to_string(), shown);
         assert_eq!(Escaped("acme\u{202e}gro\u{0}").to_string(), "acme\u{fffd}gro\u{fffd}");
+        assert_eq!(Escaped("\u{61c}a\u{200e}b\u{200f}").to_string(), "\u{fffd}a\u{fffd}b\u{fffd}");
         assert_eq!(Escaped("Müller & Söhne").to_string(), "Müller &amp; Söhne");
     }
 
