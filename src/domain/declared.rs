@@ -36,10 +36,8 @@ pub trait Plain: Spec {
     const KIND: &'static str;
     /// What its names are held to.
     const NAME: NameKind;
-    /// The database's table.
+    /// The plural noun: the database's table, and what pages of listings are bound to.
     const TABLE: &'static str;
-    /// What pages of listings are bound to; the plural noun.
-    const PLURAL: &'static str;
 }
 
 /// A thing that is no more than a name and a spec.
@@ -66,23 +64,32 @@ impl<S> Declared<S> {
     }
 }
 
+/// Answers what a [`Resource`] is asked from the fields of the same names; within the implementation.
+macro_rules! resource_fields {
+    () => {
+        fn id(&self) -> uuid::Uuid {
+            self.id
+        }
+
+        fn name(&self) -> String {
+            self.name.to_string()
+        }
+
+        fn revision(&self) -> i64 {
+            self.revision
+        }
+
+        fn spec(&self) -> &Self::Spec {
+            &self.spec
+        }
+    };
+}
+
+pub(super) use resource_fields;
+
 impl<S: Plain> Resource for Declared<S> {
     type Spec = S;
     const KIND: &'static str = S::KIND;
 
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn name(&self) -> String {
-        self.name.to_string()
-    }
-
-    fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    fn spec(&self) -> &S {
-        &self.spec
-    }
+    resource_fields!();
 }

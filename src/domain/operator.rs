@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    declared::Resource,
+    declared::{Resource, resource_fields},
     name::Name,
     spec::{Effect, Spec},
 };
@@ -178,21 +178,7 @@ impl Resource for Operator {
     type Spec = OperatorSpec;
     const KIND: &'static str = "operator";
 
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn name(&self) -> String {
-        self.name.to_string()
-    }
-
-    fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    fn spec(&self) -> &OperatorSpec {
-        &self.spec
-    }
+    resource_fields!();
 }
 
 /// An operator's token as it is kept; of the token itself only its hash.

@@ -45,7 +45,6 @@ impl Plain for PurposeSpec {
     const KIND: &'static str = "purpose";
     const NAME: NameKind = NameKind::Purpose;
     const TABLE: &'static str = "purposes";
-    const PLURAL: &'static str = "purposes";
 }
 
 /// What data may be used for.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    declared::Resource,
+    declared::{Resource, resource_fields},
     delivery::Delivery,
     identity::Identity,
     limits::RecipientLimits,
@@ -138,21 +138,7 @@ impl Resource for Recipient {
     type Spec = RecipientSpec;
     const KIND: &'static str = "recipient";
 
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn name(&self) -> String {
-        self.name.to_string()
-    }
-
-    fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    fn spec(&self) -> &RecipientSpec {
-        &self.spec
-    }
+    resource_fields!();
 }
 
 /// Whether `address` lies in one of `networks`; an empty list allows everywhere, and an IPv4 address that arrives in

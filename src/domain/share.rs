@@ -41,7 +41,6 @@ impl Plain for ShareSpec {
     const KIND: &'static str = "share";
     const NAME: NameKind = NameKind::Share;
     const TABLE: &'static str = "shares";
-    const PLURAL: &'static str = "shares";
 }
 
 /// A bundle of objects that recipients are granted as a whole. Its identity is the protocol's `id`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    declared::Resource,
+    declared::{Resource, resource_fields},
     name::Name,
     spec::{Effect, Spec},
 };
@@ -63,19 +63,5 @@ impl Resource for Table {
     type Spec = TableSpec;
     const KIND: &'static str = "table";
 
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn name(&self) -> String {
-        self.name.to_string()
-    }
-
-    fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    fn spec(&self) -> &TableSpec {
-        &self.spec
-    }
+    resource_fields!();
 }

@@ -297,7 +297,6 @@ pub fn certificates(files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, Li
     CertificateDer::pem_file_iter(&files.cert_file).and_then(Iterator::collect).map_err(pem)
 }
 
-/// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
 /// Serves new connections with the certificate and key that stand in the files from now on, whenever these are others. Files
 /// that cannot be used leave the old ones as they are.
 async fn renew(files: TlsFiles, config: RustlsConfig) -> Infallible {
@@ -328,6 +327,7 @@ fn stamps(files: &TlsFiles) -> [Option<(u64, u64, i64, i64)>; 2] {
     })
 }
 
+/// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();

@@ -53,7 +53,10 @@ pub type Named = Map<String, Value>;
 
 /// The fields that a JSON object names.
 pub fn named(value: Value) -> Named {
-    members(value)
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
 }
 
 /// The spec of something new.
@@ -64,14 +67,6 @@ pub(super) fn new_spec<S: Spec>(named: &Named) -> Result<S, ServiceError> {
 /// `before` with what a PUT (the whole of each named field) or a PATCH (RFC 7396) names.
 pub(super) fn changed_spec<S: Spec>(before: &S, named: &Named, mode: spec::Mode) -> Result<S, ServiceError> {
     spec::change(before, named, mode).map_err(ServiceError::Invalid)
-}
-
-/// The members of a JSON object.
-pub(super) fn members(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members,
-        _ => Map::new(),
-    }
 }
 
 /// Names for a message.
@@ -96,8 +91,7 @@ pub(super) fn confirm(
     if fields.is_empty() {
         return Ok(());
     }
-    let named = fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
-    let message = format!("{kind} `{name}` exists with another {named}; change it with PATCH");
+    let message = format!("{kind} `{name}` exists with another {}; change it with PATCH", quoted(&fields));
     Err(ServiceError::Conflict { message, fields })
 }
 

@@ -93,7 +93,7 @@ impl Service {
 
     /// Things by name.
     pub async fn list_declared<S: Plain>(&self, page: &PageRequest) -> Result<Page<Declared<S>>, ServiceError> {
-        let opened = self.begin_page(page, S::PLURAL.into())?;
+        let opened = self.begin_page(page, S::TABLE.into())?;
         let found = self.db.list_declared(opened.after.as_deref(), opened.limit).await?;
         Ok(self.end_page(opened, found, |of: &Declared<S>| of.name.key().to_owned()))
     }

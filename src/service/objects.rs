@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Described, Named, Put, audited, changed_spec, confirm, differing, members, new_spec},
+    change::{Described, Named, Put, audited, changed_spec, confirm, differing, new_spec},
     context::{OperatorContext, Run},
     copies::PublishedView,
     disclosures::{self, Disclosure},
@@ -414,10 +414,10 @@ impl Service {
         after.object.updated_at = ctx.now;
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
-        let mut change = members(audited(Some(&before), Some(&after)));
-        change.insert("changes".into(), json!(changes));
-        change.insert("reason".into(), json!(reason));
-        let event = Event { change: Some(change.into()), ..event(ctx, "object.accept_schema", &after) };
+        let mut change = audited(Some(&before), Some(&after));
+        change["changes"] = json!(changes);
+        change["reason"] = json!(reason);
+        let event = Event { change: Some(change), ..event(ctx, "object.accept_schema", &after) };
         trail::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.looked_at(after, &location, &snapshot, ctx.run).await

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Named, Put, audited, changed_spec, confirm, differing, members, new_spec, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec, quoted},
     context::OperatorContext,
     copies::{Entitled, Preparation, PublishedView, Source, plan_of},
     error::{FieldError, ServiceError},
@@ -670,7 +670,7 @@ fn evidence(
             "mask": shown.mask.as_ref().map(|mask| mask.to_json()),
         })
     };
-    Ok(members(json!({
+    Ok(named(json!({
         "view": view.published.label(),
         "recipient": recipient.name.to_string(),
         "table": table.name.to_string(),

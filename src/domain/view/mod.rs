@@ -16,7 +16,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    declared::Resource,
+    declared::{Resource, resource_fields},
     name::Name,
     schema::ColumnPath,
     spec::{Effect, Spec},
@@ -136,21 +136,7 @@ impl Resource for View {
     type Spec = ViewSpec;
     const KIND: &'static str = "view";
 
-    fn id(&self) -> Uuid {
-        self.id
-    }
-
-    fn name(&self) -> String {
-        self.name.to_string()
-    }
-
-    fn revision(&self) -> i64 {
-        self.revision
-    }
-
-    fn spec(&self) -> &ViewSpec {
-        &self.spec
-    }
+    resource_fields!();
 }
 
 /// A published version, which never changes.
