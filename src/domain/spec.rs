@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::name::is_invisible;
+use super::{message::quoted, name::is_invisible};
 
 /// The longest free text, in characters.
 pub const LONGEST_TEXT: usize = 4096;
@@ -276,8 +276,7 @@ fn unknown_below(path: &str, given: &Value, read: &Value, problems: &mut Vec<Fie
 }
 
 fn no_field<'a>(path: String, name: &str, known: impl Iterator<Item = &'a str>) -> FieldError {
-    let known: Vec<String> = known.map(|known| format!("`{known}`")).collect();
-    FieldError::new(path, format!("unknown field `{name}`, expected one of {}", known.join(", ")))
+    FieldError::new(path, format!("unknown field `{name}`, expected one of {}", quoted(known)))
 }
 
 /// Adds every text that is too long or holds a control character, and every list or map with too many entries.

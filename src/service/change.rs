@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::error::ServiceError;
 use crate::domain::{
     declared::Resource,
+    message::quoted,
     spec::{self, Spec},
 };
 
@@ -67,11 +68,6 @@ pub(super) fn new_spec<S: Spec>(named: &Named) -> Result<S, ServiceError> {
 /// `before` with what a PUT (the whole of each named field) or a PATCH (RFC 7396) names.
 pub(super) fn changed_spec<S: Spec>(before: &S, named: &Named, mode: spec::Mode) -> Result<S, ServiceError> {
     spec::change(before, named, mode).map_err(ServiceError::Invalid)
-}
-
-/// Names for a message.
-pub(super) fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The fields in which `before` and `after` differ.

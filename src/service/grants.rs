@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::{
     ATTEMPTS, Service,
-    change::quoted,
     context::{OperatorContext, Run},
     copies::PublishedViews,
     disclosures::{Disclosure, Reached},
@@ -23,6 +22,7 @@ use crate::{
     domain::{
         audit::{Event, Object, timestamp},
         grant::{Agreement, Ending, Grant, GrantState},
+        message::quoted,
         name::NameKind,
         recipient::{Recipient, RecipientState},
         share::{Share, ShareSpec},

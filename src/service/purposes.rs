@@ -1,7 +1,6 @@
 //! Purposes: what data may be used for.
 
 use super::{
-    change::quoted,
     context::OperatorContext,
     declared::InUse,
     error::{FieldError, ServiceError},
@@ -10,6 +9,7 @@ use super::{
 use crate::{
     domain::{
         declared::Plain,
+        message::quoted,
         name::name_key,
         purpose::{Purpose, PurposeSpec},
     },

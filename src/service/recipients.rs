@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     ATTEMPTS, Service,
-    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
     context::OperatorContext,
     error::{FieldError, ServiceError},
     grants::{Effect, open_grants},
@@ -21,6 +21,7 @@ use crate::{
     domain::{
         audit::{Event, Object, canonical},
         identity::Identity,
+        message::quoted,
         name::{Name, NameKind},
         profile::OauthProfile,
         recipient::{Recipient, RecipientSpec, RecipientState},

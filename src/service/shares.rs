@@ -1,7 +1,6 @@
 //! Shares: bundles of objects that recipients are granted as a whole.
 
 use super::{
-    change::quoted,
     context::OperatorContext,
     declared::{self, InUse},
     error::ServiceError,
@@ -10,6 +9,7 @@ use super::{
 use crate::{
     domain::{
         audit::Event,
+        message::quoted,
         share::{Share, ShareSpec},
     },
     store::{GrantFilter, Tx},

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
     context::OperatorContext,
     error::ServiceError,
     lookup,
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     domain::{
         audit::Object,
+        message::quoted,
         name::{Name, NameKind},
         spec::{LONGEST_TEXT, Mode, check_text},
         table::{Table, TableSpec},

@@ -20,6 +20,7 @@ use crate::{
         activation::{Activation, ActivationCode},
         audit::{Event, Object, timestamp},
         limits::span,
+        message::quoted,
         name::{Name, NameKind, name_key},
         recipient::{Recipient, RecipientState},
         token::{BearerToken, Token},
@@ -345,7 +346,7 @@ impl Service {
             return Err(ServiceError::conflict(format!(
                 "credential `{}` has its two live tokens, {}; revoke one of them first",
                 token.credential,
-                super::change::quoted(&ids)
+                quoted(&ids)
             )));
         }
         idempotency::remember(tx, ctx, token.id).await?;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Service,
-    change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec, quoted},
+    change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec},
     context::OperatorContext,
     copies::{Entitled, Preparation, PublishedView, Source, plan_of},
     error::{FieldError, ServiceError},
@@ -30,6 +30,7 @@ use crate::{
     domain::{
         audit::{Event, Object, canonical, timestamp},
         copy::CopyKind,
+        message::quoted,
         name::{Name, NameKind, name_key},
         recipient::Recipient,
         schema::Schema,

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     domain::{
         audit::Personal,
+        message::{echoed, quoted},
         operator::{Permission, Role},
     },
     http::client,
@@ -167,9 +168,11 @@ impl Routes {
         let mut run = Run::Real;
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if !parameters.iter().any(|known| *known == name) {
-                let known: Vec<String> = parameters.iter().map(|known| format!("`{known}`")).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let detail = format!("query parameters: `{}` is none of this operation; it has {known}", shown(&name));
+                let known = if parameters.is_empty() { "none".to_owned() } else { quoted(parameters) };
+                let detail = format!(
+                    "query parameters: `{}` is none of this operation; it has {known}",
+                    echoed(&name, LONGEST_SHOWN)
+                );
                 return Err(Problem::new(ProblemCode::InvalidParameter, detail));
             }
             if name == DRY_RUN {
@@ -190,11 +193,6 @@ impl Routes {
 /// The method whose operation answers `method`.
 fn answering(method: &Method) -> &Method {
     if method == Method::HEAD { &Method::GET } else { method }
-}
-
-/// As much of a caller's text as a message repeats.
-fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST_SHOWN).collect()
 }
 
 /// Whether an answer is what a dry run came to.

@@ -21,7 +21,8 @@ use crate::{
         audit::{Actor, ActorKind, Event, Object, Outcome},
         decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, in_scope},
         grant::{Grant, in_force},
-        name::{Name, is_invisible},
+        message::echoed,
+        name::Name,
         nearest::nearest,
         recipient::Recipient,
         share::{Share, SharedObject},
@@ -511,17 +512,8 @@ impl<'a> Subject<'a> {
 
     /// The names as the caller spelt them, each cut to a length that is worth echoing.
     fn shown(&self) -> String {
-        self.names.iter().map(|name| shown(name)).collect::<Vec<_>>().join("/")
+        self.names.iter().map(|name| echoed(name, ECHOED)).collect::<Vec<_>>().join("/")
     }
-}
-
-fn shown(name: &str) -> String {
-    let mut visible = name.chars().filter(|c| !c.is_control() && !is_invisible(*c));
-    let mut shown: String = visible.by_ref().take(ECHOED).collect();
-    if visible.next().is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// The reason code of a request that was allowed and could not be answered all the same.
