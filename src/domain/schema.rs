@@ -417,6 +417,34 @@ fn read_as_readers(data_type: &mut Value, has_changed: &mut bool) {
     }
 }
 
+/// Where a name is among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    /// At this place.
+    At(usize),
+    /// At none.
+    Nowhere,
+    /// At one of several places.
+    Somewhere,
+}
+
+/// Where `wanted` is among `names`, as columns are found in files and logs: the very name, and the last of these; else the
+/// only one that differs from it just by case.
+pub fn find_name<'a>(
+    names: impl DoubleEndedIterator<Item = &'a str> + ExactSizeIterator + Clone,
+    wanted: &str,
+) -> Among {
+    if let Some(at) = names.clone().rposition(|name| name == wanted) {
+        return Among::At(at);
+    }
+    let mut alike = names.enumerate().filter(|(_, name)| differ_by_case(name, wanted)).map(|(at, _)| at);
+    match (alike.next(), alike.next()) {
+        (Some(at), None) => Among::At(at),
+        (None, _) => Among::Nowhere,
+        (Some(_), Some(_)) => Among::Somewhere,
+    }
+}
+
 /// Whether two names are not the same, but for the case of their letters.
 pub fn differ_by_case(one: &str, other: &str) -> bool {
     one != other

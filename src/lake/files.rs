@@ -29,7 +29,10 @@ use super::{
     path_keys::{PathKeys, path_key},
     statistics::{KeptColumns, Sources},
 };
-use crate::{domain::schema::differ_by_case, storage::path_refusal};
+use crate::{
+    domain::schema::{Among, find_name},
+    storage::path_refusal,
+};
 
 /// Files per chunk. A chunk is what one changed version copies of the last one.
 pub(super) const CHUNK_FILES: usize = 32 * 1024;
@@ -181,14 +184,12 @@ impl<'a> FileRef<'a> {
 
 /// Which of an action's `entries` is the partition column `name`: the last of this very name, else the one whose name
 /// differs from it only by case, where there is just one.
-pub(super) fn entry_of(keys: &StringArray, mut entries: Range<usize>, name: &str) -> Option<usize> {
-    let is_exact = |entry: &usize| text(keys, *entry) == Some(name);
-    let exact = entries.clone().rev().find(is_exact);
-    exact.or_else(|| {
-        let mut alike =
-            entries.by_ref().filter(|&entry| text(keys, entry).is_some_and(|key| differ_by_case(key, name)));
-        alike.next().filter(|_| alike.next().is_none())
-    })
+pub(super) fn entry_of(keys: &StringArray, entries: Range<usize>, name: &str) -> Option<usize> {
+    // No column is called by the empty text.
+    match find_name(entries.clone().map(|entry| text(keys, entry).unwrap_or_default()), name) {
+        Among::At(at) => Some(entries.start + at),
+        Among::Nowhere | Among::Somewhere => None,
+    }
 }
 
 fn text(array: &StringArray, row: usize) -> Option<&str> {

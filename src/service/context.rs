@@ -1,9 +1,11 @@
 //! Who asks for a use case, and when: the first argument of everything that operators can do.
 
-use std::borrow::Cow;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};

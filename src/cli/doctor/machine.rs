@@ -171,10 +171,9 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
         }
         findings.extend(expiry(&files));
     }
-    let scheme = if server.tls().is_some() { "https" } else { "http" };
     for (key, address) in [("listen", Some(server.listen)), ("admin_listen", server.admin_listen)] {
         let Some(address) = address else { continue };
-        findings.push(Finding::of(&format!("server.{key}"), listens(scheme, address).await));
+        findings.push(Finding::of(&format!("server.{key}"), listens(settings, address).await));
     }
     findings.push(Finding::of("server.public_url", public_url(&server.public_url)));
     findings
@@ -183,15 +182,8 @@ pub(super) async fn addresses(settings: &Settings) -> Vec<Finding> {
 /// What the running server's background tasks come to, by its metrics; skipped where none runs.
 pub(super) async fn tasks(settings: &Settings) -> Finding {
     const CHECK: &str = "tasks";
-    let server = &settings.server;
-    let address = server.admin_listen.unwrap_or(server.listen);
-    let scheme = if server.tls().is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{}/metrics", SocketAddr::new(reachable(address.ip()), address.port()));
-    let told = async {
-        // Nothing is sent that a stranger there should not have.
-        let client = reqwest::Client::builder().timeout(PATIENCE).tls_danger_accept_invalid_certs(true).build().ok()?;
-        client.get(url).send().await.ok()?.error_for_status().ok()?.text().await.ok()
-    };
+    let address = settings.server.admin_listen.unwrap_or(settings.server.listen);
+    let told = async { ask(settings, address, "metrics").await.ok()?.error_for_status().ok()?.text().await.ok() };
     let told = told.await.unwrap_or_default();
     let states: Vec<(&str, bool)> = told.lines().filter_map(task_state).collect();
     let failing: Vec<&str> = states.iter().filter(|(_, fails)| *fails).map(|(task, _)| *task).collect();
@@ -252,7 +244,7 @@ fn spelled_time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-async fn listens(scheme: &str, address: SocketAddr) -> Examined {
+async fn listens(settings: &Settings, address: SocketAddr) -> Examined {
     let error = match TcpListener::bind(address) {
         Ok(_) => return Ok(format!("{address} is free; no server runs there")),
         Err(error) => error,
@@ -276,19 +268,20 @@ async fn listens(scheme: &str, address: SocketAddr) -> Examined {
         "stop what has the port, or choose another; if it is a weir, its log says why it is not ready",
     );
     let examined = patiently("see whether the server there hangs, and its log", async {
-        // Nothing is sent that a stranger there should not have.
-        let client = reqwest::Client::builder().timeout(PATIENCE).tls_danger_accept_invalid_certs(true).build();
-        let url = format!("{scheme}://{}/readyz", SocketAddr::new(reachable(address.ip()), address.port()));
-        let answer = match client {
-            Ok(client) => client.get(url).send().await,
-            Err(error) => Err(error),
-        };
-        Ok(answer.is_ok_and(|answer| answer.status().is_success()).to_string())
+        Ok(ask(settings, address, "readyz").await.is_ok_and(|answer| answer.status().is_success()).to_string())
     });
     match examined.await?.as_str() {
         "true" => Ok(format!("a server runs at {address} and is ready")),
         _ => Err(other),
     }
+}
+
+/// What is answered under `path` by whatever listens on `address`. Nothing is sent that a stranger there should not have.
+async fn ask(settings: &Settings, address: SocketAddr, path: &str) -> reqwest::Result<reqwest::Response> {
+    let client = reqwest::Client::builder().timeout(PATIENCE).tls_danger_accept_invalid_certs(true).build()?;
+    let scheme = if settings.server.tls().is_some() { "https" } else { "http" };
+    let address = SocketAddr::new(reachable(address.ip()), address.port());
+    client.get(format!("{scheme}://{address}/{path}")).send().await
 }
 
 /// An address that reaches a listener on `ip`.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{
         delta::{Metadata, Protocol},
-        schema::{Schema, differ_by_case},
+        schema::{Among, Schema, find_name},
     },
     lake::{
         LakeError, StatsShape,
@@ -86,9 +86,7 @@ impl Shape {
         }
         let mut respelt: Box<PartitionPairs> = pairs.into();
         for column in &self.partition_columns {
-            let mut alike = pairs.iter().enumerate().filter(|(_, (name, _))| differ_by_case(name, column));
-            if let (Some((at, _)), None) = (alike.next(), alike.next())
-                && !pairs.iter().any(|(name, _)| **name == **column)
+            if let Among::At(at) = find_name(pairs.iter().map(|(name, _)| &**name), column)
                 && let Some((name, _)) = respelt.get_mut(at)
             {
                 *name = column.as_str().into();

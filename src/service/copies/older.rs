@@ -8,7 +8,7 @@ use super::{making::source_file, served::Source};
 use crate::{
     domain::{
         delta::Metadata,
-        schema::{ColumnPath, DataType, Field, Schema, Step, differ_by_case},
+        schema::{Among, ColumnPath, DataType, Field, Schema, Step, find_name},
     },
     engine::{EngineError, SourceFile},
     lake::LakeError,
@@ -92,15 +92,7 @@ impl Service {
 /// that differ only by case, as columns are found in files. Where that cannot be told it has.
 fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: bool) -> bool {
     let find = |fields: &[Field], wanted: &Field| {
-        let name = wanted.physical_name(maps_columns);
-        let exact = fields.iter().position(|field| field.physical_name(mapped_then) == name);
-        let is_alike = |field: &Field| differ_by_case(field.physical_name(mapped_then), name);
-        let mut alike = fields.iter().enumerate().filter(|(_, field)| is_alike(field)).map(|(at, _)| at);
-        match (exact, alike.next(), alike.next()) {
-            (Some(at), ..) | (None, Some(at), None) => Found::At(at),
-            (None, None, _) => Found::Nowhere,
-            (None, Some(_), Some(_)) => Found::Somewhere,
-        }
+        find_name(fields.iter().map(|field| field.physical_name(mapped_then)), wanted.physical_name(maps_columns))
     };
     let mut fields = Some(&schema.fields);
     let mut here: Option<&DataType> = None;
@@ -108,9 +100,9 @@ fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: boo
         here = match (step, here, fields.take()) {
             (Step::Field(wanted), None, Some(fields)) | (Step::Field(wanted), Some(DataType::Struct(fields)), _) => {
                 match find(fields, wanted) {
-                    Found::At(at) => fields.get(at).map(|field| &field.data_type),
-                    Found::Nowhere => return false,
-                    Found::Somewhere => return true,
+                    Among::At(at) => fields.get(at).map(|field| &field.data_type),
+                    Among::Nowhere => return false,
+                    Among::Somewhere => return true,
                 }
             }
             (Step::Element { .. }, Some(DataType::Array { element, .. }), _) => Some(element),
@@ -121,14 +113,6 @@ fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: boo
         };
     }
     true
-}
-
-/// Where a column is among others.
-enum Found {
-    At(usize),
-    Nowhere,
-    /// At one of several places.
-    Somewhere,
 }
 
 #[cfg(test)]
