@@ -275,3 +275,31 @@ async fn migrations_leave_all_columns_in_place_that_the_release_before_reads() {
         assert!(says(&after[noun], rows), "{noun}: {rows}, now {}", after[noun]);
     }
 }
+
+/// PostgreSQL takes no JSON with a NUL apart, but keeps it as a text.
+#[tokio::test]
+async fn a_nul_that_an_earlier_server_took_is_migrated_with_its_text() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let release = left_behind("postgres").pop().unwrap();
+    let left = refused(&cluster, &release).await;
+    let taken = r#"
+        UPDATE shares SET properties = '{"\u0000":"a\u0000b"}';
+        UPDATE recipients SET properties = '{"plans":["\u0000"]}';
+        UPDATE views SET draft = '{"columns":[],"row_filter":"a = ''\u0000''","layout":null}';
+    "#;
+    cluster.admin("weir", taken).await;
+    left.installation.run_well(&["migrate"]);
+    let mut db = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
+    for (noun, member, value) in [
+        ("shares", "properties", json!({"\0": "a\0b"})),
+        ("recipients", "properties", json!({"plans": ["\0"]})),
+        ("views", "row_filter", json!("a = '\0'")),
+    ] {
+        let specs = format!("SELECT spec FROM {noun}");
+        let specs: Vec<String> = sqlx::query_scalar(AssertSqlSafe(specs)).fetch_all(&mut db).await.unwrap();
+        assert!(!specs.is_empty(), "{noun}");
+        for spec in specs {
+            assert_eq!(serde_json::from_str::<Value>(&spec).unwrap()[member], value, "{noun}");
+        }
+    }
+}
