@@ -34,10 +34,12 @@ use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 use weir::{
     domain::{
-        copy::ShuffleKey,
-        schema::Schema,
-        seal::RootKey,
-        view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
+        catalog::{
+            schema::Schema,
+            view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
+        },
+        core::seal::RootKey,
+        materialize::copy::ShuffleKey,
     },
     engine::{ColumnMapping, Engine, EngineSettings, Rules, SourceFile},
     storage::TableLocation,

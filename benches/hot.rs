@@ -11,16 +11,20 @@ use uuid::Uuid;
 use weir::{
     config::StorageSettings,
     domain::{
+        access::{
+            decision::{Bearer, Facts, ShareAccess, Target, decide},
+            delivery::Delivery,
+            grant::Grant,
+            recipient::{Recipient, RecipientSpec, RecipientState},
+            token::{BearerToken, Token},
+        },
         audit::{Actor, ActorKind, Event, GENESIS, Head, Personal},
-        decision::{Bearer, Facts, ShareAccess, Target, decide},
-        delivery::Delivery,
-        grant::Grant,
-        name::{Name, NameKind},
-        predicate::Filter,
-        recipient::{Recipient, RecipientSpec, RecipientState},
-        seal::{Purpose, RootKey, Sealer},
-        share::{Share, ShareSpec},
-        token::{BearerToken, Token},
+        catalog::share::{Share, ShareSpec},
+        core::{
+            name::{Name, NameKind},
+            seal::{Purpose, RootKey, Sealer},
+        },
+        sharing::predicate::Filter,
     },
     storage::Storages,
 };

@@ -10,7 +10,7 @@ use criterion::Criterion;
 use object_store::{local::LocalFileSystem, path::Path};
 use tokio::runtime::Runtime;
 use weir::{
-    domain::predicate::Filter,
+    domain::sharing::predicate::Filter,
     lake::{Lake, LakeSettings, Order},
     storage::TableLocation,
 };

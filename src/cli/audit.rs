@@ -16,7 +16,6 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{ConfigFile, operation::moment, print};
 use crate::{
     app::{open_archive, open_existing_archive, unopened},
     config::{
@@ -24,19 +23,22 @@ use crate::{
         keys::{KeyError, read_keys},
     },
     domain::{
-        checkpoint::{SigningKey, VerifierKey},
-        csv,
-        seal::hex,
+        audit::checkpoint::{SigningKey, VerifierKey},
+        core::{csv, seal::hex},
     },
     service::{
-        audit_export::{ExportWalk, read_keys as read_exported_keys},
-        clock::Clock,
-        notary::Notary,
-        verification::{Since, Verified, verify_database, verify_export},
+        audit::{
+            export::{ExportWalk, read_keys as read_exported_keys},
+            seal::Notary,
+            verify::{Since, Verified, verify_database, verify_export},
+        },
+        core::clock::Clock,
     },
     storage::Archive,
     store::{AuditFilter, Db, Reclaimed, StoredEvent},
 };
+
+use super::{ConfigFile, operation::moment, print};
 
 /// How many events are read at a time.
 const PAGE: u32 = 1_000;

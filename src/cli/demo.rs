@@ -17,29 +17,36 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rand::Rng;
 use serde_json::json;
 
-use super::{print, serve::stop_signals};
 use crate::{
     app::{App, Migrate},
     config::{Settings, Sources},
     domain::{
-        profile::Profile,
-        share::ShareSpec,
-        token::{BearerToken, TokenState},
+        access::{
+            profile::Profile,
+            token::{BearerToken, TokenState},
+        },
+        catalog::share::ShareSpec,
     },
     lake::demo::{DemoLake, write_demo_lake},
     service::{
         Service,
-        change::{Named, named},
-        context::OperatorContext,
-        error::ServiceError,
-        grants::{GrantsQuery, NewGrant},
-        objects::ObjectPath,
-        page::PageRequest,
-        tokens::{Issued, NewToken},
+        access::{
+            grants::{GrantsQuery, NewGrant},
+            tokens::{Issued, NewToken},
+        },
+        catalog::objects::ObjectPath,
+        core::{
+            change::{Named, named},
+            context::OperatorContext,
+            error::ServiceError,
+            page::PageRequest,
+        },
     },
     store::{Seeker, Sought},
     telemetry,
 };
+
+use super::{print, serve::stop_signals};
 
 const SHARE: &str = "insurer";
 const SCHEMA: &str = "health";

@@ -4,8 +4,9 @@ use std::{ffi::OsString, io, io::Write, process::ExitCode};
 
 use serde_json::{Value, json};
 
+use crate::{config::Problems, service::audit::verify::AuditError};
+
 use super::{api::Refusal, print};
-use crate::{config::Problems, service::verification::AuditError};
 
 /// The exit code of wrong usage.
 const MISUSED: u8 = 2;

@@ -10,16 +10,17 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::{ConfigFile, api::Output, print};
 use crate::{
     config::{
         DatabaseKind, Settings,
         keys::{make_key, read_keys},
     },
-    domain::{checkpoint::SigningKey, seal::RootKey},
-    service::{clock::Clock, keys::record_new_key},
+    domain::{audit::checkpoint::SigningKey, core::seal::RootKey},
+    service::core::{clock::Clock, keys::record_new_key},
     store::Db,
 };
+
+use super::{ConfigFile, api::Output, print};
 
 /// The columns of a listing.
 const COLUMNS: [&str; 7] = ["fingerprint", "state", "created_at", "active_since", "audit_key", "purposes", "file"];

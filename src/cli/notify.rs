@@ -5,11 +5,12 @@ use chrono::Utc;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{ConfigFile, print};
 use crate::{
-    domain::signal::{Signal, SignalKind},
+    domain::insight::signal::{Signal, SignalKind},
     notify::Messenger,
 };
+
+use super::{ConfigFile, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {

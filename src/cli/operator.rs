@@ -2,13 +2,14 @@
 
 use anyhow::Context;
 
-use super::{ConfigFile, operation::seconds, print};
 use crate::{
     config::{DatabaseKind, Settings},
-    domain::operator::Role,
-    service::{clock::Clock, operators::create_operator},
+    domain::operators::Role,
+    service::{core::clock::Clock, operators::create_operator},
     store::{Db, StoreError},
 };
+
+use super::{ConfigFile, operation::seconds, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {

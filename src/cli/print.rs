@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::domain::name::is_directional;
+use crate::domain::core::name::is_directional;
 
 /// Standard output. All that a command prints goes through it, so that what cannot be written is told from every other
 /// broken connection.

@@ -14,22 +14,22 @@ use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::{
+    domain::{
+        audit::checkpoint::VerifierKey,
+        insight::report::{Month, Party, Report, ReportFile},
+    },
+    service::{
+        audit::{export::ExportWalk, verify::AuditError},
+        insight::report_verification::{VerifiedReport, read_manifest, verify_report},
+    },
+};
+
 use super::{
     ConfigFile,
     api::{Client, Output, Request, Server},
     audit::{believed, is_missing, open_export},
     print,
-};
-use crate::{
-    domain::{
-        checkpoint::VerifierKey,
-        report::{Month, Party, Report, ReportFile},
-    },
-    service::{
-        audit_export::ExportWalk,
-        report_verification::{VerifiedReport, read_manifest, verify_report},
-        verification::AuditError,
-    },
 };
 
 /// How often it is asked whether a report is ready.

@@ -11,15 +11,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use url::{Host, Url};
 
-use super::{ConfigFile, print};
 use crate::{
     app::{App, Migrate},
     config::Settings,
     http::listen::StopSignals,
-    service::clock::{Clock, Hands},
+    service::core::clock::{Clock, Hands},
     telemetry,
     worker::Tasks,
 };
+
+use super::{ConfigFile, print};
 
 /// The longest step of simulated time, in seconds: ten years.
 const LONGEST_STEP: i64 = 10 * 366 * 86_400;

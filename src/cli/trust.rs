@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use reqwest::{Certificate, Client, ClientBuilder, Url};
 use rustls::CertificateError;
 
-use crate::{domain::message::without_number, http::listen::is_refused_as_authority};
+use crate::{domain::core::message::without_number, http::listen::is_refused_as_authority};
 
 /// The largest file of certificates that is read, in bytes; a machine's whole store is smaller.
 const MAX_BYTES: u64 = 4 << 20;

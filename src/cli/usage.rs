@@ -8,12 +8,13 @@ use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::domain::core::csv;
+
 use super::{
     api::{Request, Server},
     operation::moment,
     print,
 };
-use crate::domain::csv;
 
 /// The columns of a listing, and where their values stand.
 const COLUMNS: [(&str, &str); 21] = [

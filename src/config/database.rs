@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::domain::core::secret::Secret;
+
 use super::{empty_as_none, problems::Problems};
-use crate::domain::secret::Secret;
 
 /// `[database]`.
 #[derive(Clone, Debug, Deserialize)]

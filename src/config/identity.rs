@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use url::Url;
 
+use crate::domain::{access::identity::LONGEST_IDENTITY_TEXT, operators::Role};
+
 use super::{empty_as_none, is_loopback, problems::Problems};
-use crate::domain::{identity::LONGEST_IDENTITY_TEXT, operator::Role};
 
 /// `[identity]`.
 #[derive(Clone, Debug, Deserialize)]

@@ -11,8 +11,9 @@ use std::{
 use rand::{TryRng, rngs::SysRng};
 use zeroize::Zeroizing;
 
+use crate::domain::core::seal::RootKey;
+
 use super::{DatabaseKind, SecretSettings};
-use crate::domain::seal::RootKey;
 
 /// The length of a root key in bytes.
 pub const KEY_BYTES: usize = 32;

@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
+use crate::domain::core::nearest::nearest;
+
 use super::{DEFAULT, problems::Problems, secret_files, storage::StorageSettings};
-use crate::domain::nearest::nearest;
 
 /// The keys of one `[[storage]]`, which the defaults cannot show, for there is no default storage.
 const STORAGE_KEYS: [&str; 4] = ["name", "url", "delivery", "options"];

@@ -32,7 +32,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 use url::{Host, Url};
 
-use crate::domain::secret::Secret;
+use crate::domain::core::secret::Secret;
 
 pub use self::{
     audit::{AuditSettings, ExportSettings},

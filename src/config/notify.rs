@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use url::Url;
 
+use crate::domain::{
+    core::secret::Secret,
+    insight::{signal::SignalKind, webhook::WebhookSecret},
+};
+
 use super::{empty_as_none, is_loopback, problems::Problems};
-use crate::domain::{secret::Secret, signal::SignalKind, webhook::WebhookSecret};
 
 /// `[notify]`.
 #[derive(Clone, Debug, Deserialize)]

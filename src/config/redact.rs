@@ -3,8 +3,9 @@
 use toml::{Table, Value};
 use url::Url;
 
+use crate::domain::core::secret::REDACTED;
+
 use super::secret_files::is_secret_key;
-use crate::domain::secret::REDACTED;
 
 /// The whole configuration with secrets replaced by `***`.
 pub(super) fn settings(mut all: Table) -> Table {

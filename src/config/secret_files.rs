@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, os::unix::fs::MetadataExt, path::Path};
 
 use toml::{Table, Value};
 
+use crate::domain::core::secret::Secret;
+
 use super::{BOOTSTRAP_TOKEN_CHARS, problems::Problems};
-use crate::domain::secret::Secret;
 
 /// The secrets among the fixed keys, as section and key.
 const SECRETS: [(&str, &str); 2] = [("database", "url"), ("database", "migrate_url")];

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::problems::Problems;
-pub use crate::domain::delivery::Delivery;
+pub use crate::domain::access::delivery::Delivery;
 
 /// The schemes that a storage's URL may have.
 pub(super) const SCHEMES: [&str; 8] = ["s3", "s3a", "gs", "abfss", "abfs", "az", "wasbs", "file"];

@@ -31,11 +31,12 @@ use parquet::{
     schema::types::SchemaDescriptor,
 };
 
+use crate::domain::catalog::schema::{ColumnPath, ELEMENT, Field as TableField, KEY, Primitive, VALUE, differ_by_case};
+
 use super::{
     ColumnMapping, EngineError, SourceFile, partition, types,
     wanted::{Kind, Wanted, held},
 };
-use crate::domain::schema::{ColumnPath, ELEMENT, Field as TableField, KEY, Primitive, VALUE, differ_by_case};
 
 /// What a day has of microseconds.
 const MICROS_PER_DAY: i64 = 86_400_000_000;

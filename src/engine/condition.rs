@@ -17,13 +17,14 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
+use crate::domain::catalog::{
+    schema::{ColumnPath, Primitive},
+    view::row_filter::{Comparison, Condition, Value},
+};
+
 use super::{
     EngineError, types,
     wanted::{Kind, Wanted, misfit},
-};
-use crate::domain::{
-    schema::{ColumnPath, Primitive},
-    view::row_filter::{Comparison, Condition, Value},
 };
 
 /// A condition that is tied to the columns of a scan.

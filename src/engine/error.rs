@@ -4,7 +4,7 @@
 
 use std::{error::Error, sync::Arc};
 
-use crate::{domain::schema::ColumnPath, lake::VectorError, storage::StorageError};
+use crate::{domain::catalog::schema::ColumnPath, lake::VectorError, storage::StorageError};
 
 /// The private cause of an error, for the operator's log.
 pub(super) type Cause = Arc<dyn Error + Send + Sync>;

@@ -11,11 +11,12 @@ use parquet::{
 };
 use serde_json::Value;
 
+use crate::domain::catalog::schema::{ColumnPath, ELEMENT, KEY, VALUE};
+
 use super::{
     EngineError,
     columns::{file_schema, undecodable},
 };
-use crate::domain::schema::{ColumnPath, ELEMENT, KEY, VALUE};
 
 /// Where Spark keeps the schema as it knows it: with the comments of columns.
 const SPARK_SCHEMA: &str = "org.apache.spark.sql.parquet.row.metadata";

@@ -13,11 +13,12 @@ use arrow::{
     },
 };
 
-use super::{EngineError, types, wanted::misfit};
-use crate::domain::{
+use crate::domain::catalog::{
     schema::Primitive,
     view::mask::{BoundMask, Cell, Overflow},
 };
+
+use super::{EngineError, types, wanted::misfit};
 
 /// A column of `primitive` as `mask` shows it, which is a column of `shown`.
 pub(super) fn masked(

@@ -18,8 +18,9 @@ use chacha20::{
     cipher::{KeyIvInit, StreamCipher},
 };
 
+use crate::domain::materialize::copy::ShuffleKey;
+
 use super::{EngineError, scan::keep};
-use crate::domain::copy::ShuffleKey;
 
 /// Rows that are put in order at once.
 const ROWS: usize = 8 * 1024;

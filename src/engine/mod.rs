@@ -37,14 +37,16 @@ use tokio::sync::Semaphore;
 
 use crate::{
     domain::{
-        copy::ShuffleKey,
-        delta::Metadata,
-        schema::{ColumnPath, Field, Schema},
-        view::{
-            mask::{LowZips, PseudonymKeys},
-            plan::ViewPlan,
-            row_filter::Condition,
+        catalog::{
+            delta::Metadata,
+            schema::{ColumnPath, Field, Schema},
+            view::{
+                mask::{LowZips, PseudonymKeys},
+                plan::ViewPlan,
+                row_filter::Condition,
+            },
         },
+        materialize::copy::ShuffleKey,
     },
     lake::{DeletionVector, FileRef},
     storage::TableLocation,

@@ -8,19 +8,20 @@ use arrow::{
     error::ArrowError,
 };
 
+use crate::domain::catalog::{
+    schema::{DataType as DeltaType, Field, Primitive},
+    view::{
+        mask::{BoundMask, Mask},
+        plan::{Output, OutputField},
+    },
+};
+
 use super::{
     EngineError, Rules,
     columns::below,
     masking::masked,
     types,
     wanted::{Kind, Wanted, misfit},
-};
-use crate::domain::{
-    schema::{DataType as DeltaType, Field, Primitive},
-    view::{
-        mask::{BoundMask, Mask},
-        plan::{Output, OutputField},
-    },
 };
 
 /// The columns of a view, tied to those of a scan.

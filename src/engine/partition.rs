@@ -9,8 +9,9 @@ use arrow::array::{
 };
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
+use crate::domain::catalog::schema::Primitive;
+
 use super::{EngineError, types};
-use crate::domain::schema::Primitive;
 
 /// The value that `text` spells, as an array of one. The empty text is NULL, whatever the type. A timestamp without a
 /// zone is taken to be in UTC, as every reader but the one that wrote it has to.

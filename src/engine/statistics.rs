@@ -8,7 +8,7 @@ use arrow::{
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta};
 use parquet::file::{metadata::RowGroupMetaData, statistics::Statistics as Footer};
 
-use crate::domain::{
+use crate::domain::catalog::{
     schema::{DataType, Field, Primitive},
     view::plan::{Output, OutputField, ViewPlan},
 };

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
+use crate::domain::catalog::schema::{DataType as DeltaType, Field as DeltaField, Primitive};
+
 use super::EngineError;
-use crate::domain::schema::{DataType as DeltaType, Field as DeltaField, Primitive};
 
 /// How values of `primitive` are held. Texts and bytes are views, so that a value that stands in many rows is held once.
 pub(super) fn of_primitive(primitive: Primitive) -> DataType {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::{DataType, Field, Fields};
 
-use super::{EngineError, types};
-use crate::domain::{
+use crate::domain::catalog::{
     delta::{COLUMN_MAPPING_MODE, Metadata},
     schema::{self, ColumnPath, DataType as DeltaType, ELEMENT, KEY, Primitive, VALUE},
     view::{
@@ -13,6 +12,8 @@ use crate::domain::{
         plan::{Output, OutputField},
     },
 };
+
+use super::{EngineError, types};
 
 /// The metadata key of a column's id under column mapping.
 const COLUMN_ID: &str = "delta.columnMapping.id";

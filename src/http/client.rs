@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use http::{Extensions, HeaderMap, header};
 
+use crate::service::core::places::Place;
+
 use super::middleware::{ClientAddress, RequestId};
-use crate::service::places::Place;
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL: usize = 16 * 1024;

@@ -6,8 +6,9 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 
+use crate::service::core::error::ServiceError;
+
 use super::{admin, middleware::RequestId, sharing};
-use crate::service::error::ServiceError;
 
 /// Which face a request is for, and the id that its errors name.
 #[derive(Clone, Debug)]

@@ -11,12 +11,13 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use crate::service::{Service, core::error::ServiceError, sharing::files::Delivery};
+
 use super::{
     client, fault,
     sharing::{self, caller},
     stalls::{Source, watched},
 };
-use crate::service::{Service, error::ServiceError, sharing::files::Delivery};
 
 impl Source for Delivery {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::service::error::ServiceError;
+use crate::service::core::error::ServiceError;
 
 /// How often an answer that nobody takes is looked at: a revocation ends it soon, however slow its reader is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

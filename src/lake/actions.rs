@@ -20,8 +20,9 @@ use delta_kernel::{
 };
 use url::Url;
 
+use crate::domain::catalog::schema::as_readers_read;
+
 use super::log_store::LogStore;
-use crate::domain::schema::as_readers_read;
 
 const METADATA: &str = "metaData";
 const CHANGES: &str = "cdc";

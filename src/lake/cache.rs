@@ -9,6 +9,8 @@ use std::{
 use moka::future::Cache;
 use tokio::task::JoinError;
 
+use crate::{domain::sharing::predicate::Filter, storage::TableLocation, telemetry::Metrics};
+
 use super::{
     error::LakeError,
     history::HistoryCache,
@@ -19,7 +21,6 @@ use super::{
     snapshot::Snapshot,
     turnstile::Turnstile,
 };
-use crate::{domain::predicate::Filter, storage::TableLocation, telemetry::Metrics};
 
 /// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
 /// looked up from the beginning again.

@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use crate::domain::{
+use crate::domain::catalog::{
     delta::Metadata,
     schema::{DataType, Field, Primitive, Schema},
 };

@@ -22,16 +22,17 @@ use arrow::{
     error::ArrowError,
 };
 
+use crate::{
+    domain::catalog::schema::{Among, find_name},
+    storage::path_refusal,
+};
+
 use super::{
     checkpoint::{Fault, on_all_cores},
     deletion_vector::{DeletionVector, VectorPlace},
     disclosed_stats::StatsShape,
     path_keys::{PathKeys, path_key},
     statistics::{KeptColumns, Sources},
-};
-use crate::{
-    domain::schema::{Among, find_name},
-    storage::path_refusal,
 };
 
 /// Files per chunk. A chunk is what one changed version copies of the last one.

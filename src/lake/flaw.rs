@@ -6,7 +6,7 @@ use delta_kernel::schema::DataType;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::domain::schema::{ColumnPath, ELEMENT, KEY, VALUE};
+use crate::domain::catalog::schema::{ColumnPath, ELEMENT, KEY, VALUE};
 
 /// The levels of JSON that readers of schemas here go down, and how many of them lie around a column's type.
 const MAX_LEVELS: usize = 127;

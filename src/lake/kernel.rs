@@ -17,6 +17,11 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{runtime::Handle, sync::Semaphore};
 use url::Url;
 
+use crate::{
+    domain::catalog::delta::{Metadata, Protocol, required_features},
+    storage::TableLocation,
+};
+
 use super::{
     actions::{LogJson, read_files},
     checkpoint,
@@ -26,10 +31,6 @@ use super::{
     flaw,
     log_store::{Failure, Hidden, LogLimits, LogStore, LogTip},
     snapshot::{Column, Origin, Snapshot, columns},
-};
-use crate::{
-    domain::delta::{Metadata, Protocol, required_features},
-    storage::TableLocation,
 };
 
 /// The table as the kernel sees it: the root of a store that holds nothing else.

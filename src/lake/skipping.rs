@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use delta_kernel::schema::StructField;
 
+use crate::domain::sharing::predicate::{Claim, ColumnName, Filter, Outcomes, Predicate, Test, ValueType};
+
 use super::{
     files::Chunk,
     judging::GivenUp,
     snapshot::Snapshot,
     statistics::{BoundTest, ColumnKey},
 };
-use crate::domain::predicate::{Claim, ColumnName, Filter, Outcomes, Predicate, Test, ValueType};
 
 /// Marks a text column whose order is not that of its bytes.
 const COLLATIONS: &str = "__COLLATIONS";

@@ -8,14 +8,15 @@ use delta_kernel::{
     table_features::ColumnMappingMode,
 };
 
+use crate::domain::catalog::{
+    clients::Shown,
+    delta::{Metadata, Protocol, required_features},
+};
+
 use super::{
     error::{LakeError, LogFault},
     files::{FileRef, Files, FilesBuilder},
     log_store::LogTip,
-};
-use crate::domain::{
-    clients::Shown,
-    delta::{Metadata, Protocol, required_features},
 };
 
 /// One version of one table: what it is, and which files it consists of. Never changes; share it freely.

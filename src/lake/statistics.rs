@@ -30,7 +30,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::domain::predicate::{Comparison, Outcomes, Scalar, ValueType, read_date, read_instant};
+use crate::domain::sharing::predicate::{Comparison, Outcomes, Scalar, ValueType, read_date, read_instant};
 
 /// Writers cut long texts in statistics at 32 characters or later; a maximum this long may be the beginning of a value.
 const SHORTEST_CUT: usize = 32;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     config::WebhookSettings,
-    domain::webhook::{WebhookSecret, signatures},
+    domain::insight::webhook::{WebhookSecret, signatures},
 };
 
 /// Sends messages; cheap to clone.

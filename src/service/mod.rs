@@ -3,59 +3,20 @@
 //! The only floor that decides, opens a transaction or writes to the audit trail. Never here: HTTP, SQL, how a log is
 //! read. Start with [`sharing`], the way of a recipient's request.
 
-pub mod activation;
+pub mod access;
 pub mod audit;
-pub mod audit_export;
-pub mod change;
-pub mod clock;
-pub mod context;
-pub mod copies;
-pub mod declared;
-pub mod desk;
-pub mod disclosures;
-pub mod drills;
-pub mod error;
-pub mod first_reads;
-pub mod freezes;
-pub mod grants;
-pub mod idempotency;
-pub mod keys;
-mod leisure;
-mod lookup;
-pub mod meter;
-pub mod notary;
-pub mod notifications;
-pub mod objects;
+pub mod catalog;
+pub mod core;
+pub mod insight;
+pub mod materialize;
 pub mod operators;
-pub mod page;
-pub mod places;
-pub mod precondition;
-mod purposes;
-mod quota;
-mod raw_disclosures;
-mod readiness;
-pub mod recipients;
-pub mod recovery;
-pub mod report_verification;
-pub mod reports;
-pub mod schema_holds;
-pub mod shares;
 pub mod sharing;
-pub mod sign_in;
-pub mod signals;
-pub mod tables;
-pub mod tokens;
-pub mod trail;
-pub mod usage;
-pub mod verification;
-pub mod views;
-pub mod vitals;
 
 use std::{ops::Deref, sync::Arc};
 
 use crate::{
     config::{ReportSettings, SharingSettings, UsageSettings},
-    domain::seal::Sealer,
+    domain::core::seal::Sealer,
     identity::Identities,
     lake::Lake,
     storage::Storages,
@@ -64,9 +25,13 @@ use crate::{
 };
 
 use self::{
-    clock::Clock, context::OperatorContext, copies::Workshop, desk::Desk, error::ServiceError, first_reads::FirstReads,
-    meter::Meter, notary::Notary, schema_holds::SchemaHolds, sharing::stream::Preparers, sign_in::SignIn,
-    signals::Signals, trail::Trail, vitals::Vitals,
+    audit::{seal::Notary, write::Trail},
+    catalog::schema_holds::SchemaHolds,
+    core::{clock::Clock, context::OperatorContext, desk::Desk, error::ServiceError, meter::Meter, vitals::Vitals},
+    insight::signals::Signals,
+    materialize::Workshop,
+    operators::sign_in::SignIn,
+    sharing::{first_reads::FirstReads, stream::Preparers},
 };
 
 /// The use cases. Cheap to clone, as every layer around a request does.

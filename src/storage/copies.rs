@@ -7,6 +7,8 @@ use std::{fmt, fs::File, io, path::PathBuf, sync::Arc};
 use futures::{StreamExt, stream::BoxStream};
 use object_store::{Error, ObjectStore, ObjectStoreExt, path::Path};
 
+use crate::{config::StorageSettings, domain::access::delivery::Delivery};
+
 use super::{
     Storage, StorageError, TableLocation,
     bounded::Bounded,
@@ -15,7 +17,6 @@ use super::{
     private::PrivateFolder,
     storages::{check_folder, open_cloud},
 };
-use crate::{config::StorageSettings, domain::delivery::Delivery};
 
 /// The place of copies. Cheap to clone.
 #[derive(Clone)]

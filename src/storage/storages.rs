@@ -11,6 +11,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use object_store::{ObjectStore, path::Path};
 
+use crate::{config::StorageSettings, domain::access::delivery::Delivery};
+
 use super::{
     StorageError, TableLocation, azure,
     bounded::Bounded,
@@ -20,7 +22,6 @@ use super::{
     options::Options,
     s3,
 };
-use crate::{config::StorageSettings, domain::delivery::Delivery};
 
 /// The most URLs of one answer that are signed with RSA.
 const MOST_RSA_SIGNATURES: usize = 50_000;

@@ -13,8 +13,9 @@ use object_store::{
     path::Path,
 };
 
+use crate::domain::access::delivery::Delivery;
+
 use super::{Storage, StorageError, location};
-use crate::domain::delivery::Delivery;
 
 /// One table's place: the storage that it belongs to and its path inside that storage's object store.
 #[derive(Clone, Debug)]

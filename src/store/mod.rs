@@ -6,59 +6,44 @@
 //! Never here: deciding anything, reading a clock, or a secret in clear.
 
 mod access;
-mod activations;
 mod audit;
-mod backup;
-mod checkpoints;
-mod clock;
-mod connect;
-mod copies;
-mod declared;
-mod durability;
-mod error;
-mod freezes;
-mod grants;
-mod idempotency;
-mod keys;
-mod lock;
-mod notifications;
-mod objects;
+mod catalog;
+mod core;
+mod insight;
+mod materialize;
 mod operators;
-mod quota;
-mod reach;
-mod recipients;
-mod reports;
-mod schema;
-mod servers;
-mod shares;
-mod sqlite;
-mod tables;
-mod tokens;
-mod usage;
-mod value;
-mod views;
 
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 
-pub use access::{Footing, Found, Ground, Reached, Seeker, Sought};
-pub use audit::{AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal};
-pub use checkpoints::{AuditSpan, Derived, Reclaimed, StoredCheckpoint};
-pub use copies::{CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, MixedScope, Serving, is_held};
-pub use error::{Cause, Constraint, Result, StoreError};
-pub use freezes::Freeze;
-pub use grants::{GrantFilter, NamedGrant};
-pub use idempotency::IdempotencyRecord;
-pub use lock::ServerLock;
-pub use notifications::{Notification, NotificationState};
-pub use objects::{ShownIn, ShownView};
-pub use quota::{UrlBytes, UrlDigest};
-pub use reports::{ReportFilter, ReportState, StoredFile, StoredReport};
-pub use sqlite::SqliteTx;
-pub use tokens::EndingToken;
-pub use usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums};
+pub use self::{
+    access::{
+        freezes::Freeze,
+        grants::{GrantFilter, NamedGrant},
+        lookup::{Footing, Found, Ground, Reached, Seeker, Sought},
+        quota::{UrlBytes, UrlDigest},
+        tokens::EndingToken,
+    },
+    audit::{
+        AuditFilter, Order, Outstanding, StoredEvent, StoredPersonal,
+        checkpoints::{AuditSpan, Derived, Reclaimed, StoredCheckpoint},
+    },
+    catalog::objects::{ShownIn, ShownView},
+    core::{
+        error::{Cause, Constraint, Result, StoreError},
+        idempotency::IdempotencyRecord,
+        lock::ServerLock,
+        sqlite::SqliteTx,
+    },
+    insight::{
+        notifications::{Notification, NotificationState},
+        reports::{ReportFilter, ReportState, StoredFile, StoredReport},
+        usage::{UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageProgress, UsageSums},
+    },
+    materialize::{CopyFilter, CopySet, EntitlementRow, MadeCopy, MixedFile, MixedScope, Serving, is_held},
+};
 
 /// By how much the clocks of servers may differ. A claim that would end later than it could if it were made now, and by
 /// more than this, was made by a clock that was ahead, and counts no more.

@@ -15,13 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    domain::limits::span,
+    domain::access::limits::span,
     service::{
         Service,
-        clock::Clock,
-        context::OperatorContext,
-        error::ServiceError,
-        vitals::{Vitals, attempt},
+        core::{
+            clock::Clock,
+            context::OperatorContext,
+            error::ServiceError,
+            vitals::{Vitals, attempt},
+        },
     },
 };
 

@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::json;
 use weir::domain::{
-    operator::OperatorSpec,
-    purpose::PurposeSpec,
-    recipient::RecipientSpec,
-    share::{ObjectSpec, ShareSpec},
-    spec::Spec,
-    table::TableSpec,
-    view::ViewSpec,
+    access::{purpose::PurposeSpec, recipient::RecipientSpec},
+    catalog::{
+        share::{ObjectSpec, ShareSpec},
+        table::TableSpec,
+        view::ViewSpec,
+    },
+    core::spec::Spec,
+    operators::OperatorSpec,
 };
 
 /// The name of a spec, after each of its fields has said what a change of it means.

@@ -12,7 +12,11 @@ use serde_json::{Value, json};
 use weir::{
     config::{Settings, Sources},
     domain::audit::{Actor, Event},
-    service::{clock::Clock, signals::Signals, trail::Trail, vitals::Vitals},
+    service::{
+        audit::write::Trail,
+        core::{clock::Clock, vitals::Vitals},
+        insight::signals::Signals,
+    },
     telemetry::Metrics,
     worker::Tasks,
 };

@@ -4,11 +4,13 @@ use std::fs::File;
 
 use chrono::{TimeDelta, Utc};
 
-use super::{super::failure, Examined, Fault, Finding, Status, is_sqlite, patiently, spelled};
 use crate::{
+    cli::failure,
     config::Settings,
     store::{Db, StoreError},
 };
+
+use super::{Examined, Fault, Finding, Status, is_sqlite, patiently, spelled};
 
 /// A root key that seals for longer than this should give way to another one.
 const OLD_KEY: TimeDelta = TimeDelta::days(730);

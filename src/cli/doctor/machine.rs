@@ -10,18 +10,19 @@ use std::{
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use url::Url;
 
-use super::{Examined, Fault, Finding, MAX_SKEW, PATIENCE, Status, is_sqlite, patiently, spelled};
 use crate::{
     config::{
         Settings, TlsFiles,
         keys::{KeyError, read_keys},
     },
-    domain::seal::RootKey,
+    domain::core::seal::RootKey,
     http::{
         certificates::{Validity, validity},
         listen::{FEW_CONNECTIONS, certificates, check_tls, is_authority, most_connections},
     },
 };
+
+use super::{Examined, Fault, Finding, MAX_SKEW, PATIENCE, Status, is_sqlite, patiently, spelled};
 
 /// Certificates are renewed before so little of their life is left.
 const RENEWAL: TimeDelta = TimeDelta::days(14);

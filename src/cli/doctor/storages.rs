@@ -9,15 +9,17 @@ use object_store::{ObjectStoreExt, path::Path};
 use reqwest::{StatusCode, header};
 use uuid::Uuid;
 
-use super::{super::failure, Fault, Finding, PATIENCE, Status, patiently};
 use crate::{
     app::{guarded, open_existing_archive},
+    cli::failure,
     config::{Settings, StorageSettings},
-    domain::delivery::Delivery,
-    service::audit_export::holds,
+    domain::access::delivery::Delivery,
+    service::audit::export::holds,
     storage::{CopyRoot, Location, StorageError, Storages, TableLocation, mode_if_open},
     store::{Db, StoredCheckpoint},
 };
+
+use super::{Fault, Finding, PATIENCE, Status, patiently};
 
 /// What to do where an export is not where it was.
 const LOST: &str = "put audit.export.url back to where the export is (is a disk not mounted?), and then run \

@@ -10,24 +10,22 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{
-    super::{
+use crate::{
+    app::open_existing_archive,
+    cli::{
         ConfigFile,
         audit::{believed, open_export},
     },
-    Common, Findings, conclude,
-    scratch::Scratch,
-};
-use crate::{
-    app::open_existing_archive,
     config::Settings,
-    domain::{chain::Broken, checkpoint::VerifierKey, drill::DrillKind},
-    service::{
-        audit_export::{ExportFile, ExportWalk, Newest, read_newest},
-        verification::{AuditError, Since, Verified, verify_database, verify_export},
+    domain::audit::{chain::Broken, checkpoint::VerifierKey, drill::DrillKind},
+    service::audit::{
+        export::{ExportFile, ExportWalk, Newest, read_newest},
+        verify::{AuditError, Since, Verified, verify_database, verify_export},
     },
     store::Db,
 };
+
+use super::{Common, Findings, conclude, scratch::Scratch};
 
 /// How many of the newest checkpoints are copied.
 const CHECKPOINTS: usize = 3;

@@ -7,14 +7,15 @@ use futures::future::try_join_all;
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::{Value, json};
 
-use super::{
-    super::{
+use crate::{
+    cli::{
         api::{Client, Refusal, Request},
         trust::unanswered,
     },
-    Findings,
+    domain::core::secret::Secret,
 };
-use crate::domain::secret::Secret;
+
+use super::Findings;
 
 /// The share and the recipient that are the drills' alone.
 pub(super) const SHARE: &str = "weir_drill";

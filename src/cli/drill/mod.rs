@@ -17,12 +17,13 @@ use anyhow::{Context, anyhow, bail};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::domain::audit::drill::DrillKind;
+
 use super::{
     api::{Client, Output, Request, Server},
     failure, print,
     serve::stop_signals,
 };
-use crate::domain::drill::DrillKind;
 
 /// The longest text that is recorded with a drill, in characters.
 const MAX_DETAIL: usize = 4_000;

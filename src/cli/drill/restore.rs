@@ -11,18 +11,16 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use uuid::Uuid;
 
-use super::{
-    super::{ConfigFile, api::Client, audit, failure, print},
-    Common, Findings, canary, conclude,
-    scratch::Scratch,
-};
 use crate::{
     app::recover_copy,
+    cli::{ConfigFile, api::Client, audit, failure, print},
     config::{DatabaseKind, Settings},
-    domain::{drill::DrillKind, secret::Secret},
-    service::verification::{Since, verify_database},
+    domain::{audit::drill::DrillKind, core::secret::Secret},
+    service::audit::verify::{Since, verify_database},
     store::Db,
 };
+
+use super::{Common, Findings, canary, conclude, scratch::Scratch};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {

@@ -7,13 +7,16 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::{
+    cli::api::{Client, Request},
+    domain::audit::drill::DrillKind,
+};
+
 use super::{
-    super::api::{Client, Request},
     Common, Findings,
     canary::{self, Named, RECIPIENT, Reads, Token},
     conclude,
 };
-use crate::domain::drill::DrillKind;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Arguments {

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use crate::{cli::api::Client, domain::audit::drill::DrillKind};
+
 use super::{
-    super::api::Client,
     Common, Findings,
     canary::{self, Named, Reads, Watched},
     conclude,
 };
-use crate::domain::drill::DrillKind;
 
 /// For how long both tokens live.
 const OVERLAP: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
-use super::super::print;
+use crate::cli::print;
 
 /// A new folder that only this user can read; removed when dropped.
 pub(super) struct Scratch(PathBuf);

@@ -19,17 +19,19 @@ use reqwest::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::domain::core::name::{MAX_CHARACTERS, Name, NameKind, name_key};
+
 use self::{
     reference::{Reference, Share, SharedTable},
     yaml::Mistake,
 };
+
 use super::{
     api::{Client, Output, Refusal, Request, Server},
     call::{asked, is_watched, told_disclosure},
     operation::moment,
     print,
 };
-use crate::domain::name::{MAX_CHARACTERS, Name, NameKind, name_key};
 
 /// The largest file that is read, in bytes: some ten thousand tables.
 const MAX_BYTES: u64 = 4 << 20;
@@ -253,7 +255,7 @@ fn misfit(plan: &mut Plan, line: usize, error: anyhow::Error) -> anyhow::Result<
     match error.downcast_ref::<Refusal>() {
         Some(refusal) if refusal.is_policy() => plan.refusal = Some(error),
         Some(_) => plan.mistakes.push(Mistake::new(line, error.to_string())),
-        None if error.is::<crate::domain::name::NameError>() => {
+        None if error.is::<crate::domain::core::name::NameError>() => {
             plan.mistakes.push(Mistake::new(line, error.to_string()));
         }
         None => return Err(error),

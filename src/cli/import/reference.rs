@@ -4,8 +4,9 @@
 
 use std::collections::HashMap;
 
+use crate::domain::core::name::{MAX_CHARACTERS, Name, NameKind, name_key};
+
 use super::yaml::{Content, Mistake, Node};
-use crate::domain::name::{MAX_CHARACTERS, Name, NameKind, name_key};
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -315,7 +316,9 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::yaml::parse, *};
+    use crate::cli::import::yaml::parse;
+
+    use super::*;
 
     fn lines(text: &str) -> Vec<usize> {
         read(&parse(text).unwrap()).unwrap_err().into_iter().map(|mistake| mistake.line).collect()

@@ -16,14 +16,15 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use serde_json::json;
 
-use super::{client, middleware::Cause};
 use crate::{
-    domain::{
+    domain::access::{
         activation::ActivationCode,
         decision::{Reason, Refusal},
     },
-    service::{Service, activation::ActivatedToken, error::ServiceError, sharing::Caller},
+    service::{Service, access::activation::ActivatedToken, core::error::ServiceError, sharing::Caller},
 };
+
+use super::{client, middleware::Cause};
 
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest, Sha256};
 
-use crate::{domain::html::Escaped, service::activation::ActivationOffer};
+use crate::{domain::core::html::Escaped, service::access::activation::ActivationOffer};
 
 const STYLE: &str = include_str!("page.css");
 

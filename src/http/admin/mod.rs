@@ -3,31 +3,13 @@
 //! Handlers extract, call a use case, and convert; wire types end in `Body` (in) and `View` (out). Never here: a
 //! decision, or a domain type on the wire.
 
+mod access;
 mod audit;
-mod auth;
-mod copies;
-mod declared;
-mod disclosures;
-mod docs;
-mod drills;
-mod extract;
-mod freezes;
-mod grants;
-mod notifications;
-mod objects;
+mod catalog;
+mod core;
+mod insight;
+mod materialize;
 mod operators;
-mod page;
-mod problem;
-mod purposes;
-mod recipients;
-mod reports;
-mod resource;
-mod shares;
-mod tables;
-mod text;
-mod tokens;
-mod usage;
-mod views;
 
 use axum::{
     Router,
@@ -43,15 +25,14 @@ use utoipa::{
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
-use self::{
-    auth::{Routes, requiring},
-    problem::{Problem, ProblemCode, ProblemView},
-};
-use crate::{
-    domain::operator::Permission,
-    service::{Service, error::ServiceError},
+use crate::service::{Service, core::error::ServiceError};
+
+use self::core::{
+    auth::{self, Routes},
+    docs,
+    problem::{self, Problem, ProblemCode, ProblemView},
 };
 
 /// The largest body that is read, in bytes; nothing that operators say is longer.
@@ -118,88 +99,15 @@ fn described() -> (Router<Admin>, openapi::OpenApi) {
     (api, document)
 }
 
-/// Every operation, below the permission that it needs.
+/// Every operation, with the permission that it needs.
 fn operations() -> OpenApiRouter<Admin> {
-    let sign_in = OpenApiRouter::new().routes(routes!(operators::whoami));
-    let read_sharing = OpenApiRouter::new()
-        .routes(routes!(tables::list_tables))
-        .routes(routes!(tables::get_table))
-        .routes(routes!(shares::list_shares))
-        .routes(routes!(shares::get_share))
-        .routes(routes!(objects::list_objects))
-        .routes(routes!(objects::get_object))
-        .routes(routes!(views::list_views))
-        .routes(routes!(views::get_view))
-        .routes(routes!(views::diff_view))
-        .routes(routes!(copies::list_copies))
-        .routes(routes!(purposes::list_purposes))
-        .routes(routes!(purposes::get_purpose))
-        .routes(routes!(recipients::list_recipients))
-        .routes(routes!(recipients::get_recipient))
-        .routes(routes!(recipients::get_profile))
-        .routes(routes!(grants::list_grants))
-        .routes(routes!(grants::get_grant));
-    let read_tokens = OpenApiRouter::new().routes(routes!(tokens::list_tokens)).routes(routes!(tokens::get_token));
-    let read_audit = OpenApiRouter::new()
-        .routes(routes!(audit::list_audit_events))
-        .routes(routes!(usage::list_usage))
-        .routes(routes!(usage::check_usage))
-        .routes(routes!(reports::list_reports))
-        .routes(routes!(reports::get_report))
-        .routes(routes!(reports::get_report_file))
-        .routes(routes!(reports::preview_report))
-        .routes(routes!(notifications::list_notifications));
-    let read_operators = OpenApiRouter::new()
-        .routes(routes!(operators::list_operators))
-        .routes(routes!(operators::get_operator))
-        .routes(routes!(operators::list_operator_tokens));
-    let tighten = OpenApiRouter::new()
-        .routes(routes!(recipients::suspend_recipient))
-        .routes(routes!(tokens::revoke_token))
-        .routes(routes!(tokens::cancel_activation))
-        .routes(routes!(grants::revoke_grant))
-        .routes(routes!(grants::revoke_share))
-        .routes(routes!(grants::revoke_share_from_recipient))
-        .routes(routes!(freezes::freeze));
-    let manage_sharing = OpenApiRouter::new()
-        .routes(routes!(tables::put_table, tables::update_table, tables::delete_table))
-        .routes(routes!(shares::put_share, shares::update_share, shares::delete_share))
-        .routes(routes!(purposes::put_purpose, purposes::update_purpose, purposes::delete_purpose))
-        .routes(routes!(objects::put_object, objects::update_object, objects::delete_object))
-        .routes(routes!(objects::accept_schema))
-        .routes(routes!(views::put_view, views::update_view, views::delete_view))
-        .routes(routes!(views::publish_view))
-        .routes(routes!(views::preview_view))
-        .routes(routes!(copies::reconcile_copies))
-        .routes(routes!(recipients::put_recipient, recipients::update_recipient, recipients::delete_recipient))
-        .routes(routes!(recipients::resume_recipient))
-        .routes(routes!(recipients::offboard_recipient))
-        .routes(routes!(tokens::issue_token))
-        .routes(routes!(tokens::rotate_token))
-        .routes(routes!(grants::create_grant))
-        .routes(routes!(notifications::retry_notification))
-        .routes(routes!(reports::create_report))
-        .routes(routes!(drills::record_drill));
-    let lift_freeze = OpenApiRouter::new().routes(routes!(freezes::unfreeze));
-    let manage_operators = OpenApiRouter::new()
-        .routes(routes!(operators::put_operator, operators::update_operator, operators::delete_operator))
-        .routes(routes!(operators::disable_operator))
-        .routes(routes!(operators::enable_operator))
-        .routes(routes!(operators::issue_operator_token))
-        .routes(routes!(operators::revoke_operator_token));
-    [
-        (Permission::SignIn, sign_in),
-        (Permission::ReadSharing, read_sharing),
-        (Permission::ReadTokens, read_tokens),
-        (Permission::ReadAudit, read_audit),
-        (Permission::ReadOperators, read_operators),
-        (Permission::Tighten, tighten),
-        (Permission::ManageSharing, manage_sharing),
-        (Permission::LiftFreeze, lift_freeze),
-        (Permission::ManageOperators, manage_operators),
-    ]
-    .into_iter()
-    .fold(OpenApiRouter::new(), |all, (permission, routes)| all.merge(requiring(permission, routes)))
+    OpenApiRouter::new()
+        .merge(access::routes())
+        .merge(audit::routes())
+        .merge(catalog::routes())
+        .merge(insight::routes())
+        .merge(materialize::routes())
+        .merge(operators::routes())
 }
 
 /// `error` in the manner of this face, for what happens outside its routes.

@@ -10,14 +10,15 @@ use axum::{
 };
 use futures::FutureExt;
 
-use super::BodyWithin;
 use crate::{
     http::{client, fault},
-    service::{
+    service::core::{
         error::ServiceError,
         places::{Place, Places},
     },
 };
+
+use super::BodyWithin;
 
 /// The bounds of one face.
 #[derive(Clone, Debug)]

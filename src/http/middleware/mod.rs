@@ -9,7 +9,7 @@ mod request;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use crate::service::error::ServiceError;
+use crate::service::core::error::ServiceError;
 
 pub use self::{
     draining::{Draining, drain},

@@ -5,7 +5,7 @@
 
 use http::HeaderMap;
 
-use crate::domain::negotiation::{Declared, Format};
+use crate::domain::sharing::negotiation::{Declared, Format};
 
 /// The header's name, in requests and responses.
 pub const HEADER: &str = "delta-sharing-capabilities";

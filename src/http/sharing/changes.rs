@@ -6,6 +6,18 @@ use axum::{
 };
 use http::HeaderMap;
 
+use crate::{
+    lake::Feed,
+    service::{
+        Service,
+        core::error::ServiceError,
+        sharing::{
+            changes::{ChangesRequest, Moment},
+            query::{PageAsk, timestamp_of},
+        },
+    },
+};
+
 use super::{
     CallerOf, Error,
     capabilities::Capabilities,
@@ -14,17 +26,6 @@ use super::{
     query::{Asker, respond},
     query_body::{not_negative, positive_max_files},
     table::number_of,
-};
-use crate::{
-    lake::Feed,
-    service::{
-        Service,
-        error::ServiceError,
-        sharing::{
-            changes::{ChangesRequest, Moment},
-            query::{PageAsk, timestamp_of},
-        },
-    },
 };
 
 /// What audit events call asking for changes.

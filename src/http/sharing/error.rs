@@ -11,8 +11,9 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::{domain::access::decision::Refusal, http::middleware::Cause, service::core::error::ServiceError};
+
 use super::wire::to_line;
-use crate::{domain::decision::Refusal, http::middleware::Cause, service::error::ServiceError};
 
 /// The code of what a recipient may, but not now.
 const LIMITED: &str = "REQUEST_LIMIT_EXCEEDED";

@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Query};
 use http::request::Parts;
 
-use super::Error;
 use crate::{
-    domain::token::BearerToken,
+    domain::access::token::BearerToken,
     http::client,
     lake::Feed,
     service::{
         Service,
-        error::ServiceError,
+        core::error::ServiceError,
         sharing::{Asked, Caller},
     },
 };
+
+use super::Error;
 
 /// What audit events call a request that no route takes.
 pub(super) const UNKNOWN_REQUEST: &str = "request.unknown";

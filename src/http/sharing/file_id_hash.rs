@@ -2,8 +2,9 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::service::core::error::ServiceError;
+
 use super::wire::IdHash;
-use crate::service::error::ServiceError;
 
 const FILE_ID_HASH: HeaderName = HeaderName::from_static("fileidhash");
 

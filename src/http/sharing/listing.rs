@@ -10,18 +10,19 @@ use http::{HeaderName, HeaderValue, header};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{CallerOf, Error, JSON, wire::to_line};
 use crate::{
-    domain::share::Share,
+    domain::catalog::share::Share,
     service::{
         Service,
-        error::ServiceError,
+        core::error::ServiceError,
         sharing::{
             Asked,
             listing::{MAX_RESULTS, Page, PageRequest, TableItem},
         },
     },
 };
+
+use super::{CallerOf, Error, JSON, wire::to_line};
 
 /// The response header that says what a listing has no place for.
 const NOTICE: HeaderName = HeaderName::from_static("x-share-notice");

@@ -20,8 +20,9 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode};
 
+use crate::service::{Service, core::error::ServiceError, sharing::Asked};
+
 use super::{client, fault};
-use crate::service::{Service, error::ServiceError, sharing::Asked};
 
 pub use self::{
     error::{Contact, Error, write_errors},

@@ -9,17 +9,8 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::{
-    CallerOf, Error,
-    capabilities::Capabilities,
-    extract::Wrong,
-    file_id_hash::{echo_file_id_hash, file_id_hash},
-    query_body::{QueryBody, QueryRange},
-    table::head_headers,
-    wire::{self, EndStreamAction, IdHash},
-};
 use crate::{
-    domain::{negotiation::Declared, predicate::Filter},
+    domain::sharing::{negotiation::Declared, predicate::Filter},
     http::{
         body,
         stalls::{Source, watched},
@@ -27,7 +18,7 @@ use crate::{
     lake::Feed,
     service::{
         Service,
-        error::ServiceError,
+        core::error::ServiceError,
         sharing::{
             TableHead,
             changes::{ChangesRequest, Moment},
@@ -36,6 +27,16 @@ use crate::{
             table::Admitted,
         },
     },
+};
+
+use super::{
+    CallerOf, Error,
+    capabilities::Capabilities,
+    extract::Wrong,
+    file_id_hash::{echo_file_id_hash, file_id_hash},
+    query_body::{QueryBody, QueryRange},
+    table::head_headers,
+    wire::{self, EndStreamAction, IdHash},
 };
 
 /// What audit events call a query.

@@ -11,14 +11,15 @@ use serde::{
 };
 use serde_json::{Number, value::RawValue};
 
-use super::extract::Wrong;
 use crate::{
     lake::Feed,
     service::{
-        error::ServiceError,
+        core::error::ServiceError,
         sharing::query::{AsOf, timestamp_of},
     },
 };
+
+use super::extract::Wrong;
 
 /// The most predicates that are read; far beyond those that connectors send.
 const MOST_HINTS: usize = 10_000;

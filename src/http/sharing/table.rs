@@ -6,6 +6,18 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::{
+    lake::Feed,
+    service::{
+        Service,
+        core::error::ServiceError,
+        sharing::{
+            TableHead, TablePath,
+            query::{AsOf, timestamp_of},
+        },
+    },
+};
+
 use super::{
     CallerOf, Error, NDJSON, TABLE_VERSION,
     capabilities::{self, Capabilities},
@@ -13,17 +25,6 @@ use super::{
     file_id_hash::{echo_file_id_hash, file_id_hash},
     query_body::not_negative,
     wire,
-};
-use crate::{
-    lake::Feed,
-    service::{
-        Service,
-        error::ServiceError,
-        sharing::{
-            TableHead, TablePath,
-            query::{AsOf, timestamp_of},
-        },
-    },
 };
 
 impl CallerOf {

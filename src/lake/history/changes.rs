@@ -9,13 +9,8 @@ use std::{
 
 use futures::future::try_join_all;
 
-use super::{
-    Commit, Feed, History, TableState,
-    commit::{ActionKind, FileAction},
-    timeline::Stamp,
-};
 use crate::{
-    domain::{
+    domain::catalog::{
         delta::{Metadata, Protocol},
         schema::{Among, Schema, find_name},
     },
@@ -23,6 +18,12 @@ use crate::{
         LakeError, StatsShape,
         files::{PartitionPairs, refusal_of},
     },
+};
+
+use super::{
+    Commit, Feed, History, TableState,
+    commit::{ActionKind, FileAction},
+    timeline::Stamp,
 };
 
 /// The table property that has writers record changes.

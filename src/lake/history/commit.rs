@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    domain::delta::{Metadata, Protocol},
+    domain::catalog::delta::{Metadata, Protocol},
     lake::{
         actions::decode,
         deletion_vector::DeletionVector,

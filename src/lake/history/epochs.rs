@@ -7,15 +7,16 @@ use std::{collections::VecDeque, sync::Arc};
 
 use futures::future::try_join_all;
 
+use crate::{
+    domain::catalog::delta::Metadata,
+    lake::{Lake, LakeError, Snapshot},
+    storage::TableLocation,
+};
+
 use super::{
     Feed, History,
     changes::together,
     timeline::{Stamp, Timeline},
-};
-use crate::{
-    domain::delta::Metadata,
-    lake::{Lake, LakeError, Snapshot},
-    storage::TableLocation,
 };
 
 /// The most commits that are looked at behind the newest one.

@@ -23,20 +23,22 @@ use tokio::sync::{Mutex, OnceCell, Semaphore};
 pub use changes::{Changes, Outline};
 pub use commit::{ActionKind, Commit, Feed, FileAction};
 
+use crate::{
+    domain::catalog::delta::{Metadata, Protocol},
+    storage::TableLocation,
+};
+
 use self::{
     commit::{CommitText, MalformedCommit, leading_timestamp},
     epochs::Epochs,
     timeline::{Stamp, Timeline},
 };
+
 use super::{
     Lake, LakeError, LogFault, Snapshot,
     error::Cause,
     kernel::{corrupt, failed, unavailable, unreadable},
     log_store::{Failure, FileMark, commit_path},
-};
-use crate::{
-    domain::delta::{Metadata, Protocol},
-    storage::TableLocation,
 };
 
 /// The table property that has writers date their commits themselves.

@@ -12,31 +12,36 @@ use std::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{
-    Asked, Caller, TablePath,
-    presented::{ISSUER_UNAVAILABLE, Presented},
-};
 use crate::{
     domain::{
+        access::{
+            decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, in_scope},
+            grant::{Grant, in_force},
+            recipient::Recipient,
+            token::BearerToken,
+        },
         audit::{Actor, ActorKind, Event, Object, Outcome},
-        decision::{Bearer, Facts, Reason, Refusal, ShareAccess, Target, decide, in_scope},
-        grant::{Grant, in_force},
-        message::echoed,
-        name::Name,
-        nearest::nearest,
-        recipient::Recipient,
-        share::{Share, SharedObject},
-        table::Table,
-        token::BearerToken,
+        catalog::{
+            share::{Share, SharedObject},
+            table::Table,
+        },
+        core::{message::echoed, name::Name, nearest::nearest},
     },
     service::{
         Service,
-        error::ServiceError,
-        meter::{self, Noted, Stream},
-        places::Charged,
-        trail::Standing,
+        audit::write::Standing,
+        core::{
+            error::ServiceError,
+            meter::{self, Noted, Stream},
+            places::Charged,
+        },
     },
     store::StoreError,
+};
+
+use super::{
+    Asked, Caller, TablePath,
+    presented::{ISSUER_UNAVAILABLE, Presented},
 };
 
 /// How long an answer goes on before it looks whether it still may.

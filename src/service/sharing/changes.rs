@@ -7,6 +7,15 @@ use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
+use crate::{
+    domain::{
+        catalog::delta::{DELETION_VECTORS, Metadata, Protocol, required_features},
+        sharing::negotiation::Declared,
+    },
+    lake::{Changes, Commit, Feed, FileAction, History, Outline},
+    service::{Service, core::error::ServiceError},
+};
+
 use super::{
     Described, Stamp, TableHead, TablePath,
     attempt::Attempt,
@@ -14,14 +23,6 @@ use super::{
     query::{Disclosed, PageAsk, digest},
     stream::{Answer, Lines},
     table::{Admitted, FoundTable},
-};
-use crate::{
-    domain::{
-        delta::{DELETION_VECTORS, Metadata, Protocol, required_features},
-        negotiation::Declared,
-    },
-    lake::{Changes, Commit, Feed, FileAction, History, Outline},
-    service::{Service, error::ServiceError},
 };
 
 /// One end of a range, as a client names it.
@@ -95,7 +96,8 @@ impl Service {
         let format = self.negotiate(attempt, &needed_features(&changes), &request.declared).await?;
         let tells = Tells {
             metadata: request.feed == Feed::Files || request.include_historical_metadata,
-            protocol: request.include_historical_protocol && format == crate::domain::negotiation::Format::Delta,
+            protocol: request.include_historical_protocol
+                && format == crate::domain::sharing::negotiation::Format::Delta,
         };
         let described = if tells.metadata {
             Described::State(Arc::clone(changes.start()))

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use crate::{domain::seal::Sealer, service::error::ServiceError};
+use crate::{domain::core::seal::Sealer, service::core::error::ServiceError};
 
 /// How long an answer's pages may be continued, from the first one on.
 const PAGE_LIFE: TimeDelta = TimeDelta::days(3);
@@ -183,8 +183,9 @@ fn refused(message: impl Into<String>) -> ServiceError {
 mod tests {
     use zeroize::Zeroizing;
 
+    use crate::domain::core::seal::{Purpose, RootKey};
+
     use super::*;
-    use crate::domain::seal::{Purpose, RootKey};
 
     #[test]
     fn tokens_continue_only_what_they_were_made_for() {

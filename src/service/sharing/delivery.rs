@@ -5,16 +5,17 @@ use std::collections::HashMap;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use object_store::path::Path;
 
-use super::{attempt::Granted, files::SealedFile, table::FoundTable};
 use crate::{
     domain::{
-        delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
-        share::SharedObject,
+        access::delivery::{Delivery, DeliveryFacts, effective, too_short_to_presign},
+        catalog::share::SharedObject,
     },
     lake::{DeletionVectorRef, VectorPlace},
-    service::{Service, error::ServiceError},
+    service::{Service, core::error::ServiceError},
     storage::TableLocation,
 };
+
+use super::{attempt::Granted, files::SealedFile, table::FoundTable};
 
 /// A deletion vector's file: its path in the table, and the URL that opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]

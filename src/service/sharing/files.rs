@@ -11,26 +11,28 @@ use futures::{StreamExt, stream::BoxStream};
 use object_store::path::Path;
 use uuid::Uuid;
 
-use super::{
-    Caller,
-    attempt::{Attempt, Granted, Hold, Subject},
-};
 use crate::{
     domain::{
-        decision::{Credential, Reason},
-        seal::NotSealed,
-        share::SharedObject,
-        table::Table,
+        access::decision::{Credential, Reason},
+        catalog::{share::SharedObject, table::Table},
+        core::seal::NotSealed,
     },
     service::{
         Service,
-        error::ServiceError,
-        first_reads::{FILE_READ, Reading, url_digest},
-        meter::{self, Stream},
-        quota::Delivered,
+        core::{
+            error::ServiceError,
+            meter::{self, Stream},
+        },
     },
     storage::{Object, StorageError, TableLocation},
     store::{Seeker, Sought},
+};
+
+use super::{
+    Caller,
+    attempt::{Attempt, Granted, Hold, Subject},
+    first_reads::{FILE_READ, Reading, url_digest},
+    quota::Delivered,
 };
 
 /// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the

@@ -6,17 +6,18 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
-use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
 use crate::{
-    domain::signal::SignalKind,
+    domain::insight::signal::SignalKind,
     lake::Snapshot,
     service::{
         Service,
-        copies::{Entitled, Source},
-        error::ServiceError,
-        recipients::without_rows,
+        access::recipients::without_rows,
+        core::error::ServiceError,
+        materialize::{Entitled, Source},
     },
 };
+
+use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
 
 impl Service {
     /// The version of the governed table that is asked for. The newest is the newest that is ready; the current view is

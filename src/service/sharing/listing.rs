@@ -2,18 +2,21 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use crate::{
+    domain::{
+        access::{
+            decision::{Reason, in_scope},
+            grant::{Grant, in_force},
+        },
+        catalog::share::{Share, SharedObject},
+        core::name::name_key,
+    },
+    service::{Service, core::error::ServiceError},
+};
+
 use super::{
     Asked, Caller,
     attempt::{Attempt, Granted, Subject},
-};
-use crate::{
-    domain::{
-        decision::{Reason, in_scope},
-        grant::{Grant, in_force},
-        name::name_key,
-        share::{Share, SharedObject},
-    },
-    service::{Service, error::ServiceError},
 };
 
 /// How many items a page has where the caller does not say (Delta Sharing protocol, 1.1), and the most there can be.
@@ -155,8 +158,10 @@ impl Service {
         let after = attempt.settle(self.open_listing(page, &context)).await?;
         let rest = self.db.list_schemas(share.id, after.as_deref(), limit(page)).await?;
         let page = self.cut_listing(rest, page, &context, |schema| schema.key().to_owned());
-        let to_item =
-            |schema: crate::domain::name::Name| SchemaItem { name: schema.to_string(), share: share.name.to_string() };
+        let to_item = |schema: crate::domain::core::name::Name| SchemaItem {
+            name: schema.to_string(),
+            share: share.name.to_string(),
+        };
         let page = Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
         attempt.allow(&granted).await?;
         Ok(page)

@@ -9,10 +9,12 @@ pub mod changes;
 mod continuation;
 pub mod delivery;
 pub mod files;
+pub mod first_reads;
 mod governed;
 pub mod listing;
 mod presented;
 pub mod query;
+pub(super) mod quota;
 mod refusal;
 pub mod stream;
 pub mod table;
@@ -21,19 +23,22 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     domain::{
+        access::token::BearerToken,
         audit::Personal,
-        copy::FileKey,
-        delta::{Metadata, Protocol},
-        name::{MAX_CHARACTERS, name_key},
-        negotiation::Format,
-        share::SharedObject,
-        token::BearerToken,
+        catalog::{
+            delta::{Metadata, Protocol},
+            share::SharedObject,
+        },
+        core::name::{MAX_CHARACTERS, name_key},
+        materialize::copy::FileKey,
+        sharing::negotiation::Format,
     },
     lake::{LakeError, Snapshot, TableState},
-    service::{error::ServiceError, places::Place},
     storage::StorageError,
     store::{Seeker, Sought},
 };
+
+use super::core::{error::ServiceError, places::Place};
 
 /// The most bytes that a name takes in any spelling: four a character, of which each may be decomposed into three.
 const LONGEST_SPELLING: usize = MAX_CHARACTERS * 4 * 3;

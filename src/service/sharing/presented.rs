@@ -2,16 +2,17 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Asked, Caller};
 use crate::{
-    domain::{
+    domain::access::{
         decision::{Bearer, Credential, Reason},
         identity::LONGEST_IDENTITY_TEXT,
     },
     identity::{IdentityError, Refused, Side, Verified},
-    service::{Service, error::ServiceError},
+    service::{Service, core::error::ServiceError},
     store::{Reached, Seeker, StoreError},
 };
+
+use super::{Asked, Caller};
 
 /// How many texts of a JWT's claims are looked for; more do not fit into one that is read.
 const MOST_TEXTS: usize = 2_048;

@@ -8,6 +8,16 @@ use std::{ops::Range, sync::Arc, time::Instant};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
+use crate::{
+    domain::{
+        access::limits::span,
+        core::seal::hex,
+        sharing::{negotiation::Declared, predicate::Filter},
+    },
+    lake::{FileRef, LakeError, Order, Snapshot},
+    service::{Service, core::error::ServiceError, materialize::Entitled},
+};
+
 use super::{
     TableHead,
     attempt::Attempt,
@@ -15,11 +25,6 @@ use super::{
     delivery::{SignedUrls, Signer},
     stream::{Answer, Ending, Lines},
     table::{Admitted, FoundTable},
-};
-use crate::{
-    domain::{limits::span, negotiation::Declared, predicate::Filter, seal::hex},
-    lake::{FileRef, LakeError, Order, Snapshot},
-    service::{Service, copies::Entitled, error::ServiceError},
 };
 
 /// The characters of a time up to its minutes.

@@ -2,11 +2,12 @@
 //!
 //! They are decided all the same, so that nobody learns anything from them who may not ask, and recorded.
 
+use crate::service::{Service, core::error::ServiceError};
+
 use super::{
     Asked, Caller,
     attempt::{Attempt, Subject},
 };
-use crate::service::{Service, error::ServiceError};
 
 impl Service {
     /// Answers what the caller of a request that cannot be answered because of `error` is told: the refusal, where the

@@ -7,16 +7,20 @@ use tokio::{runtime::Handle, sync::Semaphore, task::spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+use crate::{
+    domain::audit::{Event, Outcome},
+    service::{
+        Service,
+        core::{error::ServiceError, meter::Stream},
+    },
+};
+
 use super::{
     TableHead,
     attempt::Hold,
     changes::{ChangeLines, CommitLines},
     delivery::{SignedUrls, Signer},
     query::SnapshotFiles,
-};
-use crate::{
-    domain::audit::{Event, Outcome},
-    service::{Service, error::ServiceError, meter::Stream},
 };
 
 /// How the event is called of an answer that was broken off.

@@ -2,22 +2,26 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
+use crate::{
+    domain::{
+        access::limits::span,
+        catalog::{delta::Metadata, share::SharedObject},
+        sharing::negotiation::{Declared, Format, negotiate},
+    },
+    lake::{Feed, History, LakeError, Snapshot},
+    service::{
+        Service,
+        core::{error::ServiceError, places::Place},
+        materialize::Entitled,
+    },
+    storage::TableLocation,
+};
+
 use super::{
     Asked, Caller, Described, Stamp, TableHead, TablePath,
     attempt::{Attempt, Granted, Subject},
     continuation::Pin,
     query::{AsOf, timestamp_of},
-};
-use crate::{
-    domain::{
-        delta::Metadata,
-        limits::span,
-        negotiation::{Declared, Format, negotiate},
-        share::SharedObject,
-    },
-    lake::{Feed, History, LakeError, Snapshot},
-    service::{Service, copies::Entitled, error::ServiceError, places::Place},
-    storage::TableLocation,
 };
 
 /// The reason code of a client that cannot read the table.

@@ -19,7 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use url::{Position, form_urlencoded::byte_serialize};
 
-use crate::domain::seal::{hex, hex_digits, hmac};
+use crate::domain::core::seal::{hex, hex_digits, hmac};
 
 /// All that Signature Version 4 leaves as it is in a canonical query.
 const STRICT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use weir::{
     domain::{
         audit::{Outcome, canonical, link_hash},
-        seal::hex,
+        core::seal::hex,
     },
     service::{
-        audit::{AuditPage, AuditQuery},
-        page::PageRequest,
+        audit::read::{AuditPage, AuditQuery},
+        core::page::PageRequest,
     },
     store::{AuditFilter, Order},
 };

@@ -233,7 +233,7 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
 
 #[tokio::test]
 async fn a_change_is_refused_that_had_its_turn_after_its_operators_jwt_ended() {
-    use weir::{domain::share::ShareSpec, service::change::Named};
+    use weir::{domain::catalog::share::ShareSpec, service::core::change::Named};
     let (issuer, apps) = servers().await;
     for app in apps {
         let token = operator(&issuer, &app, json!({"groups": "weir-owners"}));

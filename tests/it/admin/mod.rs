@@ -21,8 +21,11 @@ mod unauthorized;
 mod usage;
 
 use weir::{
-    domain::{audit::Personal, operator::Permission},
-    service::{context::Run, places::Place, sign_in::Asked},
+    domain::{audit::Personal, operators::Permission},
+    service::{
+        core::{context::Run, places::Place},
+        operators::sign_in::Asked,
+    },
 };
 
 /// A request to make the share `s`, as the API has it before it knows who asks.

@@ -221,7 +221,7 @@ async fn what_an_operator_does_is_recorded_under_its_identity_and_role(app: Test
 }
 
 async fn a_change_is_refused_that_had_its_turn_after_its_operator_was_stopped(app: TestApp) {
-    use weir::{domain::share::ShareSpec, service::change::named};
+    use weir::{domain::catalog::share::ShareSpec, service::core::change::named};
     let token = app.operator("ann", "share_owner").await;
     let asked = asked_to_put_a_share();
     // Let in, and overtaken on the way to its transaction.

@@ -12,17 +12,17 @@ use uuid::Uuid;
 use weir::{
     config::ExportSettings,
     domain::{
-        audit::{Actor, ActorKind, Event, Outcome, Personal},
-        checkpoint::{SigningKey, VerifierKey},
-        report::{FileEntry, Manifest, ReportFile, Statement},
-        seal::RootKey,
+        audit::{
+            Actor, ActorKind, Event, Outcome, Personal,
+            checkpoint::{SigningKey, VerifierKey},
+        },
+        core::seal::RootKey,
+        insight::report::{FileEntry, Manifest, ReportFile, Statement},
     },
     service::{
-        audit_export::ExportWalk,
-        clock::Clock,
-        notary::Notary,
-        report_verification::{VerifiedReport, verify_report},
-        verification::AuditError,
+        audit::{export::ExportWalk, seal::Notary, verify::AuditError},
+        core::clock::Clock,
+        insight::report_verification::{VerifiedReport, verify_report},
     },
     storage::Archive,
 };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use weir::{
     domain::{
         audit::{Actor, ActorKind, Event, Outcome, Personal},
-        usage::hour,
+        insight::usage::hour,
     },
     store::{StoreError, UsageSums},
 };

@@ -4,12 +4,13 @@ use std::fs;
 
 use chrono::TimeDelta;
 use weir::{
-    service::verification::{AuditError, Since},
+    service::audit::verify::{AuditError, Since},
     store::{AuditFilter, Constraint, Db, Reclaimed, StoreError},
 };
 
-use super::trail::{Trail, first_bad};
 use crate::{replicas::cluster::Cluster, support::postgres::TestDatabase};
+
+use super::trail::{Trail, first_bad};
 
 async fn personal_parts(trail: &Trail) -> usize {
     let events = trail.db.list_audit(&AuditFilter::default(), 1_000).await.unwrap();

@@ -4,15 +4,16 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use chrono::TimeDelta;
 use weir::{
-    domain::checkpoint::Checkpoint,
-    service::{
-        audit_export::ExportWalk,
-        verification::{Since, verify_export},
+    domain::audit::checkpoint::Checkpoint,
+    service::audit::{
+        export::ExportWalk,
+        verify::{Since, verify_export},
     },
 };
 
-use super::trail::{Trail, first_bad};
 use crate::support::postgres::TestDatabase;
+
+use super::trail::{Trail, first_bad};
 
 async fn sealed_through(trail: &Trail) -> i64 {
     trail.db.find_last_checkpoint().await.unwrap().map_or(0, |checkpoint| checkpoint.seq)
@@ -50,7 +51,7 @@ async fn each_checkpoint_names_the_one_before_and_is_signed() {
         let mut before: Option<String> = None;
         for stored in db.list_checkpoints(0, 10).await.unwrap() {
             let checkpoint = Checkpoint::open(&stored.note, &keys).unwrap();
-            assert_eq!(checkpoint.previous, before.as_deref().map(weir::domain::checkpoint::digest));
+            assert_eq!(checkpoint.previous, before.as_deref().map(weir::domain::audit::checkpoint::digest));
             let exported = trail.archive.read("checkpoints", &format!("{:020}.txt", stored.seq)).await.unwrap();
             assert_eq!(exported.unwrap(), stored.note);
             before = Some(stored.note);

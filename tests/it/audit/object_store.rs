@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use weir::{
     config::ExportSettings,
-    service::verification::{AuditError, Since},
+    service::audit::verify::{AuditError, Since},
     storage::StorageError,
 };
 
-use super::trail::{Trail, first_bad};
 use crate::support::{
     postgres::TestDatabase,
     process::Installation,
     s3::{AUDIT_BUCKET, Key, S3Server},
 };
+
+use super::trail::{Trail, first_bad};
 
 const URL: &str = "s3://audit/prod/trail";
 const PREFIX: &str = "prod/trail";

@@ -3,12 +3,13 @@
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 use weir::{
-    service::verification::Since,
+    service::audit::verify::Since,
     store::{Cause, Db},
 };
 
-use super::trail::Trail;
 use crate::support::postgres::TestDatabase;
+
+use super::trail::Trail;
 
 const GRANTS: &str = include_str!("../../../docs/postgres-roles.sql");
 

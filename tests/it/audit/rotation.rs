@@ -3,17 +3,18 @@
 use std::slice;
 
 use weir::{
-    domain::checkpoint::{Checkpoint, SigningKey, VerifierKey},
-    service::{
-        audit_export::ExportWalk,
-        notary::Notary,
-        verification::{AuditError, Since, Verified, verify_database, verify_export},
+    domain::audit::checkpoint::{Checkpoint, SigningKey, VerifierKey},
+    service::audit::{
+        export::ExportWalk,
+        seal::Notary,
+        verify::{AuditError, Since, Verified, verify_database, verify_export},
     },
     store::Db,
 };
 
-use super::trail::{KEY, Trail, first_bad};
 use crate::support::postgres::TestDatabase;
+
+use super::trail::{KEY, Trail, first_bad};
 
 /// The key that comes next.
 const NEXT: u8 = 6;
@@ -98,7 +99,7 @@ async fn a_key_that_the_old_one_did_not_hand_on_to_is_not_followed() {
         assert_eq!(first_bad(stranger.seal().await.map(|()| unreachable!("it seals nothing"))), 30);
         trail.notary.seal().await.unwrap();
         // Somebody with the database rewrites the last checkpoint, and hands it on to a key of their own.
-        let root = weir::domain::seal::RootKey::new(zeroize::Zeroizing::new([NEXT; 32]));
+        let root = weir::domain::core::seal::RootKey::new(zeroize::Zeroizing::new([NEXT; 32]));
         let forger = SigningKey::derive(&root).unwrap();
         let genuine = note(&trail, 37).await;
         let stated = Checkpoint::open(&genuine, &trail.notary.verifiers()).unwrap();

@@ -2,12 +2,13 @@
 
 use weir::{
     domain::audit::{Head, link_hash},
-    service::verification::Since,
+    service::audit::verify::Since,
     store::Db,
 };
 
-use super::trail::{Trail, first_bad};
 use crate::support::postgres::TestDatabase;
+
+use super::trail::{Trail, first_bad};
 
 /// Runs one statement past the store, with every trigger out of the way.
 async fn tamper(db: &TestDatabase, sql: &'static str) {

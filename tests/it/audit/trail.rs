@@ -10,13 +10,15 @@ use weir::{
     config::{AuditSettings, ExportSettings},
     domain::{
         audit::{Actor, ActorKind, Event, Personal},
-        seal::RootKey,
+        core::seal::RootKey,
     },
     service::{
-        audit_export::ExportWalk,
-        clock::Clock,
-        notary::Notary,
-        verification::{AuditError, Since, Verified, verify_database, verify_export},
+        audit::{
+            export::ExportWalk,
+            seal::Notary,
+            verify::{AuditError, Since, Verified, verify_database, verify_export},
+        },
+        core::clock::Clock,
     },
     storage::Archive,
     store::Db,

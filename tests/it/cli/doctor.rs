@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use weir::{
     domain::{
-        name::{Name, NameKind},
-        table::{Table, TableSpec},
+        catalog::table::{Table, TableSpec},
+        core::name::{Name, NameKind},
     },
     store::Db,
 };
@@ -200,7 +200,7 @@ async fn a_key_that_is_not_the_database_s_is_named() {
 
 #[tokio::test]
 async fn an_old_key_is_a_warning() {
-    use weir::domain::seal::RootKey;
+    use weir::domain::core::seal::RootKey;
     for database in TestDatabase::each().await {
         let fingerprint = RootKey::new(zeroize::Zeroizing::new([7; 32])).fingerprint();
         let mut tx = database.begin().await.unwrap();

@@ -19,7 +19,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         let db = Db::connect(installation.database_url(), 1).await.unwrap();
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
         let event = Event { recipient: Some("acme".into()), ..Event::new(actor, "shares.list") };
-        let month = weir::domain::report::Month::before(chrono::Utc::now()).unwrap();
+        let month = weir::domain::insight::report::Month::before(chrono::Utc::now()).unwrap();
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
         tx.append_audit(&mut head, &[event.clone(), event], month.start() + chrono::TimeDelta::hours(5)).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
 
         assert!(shell.run_badly(1, &["report", "--month", "9998-01"]).contains("month: has not begun"));
         // A month that is not over is shown as it stands, and says so everywhere.
-        let now = weir::domain::report::Month::parse(&chrono::Utc::now().format("%Y-%m").to_string()).unwrap();
+        let now = weir::domain::insight::report::Month::parse(&chrono::Utc::now().format("%Y-%m").to_string()).unwrap();
         let this_month = now.to_string();
         let summary = shell.run_well(&["report", "--month", &this_month]);
         assert!(summary.contains("report preview: "), "{summary}");

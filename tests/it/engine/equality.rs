@@ -22,7 +22,7 @@ use parquet::{
 };
 use serde_json::{Map, Value, json};
 use weir::{
-    domain::{
+    domain::catalog::{
         schema::{ColumnPath, DataType as DeltaType, Primitive, Schema},
         view::{
             mask::{Cell, Mask},

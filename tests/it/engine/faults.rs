@@ -19,13 +19,14 @@ use parquet::{
 use serde_json::json;
 use tokio::sync::Semaphore;
 use weir::{
-    domain::schema::Schema,
+    domain::catalog::schema::Schema,
     engine::{Engine, EngineError, EngineSettings},
     storage::TableLocation,
 };
 
-use super::sample::{cells, engine, make, parquet, read, rules, schema, show, source, source_of, try_make};
 use crate::support::watched_store::WatchedStore;
+
+use super::sample::{cells, engine, make, parquet, read, rules, schema, show, source, source_of, try_make};
 
 const SECRET: &str = "SECRET-0815";
 

@@ -8,13 +8,14 @@ use delta_kernel_engine::DefaultEngineBuilder;
 use object_store::local::LocalFileSystem;
 use serde_json::json;
 use weir::{
-    domain::schema::Schema,
+    domain::catalog::schema::Schema,
     engine::{EngineError, SourceFile},
     lake::{Lake, LakeSettings},
 };
 
-use super::sample::{cells, engine, make, read, rules, try_make};
 use crate::support::tables::{foreign_tables, location};
+
+use super::sample::{cells, engine, make, read, rules, try_make};
 
 /// The tables, and how many rows they have; `None` where their data was not left behind.
 const TABLES: [(&str, Option<usize>); 24] = [

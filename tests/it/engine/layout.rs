@@ -36,7 +36,7 @@ fn rows(ids: std::ops::Range<i64>, keep: impl Fn(i64) -> bool) -> RecordBatch {
     .unwrap()
 }
 
-fn table() -> weir::domain::schema::Schema {
+fn table() -> weir::domain::catalog::schema::Schema {
     schema(&[
         ("id", json!("long")),
         ("shown", json!("string")),
@@ -241,7 +241,7 @@ async fn lt06_a_dropped_column_is_gone_and_its_name_can_be_used_anew() {
     let table = json!({"type": "struct", "fields": [
         mapped("id", "col-1", "long"), mapped("col-dropped", "col-2", "string"),
     ]});
-    let table = weir::domain::schema::Schema::from_json(&table).unwrap();
+    let table = weir::domain::catalog::schema::Schema::from_json(&table).unwrap();
     let mut source = source(content, &table).await;
     source.mapping = ColumnMapping::Name;
     let (_, content) = make(&source, &show(&table, &["id", "col-dropped"])).await;

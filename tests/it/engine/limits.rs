@@ -15,7 +15,7 @@ use parquet::{
 };
 use serde_json::json;
 use weir::{
-    domain::schema::Schema,
+    domain::catalog::schema::Schema,
     engine::{Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
 };
 

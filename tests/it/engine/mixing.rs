@@ -8,7 +8,7 @@ use bytes::Bytes;
 use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
 use serde_json::json;
 use weir::{
-    domain::{copy::ShuffleKey, schema::Schema},
+    domain::{catalog::schema::Schema, materialize::copy::ShuffleKey},
     engine::{Engine, EngineError, EngineSettings, Made, MixFault, Rules, SourceFile},
 };
 

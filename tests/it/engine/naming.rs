@@ -9,7 +9,7 @@ use arrow::{
 };
 use serde_json::{Value as Json, json};
 use weir::{
-    domain::schema::{ColumnPath, Schema},
+    domain::catalog::schema::{ColumnPath, Schema},
     engine::{ColumnMapping, EngineError, SourceFile},
 };
 

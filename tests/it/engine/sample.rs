@@ -19,13 +19,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use weir::{
     domain::{
-        schema::Schema,
-        seal::RootKey,
-        view::{
-            ViewDefinition,
-            mask::{LowZips, PseudonymKeys},
-            plan::ViewPlan,
+        catalog::{
+            schema::Schema,
+            view::{
+                ViewDefinition,
+                mask::{LowZips, PseudonymKeys},
+                plan::ViewPlan,
+            },
         },
+        core::seal::RootKey,
     },
     engine::{ColumnMapping, Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
     storage::TableLocation,

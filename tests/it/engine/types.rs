@@ -22,7 +22,7 @@ use parquet::{
 };
 use serde_json::{Value, json};
 use weir::{
-    domain::schema::{ColumnPath, Schema},
+    domain::catalog::schema::{ColumnPath, Schema},
     engine::{ColumnMapping, EngineError, SourceFile},
     lake::{DeletionVector, DeletionVectorRef},
 };

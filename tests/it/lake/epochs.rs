@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use tempfile::TempDir;
 use weir::{
-    domain::delta::Metadata,
+    domain::catalog::delta::Metadata,
     lake::{Lake, LakeSettings, Snapshot},
     storage::TableLocation,
 };

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 use tempfile::TempDir;
 use weir::{
-    domain::predicate::Filter,
+    domain::sharing::predicate::Filter,
     lake::{Feed, Lake, LakeError, LakeSettings, LogFault, Order},
 };
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use weir::{
-    domain::predicate::Filter,
+    domain::sharing::predicate::Filter,
     lake::{Lake, LakeSettings, Order},
     telemetry::Metrics,
 };

@@ -5,8 +5,8 @@ use http::{Method, Request, header};
 use serde_json::{Value, json};
 use weir::{
     config::{AuditSettings, Settings, Sources},
-    domain::seal::RootKey,
-    service::notary::Notary,
+    domain::core::seal::RootKey,
+    service::audit::seal::Notary,
 };
 use zeroize::Zeroizing;
 

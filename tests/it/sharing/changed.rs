@@ -9,14 +9,15 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use http::Method;
 use serde_json::{Value, json};
 
-use weir::domain::decision::Reason;
+use weir::domain::access::decision::Reason;
 
-use super::{Reader, fetch, reasons, steps, table_path, with_history};
 use crate::support::{
     app::{Answer, TestApp},
     postgres::TestDatabase,
     s3::{BUCKET, S3Server},
 };
+
+use super::{Reader, fetch, reasons, steps, table_path, with_history};
 
 /// A table in a bucket, shared with `acme`.
 struct Stage {
@@ -97,8 +98,8 @@ impl Stage {
         let (object, _) = db.find_object(share.id, "s", "steps").await.unwrap().unwrap();
         let mut tx = db.begin().await.unwrap();
         tx.lock_audit_head().await.unwrap();
-        let object = weir::domain::share::SharedObject {
-            spec: weir::domain::share::ObjectSpec { history: false, cdf: false, ..object.spec },
+        let object = weir::domain::catalog::share::SharedObject {
+            spec: weir::domain::catalog::share::ObjectSpec { history: false, cdf: false, ..object.spec },
             ..object
         };
         tx.update_object(object).await.unwrap();

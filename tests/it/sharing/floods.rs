@@ -9,10 +9,11 @@ use axum::{
 use futures::{StreamExt, future::join_all, stream};
 use http::{Method, Request, StatusCode, header};
 use serde_json::json;
-use weir::service::places::Room;
+use weir::service::core::places::Room;
+
+use crate::support::app::{OPERATOR_TOKEN, ROOM, TestApp, on_both_databases};
 
 use super::{Reader, share, steps, table_path, with_history};
-use crate::support::app::{OPERATOR_TOKEN, ROOM, TestApp, on_both_databases};
 
 on_both_databases!(
     nobody_is_waited_for_who_may_not_ask,

@@ -6,13 +6,14 @@ use aws_lc_rs::hmac;
 use chrono::{DateTime, Utc};
 use http::Method;
 use serde_json::{Value, json};
-use weir::{domain::decision::Reason, service::places::Room};
+use weir::{domain::access::decision::Reason, service::core::places::Room};
 
-use super::{Reader, fetch, reasons::is_told, share, steps, with_history};
 use crate::support::{
     app::{OPERATOR_TOKEN, ROOM, TestApp},
     issuer::{AUDIENCE, HEADER, Mood, OPERATORS, Signer, TestIssuer, base64, rsa},
 };
+
+use super::{Reader, fetch, reasons::is_told, share, steps, with_history};
 
 /// The recipient `acme`, bound to the subject `machine-7`, which is granted the table `insurer.s.steps`.
 async fn bind_acme(app: &TestApp, issuer: &TestIssuer) {

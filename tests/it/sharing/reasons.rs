@@ -4,10 +4,11 @@ use axum::body::Body;
 use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Method, Request, header};
 use serde_json::{Value, json};
-use weir::{domain::decision::Reason, store::Db};
+use weir::{domain::access::decision::Reason, store::Db};
+
+use crate::support::app::{Answer, ROOM, TestApp, on_both_databases};
 
 use super::{Reader, fetch, floods::half_sent, share, steps, with_history};
-use crate::support::app::{Answer, ROOM, TestApp, on_both_databases};
 
 on_both_databases!(
     every_reason_has_its_status_its_body_and_its_event,

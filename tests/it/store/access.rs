@@ -3,17 +3,20 @@
 use uuid::Uuid;
 use weir::{
     domain::{
-        decision::{Bearer, Credential, ShareAccess},
-        grant::{Ending, Grant},
-        recipient::Recipient,
-        share::Share,
-        token::{BearerToken, Token, TokenHash},
+        access::{
+            decision::{Bearer, Credential, ShareAccess},
+            grant::{Ending, Grant},
+            recipient::Recipient,
+            token::{BearerToken, Token, TokenHash},
+        },
+        catalog::share::Share,
     },
     store::{Constraint, Db, Footing, Ground, Seeker, Sought, StoreError, Tx},
 };
 
-use super::samples::{days, grant, insert_pair, now, object, recipient, share, table, token};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{days, grant, insert_pair, now, object, recipient, share, table, token};
 
 /// What is sought by a caller, by the keys of a share and of a schema and a table in it.
 fn sought(by: Seeker, share: Option<&str>, table: Option<(&str, &str)>) -> Sought {

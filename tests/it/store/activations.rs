@@ -1,15 +1,16 @@
 //! Links, and what is counted of recipients with limits.
 
 use weir::{
-    domain::{
+    domain::access::{
         activation::{Activation, ActivationCode},
         token::Token,
     },
     store::{Constraint, StoreError},
 };
 
-use super::samples::{days, insert_pair, now, token};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{days, insert_pair, now, token};
 
 #[tokio::test]
 async fn a_link_is_found_by_its_code_alone_and_goes_with_its_recipient() {

@@ -5,14 +5,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 use weir::{
     domain::{
-        copy::{Copy, CopyKind, CopyState, RulesId, UnitId},
-        report::Month,
+        insight::report::Month,
+        materialize::copy::{Copy, CopyKind, CopyState, RulesId, UnitId},
     },
     store::{CopyFilter, Db, ReportState, StoreError, StoredReport, is_held},
 };
 
-use super::samples::now;
 use crate::support::postgres::TestDatabase;
+
+use super::samples::now;
 
 const LEASE: TimeDelta = TimeDelta::seconds(45);
 

@@ -3,12 +3,13 @@
 use chrono::TimeDelta;
 use uuid::Uuid;
 use weir::{
-    domain::grant::{Agreement, Ending, Grant},
+    domain::access::grant::{Agreement, Ending, Grant},
     store::{Constraint, Db, GrantFilter, NamedGrant, StoreError},
 };
 
-use super::samples::{days, grant, insert_pair, now, recipient, share};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{days, grant, insert_pair, now, recipient, share};
 
 fn ending() -> Ending {
     Ending { at: days(10), reason: Some("over".into()), ended_by: "bob".into(), replaced_by: Some(Uuid::now_v7()) }
@@ -107,7 +108,7 @@ async fn who_could_read_at_a_moment_is_what_the_domain_says() {
         for at in moments.flat_map(|at| [at - TimeDelta::microseconds(1), at]) {
             let mut expected: Vec<Uuid> = grants
                 .iter()
-                .filter(|grant| grant.state(at) == weir::domain::grant::GrantState::Active)
+                .filter(|grant| grant.state(at) == weir::domain::access::grant::GrantState::Active)
                 .filter(|grant| grant.created_at <= at)
                 .map(|grant| grant.id)
                 .collect();

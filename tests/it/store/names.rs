@@ -1,12 +1,13 @@
 //! Names without case, their conflicts, and listings that neither skip nor repeat.
 
 use weir::{
-    domain::name::name_key,
+    domain::core::name::name_key,
     store::{Constraint, StoreError, Tx},
 };
 
-use super::samples::{object, recipient, share, table};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{object, recipient, share, table};
 
 #[tokio::test]
 async fn names_are_found_without_case_and_answered_as_created() {

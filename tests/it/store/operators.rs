@@ -3,18 +3,21 @@
 use uuid::Uuid;
 use weir::{
     domain::{
-        decision::Credential,
-        identity::{Holder, Identity},
-        name::{Name, NameKind},
-        operator::{Operator, OperatorSpec, OperatorToken, Role},
-        recipient::Recipient,
-        token::BearerToken,
+        access::{
+            decision::Credential,
+            identity::{Holder, Identity},
+            recipient::Recipient,
+            token::BearerToken,
+        },
+        core::name::{Name, NameKind},
+        operators::{Operator, OperatorSpec, OperatorToken, Role},
     },
     store::{Constraint, Footing, StoreError},
 };
 
-use super::samples::{days, now, recipient};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{days, now, recipient};
 
 fn operator(name: &str, role: Role) -> Operator {
     Operator {

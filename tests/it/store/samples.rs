@@ -7,17 +7,21 @@ use serde_json::json;
 use uuid::Uuid;
 use weir::{
     domain::{
+        access::{
+            delivery::Delivery,
+            grant::{Agreement, Grant},
+            limits::RecipientLimits,
+            recipient::{Recipient, RecipientSpec, RecipientState},
+            token::Token,
+        },
         audit::{Actor, ActorKind, Event, Personal},
-        delivery::Delivery,
-        grant::{Agreement, Grant},
-        limits::RecipientLimits,
-        name::{Name, NameKind},
-        raw_disclosure::DisclosureItem,
-        recipient::{Recipient, RecipientSpec, RecipientState},
-        shape::AcceptedShape,
-        share::{ObjectSpec, OnSchemaChange, Share, ShareSpec, SharedObject, SourceName},
-        table::{Table, TableSpec},
-        token::Token,
+        catalog::{
+            raw_disclosure::DisclosureItem,
+            shape::AcceptedShape,
+            share::{ObjectSpec, OnSchemaChange, Share, ShareSpec, SharedObject, SourceName},
+            table::{Table, TableSpec},
+        },
+        core::name::{Name, NameKind},
     },
     store::Db,
 };

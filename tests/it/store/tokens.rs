@@ -2,12 +2,13 @@
 
 use chrono::TimeDelta;
 use weir::{
-    domain::token::{BearerToken, Token},
+    domain::access::token::{BearerToken, Token},
     store::{Constraint, StoreError},
 };
 
-use super::samples::{days, insert_pair, now, token};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{days, insert_pair, now, token};
 
 #[tokio::test]
 async fn a_token_is_activated_used_shortened_and_revoked_each_once() {

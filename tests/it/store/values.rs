@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use chrono::TimeDelta;
 use uuid::Uuid;
 use weir::{
-    domain::{raw_disclosure::DisclosureItem, recipient::RecipientState, share::OnSchemaChange},
+    domain::{
+        access::recipient::RecipientState,
+        catalog::{raw_disclosure::DisclosureItem, share::OnSchemaChange},
+    },
     store::{Constraint, IdempotencyRecord, StoreError},
 };
 
-use super::samples::{days, now, object, recipient, share, table, token};
 use crate::support::postgres::TestDatabase;
+
+use super::samples::{days, now, object, recipient, share, table, token};
 
 #[tokio::test]
 async fn every_field_comes_back_as_it_was_kept() {

@@ -11,8 +11,8 @@ use md5::Md5;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 use weir::domain::{
-    schema::{DataType, Field, Primitive},
-    seal::hex,
+    catalog::schema::{DataType, Field, Primitive},
+    core::seal::hex,
 };
 
 use super::{

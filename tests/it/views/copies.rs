@@ -10,7 +10,12 @@ use std::{
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
-use weir::service::{context::OperatorContext, places::Room};
+use weir::service::core::{context::OperatorContext, places::Room};
+
+use crate::support::{
+    app::{ROOM, TestApp},
+    tables::{HandWrittenLog, metadata, protocol},
+};
 
 use super::{
     partner::{Partner, Received, TableRead, fetch, newest},
@@ -18,10 +23,6 @@ use super::{
     source::Mapping,
     stage::{Kind, SHARE, Stage, VIEW, everywhere, run, run_with},
     value::Value,
-};
-use crate::support::{
-    app::{ROOM, TestApp},
-    tables::{HandWrittenLog, metadata, protocol},
 };
 
 everywhere!(

@@ -14,7 +14,7 @@ use chrono::{TimeDelta, Utc};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value as Json, json};
-use weir::domain::schema::{DataType, Field, Primitive};
+use weir::domain::catalog::schema::{DataType, Field, Primitive};
 
 use super::{
     check::{self, nothing},

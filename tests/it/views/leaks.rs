@@ -639,7 +639,7 @@ async fn lt19_a_new_column_is_not_shown(stage: Stage) {
     let shown: Expected = whole.shown(&table.state, &reader(&stage, &partner).await);
     read_well(&stage, &table, &whole, &partner).await;
     table.alter(|fields| {
-        let weir::domain::schema::DataType::Struct(parts) = &mut fields[6].data_type else { panic!() };
+        let weir::domain::catalog::schema::DataType::Struct(parts) = &mut fields[6].data_type else { panic!() };
         parts.push(Table::column("znew_field", json!("string")));
     });
     table.state.files.clear();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use serde_json::{Map, Value as Json, json};
-use weir::domain::{
+use weir::domain::catalog::{
     schema::{ColumnPath, DataType, Field, Schema},
     view::{
         mask::{Mask, PseudonymKeys},

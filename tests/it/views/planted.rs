@@ -391,7 +391,7 @@ const MISTAKES: &[Mistake] = &[
         given.file().url = url;
     }),
     ("files have the ids that they have at the source", Kind::Identity, |given| {
-        let id = weir::domain::seal::hex(&Md5::digest(given.table.state.files[0].path.as_bytes()));
+        let id = weir::domain::core::seal::hex(&Md5::digest(given.table.state.files[0].path.as_bytes()));
         given.file().id = id;
     }),
     ("the table has the size that it has at the source", Kind::Size, |given| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
-use weir::domain::{seal::RootKey, view::mask::PseudonymKeys};
+use weir::domain::{catalog::view::mask::PseudonymKeys, core::seal::RootKey};
 use zeroize::Zeroizing;
 
 use super::{

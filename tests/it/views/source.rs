@@ -17,10 +17,11 @@ use parquet::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
-use weir::domain::schema::{DataType, Field, PHYSICAL_NAME, Schema};
+use weir::domain::catalog::schema::{DataType, Field, PHYSICAL_NAME, Schema};
+
+use crate::support::tables::{HandWrittenLog, protocol_with, remove};
 
 use super::value::{Named, Row, Value, arrow_field, to_array};
-use crate::support::tables::{HandWrittenLog, protocol_with, remove};
 
 /// When commit 0 was made, in milliseconds since the epoch; each further commit is a minute later.
 const FIRST_COMMIT: u64 = 1_700_000_000_000;

@@ -15,7 +15,7 @@ use arrow::{
         Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     },
 };
-use weir::domain::{
+use weir::domain::catalog::{
     schema::{self, DataType as DeltaType, Primitive},
     view::{mask::Cell, row_filter::Value as Known},
 };

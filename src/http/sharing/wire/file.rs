@@ -4,15 +4,16 @@
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use super::object::Object;
 use crate::{
     domain::{
-        copy::{FileKey, stable_part},
-        negotiation::Format,
+        materialize::copy::{FileKey, stable_part},
+        sharing::negotiation::Format,
     },
     lake::{ActionKind, FileRef},
     service::sharing::delivery::SignedVector,
 };
+
+use super::object::Object;
 
 /// Which digest of a file's path is its id (`fileidhash`, Delta Sharing protocol, 2.5).
 pub type IdHash = Format;

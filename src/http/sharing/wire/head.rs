@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::write_line;
 use crate::{
     domain::{
-        delta::{Metadata, Protocol},
-        disclosure::{delta_configuration, parquet_configuration, parquet_schema},
-        negotiation::Format,
+        catalog::{
+            delta::{Metadata, Protocol},
+            disclosure::{delta_configuration, parquet_configuration, parquet_schema},
+        },
+        sharing::negotiation::Format,
     },
-    service::{error::ServiceError, sharing::TableHead},
+    service::{core::error::ServiceError, sharing::TableHead},
 };
+
+use super::write_line;
 
 #[derive(Serialize)]
 struct ProtocolLine<P> {

@@ -13,12 +13,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub use self::file::IdHash;
-use self::file::{FileLine, Said};
 use crate::{
-    domain::negotiation::Format,
+    domain::sharing::negotiation::Format,
     lake::{FileAction, FileRef},
     service::{
-        error::ServiceError,
+        core::error::ServiceError,
         sharing::{
             TableHead,
             delivery::SignedVector,
@@ -26,6 +25,8 @@ use crate::{
         },
     },
 };
+
+use self::file::{FileLine, Said};
 
 /// `value` as one line of JSON with its newline.
 ///

@@ -2,8 +2,9 @@
 //!
 //! Texts hold nothing that any client takes for the end of a line. Never here: which members there are.
 
+use crate::domain::core::seal::hex_digits;
+
 use super::write_value;
-use crate::domain::seal::hex_digits;
 
 /// An object that is being written.
 pub(super) struct Object<'o> {

@@ -1,0 +1,101 @@
+//! Identities at issuers of OpenID Connect: what a recipient is bound to instead of having tokens.
+//!
+//! A JWT that the issuer signed for a bound identity is a token of the recipient, which ends when the JWT does. Never
+//! here: signatures and keys, which are the adapter's.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::core::spec::FieldError;
+
+use super::{decision::Bearer, recipient::Recipient, token::Token};
+
+/// The credential that such tokens belong to.
+const CREDENTIAL: &str = "oidc";
+
+/// The longest issuer, audience, claim or value, in bytes: four of them fit into an entry of a database's index.
+pub const LONGEST_IDENTITY_TEXT: usize = 500;
+
+/// Claims that are in every token, and tell nobody from others.
+const SHARED_CLAIMS: [&str; 2] = ["iss", "aud"];
+
+/// Whose JWTs are a recipient's: those of this issuer, made out to this audience, in which the claim has the value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+#[schema(as = OidcBody)]
+pub struct Identity {
+    /// Its identity; another one for every binding, so that nothing outlives a change.
+    #[serde(skip)]
+    pub id: Uuid,
+    /// The issuer, one that the settings name; its tokens' `iss`.
+    #[schema(example = "https://login.example.org/realms/partners")]
+    pub issuer: String,
+    /// What its tokens are made out to, one of the issuer's audiences in the settings; their `aud`.
+    #[schema(example = "weir")]
+    pub audience: String,
+    /// The claim that tells the recipient.
+    #[schema(example = "azp")]
+    pub claim: String,
+    /// What the claim is or, where it is a list, holds.
+    #[schema(example = "acme-reader")]
+    pub value: String,
+}
+
+impl Identity {
+    /// Adds what is wrong with it as a recipient's.
+    pub fn check(&self, problems: &mut Vec<FieldError>) {
+        let Self { id: _, issuer, audience, claim, value } = self;
+        for (name, text) in [("issuer", issuer), ("audience", audience), ("claim", claim), ("value", value)] {
+            if !(1..=LONGEST_IDENTITY_TEXT).contains(&text.len()) {
+                let message = format!("is needed, as 1 to {LONGEST_IDENTITY_TEXT} bytes");
+                problems.push(FieldError::new(format!("oidc.{name}"), message));
+            }
+        }
+        if SHARED_CLAIMS.contains(&claim.as_str()) {
+            let message = "says the same in the tokens of many; name one that tells the recipient, such as `sub`";
+            problems.push(FieldError::new("oidc.claim", message));
+        }
+    }
+
+    /// Whether both mean the same JWTs.
+    pub fn same(&self, other: &Self) -> bool {
+        let Self { id: _, issuer, audience, claim, value } = self;
+        (issuer, audience, claim, value) == (&other.issuer, &other.audience, &other.claim, &other.value)
+    }
+}
+
+/// A recipient that was found by its identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holder {
+    /// The recipient.
+    pub recipient: Recipient,
+    /// Whether everything is frozen.
+    pub frozen: bool,
+}
+
+impl Holder {
+    /// The bearer of one of the recipient's own tokens.
+    pub fn with(self, token: Token) -> Bearer {
+        Bearer { token, recipient: self.recipient, frozen: self.frozen }
+    }
+
+    /// The bearer of a JWT that ends at `until`; nobody where the recipient is bound to nothing any more.
+    pub fn bearer(self, until: DateTime<Utc>) -> Option<Bearer> {
+        let Self { recipient, frozen } = self;
+        let token = Token {
+            id: recipient.spec.oidc.as_ref()?.id,
+            recipient_id: recipient.id,
+            credential: CREDENTIAL.to_owned(),
+            share_ids: Vec::new(),
+            allowed_cidrs: Vec::new(),
+            created_at: recipient.created_at,
+            activated_at: Some(recipient.created_at),
+            expires_at: Some(until),
+            revoked_at: None,
+            last_used_at: None,
+            unused_until: None,
+        };
+        Some(Bearer { token, recipient, frozen })
+    }
+}

@@ -1,0 +1,51 @@
+//! Purposes: what data may be used for, as contracts and grants name it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::core::{
+    declared::{Declared, Plain},
+    name::NameKind,
+    spec::{Effect, FieldError, Spec},
+};
+
+/// What may be set of a purpose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = PurposeBody)]
+pub struct PurposeSpec {
+    /// What the data is used for, in words that both sides of a contract understand.
+    #[schema(value_type = Option<String>, example = "Detecting fraud in claims of the insurer's own members")]
+    pub description: String,
+    /// What law or contract lets it be used so.
+    #[serde(default)]
+    #[schema(example = "GDPR Art. 6(1)(f)")]
+    pub legal_basis: Option<String>,
+    /// The wider purpose that this one is a part of.
+    #[serde(default)]
+    pub parent: Option<String>,
+}
+
+impl Spec for PurposeSpec {
+    fn required(_: &str) -> &'static str {
+        "say what the data is used for"
+    }
+
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        if self.description.trim().is_empty() {
+            problems.push(FieldError::new("description", "is empty; say what the data is used for"));
+        }
+    }
+
+    fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
+        // No decision asks for it yet.
+        matches!(field, "description" | "legal_basis" | "parent").then_some(Effect::Neutral)
+    }
+}
+
+impl Plain for PurposeSpec {
+    const KIND: &'static str = "purpose";
+    const NAME: NameKind = NameKind::Purpose;
+    const TABLE: &'static str = "purposes";
+}
+
+/// What data may be used for.
+pub type Purpose = Declared<PurposeSpec>;

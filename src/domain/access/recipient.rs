@@ -1,0 +1,148 @@
+//! Recipients: the partners that read.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use chrono::{DateTime, Utc};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::domain::core::{
+    declared::{Resource, resource_fields},
+    name::Name,
+    spec::{Effect, FieldError, Spec},
+};
+
+use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits};
+
+/// Where a recipient stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecipientState {
+    /// Reads what it is granted.
+    Active,
+    /// Refused for now; may be resumed.
+    Suspended,
+    /// Ended for good; its history is kept.
+    Offboarded,
+}
+
+impl RecipientState {
+    /// The word kept in the database and answered.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Offboarded => "offboarded",
+        }
+    }
+
+    /// The state that [`Self::as_str`] named.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended, Self::Offboarded].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// What may be set of a recipient.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default)]
+#[schema(as = RecipientBody)]
+pub struct RecipientSpec {
+    /// A name for people.
+    pub display_name: Option<String>,
+    /// The legal entity that contracts are made with.
+    pub legal_name: Option<String>,
+    /// Contacts by role (`technical`, `security`, …). Kept and shown; nobody is written to, and nothing depends on them.
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
+    pub contacts: BTreeMap<String, String>,
+    /// Properties that row filters may refer to: texts, numbers, booleans, or lists of these.
+    #[schema(value_type = Option<BTreeMap<String, Value>>)]
+    pub properties: BTreeMap<String, Value>,
+    /// The networks that it may come from; anywhere where empty.
+    #[schema(value_type = Option<Vec<String>>, example = json!(["198.51.100.0/24"]))]
+    pub allowed_cidrs: Vec<IpNet>,
+    /// `proxied` where its files must always come through the server.
+    pub delivery: Option<Delivery>,
+    /// The identity at an issuer of OpenID Connect that it is bound to instead of having tokens.
+    pub oidc: Option<Identity>,
+    /// How much it may ask for.
+    #[schema(value_type = Option<RecipientLimits>)]
+    pub limits: RecipientLimits,
+    /// Free text for operators.
+    pub description: Option<String>,
+}
+
+impl Spec for RecipientSpec {
+    const OPAQUE: &'static [&'static str] = &["contacts", "properties"];
+
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        for (name, value) in &self.properties {
+            let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+            if items.iter().any(|item| item.is_null() || item.is_array() || item.is_object()) {
+                let message = "must be a text, a number, a boolean or a list of these";
+                problems.push(FieldError::new(format!("properties.{name}"), message));
+            }
+        }
+        for (name, limit) in self.limits.each() {
+            if limit == Some(0) {
+                problems.push(FieldError::new(format!("limits.{name}"), "must be at least 1; null limits nothing"));
+            }
+        }
+        if let Some(identity) = &self.oidc {
+            identity.check(problems);
+        }
+    }
+
+    fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
+        let tightens = match field {
+            "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
+            // What filters make of them is not known here.
+            "properties" => false,
+            "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),
+            "delivery" => after.delivery == Some(Delivery::Proxied),
+            "oidc" => after.oidc.is_none(),
+            _ => return None,
+        };
+        Some(if tightens { Effect::Tightens } else { Effect::Loosens })
+    }
+}
+
+/// Whether every address that `after` allows was allowed `before`.
+fn is_narrower(before: &[IpNet], after: &[IpNet]) -> bool {
+    let is_within = |network: &IpNet| before.iter().any(|known| known.contains(network));
+    before.is_empty() || (!after.is_empty() && after.iter().all(is_within))
+}
+
+/// A partner that reads shares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipient {
+    /// Its identity; what is recorded is recorded under it.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Name,
+    /// Where it stands.
+    pub state: RecipientState,
+    /// What was set of it.
+    pub spec: RecipientSpec,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Counts its changes, from 1; the etag.
+    pub revision: i64,
+}
+
+impl Resource for Recipient {
+    type Spec = RecipientSpec;
+    const KIND: &'static str = "recipient";
+
+    resource_fields!();
+}
+
+/// Whether `address` lies in one of `networks`; an empty list allows everywhere, and an IPv4 address that arrives in
+/// IPv6 clothing (RFC 4291, 2.5.5.2) counts as IPv4.
+pub fn network_allows(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.is_empty() || networks.iter().any(|network| network.contains(&address))
+}

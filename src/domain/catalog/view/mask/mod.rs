@@ -1,0 +1,423 @@
+//! Masks: what is done to a column's values before a recipient sees them. Pure, typed and deterministic.
+//!
+//! Lives here: what masks there are, what they fit, and their JSON; [`bound`] applies them, [`pseudonym`] has the keys.
+//! What every mask makes of what is in `docs/mask-vectors.json`, which the tests read.
+
+mod bound;
+mod pseudonym;
+mod zips;
+
+use std::borrow::Cow;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::{Map, Value as Json, json};
+
+pub use bound::BoundMask;
+pub use pseudonym::PseudonymKeys;
+pub use zips::LowZips;
+
+use crate::domain::catalog::schema::{DataType, Primitive};
+
+use super::value::{Value, integer_range};
+
+/// The text that stands for what is redacted.
+pub const REDACTED: &str = "REDACTED";
+
+/// The longest domain of pseudonyms, in characters.
+const MAX_DOMAIN: usize = 64;
+/// The longest text of a constant, in characters.
+const MAX_CONSTANT: usize = 1_000;
+/// The most bounds of buckets.
+const MAX_BOUNDS: usize = 200;
+/// The oldest age that may show (45 CFR 164.514(b)(2)(i)(C)): what `age_cap` and dates of birth are capped at where
+/// nothing else is said.
+pub(super) const OLDEST_AGE: u16 = 89;
+/// The ages that dates may be capped at.
+const MAX_CAP_AGE: u16 = 200;
+
+/// What is done to a column's values. NULL stays NULL under every mask but those that say otherwise.
+///
+/// In JSON the name alone (`"redact"`), or the name with arguments (`{"hash": {"domain": "member"}}`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Mask {
+    /// Every value is NULL; the type stays.
+    Null,
+    /// Every value is the text `REDACTED`, whatever was there; a string. NULL too, unless `keep_nulls`.
+    Redact {
+        /// Whether NULL stays NULL.
+        #[serde(default, skip_serializing_if = "is_default")]
+        keep_nulls: bool,
+    },
+    /// Every value is this one, of the column's type. NULL too, unless `keep_nulls`.
+    Constant {
+        /// The value, as JSON writes it.
+        value: Json,
+        /// Whether NULL stays NULL.
+        #[serde(default, skip_serializing_if = "is_default")]
+        keep_nulls: bool,
+    },
+    /// A pseudonym: the same value gives the same text, and nobody without the key can go back (`pseudonym.rs` says how
+    /// it is made).
+    Hash {
+        /// What kind of thing is named; columns of one domain share their pseudonyms.
+        domain: String,
+        /// Within what pseudonyms are the same.
+        #[serde(default)]
+        per: Scope,
+    },
+    /// The first and last characters (Unicode scalar values) of a text, the rest as one `*` each; a text of at most
+    /// `first + last + 2` characters is redacted as a whole.
+    Partial {
+        /// Characters kept at the beginning.
+        #[serde(default)]
+        first: u8,
+        /// Characters kept at the end.
+        #[serde(default)]
+        last: u8,
+    },
+    /// A date or timestamp cut to the beginning of its unit, in UTC; dates of birth capped as by `year_only`, at the first
+    /// day of the year at the cap.
+    DateTrunc {
+        /// The unit.
+        unit: DateUnit,
+        /// What the column dates.
+        #[serde(default, skip_serializing_if = "is_default")]
+        date_of: Option<DateOf>,
+        /// The oldest age that shows; what has one is a date of birth.
+        #[serde(default, skip_serializing_if = "is_default")]
+        cap_age: Option<u16>,
+    },
+    /// The year of a date or timestamp, as an integer. Of dates of birth, years longer ago than `cap_age` (89) years before
+    /// the year of `today` are given as the year at the cap.
+    YearOnly {
+        /// What the column dates.
+        #[serde(default, skip_serializing_if = "is_default")]
+        date_of: Option<DateOf>,
+        /// The oldest age that shows; what has one is a date of birth.
+        #[serde(default, skip_serializing_if = "is_default")]
+        cap_age: Option<u16>,
+    },
+    /// The first three digits of a US ZIP code; `000` for the prefixes with few inhabitants (HIPAA, 45 CFR
+    /// 164.514(b)(2)(i)(B), see [`LowZips`]) and for what is no ZIP code.
+    Zip3,
+    /// Integers above `cap` are given as `cap + 1`: ages over 89 as 90.
+    AgeCap {
+        /// The largest that shows.
+        #[serde(default = "default_age_cap")]
+        cap: i64,
+    },
+    /// The range that a number lies in, as text: `[0, 10)`; below the first bound `< 0`, from the last on `>= 100`;
+    /// what is no number is `NaN`.
+    Bucket {
+        /// The bounds, ascending, at least one.
+        bounds: Vec<Json>,
+    },
+}
+
+/// Within what pseudonyms are the same.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// One recipient's own: two partners cannot join their copies.
+    #[default]
+    Recipient,
+    /// One share's: its recipients can.
+    Share,
+    /// Everybody's.
+    Global,
+}
+
+/// What a column of dates tells of a person: whether a year in it tells an age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DateOf {
+    /// When the person was born: old ages are capped.
+    Birth,
+    /// When something was done: a service, an admission. Never capped.
+    Event,
+}
+
+/// What dates are cut to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DateUnit {
+    /// 1 January.
+    Year,
+    /// The first day of January, April, July or October.
+    Quarter,
+    /// The first of the month.
+    Month,
+    /// Monday.
+    Week,
+    /// Midnight.
+    Day,
+    /// The full hour; of timestamps only.
+    Hour,
+}
+
+/// One value on its way through a mask.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell<'a> {
+    /// NULL, of any type.
+    Null,
+    /// `boolean`
+    Boolean(bool),
+    /// `byte`, `short`, `integer`, `long`
+    Integer(i64),
+    /// `float`, `double`
+    Float(f64),
+    /// `decimal`: the digits without the point, at the column's scale.
+    Decimal(i128),
+    /// `string`
+    Text(Cow<'a, str>),
+    /// `binary`
+    Binary(&'a [u8]),
+    /// `date`: days since 1970.
+    Date(i32),
+    /// `timestamp`, `timestamp_ntz`: microseconds since 1970.
+    Timestamp(i64),
+}
+
+/// A result that its type cannot hold, or a value that is not of the column's type. Says nothing of the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a mask's result does not fit its type")]
+pub struct Overflow;
+
+impl Mask {
+    /// The type of what it makes of `input`; or why it does not fit there, in words for operators.
+    ///
+    /// Every mask takes single values only, but `null`, which takes anything.
+    pub fn output_type(&self, input: &DataType) -> Result<DataType, String> {
+        if matches!(self, Self::Null) {
+            return Ok(input.clone());
+        }
+        let DataType::Primitive(primitive) = *input else {
+            return Err(format!("`{}` masks single values, and this is {input}; name its parts", self.name()));
+        };
+        let output = match self {
+            Self::Null => primitive,
+            Self::Redact { .. } => Primitive::String,
+            Self::Constant { value, .. } => {
+                constant(value, primitive)?;
+                primitive
+            }
+            Self::Hash { domain, .. } => {
+                check_domain(domain)?;
+                Primitive::String
+            }
+            Self::Partial { first, last } => {
+                self.takes(primitive, primitive == Primitive::String, "texts")?;
+                if *first == 0 && *last == 0 {
+                    return Err("`partial` keeps nothing without `first` or `last`; use `redact` for that".to_owned());
+                }
+                Primitive::String
+            }
+            Self::DateTrunc { unit, date_of, cap_age } => {
+                self.takes(primitive, is_time(primitive), "dates and timestamps")?;
+                check_cap(*date_of, *cap_age)?;
+                if primitive == Primitive::Date && matches!(unit, DateUnit::Day | DateUnit::Hour) {
+                    return Err("dates have no smaller unit than days; cut them to `week` or more".to_owned());
+                }
+                primitive
+            }
+            Self::YearOnly { date_of, cap_age } => {
+                self.takes(primitive, is_time(primitive), "dates and timestamps")?;
+                check_cap(*date_of, *cap_age)?;
+                Primitive::Integer
+            }
+            Self::Zip3 => {
+                self.takes(primitive, primitive == Primitive::String, "texts, because ZIP codes may begin with 0")?;
+                Primitive::String
+            }
+            Self::AgeCap { cap } => {
+                let range = integer_range(primitive);
+                self.takes(primitive, range.is_some(), "integers")?;
+                if range.is_some_and(|(least, most)| !(least..most).contains(cap)) {
+                    return Err(format!("a {primitive} cannot hold `cap` and one more"));
+                }
+                primitive
+            }
+            Self::Bucket { bounds: given } => {
+                let is_number = integer_range(primitive).is_some()
+                    || matches!(primitive, Primitive::Float | Primitive::Double | Primitive::Decimal { .. });
+                self.takes(primitive, is_number, "numbers")?;
+                bounds(given, primitive)?;
+                Primitive::String
+            }
+        };
+        Ok(DataType::Primitive(output))
+    }
+
+    fn takes(&self, primitive: Primitive, fits: bool, what: &str) -> Result<(), String> {
+        if fits { Ok(()) } else { Err(format!("`{}` masks {what}, and this is {primitive}", self.name())) }
+    }
+
+    /// Whether what it makes of a column that may hold NULL, or may not, may be NULL.
+    pub fn output_nullable(&self, input_nullable: bool) -> bool {
+        match self {
+            Self::Null => true,
+            Self::Redact { keep_nulls } | Self::Constant { keep_nulls, .. } => *keep_nulls && input_nullable,
+            Self::Hash { .. }
+            | Self::Partial { .. }
+            | Self::DateTrunc { .. }
+            | Self::YearOnly { .. }
+            | Self::Zip3
+            | Self::AgeCap { .. }
+            | Self::Bucket { .. } => input_nullable,
+        }
+    }
+
+    /// The mask for the cells of a column of type `input`, with these keys on this day (UTC); or why it does not fit
+    /// there, as [`Self::output_type`] says.
+    pub fn bind(&self, input: &DataType, keys: &PseudonymKeys, today: NaiveDate) -> Result<BoundMask, String> {
+        self.output_type(input)?;
+        BoundMask::new(self, input, keys, today)
+    }
+
+    /// Within what its results are the same, where they are not the same for everybody.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::Hash { per, .. } => Some(*per),
+            _ => None,
+        }
+    }
+
+    /// Whether it depends on the day, of which all it needs is the year.
+    pub fn uses_today(&self) -> bool {
+        self.oldest_age().is_some()
+    }
+
+    /// The oldest age that it lets a date of birth show; `None` where it caps none.
+    pub(super) fn oldest_age(&self) -> Option<u16> {
+        match self {
+            Self::DateTrunc { date_of, cap_age, .. } | Self::YearOnly { date_of, cap_age } => {
+                cap_age.or((*date_of == Some(DateOf::Birth)).then_some(OLDEST_AGE))
+            }
+            _ => None,
+        }
+    }
+
+    /// The word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Redact { .. } => "redact",
+            Self::Constant { .. } => "constant",
+            Self::Hash { .. } => "hash",
+            Self::Partial { .. } => "partial",
+            Self::DateTrunc { .. } => "date_trunc",
+            Self::YearOnly { .. } => "year_only",
+            Self::Zip3 => "zip3",
+            Self::AgeCap { .. } => "age_cap",
+            Self::Bucket { .. } => "bucket",
+        }
+    }
+
+    /// The mask that JSON names: `"redact"`, or with arguments `{"hash": {"domain": "member", "per": "recipient"}}`.
+    pub fn from_json(value: &Json) -> Result<Self, String> {
+        let (name, arguments) = match value {
+            Json::String(name) => (name, Map::new()),
+            Json::Object(parts) => match parts.iter().next() {
+                Some((name, Json::Object(arguments))) if parts.len() == 1 => (name, arguments.clone()),
+                Some((name, _)) if parts.len() == 1 => return Err(format!("the arguments of `{name}` are an object")),
+                _ => return Err("a mask has one name".to_owned()),
+            },
+            _ => return Err("a mask is a name, or an object of a name and its arguments".to_owned()),
+        };
+        // Those without any arguments are bare words to serde.
+        let is_bare = ["null", "zip3"].contains(&name.as_str()) && arguments.is_empty();
+        let value = if is_bare { json!(name) } else { json!({ name.as_str(): arguments }) };
+        Self::deserialize(value).map_err(|error| error.to_string())
+    }
+
+    /// What [`Self::from_json`] reads, in its shortest form.
+    pub fn to_json(&self) -> Json {
+        let name = || json!(self.name());
+        match Self::serialize(self, serde_json::value::Serializer) {
+            Ok(Json::Object(parts)) if parts.values().all(|arguments| *arguments == json!({})) => name(),
+            Ok(value) => value,
+            // Only maps with keys that are no texts fail to be written.
+            Err(_) => name(),
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn default_age_cap() -> i64 {
+    OLDEST_AGE.into()
+}
+
+fn check_cap(date_of: Option<DateOf>, cap_age: Option<u16>) -> Result<(), String> {
+    match cap_age {
+        Some(_) if date_of == Some(DateOf::Event) => {
+            Err("`cap_age` caps dates of birth; leave it out, or say `\"date_of\": \"birth\"`".to_owned())
+        }
+        Some(age) if age > MAX_CAP_AGE => Err(format!("`cap_age` is at most {MAX_CAP_AGE}")),
+        _ => Ok(()),
+    }
+}
+
+fn is_time(primitive: Primitive) -> bool {
+    matches!(primitive, Primitive::Date | Primitive::Timestamp | Primitive::TimestampNtz)
+}
+
+/// The characters are few, so that no separator of what is hashed can be among them.
+fn check_domain(domain: &str) -> Result<(), String> {
+    let is_plain = domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    if is_plain && (1..=MAX_DOMAIN).contains(&domain.len()) {
+        Ok(())
+    } else {
+        Err(format!("`domain` is 1 to {MAX_DOMAIN} characters of `a` to `z`, `A` to `Z`, `0` to `9`, `_`, `-` and `.`"))
+    }
+}
+
+/// The constant that `value` is in a column of type `primitive`.
+fn constant(value: &Json, primitive: Primitive) -> Result<Value, String> {
+    if primitive == Primitive::Binary {
+        return Err("`constant` does not mask binary; use `null` or `redact`".to_owned());
+    }
+    match Value::from_json(value, primitive) {
+        Some(Value::Text(text)) if text.chars().nth(MAX_CONSTANT).is_some() => {
+            Err(format!("`value` has at most {MAX_CONSTANT} characters"))
+        }
+        Some(value) => Ok(value),
+        None if value.is_null() => Err("`constant` needs a `value`; for NULL use `null`".to_owned()),
+        None => Err(format!("`value` is not exactly a value of type {primitive}")),
+    }
+}
+
+/// The bounds of buckets of a column of type `primitive`.
+fn bounds(given: &[Json], primitive: Primitive) -> Result<Vec<Value>, String> {
+    if !(1..=MAX_BOUNDS).contains(&given.len()) {
+        return Err(format!("`bounds` has 1 to {MAX_BOUNDS} numbers"));
+    }
+    let bounds = given.iter().map(|bound| Value::from_json(bound, primitive)).collect::<Option<Vec<_>>>();
+    let bounds = bounds.ok_or_else(|| format!("`bounds` has a number that is not exactly one of type {primitive}"))?;
+    if bounds.is_sorted_by(|one, next| one.compare(next).is_some_and(std::cmp::Ordering::is_lt)) {
+        Ok(bounds)
+    } else {
+        Err("each of `bounds` is larger than the one before".to_owned())
+    }
+}
+
+impl Serialize for Mask {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_json().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mask {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_json(&Json::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

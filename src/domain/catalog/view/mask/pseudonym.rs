@@ -1,0 +1,153 @@
+//! Pseudonyms: what the mask `hash` makes of a value.
+//!
+//! ```text
+//! pseudonym = "h" version "_" base32(HMAC-SHA256(key, domain 0x1F family 0x1F value))[0..26]
+//! key       = HKDF-SHA256(root key, info = "weir/pseudonym/v1" 0x1F scope 0x1F id 0x1F version 0x1F domain), 32 bytes
+//! ```
+//!
+//! Base32 is RFC 4648's in lower case; `scope` is `recipient`, `share` or `global`, `id` the UUID of the recipient or
+//! share with hyphens, and nothing for `global`; `version` is written in decimal. Of a value's type only the family
+//! counts, so that ids join whatever their width:
+//!
+//! | family | types | value |
+//! |---|---|---|
+//! | `text` | string | UTF-8 of its NFC, otherwise as it is: blanks and case count |
+//! | `number` | byte, short, integer, long, decimal | in decimal without needless zeros: `-1.5`, `20`, `0` |
+//! | `float` | float, double | the 16 hex digits of the double; one zero (`0…0`), one NaN (`7ff8000000000000`) |
+//! | `boolean` | boolean | `true`, `false` |
+//! | `binary` | binary | its bytes in hex |
+//! | `date` | date | days since 1970 |
+//! | `timestamp`, `timestamp_ntz` | the same | microseconds since 1970 |
+
+use std::fmt;
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::domain::{
+    catalog::{
+        schema::Primitive,
+        view::value::{decimal_text, scale_of},
+    },
+    core::seal::{RootKey, hex},
+};
+
+use super::{Cell, Overflow, Scope};
+
+/// Characters of a pseudonym behind its version: 130 bits.
+const CHARACTERS: usize = 26;
+
+/// The keys that pseudonyms are made with: derived from one root key for a recipient, a share, or everybody. Cannot be
+/// printed.
+#[derive(Clone)]
+pub struct PseudonymKeys {
+    root: RootKey,
+    version: u32,
+    recipient: Uuid,
+    share: Uuid,
+}
+
+impl PseudonymKeys {
+    /// The keys of version `version` for this recipient in this share.
+    pub fn new(root: &RootKey, version: u32, recipient: Uuid, share: Uuid) -> Self {
+        Self { root: root.clone(), version, recipient, share }
+    }
+
+    fn key(&self, scope: Scope, domain: &str) -> Zeroizing<[u8; 32]> {
+        let (scope, id) = match scope {
+            Scope::Recipient => ("recipient", self.recipient.to_string()),
+            Scope::Share => ("share", self.share.to_string()),
+            Scope::Global => ("global", String::new()),
+        };
+        let info = format!("weir/pseudonym/v1\x1f{scope}\x1f{id}\x1f{}\x1f{domain}", self.version);
+        let mut key = Zeroizing::new([0; 32]);
+        self.root.derive(info.as_bytes(), key.as_mut());
+        key
+    }
+}
+
+impl fmt::Debug for PseudonymKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PseudonymKeys(version {})", self.version)
+    }
+}
+
+/// Makes the pseudonyms of one column.
+#[derive(Clone)]
+pub(super) struct Pseudonyms {
+    /// Everything up to the value is in it.
+    begun: Hmac<Sha256>,
+    prefix: String,
+    primitive: Primitive,
+}
+
+impl Pseudonyms {
+    /// Those of columns of type `primitive`; `None` never happens, because HMAC takes keys of every length.
+    pub(super) fn new(keys: &PseudonymKeys, scope: Scope, domain: &str, primitive: Primitive) -> Option<Self> {
+        let key = keys.key(scope, domain);
+        let mut begun = <Hmac<Sha256> as Mac>::new_from_slice(key.as_ref()).ok()?;
+        begun.update(format!("{domain}\x1f{}\x1f", family(primitive)).as_bytes());
+        Some(Self { begun, prefix: format!("h{}_", keys.version), primitive })
+    }
+
+    /// The pseudonym of a value.
+    pub(super) fn of(&self, cell: &Cell<'_>) -> Result<String, Overflow> {
+        let mut mac = self.begun.clone();
+        match (cell, self.primitive) {
+            (Cell::Text(text), Primitive::String) => match is_nfc_quick(text.chars()) {
+                IsNormalized::Yes => mac.update(text.as_bytes()),
+                IsNormalized::No | IsNormalized::Maybe => mac.update(text.nfc().collect::<String>().as_bytes()),
+            },
+            (Cell::Integer(value), _) => mac.update(value.to_string().as_bytes()),
+            (Cell::Decimal(unscaled), decimal) => mac.update(decimal_text(*unscaled, scale_of(decimal)).as_bytes()),
+            (Cell::Float(value), _) => mac.update(format!("{:016x}", float_bits(*value)).as_bytes()),
+            (Cell::Boolean(value), _) => mac.update(value.to_string().as_bytes()),
+            (Cell::Binary(bytes), _) => mac.update(hex(bytes).as_bytes()),
+            (Cell::Date(days), _) => mac.update(days.to_string().as_bytes()),
+            (Cell::Timestamp(micros), _) => mac.update(micros.to_string().as_bytes()),
+            (Cell::Null | Cell::Text(_), _) => return Err(Overflow),
+        }
+        let mut out = String::with_capacity(self.prefix.len() + CHARACTERS);
+        out.push_str(&self.prefix);
+        base32(&mac.finalize().into_bytes(), &mut out);
+        Ok(out)
+    }
+}
+
+fn family(primitive: Primitive) -> &'static str {
+    match primitive {
+        Primitive::String => "text",
+        Primitive::Byte | Primitive::Short | Primitive::Integer | Primitive::Long | Primitive::Decimal { .. } => {
+            "number"
+        }
+        Primitive::Float | Primitive::Double => "float",
+        Primitive::Boolean => "boolean",
+        Primitive::Binary => "binary",
+        Primitive::Date => "date",
+        Primitive::Timestamp => "timestamp",
+        Primitive::TimestampNtz => "timestamp_ntz",
+    }
+}
+
+fn float_bits(value: f64) -> u64 {
+    if value.is_nan() {
+        0x7ff8_0000_0000_0000
+    } else if value == 0.0 {
+        0
+    } else {
+        value.to_bits()
+    }
+}
+
+/// The first characters of `bytes` in base32.
+fn base32(bytes: &[u8], out: &mut String) {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| byte >> (7 - at % 8) & 1);
+    for character in 0..CHARACTERS {
+        let index = (0..5).fold(0, |index, at| index << 1 | bit(character * 5 + at));
+        out.push(char::from(ALPHABET[usize::from(index)]));
+    }
+}

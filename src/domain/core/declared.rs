@@ -1,0 +1,95 @@
+//! Things that operators declare: a spec under a name, and what the server keeps beside it.
+//!
+//! Most nouns are no more than that, and are [`Declared`]; those with more implement [`Resource`] themselves.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{
+    name::{Name, NameKind},
+    spec::Spec,
+};
+
+/// A thing that has a spec.
+pub trait Resource {
+    /// What may be set of it.
+    type Spec: Spec;
+    /// Its noun, as messages and audit events have it.
+    const KIND: &'static str;
+
+    /// Its identity, under which it is recorded.
+    fn id(&self) -> Uuid;
+
+    /// What it is called; names within names are joined by dots.
+    fn name(&self) -> String;
+
+    /// Counts its changes, from 1; the etag.
+    fn revision(&self) -> i64;
+
+    /// What was set of it.
+    fn spec(&self) -> &Self::Spec;
+}
+
+/// The spec of a noun that is no more than a name and a spec.
+pub trait Plain: Spec {
+    /// Its noun, as messages and audit events have it.
+    const KIND: &'static str;
+    /// What its names are held to.
+    const NAME: NameKind;
+    /// The plural noun: the database's table, and what pages of listings are bound to.
+    const TABLE: &'static str;
+}
+
+/// A thing that is no more than a name and a spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declared<S> {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its name.
+    pub name: Name,
+    /// What was set of it.
+    pub spec: S,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Counts its changes, from 1; the etag.
+    pub revision: i64,
+}
+
+impl<S> Declared<S> {
+    /// A new one.
+    pub fn new(name: Name, spec: S, now: DateTime<Utc>) -> Self {
+        Self { id: Uuid::now_v7(), name, spec, created_at: now, updated_at: now, revision: 1 }
+    }
+}
+
+/// Answers what a [`Resource`] is asked from the fields of the same names; within the implementation.
+macro_rules! resource_fields {
+    () => {
+        fn id(&self) -> uuid::Uuid {
+            self.id
+        }
+
+        fn name(&self) -> String {
+            self.name.to_string()
+        }
+
+        fn revision(&self) -> i64 {
+            self.revision
+        }
+
+        fn spec(&self) -> &Self::Spec {
+            &self.spec
+        }
+    };
+}
+
+pub(in crate::domain) use resource_fields;
+
+impl<S: Plain> Resource for Declared<S> {
+    type Spec = S;
+    const KIND: &'static str = S::KIND;
+
+    resource_fields!();
+}

@@ -1,0 +1,11 @@
+//! What every room stands on: names, specs, secrets, sealed values, messages.
+
+pub mod csv;
+pub mod declared;
+pub mod html;
+pub mod message;
+pub mod name;
+pub mod nearest;
+pub mod seal;
+pub mod secret;
+pub mod spec;

@@ -1,0 +1,6 @@
+//! What the trail comes to: usage, monthly reports, signals.
+
+pub mod report;
+pub mod signal;
+pub mod usage;
+pub mod webhook;

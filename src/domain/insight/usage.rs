@@ -1,0 +1,252 @@
+//! What an event of the audit trail counts as: the one definition behind roll-ups and reports.
+//!
+//! Everything is read from the event, and nothing is guessed: what an event does not say stays unknown. Never here: by
+//! what is summed, or where sums are kept.
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::audit::recorded::Recorded;
+
+/// The data plane's actions, each of which is one request of a recipient, or of somebody who is none.
+pub const OPERATIONS: [&str; 9] = [
+    "shares.list",
+    "share.get",
+    "schemas.list",
+    "tables.list",
+    "table.version",
+    "table.metadata",
+    "table.query",
+    "table.changes",
+    FILE_READ,
+];
+
+/// A file's URL of this server was opened.
+const FILE_READ: &str = "file.read";
+/// Stands for further reads of one URL in a minute.
+const FILE_READ_SUMMARY: &str = "file.read.summary";
+/// Stands for the later refusals of a minute.
+const REFUSALS_SUMMARY: &str = "refusals.summary";
+/// The actions whose answers hand out files.
+const DISCLOSING: [&str; 2] = ["table.query", "table.changes"];
+
+/// The upper bounds of the latency histogram's buckets in milliseconds; one more bucket has what took longer.
+pub const LATENCY_BOUNDS_MS: [i64; 9] = [10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000];
+/// How many buckets there are.
+pub const LATENCY_BUCKETS: usize = LATENCY_BOUNDS_MS.len() + 1;
+
+/// The hour of `at` in UTC, counted from 1970.
+pub fn hour(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(3_600)
+}
+
+/// The moment at which an hour begins.
+pub fn hour_start(hour: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(hour.saturating_mul(3_600), 0).unwrap_or_default()
+}
+
+/// Sums over events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Events of the audit trail, whatever they are; by this the sums reconcile with it.
+    pub events: i64,
+    /// Requests of the sharing protocol, refused ones included; file reads are not among them.
+    pub requests: i64,
+    /// Times that a file's URL of this server was opened.
+    pub file_reads: i64,
+    /// Requests and file reads that were refused.
+    pub denials: i64,
+    /// Files whose URLs were handed out.
+    pub files: i64,
+    /// Rows in these files, as far as statistics say.
+    pub rows: i64,
+    /// Answers with files for whose rows there are no statistics, so that `rows` is too low.
+    pub answers_without_rows: i64,
+    /// Size of the files whose URLs were handed out.
+    pub bytes_issued: i64,
+    /// Bytes that were read through the server; `None` where everything was presigned, whose reading nobody here sees.
+    pub bytes_delivered: Option<i64>,
+    /// Events that had an address which was erased before it was counted.
+    pub addresses_lost: i64,
+    /// Answers whose time is known.
+    pub answers: i64,
+    /// How long they took together, in milliseconds.
+    pub answer_ms: i64,
+    /// How many took how long, by [`LATENCY_BOUNDS_MS`].
+    pub latency: [i64; LATENCY_BUCKETS],
+}
+
+impl Usage {
+    /// What one event counts as.
+    pub fn of(event: &Recorded) -> Self {
+        let mut usage = Self { events: 1, ..Self::default() };
+        let action = event.action.as_str();
+        if OPERATIONS.contains(&action) {
+            usage.count_requests(action, 1);
+            usage.denials = i64::from(!event.is_allowed());
+            usage.addresses_lost = i64::from(event.lost_its_address());
+        } else if action == REFUSALS_SUMMARY {
+            let refused = event.change.as_ref().and_then(|change| change["refused"].as_str()).unwrap_or_default();
+            if OPERATIONS.contains(&refused) {
+                let count = signed(event.told("count"));
+                usage.count_requests(refused, count);
+                usage.denials = count;
+                usage.addresses_lost = i64::from(event.lost_its_address());
+            }
+        } else if action == FILE_READ_SUMMARY {
+            usage.file_reads = signed(event.told("reads"));
+        }
+        if !event.is_allowed() {
+            return usage;
+        }
+        if DISCLOSING.contains(&action) {
+            usage.files = signed(event.files.unwrap_or_default());
+            usage.rows = signed(event.rows.unwrap_or_default());
+            usage.answers_without_rows = i64::from(usage.files > 0 && event.rows.is_none());
+            usage.bytes_issued = signed(event.bytes.unwrap_or_default());
+            usage.bytes_delivered = event.is_proxied().then_some(0);
+        } else if [FILE_READ, FILE_READ_SUMMARY].contains(&action) {
+            usage.bytes_delivered = Some(signed(event.bytes.unwrap_or_default()));
+        }
+        if let Some(took) = event.duration_ms {
+            let took = signed(took);
+            (usage.answers, usage.answer_ms) = (1, took);
+            usage.latency[bucket(took)] = 1;
+        }
+        usage
+    }
+
+    /// The address of a request, where this event is one and its address is at hand.
+    pub fn address_of(event: &Recorded) -> Option<&str> {
+        let is_request = OPERATIONS.contains(&event.action.as_str())
+            || (event.action == REFUSALS_SUMMARY && Self::of(event).denials > 0);
+        event.client_address.as_deref().filter(|_| is_request)
+    }
+
+    fn count_requests(&mut self, action: &str, count: i64) {
+        if action == FILE_READ {
+            self.file_reads = count;
+        } else {
+            self.requests = count;
+        }
+    }
+
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in [
+            (&mut self.events, other.events),
+            (&mut self.requests, other.requests),
+            (&mut self.file_reads, other.file_reads),
+            (&mut self.denials, other.denials),
+            (&mut self.files, other.files),
+            (&mut self.rows, other.rows),
+            (&mut self.answers_without_rows, other.answers_without_rows),
+            (&mut self.bytes_issued, other.bytes_issued),
+            (&mut self.addresses_lost, other.addresses_lost),
+            (&mut self.answers, other.answers),
+            (&mut self.answer_ms, other.answer_ms),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        for (sum, more) in self.latency.iter_mut().zip(other.latency) {
+            *sum = sum.saturating_add(more);
+        }
+        self.bytes_delivered = match (self.bytes_delivered, other.bytes_delivered) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// The time within which this share (0 to 1) of the answers ended: the upper bound of its bucket, in milliseconds.
+    /// `None` where there were no answers, or where it is beyond the last bound.
+    pub fn answered_within_ms(&self, share: f64) -> Option<i64> {
+        let wanted = (self.answers as f64 * share).ceil().max(1.0);
+        let mut seen = 0;
+        for (count, bound) in self.latency.iter().zip(LATENCY_BOUNDS_MS) {
+            seen += count;
+            if seen as f64 >= wanted {
+                return Some(bound);
+            }
+        }
+        None
+    }
+}
+
+fn bucket(took_ms: i64) -> usize {
+    LATENCY_BOUNDS_MS.iter().position(|bound| took_ms <= *bound).unwrap_or(LATENCY_BOUNDS_MS.len())
+}
+
+/// Databases keep signed numbers.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn recorded(fields: serde_json::Value) -> Recorded {
+        let mut event = json!({
+            "seq": 1, "at": "2026-11-02T10:00:00.000000Z", "actor": {"kind": "recipient", "name": "acme"},
+            "action": "table.query", "decision": "allow",
+        });
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        Recorded::read(&event.to_string(), None).unwrap()
+    }
+
+    #[test]
+    fn a_query_issues_and_delivers_nothing_that_nobody_here_sees() {
+        let usage = Usage::of(&recorded(json!({"files": 3, "rows": 30, "bytes": 300, "delivery": "presigned"})));
+        assert_eq!((usage.requests, usage.files, usage.rows, usage.bytes_issued), (1, 3, 30, 300));
+        assert_eq!(usage.bytes_delivered, None);
+        let usage = Usage::of(&recorded(json!({"files": 3, "bytes": 300, "delivery": "proxied"})));
+        assert_eq!((usage.answers_without_rows, usage.bytes_delivered), (1, Some(0)));
+        let read = json!({"action": "file.read", "bytes": 100, "files": 1, "delivery": "proxied"});
+        let usage = Usage::of(&recorded(read));
+        assert_eq!((usage.requests, usage.file_reads, usage.files, usage.bytes_issued), (0, 1, 0, 0));
+        assert_eq!(usage.bytes_delivered, Some(100));
+    }
+
+    #[test]
+    fn refusals_disclose_nothing_and_sums_stand_for_many() {
+        let denied = json!({"decision": "deny", "reason": "TOKEN_EXPIRED", "files": 3});
+        let usage = Usage::of(&recorded(denied));
+        assert_eq!((usage.requests, usage.denials, usage.files), (1, 1, 0));
+        let summary =
+            json!({"action": "refusals.summary", "decision": "deny", "change": {"refused": "shares.list", "count": 7}});
+        let usage = Usage::of(&recorded(summary));
+        assert_eq!((usage.events, usage.requests, usage.denials), (1, 7, 7));
+        let admin =
+            json!({"action": "refusals.summary", "decision": "deny", "change": {"refused": "auth.failed", "count": 7}});
+        assert_eq!(Usage::of(&recorded(admin)), Usage { events: 1, ..Usage::default() });
+        let reads = json!({"action": "file.read.summary", "bytes": 50, "change": {"reads": 4}});
+        let usage = Usage::of(&recorded(reads));
+        assert_eq!((usage.file_reads, usage.bytes_delivered), (4, Some(50)));
+        assert_eq!(Usage::of(&recorded(json!({"action": "table.create"}))), Usage { events: 1, ..Usage::default() });
+    }
+
+    #[test]
+    fn latencies_are_rounded_up_to_a_bound() {
+        let mut sum = Usage::default();
+        assert_eq!(sum.answered_within_ms(0.5), None);
+        for took in [5, 10, 11, 2_000, 500_000] {
+            sum.add(&Usage::of(&recorded(json!({"action": "table.query.completed", "duration_ms": took}))));
+        }
+        assert_eq!((sum.requests, sum.answers, sum.answer_ms), (0, 5, 502_026));
+        assert_eq!(sum.answered_within_ms(0.4), Some(10));
+        assert_eq!(sum.answered_within_ms(0.5), Some(30));
+        assert_eq!(sum.answered_within_ms(0.95), None, "longer than is told apart");
+    }
+
+    #[test]
+    fn what_is_unknown_stays_unknown_in_a_sum() {
+        let known = Usage { bytes_delivered: Some(4), ..Usage::default() };
+        let mut sum = Usage::default();
+        sum.add(&Usage::default());
+        assert_eq!(sum.bytes_delivered, None);
+        sum.add(&known);
+        sum.add(&Usage::default());
+        assert_eq!(sum.bytes_delivered, Some(4));
+    }
+}

@@ -1,0 +1,4 @@
+//! What recipients ask for: response formats and predicates.
+
+pub mod negotiation;
+pub mod predicate;

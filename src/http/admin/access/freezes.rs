@@ -1,0 +1,115 @@
+//! The brake: nothing is handed out to anybody while it is on.
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::operators::Permission,
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            extract::AdminJson,
+            problem::Problem,
+            text::Text,
+        },
+    },
+    service::access::grants::Effect,
+    store::Freeze,
+};
+
+use super::recipients::ReasonBody;
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(Permission::Tighten, OpenApiRouter::new().routes(routes!(freeze))))
+        .merge(requiring(Permission::LiftFreeze, OpenApiRouter::new().routes(routes!(unfreeze))))
+}
+
+/// A stretch of time in which nothing is handed out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FreezeView {
+    /// Its identity.
+    pub id: Uuid,
+    /// Why.
+    pub reason: String,
+    /// Who ordered it.
+    pub frozen_by: String,
+    /// From when on.
+    pub frozen_at: DateTime<Utc>,
+    /// Who ended it.
+    pub lifted_by: Option<String>,
+    /// When it ended.
+    pub lifted_at: Option<DateTime<Utc>>,
+}
+
+/// A freeze, and when it takes full effect.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FrozenView {
+    /// The freeze.
+    #[serde(flatten)]
+    pub freeze: FreezeView,
+    /// When the last presigned URL that was handed out dies.
+    pub effective_by: DateTime<Utc>,
+    /// How many presigned URLs live until then.
+    pub outstanding_urls: i64,
+}
+
+impl From<(Freeze, Effect)> for FrozenView {
+    fn from((freeze, effect): (Freeze, Effect)) -> Self {
+        let Effect { effective_by, outstanding_urls } = effect;
+        Self { freeze: freeze.into(), effective_by, outstanding_urls }
+    }
+}
+
+impl From<Freeze> for FreezeView {
+    fn from(freeze: Freeze) -> Self {
+        Self {
+            id: freeze.id,
+            reason: freeze.reason,
+            frozen_by: freeze.frozen_by,
+            frozen_at: freeze.frozen_at,
+            lifted_by: freeze.lifted_by,
+            lifted_at: freeze.lifted_at,
+        }
+    }
+}
+
+/// Freezes everything: every recipient is refused until it is lifted.
+#[utoipa::path(
+    post, path = "/freeze", tag = "freezes", request_body = ReasonBody, responses((status = 200, body = FrozenView))
+)]
+pub async fn freeze(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Json<FrozenView>, Problem> {
+    Ok(Json(admin.service.freeze(&ctx, &body.reason.0).await?.into()))
+}
+
+/// Why a freeze is lifted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnfreezeBody {
+    /// For the audit trail.
+    #[schema(value_type = Option<String>)]
+    reason: Option<Text>,
+}
+
+/// Lifts the freeze.
+#[utoipa::path(
+    post, path = "/unfreeze", tag = "freezes", request_body = UnfreezeBody, responses((status = 200, body = FreezeView))
+)]
+pub async fn unfreeze(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminJson(body): AdminJson<UnfreezeBody>,
+) -> Result<Json<FreezeView>, Problem> {
+    let reason = body.reason.as_ref().map(|reason| reason.0.as_str());
+    Ok(Json(admin.service.unfreeze(&ctx, reason).await?.into()))
+}

@@ -1,0 +1,21 @@
+//! Recipients, tokens, grants, purposes and freezes.
+
+pub(super) mod freezes;
+pub(super) mod grants;
+pub(super) mod purposes;
+pub(super) mod recipients;
+pub(super) mod tokens;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Admin;
+
+/// The operations of this room.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(freezes::routes())
+        .merge(grants::routes())
+        .merge(purposes::routes())
+        .merge(recipients::routes())
+        .merge(tokens::routes())
+}

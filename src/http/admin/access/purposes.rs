@@ -1,0 +1,47 @@
+//! Purposes.
+
+use axum::{Json, extract::State, http::StatusCode};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    domain::{access::purpose::PurposeSpec, operators::Permission},
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            declared::declared,
+            extract::{AdminFields, AdminPath, AdminQuery, IfMatch},
+            page::{PageQuery, PageView},
+            problem::Problem,
+            resource::Resource,
+        },
+    },
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(
+            Permission::ReadSharing,
+            OpenApiRouter::new().routes(routes!(list_purposes)).routes(routes!(get_purpose)),
+        ))
+        .merge(requiring(
+            Permission::ManageSharing,
+            OpenApiRouter::new().routes(routes!(put_purpose, update_purpose, delete_purpose)),
+        ))
+}
+
+declared! {
+    /// A purpose that data may be used for.
+    PurposeView of PurposeSpec, tagged "purposes", listed at "/purposes", each at "/purposes/{purpose}" by "purpose";
+    /// Creates a purpose, or confirms that it is as described.
+    put_purpose,
+    /// Answers a purpose.
+    get_purpose,
+    /// Lists purposes by name.
+    list_purposes,
+    /// Changes a purpose.
+    update_purpose,
+    /// Deletes a purpose that is no other one's parent.
+    delete_purpose
+}

@@ -1,0 +1,282 @@
+//! Recipients.
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            profile::OauthProfile,
+            recipient::{Recipient, RecipientSpec, RecipientState},
+        },
+        core::spec::Spec,
+        operators::Permission,
+    },
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            extract::{AdminFields, AdminJson, AdminPath, AdminQuery, IfMatch},
+            page::{PageQuery, PageView},
+            problem::Problem,
+            resource::{Resource, Tagged},
+            text::Text,
+        },
+    },
+    service::{access::grants::Effect, core::precondition::etag},
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(
+            Permission::ReadSharing,
+            OpenApiRouter::new()
+                .routes(routes!(list_recipients))
+                .routes(routes!(get_recipient))
+                .routes(routes!(get_profile)),
+        ))
+        .merge(requiring(Permission::Tighten, OpenApiRouter::new().routes(routes!(suspend_recipient))))
+        .merge(requiring(
+            Permission::ManageSharing,
+            OpenApiRouter::new()
+                .routes(routes!(put_recipient, update_recipient, delete_recipient))
+                .routes(routes!(resume_recipient))
+                .routes(routes!(offboard_recipient)),
+        ))
+}
+
+/// Why something is done.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonBody {
+    /// For the audit trail.
+    #[schema(value_type = String)]
+    pub reason: Text,
+}
+
+/// A recipient.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RecipientView {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    #[schema(value_type = String, example = "active")]
+    pub state: RecipientState,
+    /// What was set of it; of the identity also its `id`, which audit events have as `token_id` and which is another one
+    /// after every change.
+    #[serde(flatten)]
+    #[schema(value_type = RecipientSpec)]
+    pub spec: Map<String, Value>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Changes with every change; for `If-Match`.
+    pub etag: String,
+}
+
+impl Tagged for RecipientView {
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+}
+
+/// A recipient that is refused everything, and when that takes full effect.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StoppedView {
+    /// The recipient.
+    #[serde(flatten)]
+    pub recipient: RecipientView,
+    /// When the last presigned URL that was handed out to it dies.
+    pub effective_by: DateTime<Utc>,
+    /// How many presigned URLs live until then.
+    pub outstanding_urls: i64,
+}
+
+impl Tagged for StoppedView {
+    fn etag(&self) -> &str {
+        &self.recipient.etag
+    }
+}
+
+impl From<(Recipient, Effect)> for StoppedView {
+    fn from((recipient, effect): (Recipient, Effect)) -> Self {
+        let Effect { effective_by, outstanding_urls } = effect;
+        Self { recipient: recipient.into(), effective_by, outstanding_urls }
+    }
+}
+
+impl From<Recipient> for RecipientView {
+    fn from(recipient: Recipient) -> Self {
+        let mut spec = recipient.spec.fields();
+        if let (Some(identity), Some(Value::Object(shown))) = (&recipient.spec.oidc, spec.get_mut("oidc")) {
+            shown.insert("id".to_owned(), identity.id.to_string().into());
+        }
+        Self {
+            etag: etag(recipient.id, recipient.revision),
+            id: recipient.id,
+            name: recipient.name.to_string(),
+            state: recipient.state,
+            spec,
+            created_at: recipient.created_at,
+            updated_at: recipient.updated_at,
+        }
+    }
+}
+
+/// Creates a recipient, active, or confirms that it is as described.
+#[utoipa::path(
+    put, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = RecipientSpec,
+    responses(
+        (status = 201, description = "Created", body = RecipientView),
+        (status = 200, description = "As described", body = RecipientView)
+    )
+)]
+pub async fn put_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminFields { named, .. }: AdminFields<RecipientSpec>,
+) -> Result<Resource<RecipientView>, Problem> {
+    let put = admin.service.put_recipient(&ctx, &name, &named).await?;
+    Ok(Resource::put(put.map(RecipientView::from)))
+}
+
+/// Answers a recipient.
+#[utoipa::path(
+    get, path = "/recipients/{recipient}", tag = "recipients", params(("recipient" = String, Path)),
+    responses((status = 200, body = RecipientView))
+)]
+pub async fn get_recipient(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+) -> Result<Resource<RecipientView>, Problem> {
+    Ok(Resource::found(admin.service.get_recipient(&name).await?.into()))
+}
+
+/// Lists recipients by name.
+#[utoipa::path(
+    get, path = "/recipients", tag = "recipients", params(PageQuery),
+    responses((status = 200, body = PageView<RecipientView>))
+)]
+pub async fn list_recipients(
+    State(admin): State<Admin>,
+    AdminQuery(page): AdminQuery<PageQuery>,
+) -> Result<Json<PageView<RecipientView>>, Problem> {
+    let page = admin.service.list_recipients(&page.into()).await?;
+    Ok(Json(PageView::new(page, RecipientView::from)))
+}
+
+/// Answers the profile of a recipient that is bound to an issuer.
+///
+/// The client's secret, and its id where the recipient is bound to another claim, are placeholders to be filled in. 409
+/// where the recipient has tokens: its profile comes with each.
+#[utoipa::path(
+    get, path = "/recipients/{recipient}/profile", tag = "recipients", params(("recipient" = String, Path)),
+    responses((status = 200, body = OauthProfile))
+)]
+pub async fn get_profile(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+) -> Result<Json<OauthProfile>, Problem> {
+    Ok(Json(admin.service.get_profile(&name).await?))
+}
+
+/// How a recipient may be changed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UpdateQuery {
+    /// Changes properties even where the recipient then sees no row of a view that it reads.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Changes a recipient.
+///
+/// Properties that would leave it without a row of a view that it reads are refused, with the views named, unless they
+/// are forced.
+#[utoipa::path(
+    patch, path = "/recipients/{recipient}", tag = "recipients",
+    params(("recipient" = String, Path), UpdateQuery, ("If-Match" = Option<String>, Header)),
+    request_body(content((RecipientSpec = "application/merge-patch+json"), (RecipientSpec = "application/json"))),
+    responses((status = 200, body = RecipientView))
+)]
+pub async fn update_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminQuery(query): AdminQuery<UpdateQuery>,
+    IfMatch(condition): IfMatch,
+    AdminFields { named, .. }: AdminFields<RecipientSpec>,
+) -> Result<Resource<RecipientView>, Problem> {
+    let recipient = admin.service.update_recipient(&ctx, &name, condition.as_ref(), &named, query.force).await?;
+    Ok(Resource::found(recipient.into()))
+}
+
+/// Deletes a recipient that can read nothing any more; its past stays on record.
+#[utoipa::path(
+    delete, path = "/recipients/{recipient}", tag = "recipients",
+    params(("recipient" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Deleted"))
+)]
+pub async fn delete_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+) -> Result<StatusCode, Problem> {
+    admin.service.delete_recipient(&ctx, &name, condition.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses a recipient everything until it is resumed.
+#[utoipa::path(
+    post, path = "/recipients/{recipient}/suspend", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = StoppedView))
+)]
+pub async fn suspend_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<StoppedView>, Problem> {
+    Ok(Resource::found(admin.service.suspend_recipient(&ctx, &name, &body.reason.0).await?.into()))
+}
+
+/// Lets a suspended recipient read again what it is granted.
+#[utoipa::path(
+    post, path = "/recipients/{recipient}/resume", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = RecipientView))
+)]
+pub async fn resume_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<RecipientView>, Problem> {
+    Ok(Resource::found(admin.service.resume_recipient(&ctx, &name, &body.reason.0).await?.into()))
+}
+
+/// Ends a recipient for good, with its grants and tokens; its history is kept.
+#[utoipa::path(
+    post, path = "/recipients/{recipient}/offboard", tag = "recipients", params(("recipient" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = StoppedView))
+)]
+pub async fn offboard_recipient(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<StoppedView>, Problem> {
+    Ok(Resource::found(admin.service.offboard_recipient(&ctx, &name, &body.reason.0).await?.into()))
+}

@@ -1,0 +1,89 @@
+//! What drills found.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    domain::{audit::drill::DrillKind, operators::Permission},
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            extract::AdminJson,
+            problem::Problem,
+            text::{Members, Text},
+        },
+    },
+    service::audit::drills::Drill,
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(record_drill))))
+}
+
+/// What came of a drill.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillBody {
+    /// What was rehearsed.
+    pub kind: DrillKind,
+    /// Whether everything was as it should be.
+    pub passed: bool,
+    /// What was measured: whole numbers by name, times in milliseconds.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub measured: Members<u64>,
+    /// What was wrong.
+    #[schema(value_type = Option<String>)]
+    pub detail: Option<Text>,
+}
+
+/// A drill that is recorded.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DrillView {
+    /// What was rehearsed.
+    pub kind: DrillKind,
+    /// Whether everything was as it should be.
+    pub passed: bool,
+    /// What was measured: whole numbers by name, times in milliseconds.
+    pub measured: BTreeMap<String, u64>,
+    /// What was wrong.
+    pub detail: Option<String>,
+    /// When it was recorded.
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl From<DrillBody> for Drill {
+    fn from(body: DrillBody) -> Self {
+        let measured = body.measured.0.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        Self {
+            kind: body.kind,
+            passed: body.passed,
+            measured: measured.collect(),
+            detail: body.detail.map(|text| text.0),
+        }
+    }
+}
+
+/// Records what came of a drill.
+///
+/// `weir drill` does; what was recorded is listed by the audit trail, as `drill.record`.
+#[utoipa::path(
+    post, path = "/drills", tag = "drills", request_body = DrillBody,
+    responses((status = 201, description = "Recorded", body = DrillView))
+)]
+pub async fn record_drill(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminJson(body): AdminJson<DrillBody>,
+) -> Result<(StatusCode, Json<DrillView>), Problem> {
+    let drill = Drill::from(body);
+    let recorded_at = admin.service.record_drill(&ctx, &drill).await?;
+    let Drill { kind, passed, measured, detail } = drill;
+    Ok((StatusCode::CREATED, Json(DrillView { kind, passed, measured, detail, recorded_at })))
+}

@@ -1,0 +1,234 @@
+//! The audit trail, read.
+
+pub(super) mod drills;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    domain::{audit::Outcome, core::seal::hex, operators::Permission},
+    service::{
+        audit::read::{AuditPage, AuditQuery},
+        core::{error::ServiceError, page::PageRequest},
+    },
+    store::{Order, StoredEvent},
+};
+
+use super::{
+    Admin, accepts,
+    core::{auth::requiring, extract::AdminQuery, page::PageView, problem::Problem, text::Text},
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(list_audit_events))))
+        .merge(drills::routes())
+}
+
+/// The media type of a feed with one JSON object a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// In which order events are listed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderParameter {
+    /// The oldest first.
+    Asc,
+    /// The newest first.
+    #[default]
+    Desc,
+}
+
+/// How an event was decided.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionParameter {
+    /// It was allowed.
+    Allow,
+    /// It was refused.
+    Deny,
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditParameters {
+    /// Only those about the recipient of this name or id.
+    #[param(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+    /// Only those about the share of this name or id.
+    #[param(value_type = Option<String>)]
+    pub share: Option<Text>,
+    /// Only those about this shared table: `schema.table` together with `share`, or its id.
+    #[param(value_type = Option<String>)]
+    pub table: Option<Text>,
+    /// Only those of this action.
+    #[param(value_type = Option<String>, example = "table.query")]
+    pub action: Option<Text>,
+    /// Only those that were decided so.
+    #[param(inline)]
+    pub decision: Option<DecisionParameter>,
+    /// Only those from this moment on.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those before this moment.
+    pub until: Option<DateTime<Utc>>,
+    /// The order; `asc` with `after_seq` is the feed for a SIEM.
+    #[serde(default)]
+    #[param(inline, required = false)]
+    pub order: OrderParameter,
+    /// Only those behind this sequence number, in the order asked for.
+    pub after_seq: Option<i64>,
+    /// At most so many items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the page before.
+    pub page_token: Option<String>,
+}
+
+/// An event of the audit trail. Absent members are left out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditEventView {
+    /// The event's own members: `seq`, `at`, `actor`, `action`, `decision`, ….
+    #[serde(flatten)]
+    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    pub event: Map<String, Value>,
+    /// The client's address, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_address: Option<Value>,
+    /// The client's `User-Agent`, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<Value>,
+    /// The contacts that a recipient's change names, `before` and `after`, until they are erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contacts: Option<Value>,
+    /// The path of an operator's request that was refused, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Value>,
+    /// The subject of the JWT that was presented, until it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Value>,
+    /// The hash of the event before, in hex.
+    pub prev_hash: String,
+    /// SHA-256 over a zero byte, the hash before and the event's canonical text, in hex.
+    pub hash: String,
+}
+
+impl AuditEventView {
+    fn new(stored: &StoredEvent) -> Result<Self, ServiceError> {
+        let event = serde_json::from_str(&stored.body).map_err(ServiceError::internal)?;
+        let mut personal: Map<String, Value> = match &stored.personal {
+            Some(personal) => serde_json::from_str(&personal.text).map_err(ServiceError::internal)?,
+            None => Map::new(),
+        };
+        Ok(Self {
+            event,
+            client_address: personal.remove("client_address"),
+            user_agent: personal.remove("user_agent"),
+            contacts: personal.remove("contacts"),
+            path: personal.remove("path"),
+            subject: personal.remove("subject"),
+            prev_hash: hex(&stored.prev_hash),
+            hash: hex(&stored.hash),
+        })
+    }
+}
+
+/// Lists events of the audit trail.
+///
+/// A page may hold fewer items than asked for, even none, and a `next_page_token` all the same: what no index leads to
+/// is looked for a length of the trail at a time.
+///
+/// With `Accept: application/x-ndjson` the answer is one event a line, without paging members; go on with the last line's
+/// `seq` as `after_seq`. A last line with nothing but `seq` is no event: it says how far was looked where that was not to
+/// the end. An empty answer means that there is no more.
+#[utoipa::path(
+    get, path = "/audit", tag = "audit", params(AuditParameters),
+    responses((
+        status = 200,
+        content((PageView<AuditEventView> = "application/json"), (AuditEventView = "application/x-ndjson"))
+    ))
+)]
+pub async fn list_audit_events(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    AdminQuery(query): AdminQuery<AuditParameters>,
+) -> Result<Response, Problem> {
+    let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
+    let filter = AuditQuery {
+        recipient: query.recipient.map(|text| text.0),
+        share: query.share.map(|text| text.0),
+        table: query.table.map(|text| text.0),
+        action: query.action.map(|text| text.0),
+        decision: query.decision.map(|decision| match decision {
+            DecisionParameter::Allow => Outcome::Allow,
+            DecisionParameter::Deny => Outcome::Deny,
+        }),
+        since: query.since,
+        until: query.until,
+        after_seq: query.after_seq,
+        order: match query.order {
+            OrderParameter::Asc => Order::Ascending,
+            OrderParameter::Desc => Order::Descending,
+        },
+    };
+    let AuditPage { page, looked_up_to } = admin.service.list_audit_events(&filter, &page).await?;
+    let items = page.items.iter().map(AuditEventView::new).collect::<Result<Vec<_>, _>>()?;
+    if !accepts(&headers, NDJSON) {
+        return Ok(Json(PageView { items, next_page_token: page.next_page_token }).into_response());
+    }
+    Ok(([(header::CONTENT_TYPE, NDJSON)], feed(&items, looked_up_to)?).into_response())
+}
+
+/// The lines of a feed: the events and, where there may be more than was looked at, a place to go on from.
+fn feed(events: &[AuditEventView], looked_up_to: Option<i64>) -> Result<String, ServiceError> {
+    let mut lines = String::new();
+    for event in events {
+        lines.push_str(&serde_json::to_string(event).map_err(ServiceError::internal)?);
+        lines.push('\n');
+    }
+    // Of the event that stands last its own line says it.
+    let last = events.last().and_then(|event| event.event.get("seq")).and_then(Value::as_i64);
+    if let Some(seq) = looked_up_to.filter(|seq| Some(*seq) != last) {
+        lines.push_str(&format!("{}\n", json!({"seq": seq})));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_says_how_far_was_looked_where_that_was_not_to_the_end() {
+        let event = |seq: i64| AuditEventView {
+            event: Map::from_iter([("seq".to_owned(), seq.into())]),
+            client_address: None,
+            user_agent: None,
+            contacts: None,
+            path: None,
+            subject: None,
+            prev_hash: String::new(),
+            hash: String::new(),
+        };
+        let seqs = |events: &[AuditEventView], looked_up_to| -> Vec<i64> {
+            let lines = feed(events, looked_up_to).unwrap();
+            lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap()).collect()
+        };
+        assert_eq!(feed(&[], None).unwrap(), "", "there is no more");
+        assert_eq!(feed(&[], Some(7)).unwrap(), "{\"seq\":7}\n");
+        assert_eq!(seqs(&[event(2), event(5)], Some(7)), [2, 5, 7]);
+        assert_eq!(seqs(&[event(2), event(7)], Some(7)), [2, 7]);
+        assert_eq!(seqs(&[event(2), event(5)], None), [2, 5]);
+    }
+}

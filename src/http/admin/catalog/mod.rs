@@ -1,0 +1,16 @@
+//! Tables, shares, objects and views.
+
+pub(super) mod disclosures;
+pub(super) mod objects;
+pub(super) mod shares;
+pub(super) mod tables;
+pub(super) mod views;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Admin;
+
+/// The operations of this room.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().merge(objects::routes()).merge(shares::routes()).merge(tables::routes()).merge(views::routes())
+}

@@ -1,0 +1,226 @@
+//! Registered tables.
+
+use std::collections::BTreeMap;
+
+use axum::{extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        catalog::{
+            clients::Clients,
+            table::{Table, TableSpec},
+        },
+        operators::Permission,
+    },
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            extract::{AdminFields, AdminPath, AdminQuery, IfMatch},
+            page::{PageQuery, PageView},
+            problem::Problem,
+            resource::{Resource, Tagged},
+        },
+    },
+    service::{catalog::tables::OpenedTable, core::precondition::etag},
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(
+            Permission::ReadSharing,
+            OpenApiRouter::new().routes(routes!(list_tables)).routes(routes!(get_table)),
+        ))
+        .merge(requiring(
+            Permission::ManageSharing,
+            OpenApiRouter::new().routes(routes!(put_table, update_table, delete_table)),
+        ))
+}
+
+/// A registered table.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TableView {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its dotted name.
+    pub name: String,
+    /// What was set of it.
+    #[serde(flatten)]
+    pub spec: TableSpec,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Changes with every change; for `If-Match`.
+    pub etag: String,
+    /// What its log says; only where the log was just opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub delta: Option<DeltaView>,
+}
+
+/// What a table's log says.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeltaView {
+    /// The table id (`metaData.id`).
+    pub id: String,
+    /// The newest version.
+    pub version: u64,
+    /// The reader features that its files need.
+    pub reader_features: Vec<String>,
+    /// The top-level columns.
+    pub columns: Vec<ColumnView>,
+    /// The names of the columns that it is partitioned by.
+    pub partition_columns: Vec<String>,
+    /// For each well-known connector `ok`, or why it cannot read the newest version.
+    #[schema(example = json!({"pandas_parquet": "ok", "pandas_delta": "ok", "spark_parquet": "ok", "spark_delta": "ok"}))]
+    pub clients: BTreeMap<&'static str, String>,
+    /// For each connector that needs a certain version to read the newest version, the oldest one.
+    #[schema(example = json!({"pandas_delta": "delta-sharing 1.1.0", "spark_delta": "delta-sharing-spark 3.1.0"}))]
+    pub client_versions: BTreeMap<&'static str, String>,
+}
+
+/// A top-level column.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ColumnView {
+    /// Its name.
+    pub name: String,
+    /// Its type, in the notation of SQL engines.
+    #[serde(rename = "type")]
+    #[schema(example = "decimal(10,2)")]
+    pub data_type: String,
+    /// Whether it may hold nulls.
+    pub nullable: bool,
+}
+
+impl Tagged for TableView {
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+}
+
+impl From<Table> for TableView {
+    fn from(table: Table) -> Self {
+        Self {
+            etag: etag(table.id, table.revision),
+            id: table.id,
+            name: table.name.to_string(),
+            spec: table.spec,
+            created_at: table.created_at,
+            updated_at: table.updated_at,
+            delta: None,
+        }
+    }
+}
+
+impl From<OpenedTable> for TableView {
+    fn from(OpenedTable { table, snapshot }: OpenedTable) -> Self {
+        let column = |column: &crate::lake::Column| ColumnView {
+            name: column.name.clone(),
+            data_type: column.data_type.clone(),
+            nullable: column.is_nullable,
+        };
+        let clients = Clients::of(&snapshot.shown());
+        let delta = DeltaView {
+            id: snapshot.metadata().id.clone(),
+            version: snapshot.version(),
+            reader_features: snapshot.required_features().iter().cloned().collect(),
+            columns: snapshot.columns().iter().map(column).collect(),
+            partition_columns: snapshot.metadata().partition_columns.clone(),
+            clients: clients.verdicts,
+            client_versions: clients.oldest_versions,
+        };
+        Self { delta: Some(delta), ..table.into() }
+    }
+}
+
+/// Registers a table, or confirms that it is registered as described.
+///
+/// Its log is opened once and what it says is answered. A location without a Delta log, or outside every configured
+/// storage, is 422.
+#[utoipa::path(
+    put, path = "/tables/{name}", tag = "tables",
+    params(("name" = String, Path, description = "A dotted name")), request_body = TableSpec,
+    responses(
+        (status = 201, description = "Registered", body = TableView),
+        (status = 200, description = "As described", body = TableView)
+    )
+)]
+pub async fn put_table(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    AdminFields { named, .. }: AdminFields<TableSpec>,
+) -> Result<Resource<TableView>, Problem> {
+    let put = admin.service.put_table(&ctx, &name, &named).await?;
+    Ok(Resource::put(put.map(TableView::from)))
+}
+
+/// Answers a registered table.
+#[utoipa::path(
+    get, path = "/tables/{name}", tag = "tables", params(("name" = String, Path, description = "A dotted name")),
+    responses((status = 200, body = TableView))
+)]
+pub async fn get_table(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+) -> Result<Resource<TableView>, Problem> {
+    Ok(Resource::found(admin.service.get_table(&name).await?.into()))
+}
+
+/// Lists registered tables by name.
+#[utoipa::path(
+    get, path = "/tables", tag = "tables", params(PageQuery), responses((status = 200, body = PageView<TableView>))
+)]
+pub async fn list_tables(
+    State(admin): State<Admin>,
+    AdminQuery(page): AdminQuery<PageQuery>,
+) -> Result<axum::Json<PageView<TableView>>, Problem> {
+    let page = admin.service.list_registered_tables(&page.into()).await?;
+    Ok(axum::Json(PageView::new(page, TableView::from)))
+}
+
+/// Changes a registered table.
+///
+/// Another location is refused while the table is shared.
+#[utoipa::path(
+    patch, path = "/tables/{name}", tag = "tables",
+    params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
+    request_body(content(
+        (TableSpec = "application/merge-patch+json"),
+        (TableSpec = "application/json")
+    )),
+    responses((status = 200, body = TableView))
+)]
+pub async fn update_table(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+    AdminFields { named, .. }: AdminFields<TableSpec>,
+) -> Result<Resource<TableView>, Problem> {
+    let table = admin.service.update_table(&ctx, &name, condition.as_ref(), &named).await?;
+    Ok(Resource::found(table.into()))
+}
+
+/// Forgets a registered table that is not shared; its data stays where it is.
+#[utoipa::path(
+    delete, path = "/tables/{name}", tag = "tables",
+    params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Forgotten"))
+)]
+pub async fn delete_table(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+) -> Result<StatusCode, Problem> {
+    admin.service.delete_table(&ctx, &name, condition.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

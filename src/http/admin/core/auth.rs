@@ -1,0 +1,303 @@
+//! Who calls the admin API, and whether it may: every route below `/api/v1` is behind [`authenticate`].
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath, OriginalUri, Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use url::form_urlencoded;
+use utoipa::openapi::{
+    OpenApi, PathItem, RefOr, Required,
+    path::{Operation, ParameterBuilder, ParameterIn},
+    schema::{ObjectBuilder, Type},
+};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    domain::{
+        audit::Personal,
+        core::message::{echoed, quoted},
+        operators::{Permission, Role},
+    },
+    http::{
+        admin::{Admin, unknown_method},
+        client,
+    },
+    service::{
+        core::{
+            context::{OperatorContext, Run},
+            error::ServiceError,
+        },
+        operators::sign_in::Asked,
+    },
+    telemetry::known_method,
+};
+
+use super::problem::{Problem, ProblemCode};
+
+/// Where the document says what an operation needs.
+const PERMISSION: &str = "x-required-permission";
+/// Where it says which roles have that.
+const ROLES: &str = "x-required-roles";
+
+/// The query parameter of every operation that changes something: everything is done but the keeping.
+pub const DRY_RUN: &str = "dry_run";
+/// Marks the answer of a dry run.
+const DRY_RUN_HEADER: HeaderName = HeaderName::from_static("x-weir-dry-run");
+/// How much of a parameter's name a message repeats, in characters.
+const LONGEST_SHOWN: usize = 64;
+
+/// The operator that was authenticated, as use cases need it.
+#[derive(Debug)]
+pub struct Operator(pub OperatorContext);
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let context = parts.extensions.get::<OperatorContext>().cloned();
+        context.map(Self).ok_or_else(|| Problem::new(ProblemCode::Unauthenticated, "the operator token is missing"))
+    }
+}
+
+/// Declares what every operation of `routes` needs, in the document, which [`Routes`] are read from.
+pub fn requiring(permission: Permission, mut routes: OpenApiRouter<Admin>) -> OpenApiRouter<Admin> {
+    let roles: Vec<&str> = permission.roles().iter().copied().map(Role::as_str).collect();
+    for item in routes.get_openapi_mut().paths.paths.values_mut() {
+        for (_, operation) in operations(item) {
+            let extensions = operation.extensions.get_or_insert_default();
+            extensions.insert(PERMISSION.to_owned(), permission.as_str().into());
+            extensions.insert(ROLES.to_owned(), roles.clone().into());
+        }
+    }
+    routes
+}
+
+/// Gives an operation that changes something the parameter for a dry run.
+pub fn add_dry_run(method: &Method, operation: &mut Operation) {
+    if method == Method::GET {
+        return;
+    }
+    let description = "Whether everything is done but the keeping: all checks are made, nothing is kept, and the answer \
+                       (200 in the place of 201, with `x-weir-dry-run: true`) is what would be. A secret is never in it";
+    let parameter = ParameterBuilder::new()
+        .name(DRY_RUN)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Boolean)));
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter.build()));
+}
+
+/// Every operation of a path with its method.
+pub fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let operations = [
+        (Method::GET, &mut item.get),
+        (Method::PUT, &mut item.put),
+        (Method::POST, &mut item.post),
+        (Method::PATCH, &mut item.patch),
+        (Method::DELETE, &mut item.delete),
+    ];
+    operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// What the document says of each operation, by its path's template.
+#[derive(Clone, Debug)]
+pub struct Routes(Arc<HashMap<String, HashMap<Method, Declared>>>);
+
+/// What the document says of one operation.
+#[derive(Clone, Debug)]
+struct Declared {
+    permission: Option<Permission>,
+    /// The names of its query parameters.
+    parameters: Vec<String>,
+}
+
+/// What a request needs before anybody looks at it.
+#[derive(Debug)]
+enum Needed {
+    /// A permission.
+    Permission(Permission),
+    /// Nothing, for there is nothing; the answer says so to operators alone.
+    NoRoute,
+    /// The same with a route of other methods.
+    NoMethod(HeaderValue),
+    /// What nobody can have: the route declares nothing.
+    Undeclared,
+}
+
+impl Routes {
+    /// What `document` declares.
+    pub fn of(document: &mut OpenApi) -> Self {
+        let paths = document.paths.paths.iter_mut().map(|(path, item)| {
+            let declared = operations(item).map(|(method, operation)| {
+                let extension = operation.extensions.as_ref().and_then(|extensions| extensions.get(PERMISSION));
+                let permission = extension.and_then(|value| Permission::parse(value.as_str()?));
+                let parameters = operation.parameters.iter().flatten().filter_map(|parameter| match parameter {
+                    RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.clone()),
+                    _ => None,
+                });
+                let parameters = parameters.collect();
+                (method, Declared { permission, parameters })
+            });
+            (path.clone(), declared.collect())
+        });
+        Self(Arc::new(paths.collect()))
+    }
+
+    /// What `method` of `route` needs; a route that is not in the document is open to nobody.
+    fn needed(&self, route: Option<&str>, method: &Method) -> Needed {
+        let Some(route) = route else { return Needed::NoRoute };
+        let Some(methods) = self.0.get(route) else { return Needed::Undeclared };
+        match methods.get(answering(method)) {
+            Some(Declared { permission: Some(permission), .. }) => Needed::Permission(*permission),
+            Some(Declared { permission: None, .. }) => Needed::Undeclared,
+            None => {
+                let mut methods: Vec<&str> = methods.keys().map(Method::as_str).collect();
+                methods.sort_unstable();
+                Needed::NoMethod(HeaderValue::from_str(&methods.join(",")).unwrap_or(HeaderValue::from_static("")))
+            }
+        }
+    }
+
+    /// Refuses query parameters that the operation does not have; answers whether a dry run is asked for.
+    fn check_query(&self, route: Option<&str>, method: &Method, query: &str) -> Result<Run, Problem> {
+        let declared = route.and_then(|route| self.0.get(route)).and_then(|methods| methods.get(answering(method)));
+        let Some(Declared { parameters, .. }) = declared else { return Ok(Run::Real) };
+        let mut run = Run::Real;
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !parameters.iter().any(|known| *known == name) {
+                let known = if parameters.is_empty() { "none".to_owned() } else { quoted(parameters) };
+                let detail = format!(
+                    "query parameters: `{}` is none of this operation; it has {known}",
+                    echoed(&name, LONGEST_SHOWN)
+                );
+                return Err(Problem::new(ProblemCode::InvalidParameter, detail));
+            }
+            if name == DRY_RUN {
+                run = match &*value {
+                    "true" => Run::Dry,
+                    "false" => Run::Real,
+                    _ => {
+                        let detail = format!("query parameters: `{DRY_RUN}` must be `true` or `false`");
+                        return Err(Problem::new(ProblemCode::InvalidParameter, detail));
+                    }
+                };
+            }
+        }
+        Ok(run)
+    }
+}
+
+/// The method whose operation answers `method`.
+fn answering(method: &Method) -> &Method {
+    if method == Method::HEAD { &Method::GET } else { method }
+}
+
+/// Whether an answer is what a dry run came to.
+fn marked(mut response: Response) -> Response {
+    if *response.status_mut() == StatusCode::CREATED {
+        *response.status_mut() = StatusCode::OK;
+    }
+    response.headers_mut().insert(DRY_RUN_HEADER, HeaderValue::from_static("true"));
+    response
+}
+
+/// Lets operators pass that may do what they ask for, and records every use of their tokens as well as those who are
+/// none: what only reads leaves no event of its own, and neither does a change that was refused or that changed
+/// nothing.
+pub async fn authenticate(
+    State((admin, routes)): State<(Admin, Routes)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let service = &admin.service;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let needed = routes.needed(route, request.method());
+    if let Needed::Undeclared = needed {
+        let cause = "a route of the admin API declares no permission, so that nobody may use it";
+        return Problem::from(ServiceError::internal(cause)).into_response();
+    }
+    // Without it the path is the one below where this is nested.
+    let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
+    let queried = routes.check_query(route, request.method(), uri.query().unwrap_or_default());
+    let asked = Asked {
+        route: route.unwrap_or("unknown").to_owned(),
+        method: known_method(request.method().as_str()).to_owned(),
+        path: uri.path().to_owned(),
+        reads: matches!(*request.method(), Method::GET | Method::HEAD),
+        run: queried.as_ref().copied().unwrap_or_default(),
+        needed: if let Needed::Permission(permission) = needed { permission } else { Permission::SignIn },
+        request_id: client::request_id(request.extensions()),
+        personal: Personal {
+            client_address: Some(client::address(request.extensions()).to_string()),
+            user_agent: client::user_agent(request.headers()),
+            ..Personal::default()
+        },
+        place: client::place(request.extensions()),
+    };
+    let context = match service.admit_operator(client::bearer_token(request.headers()), &asked).await {
+        Ok(context) => context,
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    if asked.reads
+        && let Err(error) = service.record_reading(&context.actor, &asked).await
+    {
+        return Problem::from(error).into_response();
+    }
+    request.extensions_mut().insert(context.clone());
+    let response = match (needed, queried) {
+        (Needed::NoMethod(allow), _) => {
+            let mut response = unknown_method().await.into_response();
+            response.headers_mut().insert(header::ALLOW, allow);
+            response
+        }
+        (_, Err(problem)) => problem.into_response(),
+        (_, Ok(Run::Dry)) => marked(next.run(request).await),
+        (_, Ok(Run::Real)) => next.run(request).await,
+    };
+    if asked.reads {
+        return response;
+    }
+    let recorded = match response.extensions().get::<Problem>() {
+        Some(problem) => service.record_refusal(&context.actor, &asked, problem.code.reason()).await,
+        // What was there already was shown.
+        None if !context.told.is_told() => service.record_reading(&context.actor, &asked).await,
+        None => Ok(()),
+    };
+    recorded.map_or_else(|error| Problem::from(error).into_response(), |()| response)
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa_axum::routes;
+
+    use super::*;
+
+    #[utoipa::path(get, path = "/declared")]
+    async fn declared() {}
+
+    #[utoipa::path(post, path = "/declared")]
+    async fn forgotten() {}
+
+    #[test]
+    fn what_declares_nothing_is_open_to_nobody() {
+        let routes = OpenApiRouter::new()
+            .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(declared))))
+            .routes(routes!(forgotten));
+        let routes = Routes::of(&mut routes.into_openapi());
+        let needed = |route, method| routes.needed(route, &method);
+        for method in [Method::GET, Method::HEAD] {
+            let needed = needed(Some("/declared"), method);
+            assert!(matches!(needed, Needed::Permission(Permission::ReadAudit)), "{needed:?}");
+        }
+        assert!(matches!(needed(Some("/declared"), Method::POST), Needed::Undeclared));
+        assert!(matches!(needed(Some("/elsewhere"), Method::GET), Needed::Undeclared));
+        assert!(matches!(needed(Some("/declared"), Method::PUT), Needed::NoMethod(allow) if allow == "GET,POST"));
+        assert!(matches!(needed(None, Method::GET), Needed::NoRoute));
+    }
+}

@@ -1,0 +1,128 @@
+//! The five operations of a noun that is no more than a name and a spec: written once, made for each by [`declared!`].
+//!
+//! Never here: what one noun alone has.
+
+/// Makes the answer of a noun and its operations (PUT, GET, listing, PATCH, DELETE), each with the doc comment and the name
+/// that the document is to have of it.
+macro_rules! declared {
+    (
+        $(#[$about:meta])* $view:ident of $spec:ident, tagged $tag:literal,
+        listed at $all:literal, each at $one:literal by $parameter:literal;
+        $(#[$put_about:meta])* $put:ident,
+        $(#[$get_about:meta])* $get:ident,
+        $(#[$list_about:meta])* $list:ident,
+        $(#[$update_about:meta])* $update:ident,
+        $(#[$delete_about:meta])* $delete:ident
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+        pub struct $view {
+            /// Its identity.
+            pub id: uuid::Uuid,
+            /// Its name.
+            pub name: String,
+            /// What was set of it.
+            #[serde(flatten)]
+            pub spec: $spec,
+            /// When it was created.
+            pub created_at: chrono::DateTime<chrono::Utc>,
+            /// When it was last changed.
+            pub updated_at: chrono::DateTime<chrono::Utc>,
+            /// Changes with every change; for `If-Match`.
+            pub etag: String,
+        }
+
+        impl $crate::http::admin::core::resource::Tagged for $view {
+            fn etag(&self) -> &str {
+                &self.etag
+            }
+        }
+
+        impl From<$crate::domain::core::declared::Declared<$spec>> for $view {
+            fn from(of: $crate::domain::core::declared::Declared<$spec>) -> Self {
+                Self {
+                    etag: $crate::service::core::precondition::etag(of.id, of.revision),
+                    id: of.id,
+                    name: of.name.to_string(),
+                    spec: of.spec,
+                    created_at: of.created_at,
+                    updated_at: of.updated_at,
+                }
+            }
+        }
+
+        $(#[$put_about])*
+        #[utoipa::path(
+            put, path = $one, tag = $tag, params(($parameter = String, Path)), request_body = $spec,
+            responses(
+                (status = 201, description = "Created", body = $view),
+                (status = 200, description = "As described", body = $view)
+            )
+        )]
+        pub async fn $put(
+            State(admin): State<Admin>,
+            Operator(ctx): Operator,
+            AdminPath(name): AdminPath<String>,
+            AdminFields { named, .. }: AdminFields<$spec>,
+        ) -> Result<Resource<$view>, Problem> {
+            let put = admin.service.put_declared::<$spec>(&ctx, &name, &named).await?;
+            Ok(Resource::put(put.map($view::from)))
+        }
+
+        $(#[$get_about])*
+        #[utoipa::path(
+            get, path = $one, tag = $tag, params(($parameter = String, Path)), responses((status = 200, body = $view))
+        )]
+        pub async fn $get(
+            State(admin): State<Admin>,
+            AdminPath(name): AdminPath<String>,
+        ) -> Result<Resource<$view>, Problem> {
+            Ok(Resource::found(admin.service.get_declared::<$spec>(&name).await?.into()))
+        }
+
+        $(#[$list_about])*
+        #[utoipa::path(
+            get, path = $all, tag = $tag, params(PageQuery), responses((status = 200, body = PageView<$view>))
+        )]
+        pub async fn $list(
+            State(admin): State<Admin>,
+            AdminQuery(page): AdminQuery<PageQuery>,
+        ) -> Result<Json<PageView<$view>>, Problem> {
+            let page = admin.service.list_declared::<$spec>(&page.into()).await?;
+            Ok(Json(PageView::new(page, $view::from)))
+        }
+
+        $(#[$update_about])*
+        #[utoipa::path(
+            patch, path = $one, tag = $tag, params(($parameter = String, Path), ("If-Match" = Option<String>, Header)),
+            request_body(content(($spec = "application/merge-patch+json"), ($spec = "application/json"))),
+            responses((status = 200, body = $view))
+        )]
+        pub async fn $update(
+            State(admin): State<Admin>,
+            Operator(ctx): Operator,
+            AdminPath(name): AdminPath<String>,
+            IfMatch(condition): IfMatch,
+            AdminFields { named, .. }: AdminFields<$spec>,
+        ) -> Result<Resource<$view>, Problem> {
+            let changed = admin.service.update_declared::<$spec>(&ctx, &name, condition.as_ref(), &named).await?;
+            Ok(Resource::found(changed.into()))
+        }
+
+        $(#[$delete_about])*
+        #[utoipa::path(
+            delete, path = $one, tag = $tag, params(($parameter = String, Path), ("If-Match" = Option<String>, Header)),
+            responses((status = 204, description = "Deleted"))
+        )]
+        pub async fn $delete(
+            State(admin): State<Admin>,
+            Operator(ctx): Operator,
+            AdminPath(name): AdminPath<String>,
+            IfMatch(condition): IfMatch,
+        ) -> Result<StatusCode, Problem> {
+            admin.service.delete_declared::<$spec>(&ctx, &name, condition.as_ref()).await?;
+            Ok(StatusCode::NO_CONTENT)
+        }
+    };
+}
+pub(in crate::http::admin) use declared;

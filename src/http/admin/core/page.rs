@@ -1,0 +1,42 @@
+//! Listings on the wire: which page is asked for, and what one looks like.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::service::core::page::{Page, PageRequest};
+
+/// Which page of a listing.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// At most so many items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the page before.
+    pub page_token: Option<String>,
+}
+
+impl From<PageQuery> for PageRequest {
+    fn from(PageQuery { max_results, page_token }: PageQuery) -> Self {
+        Self { max_results, page_token }
+    }
+}
+
+/// One page of a listing, in its fixed order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PageView<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Asks for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub next_page_token: Option<String>,
+}
+
+impl<T> PageView<T> {
+    /// A page of converted items.
+    pub fn new<U>(page: Page<U>, convert: impl Fn(U) -> T) -> Self {
+        Self { items: page.items.into_iter().map(convert).collect(), next_page_token: page.next_page_token }
+    }
+}

@@ -1,0 +1,347 @@
+//! Errors of the admin API: RFC 9457 problems with a code from one closed list.
+//!
+//! A handler answers a [`Problem`]; [`render`] writes it down once, with the request's id. Never here: private causes,
+//! which go to the log by way of [`Cause`].
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::{
+    http::{
+        admin::Admin,
+        middleware::{Cause, RequestId},
+    },
+    service::core::error::{FieldError, ServiceError},
+};
+
+/// How long a caller waits before trying again what an outage refused.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// The kinds of problems; scripts branch on them, so that the list is closed.
+///
+/// | code | status | meaning |
+/// |---|---|---|
+/// | `malformed_body` | 400 | the body is no JSON object |
+/// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
+/// | `unauthenticated` | 401 | the operator token is missing or not valid |
+/// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
+/// | `not_found` | 404 | there is no such thing, or no such route |
+/// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
+/// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
+/// | `precondition_failed` | 412 | it was changed since it was read |
+/// | `body_too_slow` | 408 | the body did not arrive in time |
+/// | `body_too_large` | 413 | the body is too large |
+/// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
+/// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a table's files disclose is not acknowledged; `errors` names it all |
+/// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
+/// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
+/// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
+/// | `internal` | 500 | a fault of the server |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// The body is no JSON.
+    MalformedBody,
+    /// A query parameter, a header or the path cannot be accepted.
+    InvalidParameter,
+    /// The operator token is missing or not valid.
+    Unauthenticated,
+    /// The operator's role may not do this; `detail` names the roles that may.
+    Forbidden,
+    /// There is no such thing, or no such route.
+    NotFound,
+    /// The route knows other methods; `Allow` names them.
+    MethodNotAllowed,
+    /// It clashes with what is there.
+    Conflict,
+    /// It was changed since it was read.
+    PreconditionFailed,
+    /// The body did not arrive in time.
+    BodyTooSlow,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The body is not of a type that is read here.
+    UnsupportedMediaType,
+    /// The input breaks rules; `errors` names them all.
+    InvalidInput,
+    /// What a table's files disclose is not acknowledged; `errors` names it all.
+    #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
+    RawDisclosureUnacknowledged,
+    /// The table cannot be read, or needs what this server cannot do.
+    TableNotServable,
+    /// Too many failed attempts from this address; try again after `Retry-After`.
+    TooManyRequests,
+    /// Something is out of reach; try again after `Retry-After`.
+    Unavailable,
+    /// A fault of the server.
+    Internal,
+}
+
+impl ProblemCode {
+    /// The code of an answer that HTTP itself asks for.
+    pub fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::REQUEST_TIMEOUT => Self::BodyTooSlow,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            other if other.is_client_error() => Self::InvalidParameter,
+            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            _ => Self::Internal,
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedBody | Self::InvalidParameter => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidInput | Self::RawDisclosureUnacknowledged | Self::TableNotServable => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Its name in the manner of the audit trail's reasons.
+    pub fn reason(self) -> String {
+        let name = serde_json::to_value(self).ok();
+        name.as_ref().and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase()
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::MalformedBody => "The body cannot be read",
+            Self::InvalidParameter => "A parameter cannot be accepted",
+            Self::Unauthenticated => "Not authenticated",
+            Self::Forbidden => "Not allowed",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::Conflict => "Conflict",
+            Self::PreconditionFailed => "Changed in the meantime",
+            Self::BodyTooSlow => "The body did not arrive in time",
+            Self::BodyTooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
+            Self::InvalidInput => "The input cannot be accepted",
+            Self::RawDisclosureUnacknowledged => "Disclosures are not acknowledged",
+            Self::TableNotServable => "The table cannot be served",
+            Self::TooManyRequests => "Too many failed attempts",
+            Self::Unavailable => "Not available at the moment",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// One field that cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldProblem {
+    /// The field, dotted where nested.
+    pub field: String,
+    /// What is wrong with it and what to do.
+    pub message: String,
+}
+
+/// An error answer (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemView {
+    /// Always `about:blank`; `code` tells problems apart.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The code's short text.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// Tells problems apart.
+    pub code: ProblemCode,
+    /// What is wrong and what to do next.
+    pub detail: String,
+    /// The fields that cannot be accepted, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub errors: Vec<FieldProblem>,
+    /// The request's id, under which the operator's log knows more.
+    pub request_id: String,
+}
+
+/// What a handler answers when it cannot do what was asked.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub(in crate::http::admin) code: ProblemCode,
+    detail: String,
+    pub(in crate::http::admin) errors: Vec<FieldProblem>,
+    cause: Option<Cause>,
+}
+
+impl Problem {
+    /// A problem without fields.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+    }
+
+    /// Input that breaks rules.
+    pub fn invalid(errors: Vec<FieldProblem>) -> Self {
+        let list: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+        Self { errors, ..Self::new(ProblemCode::InvalidInput, list.join("; ")) }
+    }
+}
+
+impl From<FieldError> for FieldProblem {
+    fn from(error: FieldError) -> Self {
+        Self { field: error.field, message: error.message }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let detail = error.to_string();
+        let code = match &error {
+            ServiceError::Unauthenticated { .. } => ProblemCode::Unauthenticated,
+            ServiceError::Forbidden { .. } => ProblemCode::Forbidden,
+            ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
+            // Only recipients are denied, and only they bring file URLs that expire.
+            ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
+            ServiceError::NotFound { .. } => ProblemCode::NotFound,
+            ServiceError::Invalid(errors) => {
+                return Self::invalid(errors.iter().cloned().map(FieldProblem::from).collect());
+            }
+            ServiceError::Unacknowledged(errors) => {
+                let errors = errors.iter().cloned().map(FieldProblem::from).collect();
+                return Self { errors, ..Self::new(ProblemCode::RawDisclosureUnacknowledged, detail) };
+            }
+            ServiceError::Parameter(_) => ProblemCode::InvalidParameter,
+            ServiceError::Malformed(_) => ProblemCode::MalformedBody,
+            ServiceError::Unsupported(_) | ServiceError::Unreadable { .. } => ProblemCode::TableNotServable,
+            ServiceError::Conflict { fields, .. } => {
+                let differs = |field: &String| FieldProblem {
+                    field: field.clone(),
+                    message: "has another value; change it with PATCH".into(),
+                };
+                let errors = fields.iter().map(differs).collect();
+                return Self { errors, ..Self::new(ProblemCode::Conflict, detail) };
+            }
+            ServiceError::PreconditionFailed => ProblemCode::PreconditionFailed,
+            ServiceError::Unavailable { .. } | ServiceError::NotReady(_) => ProblemCode::Unavailable,
+        };
+        Self { cause: Some(Cause(Arc::new(error))), ..Self::new(code, detail) }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The status, and the problem itself for [`render`] to write down.
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the problem that a handler, an extractor or a fallback left in its response, with the request's id, and says
+/// what was probably meant by a name that is not there, or which call lists those that are.
+pub async fn render(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let mut response = next.run(request).await;
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    let mut rendered = problem.directed(&admin).await.write(&request_id);
+    if let Some(allow) = response.headers_mut().remove(header::ALLOW) {
+        rendered.headers_mut().insert(header::ALLOW, allow);
+    }
+    rendered
+}
+
+impl Problem {
+    /// The same with what to do next, where something was not found by its name.
+    async fn directed(self, admin: &Admin) -> Self {
+        let Some(Cause(error)) = &self.cause else { return self };
+        let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
+        let next = match (admin.service.suggest(kind, name).await, *kind) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, "share" | "table" | "view" | "recipient" | "operator") => {
+                format!("GET /{kind}s lists what there is")
+            }
+            (None, "object") => {
+                let share = name.rsplitn(3, '.').nth(2).unwrap_or_default();
+                format!("GET /shares/{share}/objects lists what there is")
+            }
+            (None, _) => return self,
+        };
+        Self { detail: format!("{}; {next}", self.detail), ..self }
+    }
+
+    /// The whole response.
+    pub fn write(self, request_id: &str) -> Response {
+        let Self { code, detail, errors, cause } = self;
+        let status = code.status();
+        let view = ProblemView {
+            kind: "about:blank",
+            title: code.title(),
+            status: status.as_u16(),
+            code,
+            detail,
+            errors,
+            request_id: request_id.to_owned(),
+        };
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(view)).into_response();
+        match code {
+            ProblemCode::Unauthenticated => {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            ProblemCode::Unavailable => {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        if let Some(Cause(error)) = &cause
+            && let ServiceError::Limited { retry_after_seconds, .. } = **error
+        {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
+        }
+        if let Some(cause) = cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_asks_to_come_back_and_keeps_its_cause_out_of_the_answer() {
+        let error = ServiceError::Unavailable { what: "the table's storage", source: "10.0.0.1 refused".into() };
+        let response = Problem::from(error).write("r1");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        assert!(response.extensions().get::<Cause>().is_some());
+        let problem = Problem::from(ServiceError::internal("secret cause"));
+        assert_eq!((problem.code, problem.detail.as_str()), (ProblemCode::Internal, "internal error"));
+    }
+
+    #[test]
+    fn a_conflict_names_the_fields_that_differ() {
+        let error = ServiceError::Conflict { message: "differs".into(), fields: vec!["owner".into()] };
+        let problem = Problem::from(error);
+        assert_eq!((problem.code, problem.errors[0].field.as_str()), (ProblemCode::Conflict, "owner"));
+    }
+}

@@ -1,0 +1,130 @@
+//! What webhooks were told, are to be told, and could not be told.
+
+use axum::{Json, extract::State};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::operators::Permission,
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            extract::{AdminJson, AdminPath, AdminQuery},
+            page::PageView,
+            problem::{Problem, ProblemCode},
+        },
+    },
+    service::core::page::PageRequest,
+    store::{Notification, NotificationState},
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(list_notifications))))
+        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(retry_notification))))
+}
+
+/// Which notifications are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NotificationQuery {
+    /// `pending`, `delivered` or `dead`; all where absent.
+    pub state: Option<String>,
+    /// At most so many items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the page before.
+    pub page_token: Option<String>,
+}
+
+/// A signal for one webhook.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NotificationView {
+    /// Its identity, which receivers get as `webhook-id`.
+    pub id: Uuid,
+    /// The webhook's name in the settings.
+    pub webhook: String,
+    /// What it is about.
+    #[serde(rename = "type")]
+    #[schema(example = "token.ending")]
+    pub kind: &'static str,
+    /// `pending`, `delivered` or `dead`.
+    pub state: &'static str,
+    /// How often it was sent since it was queued.
+    pub attempts: i64,
+    /// When it was noticed.
+    pub created_at: DateTime<Utc>,
+    /// When it is sent next; null where it is not.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When it was delivered or given up.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Why the last attempt failed.
+    pub failure: Option<String>,
+    /// The message.
+    #[schema(value_type = Object)]
+    pub message: Value,
+}
+
+impl From<Notification> for NotificationView {
+    fn from(notification: Notification) -> Self {
+        let is_pending = notification.state == NotificationState::Pending;
+        Self {
+            id: notification.id,
+            webhook: notification.webhook,
+            kind: notification.kind.as_str(),
+            state: notification.state.as_str(),
+            attempts: notification.attempts,
+            created_at: notification.created_at,
+            next_attempt_at: is_pending.then_some(notification.next_attempt_at),
+            ended_at: notification.ended_at,
+            failure: notification.failure,
+            message: serde_json::from_str(&notification.body).unwrap_or_default(),
+        }
+    }
+}
+
+/// There is nothing to say about it; `{}`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryBody {}
+
+/// Lists notifications in the order of their making.
+///
+/// Those that were delivered or given up are kept for 30 days.
+#[utoipa::path(
+    get, path = "/notifications", tag = "notifications", params(NotificationQuery),
+    responses((status = 200, body = PageView<NotificationView>))
+)]
+pub async fn list_notifications(
+    State(admin): State<Admin>,
+    AdminQuery(query): AdminQuery<NotificationQuery>,
+) -> Result<Json<PageView<NotificationView>>, Problem> {
+    let state = query.state.map(|word| {
+        NotificationState::parse(&word)
+            .ok_or_else(|| Problem::new(ProblemCode::InvalidParameter, "`state` must be pending, delivered or dead"))
+    });
+    let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
+    let page = admin.service.list_notifications(state.transpose()?, &page).await?;
+    Ok(Json(PageView::new(page, NotificationView::from)))
+}
+
+/// Queues a dead letter anew.
+#[utoipa::path(
+    post, path = "/notifications/{id}/retry", tag = "notifications", params(("id" = Uuid, Path)),
+    request_body = RetryBody, responses((status = 200, body = NotificationView))
+)]
+pub async fn retry_notification(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(id): AdminPath<Uuid>,
+    AdminJson(RetryBody {}): AdminJson<RetryBody>,
+) -> Result<Json<NotificationView>, Problem> {
+    Ok(Json(admin.service.retry_notification(&ctx, id).await?.into()))
+}

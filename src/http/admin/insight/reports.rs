@@ -1,0 +1,286 @@
+//! Monthly reports: made, listed, and their files.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::{insight::report::ReportFile, operators::Permission},
+    http::admin::{
+        Admin,
+        core::{
+            auth::{Operator, requiring},
+            extract::{AdminJson, AdminPath, AdminQuery},
+            page::PageView,
+            problem::{Problem, ProblemCode},
+            text::Text,
+        },
+    },
+    service::{
+        core::page::PageRequest,
+        insight::reports::{FiledReport, NewReport, ReportQuery},
+    },
+    store::{ReportState, StoredReport},
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(
+            Permission::ReadAudit,
+            OpenApiRouter::new()
+                .routes(routes!(list_reports))
+                .routes(routes!(get_report))
+                .routes(routes!(get_report_file))
+                .routes(routes!(preview_report)),
+        ))
+        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(create_report))))
+}
+
+/// What a report's page may do: look as it does, and nothing else.
+const PAGE_POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox");
+
+/// Which report is asked for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportBody {
+    /// A month that is over; of one that is not, there is a preview.
+    #[schema(value_type = String, example = "2026-11")]
+    pub month: Text,
+    /// The recipient that it is about, by name or id; all of them where absent.
+    #[schema(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+}
+
+/// Which reports are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReportParameters {
+    /// Only those of this month.
+    #[param(value_type = Option<String>, example = "2026-11")]
+    pub month: Option<Text>,
+    /// Only those about the recipient of this name or id.
+    #[param(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+    /// At most so many items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the page before.
+    pub page_token: Option<String>,
+}
+
+/// A file of a report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReportFileView {
+    /// Its size.
+    pub bytes: u64,
+    /// Its hash, in hex.
+    pub sha256: String,
+}
+
+/// A monthly report.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReportView {
+    /// Its identity.
+    pub id: Uuid,
+    /// The month.
+    #[schema(example = "2026-11")]
+    pub month: String,
+    /// The recipient that it is about; null for all.
+    pub recipient_id: Option<Uuid>,
+    /// Its name when the report was asked for.
+    pub recipient: Option<String>,
+    /// `making`, `ready` or `failed`.
+    pub state: &'static str,
+    /// Why it could not be made; asking for it again tries again.
+    pub failure: Option<String>,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// When.
+    pub requested_at: DateTime<Utc>,
+    /// When it was made.
+    pub ready_at: Option<DateTime<Utc>>,
+    /// The checkpoint that covers its events.
+    pub checkpoint_seq: Option<i64>,
+    /// Its files, by name, once it is ready; left out of listings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub files: Option<BTreeMap<&'static str, ReportFileView>>,
+}
+
+impl From<StoredReport> for ReportView {
+    fn from(report: StoredReport) -> Self {
+        Self {
+            id: report.id,
+            month: report.month.to_string(),
+            recipient_id: report.recipient_id,
+            recipient: report.recipient,
+            state: report.state.as_str(),
+            failure: report.failure,
+            requested_by: report.requested_by,
+            requested_at: report.requested_at,
+            ready_at: report.ready_at,
+            checkpoint_seq: report.checkpoint_seq,
+            files: None,
+        }
+    }
+}
+
+impl From<FiledReport> for ReportView {
+    fn from(FiledReport { report, files }: FiledReport) -> Self {
+        let files = files.into_iter().map(|stored| {
+            let view = ReportFileView { bytes: stored.entry.bytes, sha256: stored.entry.sha256 };
+            (stored.file.as_str(), view)
+        });
+        Self { files: Some(files.collect()), ..report.into() }
+    }
+}
+
+/// Makes a month's report, or answers the one that was made.
+///
+/// What was made once stays as it is. Of a large month the report may still be being made: the state is `making` (202),
+/// and asking for it by its id says when it is `ready`.
+#[utoipa::path(
+    post, path = "/reports", tag = "reports", request_body = ReportBody,
+    responses(
+        (status = 200, description = "It was there", body = ReportView),
+        (status = 201, description = "Made", body = ReportView),
+        (status = 202, description = "Being made", body = ReportView),
+    )
+)]
+pub async fn create_report(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminJson(body): AdminJson<ReportBody>,
+) -> Result<(StatusCode, Json<ReportView>), Problem> {
+    let asked = NewReport { month: body.month.0, recipient: body.recipient.map(|text| text.0) };
+    let (filed, is_new) = admin.service.create_report(&ctx, &asked).await?;
+    let status = match filed.report.state {
+        ReportState::Making => StatusCode::ACCEPTED,
+        ReportState::Ready | ReportState::Failed if is_new => StatusCode::CREATED,
+        ReportState::Ready | ReportState::Failed => StatusCode::OK,
+    };
+    Ok((status, Json(filed.into())))
+}
+
+/// Lists reports in the order in which they were asked for.
+#[utoipa::path(
+    get, path = "/reports", tag = "reports", params(ReportParameters),
+    responses((status = 200, body = PageView<ReportView>))
+)]
+pub async fn list_reports(
+    State(admin): State<Admin>,
+    AdminQuery(query): AdminQuery<ReportParameters>,
+) -> Result<Json<PageView<ReportView>>, Problem> {
+    let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
+    let query = ReportQuery { month: query.month.map(|text| text.0), recipient: query.recipient.map(|text| text.0) };
+    let page = admin.service.list_reports(&query, &page).await?;
+    Ok(Json(PageView::new(page, ReportView::from)))
+}
+
+/// Answers a report, and which files it has.
+#[utoipa::path(
+    get, path = "/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ReportView))
+)]
+pub async fn get_report(
+    State(admin): State<Admin>,
+    AdminPath(id): AdminPath<Uuid>,
+) -> Result<Json<ReportView>, Problem> {
+    Ok(Json(admin.service.get_report(id).await?.into()))
+}
+
+/// Answers a file of a report, byte for byte as it was made.
+///
+/// `report.html`, `report.csv`, `report.json`, `manifest.json` or `manifest.sig`.
+#[utoipa::path(
+    get, path = "/reports/{id}/{file}", tag = "reports", params(("id" = Uuid, Path), ("file" = String, Path)),
+    responses((status = 200, content(
+        (String = "text/html"), (String = "text/csv"), (String = "application/json"), (String = "text/plain")
+    )))
+)]
+pub async fn get_report_file(
+    State(admin): State<Admin>,
+    AdminPath((id, file)): AdminPath<(Uuid, String)>,
+) -> Result<Response, Problem> {
+    let unknown = || {
+        let files = ReportFile::ALL.map(ReportFile::as_str).join(", ");
+        Problem::new(ProblemCode::NotFound, format!("a report has no such file; it has {files}"))
+    };
+    let file = ReportFile::parse(&file).ok_or_else(unknown)?;
+    let (report, content) = admin.service.get_report_file(id, file).await?;
+    Ok(answer(file, &format!("weir-{}", report.month), content))
+}
+
+/// Which month is previewed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PreviewParameters {
+    /// A month that is not over.
+    #[param(value_type = String, example = "2026-11")]
+    pub month: Text,
+    /// The recipient that it is about, by name or id; all of them where absent.
+    #[param(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+}
+
+/// Answers a file of the report that a month would have, were it over now: a preview.
+///
+/// `report.html`, `report.csv` or `report.json`, each marked as a preview. It is counted when it is asked for, kept
+/// nowhere, and signed by nobody.
+#[utoipa::path(
+    get, path = "/reports/preview/{file}", tag = "reports", params(("file" = String, Path), PreviewParameters),
+    responses((status = 200, content((String = "text/html"), (String = "text/csv"), (String = "application/json"))))
+)]
+pub async fn preview_report(
+    State(admin): State<Admin>,
+    AdminPath(file): AdminPath<String>,
+    AdminQuery(query): AdminQuery<PreviewParameters>,
+) -> Result<Response, Problem> {
+    let unknown = || {
+        let files = ReportFile::LISTED.map(ReportFile::as_str).join(", ");
+        Problem::new(ProblemCode::NotFound, format!("a preview has no such file; it has {files}"))
+    };
+    let file = ReportFile::parse(&file).filter(|file| ReportFile::LISTED.contains(file)).ok_or_else(unknown)?;
+    let asked = NewReport { month: query.month.0, recipient: query.recipient.map(|text| text.0) };
+    let report = admin.service.preview_report(&asked).await?;
+    let content = match file {
+        ReportFile::Html => report.html(),
+        ReportFile::Csv => report.csv(),
+        _ => report.json(),
+    };
+    Ok(answer(file, &format!("weir-{}-preview", report.month), content.into_bytes()))
+}
+
+/// A file to be saved under a name that begins so.
+fn answer(file: ReportFile, name: &str, content: Vec<u8>) -> Response {
+    let kind = match file {
+        ReportFile::Html => "text/html; charset=utf-8",
+        ReportFile::Csv => "text/csv; charset=utf-8",
+        ReportFile::Json | ReportFile::Manifest => "application/json",
+        ReportFile::Signature => "text/plain; charset=utf-8",
+    };
+    // Of the month alone: names may hold what a header cannot.
+    let name = format!("attachment; filename=\"{name}-{}\"", file.as_str());
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static("attachment"))),
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+    ];
+    (headers, content).into_response()
+}

@@ -1,0 +1,404 @@
+//! Usage: what the audit trail comes to, as JSON and as CSV.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderName, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::{core::csv, insight::usage::hour_start, operators::Permission},
+    http::admin::{
+        Admin, accepts,
+        core::{auth::requiring, extract::AdminQuery, problem::Problem, text::Text},
+    },
+    service::{
+        core::{error::ServiceError, page::PageRequest},
+        insight::usage::{CheckedDay, CheckedUsage, UsageQuery},
+    },
+    store::{UsageGroup, UsageKeys, UsagePeriod},
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().merge(requiring(
+        Permission::ReadAudit,
+        OpenApiRouter::new().routes(routes!(list_usage)).routes(routes!(check_usage)),
+    ))
+}
+
+/// The media type of comma-separated values.
+const CSV: &str = "text/csv";
+/// Where an answer of comma-separated values has its `next_page_token`.
+const NEXT_PAGE_TOKEN: HeaderName = HeaderName::from_static("x-next-page-token");
+/// The longest list of what usage is put together by, in characters.
+const LONGEST_LIST: usize = 100;
+
+/// Which usage.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UsageParameters {
+    /// By what it is put together, separated by commas: `recipient`, `share`, `table`, and `hour` or `day`. Empty for
+    /// one sum.
+    #[param(value_type = Option<String>, default = "recipient,table", example = "recipient,day")]
+    pub group_by: Option<Text>,
+    /// Only that of the recipient of this name or id.
+    #[param(value_type = Option<String>)]
+    pub recipient: Option<Text>,
+    /// Only that of the share of this name or id.
+    #[param(value_type = Option<String>)]
+    pub share: Option<Text>,
+    /// Only that of this shared table: `schema.table` together with `share`, or its id.
+    #[param(value_type = Option<String>)]
+    pub table: Option<Text>,
+    /// Only from this hour on.
+    pub since: Option<DateTime<Utc>>,
+    /// Only before this hour.
+    pub until: Option<DateTime<Utc>>,
+    /// At most so many items.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub max_results: Option<u32>,
+    /// The `next_page_token` of the page before.
+    pub page_token: Option<String>,
+}
+
+/// Which days are compared.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CheckParameters {
+    /// The first day: its beginning in UTC.
+    pub since: Option<DateTime<Utc>>,
+    /// The day after the last one.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// How long answers took.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LatencyView {
+    /// How many answers are known to have ended.
+    pub answers: i64,
+    /// How long they took together.
+    pub sum_ms: i64,
+    /// Half of them ended within this time, rounded up to 10, 30, 100, 300, … ms; null where none did, or beyond 100 s.
+    pub p50_ms: Option<i64>,
+    /// 95 of 100 ended within this time.
+    pub p95_ms: Option<i64>,
+}
+
+/// What one recipient, table, hour, … comes to. Members that were not grouped by are left out; null stands where events
+/// name none.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageView {
+    /// When the hour or day begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub start: Option<DateTime<Utc>>,
+    /// The recipient; null for callers who are none, and for what operators and the server did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub recipient_id: Option<Option<Uuid>>,
+    /// Its last name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub recipient: Option<Option<String>>,
+    /// The share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub share_id: Option<Option<Uuid>>,
+    /// Its last name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub share: Option<Option<String>>,
+    /// The shared object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub table_id: Option<Option<Uuid>>,
+    /// Its last name, `schema.table`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub table: Option<Option<String>>,
+    /// Events of the audit trail, requests and all others.
+    pub events: i64,
+    /// Requests of the sharing protocol, refused ones included; file reads not.
+    pub requests: i64,
+    /// Times that a file was opened through the server.
+    pub file_reads: i64,
+    /// Requests and file reads that were refused.
+    pub denials: i64,
+    /// Files whose URLs were handed out.
+    pub files: i64,
+    /// Rows in these files, as far as their statistics say.
+    pub rows: i64,
+    /// Answers with files for whose rows there are no statistics, so that `rows` is too low.
+    pub answers_without_rows: i64,
+    /// Size of the files whose URLs were handed out.
+    pub bytes_issued: i64,
+    /// Bytes announced to be read through the server, a file's whole size at a time; null
+    /// where every URL was presigned, for nobody here sees those read.
+    pub bytes_delivered: Option<i64>,
+    /// From how many addresses; null where it is not known any more.
+    pub addresses: Option<i64>,
+    /// How long answers took.
+    pub latency: LatencyView,
+}
+
+/// A page of usage.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsagePageView {
+    /// The sums, by time and then by id.
+    pub items: Vec<UsageView>,
+    /// Asks for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    pub next_page_token: Option<String>,
+    /// The last event of the audit trail that is counted; later ones follow within seconds.
+    pub through_seq: i64,
+}
+
+/// A day of the audit trail beside its sums.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CheckedDayView {
+    /// When it begins.
+    pub start: DateTime<Utc>,
+    /// Its events in the audit trail, of those that are counted.
+    pub events_in_trail: i64,
+    /// Its events in the sum of the day.
+    pub events_in_day: i64,
+    /// Its events in the sums of its hours; null where these are kept no more.
+    pub events_in_hours: Option<i64>,
+    /// Whether all say the same.
+    pub agrees: bool,
+}
+
+/// Usage beside the audit trail.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UsageCheckView {
+    /// Whether every day agrees.
+    pub agrees: bool,
+    /// The first day that was compared. Days of which events are detached cannot be.
+    pub since: DateTime<Utc>,
+    /// The end of the last day.
+    pub until: DateTime<Utc>,
+    /// One by one.
+    pub days: Vec<CheckedDayView>,
+}
+
+impl UsageView {
+    fn new(group: UsageGroup, keys: UsageKeys) -> Self {
+        let named = |id: Option<Uuid>| id.filter(|id| !id.is_nil());
+        let usage = group.usage;
+        Self {
+            start: group.start.map(hour_start),
+            recipient_id: keys.recipient.then_some(named(group.recipient_id)),
+            recipient: keys.recipient.then_some(group.recipient),
+            share_id: keys.share.then_some(named(group.share_id)),
+            share: keys.share.then_some(group.share),
+            table_id: keys.table.then_some(named(group.table_id)),
+            table: keys.table.then_some(group.table),
+            events: usage.events,
+            requests: usage.requests,
+            file_reads: usage.file_reads,
+            denials: usage.denials,
+            files: usage.files,
+            rows: usage.rows,
+            answers_without_rows: usage.answers_without_rows,
+            bytes_issued: usage.bytes_issued,
+            bytes_delivered: usage.bytes_delivered,
+            addresses: group.addresses,
+            latency: LatencyView {
+                answers: usage.answers,
+                sum_ms: usage.answer_ms,
+                p50_ms: usage.answered_within_ms(0.5),
+                p95_ms: usage.answered_within_ms(0.95),
+            },
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let mut cells = Vec::new();
+        cells.extend(self.start.map(|start| start.to_rfc3339_opts(SecondsFormat::Secs, true)));
+        for (id, name) in
+            [(self.recipient_id, &self.recipient), (self.share_id, &self.share), (self.table_id, &self.table)]
+        {
+            cells.extend(id.map(|id| id.map(|id| id.to_string()).unwrap_or_default()));
+            cells.extend(name.as_ref().map(|name| csv::optional(name.as_deref())));
+        }
+        let latency = &self.latency;
+        let numbers = [
+            Some(self.events),
+            Some(self.requests),
+            Some(self.file_reads),
+            Some(self.denials),
+            Some(self.files),
+            Some(self.rows),
+            Some(self.answers_without_rows),
+            Some(self.bytes_issued),
+            self.bytes_delivered,
+            self.addresses,
+            Some(latency.answers),
+            Some(latency.sum_ms),
+            latency.p50_ms,
+            latency.p95_ms,
+        ];
+        cells.extend(numbers.map(csv::number));
+        cells
+    }
+}
+
+/// The heading of [`UsageView::cells`].
+fn heading(keys: UsageKeys) -> Vec<String> {
+    let mut names = Vec::new();
+    names.extend(keys.period.map(|_| "start"));
+    for (is_asked, columns) in [
+        (keys.recipient, ["recipient_id", "recipient"]),
+        (keys.share, ["share_id", "share"]),
+        (keys.table, ["table_id", "table"]),
+    ] {
+        names.extend(columns.into_iter().filter(|_| is_asked));
+    }
+    names.extend([
+        "events",
+        "requests",
+        "file_reads",
+        "denials",
+        "files",
+        "rows",
+        "answers_without_rows",
+        "bytes_issued",
+        "bytes_delivered",
+        "addresses",
+        "answers",
+        "answers_ms",
+        "p50_ms",
+        "p95_ms",
+    ]);
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// Reads `recipient,table,day`.
+fn keys(text: Option<&str>) -> Result<UsageKeys, ServiceError> {
+    let text = text.unwrap_or("recipient,table");
+    let refused = |message: &str| ServiceError::Parameter(format!("`group_by` {message}"));
+    if text.len() > LONGEST_LIST {
+        return Err(refused("is too long; name each of recipient, share, table and hour or day once"));
+    }
+    let mut keys = UsageKeys::default();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let is_new = match name {
+            "recipient" => !std::mem::replace(&mut keys.recipient, true),
+            "share" => !std::mem::replace(&mut keys.share, true),
+            "table" => !std::mem::replace(&mut keys.table, true),
+            "hour" => keys.period.replace(UsagePeriod::Hour).is_none(),
+            "day" => keys.period.replace(UsagePeriod::Day).is_none(),
+            _ => return Err(refused("knows recipient, share, table, hour and day, separated by commas")),
+        };
+        if !is_new {
+            return Err(refused("names the same twice, or both hour and day; name one"));
+        }
+    }
+    Ok(keys)
+}
+
+/// Lists usage: what the audit trail comes to.
+///
+/// With `Accept: text/csv` the answer is one sum a line under a heading, and the token of the next page stands in the
+/// header `x-next-page-token`.
+#[utoipa::path(
+    get, path = "/usage", tag = "usage", params(UsageParameters),
+    responses((status = 200, content((UsagePageView = "application/json"), (String = "text/csv"))))
+)]
+pub async fn list_usage(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    AdminQuery(query): AdminQuery<UsageParameters>,
+) -> Result<Response, Problem> {
+    let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
+    let keys = keys(query.group_by.as_ref().map(|text| text.0.as_str()))?;
+    let asked = UsageQuery {
+        keys,
+        recipient: query.recipient.map(|text| text.0),
+        share: query.share.map(|text| text.0),
+        table: query.table.map(|text| text.0),
+        since: query.since,
+        until: query.until,
+    };
+    let page = admin.service.list_usage(&asked, &page).await?;
+    let items: Vec<UsageView> = page.items.into_iter().map(|group| UsageView::new(group, keys)).collect();
+    if !accepts(&headers, CSV) {
+        let view = UsagePageView { items, next_page_token: page.next_page_token, through_seq: page.through_seq };
+        return Ok(Json(view).into_response());
+    }
+    let mut lines = String::new();
+    csv::line(&mut lines, &heading(keys));
+    for item in &items {
+        csv::line(&mut lines, &item.cells());
+    }
+    let mut response = ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], lines).into_response();
+    if let Some(token) = page.next_page_token.and_then(|token| token.parse().ok()) {
+        response.headers_mut().insert(NEXT_PAGE_TOKEN, token);
+    }
+    Ok(response)
+}
+
+/// Compares usage with the audit trail, day by day.
+///
+/// The newest 400 days, where no others are named.
+#[utoipa::path(get, path = "/usage/check", tag = "usage", params(CheckParameters), responses((status = 200, body = UsageCheckView)))]
+pub async fn check_usage(
+    State(admin): State<Admin>,
+    AdminQuery(query): AdminQuery<CheckParameters>,
+) -> Result<Json<UsageCheckView>, Problem> {
+    let CheckedUsage { days, since, until } = admin.service.check_usage(query.since, query.until).await?;
+    let agrees = days.iter().all(CheckedDay::agrees);
+    let days = days.iter().map(|checked| CheckedDayView {
+        start: checked.start,
+        events_in_trail: checked.day.in_trail,
+        events_in_day: checked.day.in_days,
+        events_in_hours: checked.has_hours.then_some(checked.day.in_hours),
+        agrees: checked.agrees(),
+    });
+    Ok(Json(UsageCheckView { agrees, since, until, days: days.collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_usage_is_put_together_by_is_a_list_of_known_names() {
+        let every = UsageKeys { period: Some(UsagePeriod::Day), recipient: true, share: true, table: true };
+        assert_eq!(keys(Some("day, recipient,share ,table")).unwrap(), every);
+        assert_eq!(keys(Some("")).unwrap(), UsageKeys::default());
+        assert_eq!(keys(None).unwrap(), UsageKeys { recipient: true, table: true, ..UsageKeys::default() });
+        for bad in ["partner", "day,hour", "table,table", "hour;day", &"recipient,".repeat(20)] {
+            assert!(keys(Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_as_many_cells_as_the_heading() {
+        let group = UsageGroup {
+            start: Some(0),
+            recipient_id: Some(Uuid::nil()),
+            recipient: None,
+            share_id: None,
+            share: None,
+            table_id: Some(Uuid::from_u128(1)),
+            table: Some("=1+1".into()),
+            usage: Default::default(),
+            addresses: None,
+        };
+        let keys = keys(Some("day,recipient,table")).unwrap();
+        let cells = UsageView::new(group, keys).cells();
+        assert_eq!(cells.len(), heading(keys).len());
+        assert_eq!(cells[..5], ["1970-01-01T00:00:00Z", "", "", &Uuid::from_u128(1).to_string(), "'=1+1"]);
+    }
+}

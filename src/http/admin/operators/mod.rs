@@ -1,0 +1,328 @@
+//! Operators, their tokens, and who the caller is.
+
+use axum::{Json, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    domain::operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role},
+    service::{
+        core::{context::OperatorContext, precondition::etag},
+        operators::sign_in::Credential,
+    },
+};
+
+use super::{
+    Admin,
+    access::{grants::RevokeBody, recipients::ReasonBody},
+    core::{
+        auth::{Operator as Caller, requiring},
+        extract::{AdminFields, AdminJson, AdminPath, AdminQuery, CreatingJson, IfMatch},
+        page::{PageQuery, PageView},
+        problem::Problem,
+        resource::{Resource, Tagged},
+    },
+};
+
+/// The operations here, each with the permission that it needs.
+pub(super) fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .merge(requiring(Permission::SignIn, OpenApiRouter::new().routes(routes!(whoami))))
+        .merge(requiring(
+            Permission::ReadOperators,
+            OpenApiRouter::new()
+                .routes(routes!(list_operators))
+                .routes(routes!(get_operator))
+                .routes(routes!(list_operator_tokens)),
+        ))
+        .merge(requiring(
+            Permission::ManageOperators,
+            OpenApiRouter::new()
+                .routes(routes!(put_operator, update_operator, delete_operator))
+                .routes(routes!(disable_operator))
+                .routes(routes!(enable_operator))
+                .routes(routes!(issue_operator_token))
+                .routes(routes!(revoke_operator_token)),
+        ))
+}
+
+/// An operator.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OperatorView {
+    /// Its identity; what it does is recorded under it.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// What was set of it.
+    #[serde(flatten)]
+    pub spec: OperatorSpec,
+    /// Since when it is refused, if it is.
+    pub disabled_at: Option<DateTime<Utc>>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Changes with every change; for `If-Match`.
+    pub etag: String,
+}
+
+impl Tagged for OperatorView {
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+}
+
+impl From<Operator> for OperatorView {
+    fn from(operator: Operator) -> Self {
+        Self {
+            etag: etag(operator.id, operator.revision),
+            id: operator.id,
+            name: operator.name.to_string(),
+            spec: operator.spec,
+            disabled_at: operator.disabled_at,
+            created_at: operator.created_at,
+            updated_at: operator.updated_at,
+        }
+    }
+}
+
+/// A token of an operator that is asked for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorTokenBody {
+    /// How long it lives; as configured where absent.
+    #[schema(minimum = 1)]
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// A token of an operator, without the token itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OperatorTokenView {
+    /// Its identity; in audit events as `actor.token_id`.
+    pub id: Uuid,
+    /// Where it stands.
+    #[schema(value_type = String, example = "active")]
+    pub state: OperatorTokenState,
+    /// When it was issued.
+    pub created_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: DateTime<Utc>,
+    /// When it was revoked.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl OperatorTokenView {
+    fn new(token: OperatorToken, now: DateTime<Utc>) -> Self {
+        Self {
+            id: token.id,
+            state: token.state(now),
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            revoked_at: token.revoked_at,
+        }
+    }
+}
+
+/// A token of an operator that was just issued; the only answer that ever shows it.
+#[derive(Serialize, ToSchema)]
+pub struct IssuedOperatorTokenView {
+    /// Its identity.
+    pub id: Uuid,
+    /// When it ends by itself.
+    pub expires_at: DateTime<Utc>,
+    /// The token itself.
+    pub token: String,
+}
+
+/// The operator that called.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WhoamiView {
+    /// Its identity; null for the bootstrap token.
+    pub id: Option<Uuid>,
+    /// Its name.
+    pub name: String,
+    /// What it is there for.
+    pub role: Option<Role>,
+    /// When the token that was sent ends by itself; null for the bootstrap token.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Tells who the operator token belongs to.
+#[utoipa::path(get, path = "/whoami", tag = "operators", responses((status = 200, body = WhoamiView)))]
+pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
+    let expires_at = match ctx.credential {
+        Credential::Token { expires_at, .. } | Credential::Identity { expires_at, .. } => Some(expires_at),
+        Credential::Bootstrap | Credential::System => None,
+    };
+    Json(WhoamiView { id: ctx.actor.id, name: ctx.operator_name(), role: ctx.actor.role, expires_at })
+}
+
+/// Creates an operator, or confirms that it is as described. It can do nothing before it has a token.
+#[utoipa::path(
+    put, path = "/operators/{operator}", tag = "operators", params(("operator" = String, Path)),
+    request_body = OperatorSpec,
+    responses(
+        (status = 201, description = "Created", body = OperatorView),
+        (status = 200, description = "As described", body = OperatorView)
+    )
+)]
+pub async fn put_operator(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath(name): AdminPath<String>,
+    AdminFields { named, .. }: AdminFields<OperatorSpec>,
+) -> Result<Resource<OperatorView>, Problem> {
+    let put = admin.service.put_operator(&ctx, &name, &named).await?;
+    Ok(Resource::put(put.map(OperatorView::from)))
+}
+
+/// Answers an operator.
+#[utoipa::path(
+    get, path = "/operators/{operator}", tag = "operators", params(("operator" = String, Path)),
+    responses((status = 200, body = OperatorView))
+)]
+pub async fn get_operator(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+) -> Result<Resource<OperatorView>, Problem> {
+    Ok(Resource::found(admin.service.get_operator(&name).await?.into()))
+}
+
+/// Lists operators by name.
+#[utoipa::path(
+    get, path = "/operators", tag = "operators", params(PageQuery),
+    responses((status = 200, body = PageView<OperatorView>))
+)]
+pub async fn list_operators(
+    State(admin): State<Admin>,
+    AdminQuery(page): AdminQuery<PageQuery>,
+) -> Result<Json<PageView<OperatorView>>, Problem> {
+    let page = admin.service.list_operators(&page.into()).await?;
+    Ok(Json(PageView::new(page, OperatorView::from)))
+}
+
+/// Changes an operator.
+///
+/// 409 where it is the last enabled admin and would be none.
+#[utoipa::path(
+    patch, path = "/operators/{operator}", tag = "operators",
+    params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
+    request_body(content((OperatorSpec = "application/merge-patch+json"), (OperatorSpec = "application/json"))),
+    responses((status = 200, body = OperatorView))
+)]
+pub async fn update_operator(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+    AdminFields { named, .. }: AdminFields<OperatorSpec>,
+) -> Result<Resource<OperatorView>, Problem> {
+    let operator = admin.service.update_operator(&ctx, &name, condition.as_ref(), &named).await?;
+    Ok(Resource::found(operator.into()))
+}
+
+/// Deletes an operator with its tokens; what it did stays on record.
+///
+/// 409 where it is the last enabled admin.
+#[utoipa::path(
+    delete, path = "/operators/{operator}", tag = "operators",
+    params(("operator" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "Deleted"))
+)]
+pub async fn delete_operator(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath(name): AdminPath<String>,
+    IfMatch(condition): IfMatch,
+) -> Result<StatusCode, Problem> {
+    admin.service.delete_operator(&ctx, &name, condition.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses an operator everything until it is enabled.
+///
+/// 409 where it is the last enabled admin.
+#[utoipa::path(
+    post, path = "/operators/{operator}/disable", tag = "operators", params(("operator" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = OperatorView))
+)]
+pub async fn disable_operator(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<OperatorView>, Problem> {
+    Ok(Resource::found(admin.service.disable_operator(&ctx, &name, &body.reason.0).await?.into()))
+}
+
+/// Lets a disabled operator in again, with the tokens that have not ended.
+#[utoipa::path(
+    post, path = "/operators/{operator}/enable", tag = "operators", params(("operator" = String, Path)),
+    request_body = ReasonBody, responses((status = 200, body = OperatorView))
+)]
+pub async fn enable_operator(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath(name): AdminPath<String>,
+    AdminJson(body): AdminJson<ReasonBody>,
+) -> Result<Resource<OperatorView>, Problem> {
+    Ok(Resource::found(admin.service.enable_operator(&ctx, &name, &body.reason.0).await?.into()))
+}
+
+/// Issues a token to an operator.
+///
+/// Honours `Idempotency-Key`; a replay is 409 and names the token, because a token is shown once.
+#[utoipa::path(
+    post, path = "/operators/{operator}/tokens", tag = "operators",
+    params(("operator" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    request_body = OperatorTokenBody,
+    responses((status = 201, description = "Issued; the token is shown once", body = IssuedOperatorTokenView))
+)]
+pub async fn issue_operator_token(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath(name): AdminPath<String>,
+    CreatingJson { body, idempotency }: CreatingJson<OperatorTokenBody>,
+) -> Result<(StatusCode, Json<IssuedOperatorTokenView>), Problem> {
+    let ctx = OperatorContext { idempotency, ..ctx };
+    let issued = admin.service.issue_operator_token(&ctx, &name, body.expires_in_seconds).await?;
+    let view = IssuedOperatorTokenView {
+        id: issued.token.id,
+        expires_at: issued.token.expires_at,
+        token: issued.secret.reveal().to_owned(),
+    };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// Lists an operator's tokens by their creation.
+#[utoipa::path(
+    get, path = "/operators/{operator}/tokens", tag = "operators", params(("operator" = String, Path), PageQuery),
+    responses((status = 200, body = PageView<OperatorTokenView>))
+)]
+pub async fn list_operator_tokens(
+    State(admin): State<Admin>,
+    AdminPath(name): AdminPath<String>,
+    AdminQuery(page): AdminQuery<PageQuery>,
+) -> Result<Json<PageView<OperatorTokenView>>, Problem> {
+    let page = admin.service.list_operator_tokens(&name, &page.into()).await?;
+    Ok(Json(PageView::new(page, |token| OperatorTokenView::new(token, admin.service.clock.now()))))
+}
+
+/// Ends an operator's token now.
+#[utoipa::path(
+    post, path = "/operators/{operator}/tokens/{id}/revoke", tag = "operators",
+    params(("operator" = String, Path), ("id" = Uuid, Path)), request_body = RevokeBody,
+    responses((status = 200, body = OperatorTokenView))
+)]
+pub async fn revoke_operator_token(
+    State(admin): State<Admin>,
+    Caller(ctx): Caller,
+    AdminPath((name, id)): AdminPath<(String, Uuid)>,
+    AdminJson(body): AdminJson<RevokeBody>,
+) -> Result<Json<OperatorTokenView>, Problem> {
+    let token = admin.service.revoke_operator_token(&ctx, &name, id, body.reason()).await?;
+    Ok(Json(OperatorTokenView::new(token, admin.service.clock.now())))
+}

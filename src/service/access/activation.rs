@@ -1,0 +1,325 @@
+//! Activation: a recipient fetches its token itself, by a link that works once.
+//!
+//! Looking at a link never uses it up, since mail scanners look at every link. The token is made at the moment it is
+//! fetched, under the audit trail's lock, and shown in that one answer.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            activation::{Activation, ActivationCode, decide_activation},
+            decision::{Bearer, Reason},
+            limits::span,
+            profile::Profile,
+            recipient::Recipient,
+            token::{BearerToken, Token},
+        },
+        audit::{Actor, Event, Object, Outcome, timestamp},
+    },
+    service::{
+        Service,
+        audit::write,
+        core::{
+            context::OperatorContext,
+            error::ServiceError,
+            meter::{self, Tolerance},
+        },
+        sharing::Caller,
+    },
+    store::{StoreError, Tx},
+};
+
+use super::tokens;
+
+/// What an activation page tells.
+#[derive(Clone, Debug)]
+pub struct ActivationOffer {
+    /// Who shares.
+    pub provider: String,
+    /// Whom the link is for.
+    pub recipient: String,
+    /// When the link ends.
+    pub expires_at: DateTime<Utc>,
+    /// How long the token lives from its activation, in seconds.
+    pub life_seconds: u64,
+    /// Whom to ask; empty where the operator names nobody.
+    pub support_contact: String,
+}
+
+/// A token that was just handed out.
+pub struct ActivatedToken {
+    /// What the recipient's connectors read; shown now or never.
+    pub profile: Profile,
+    /// The recipient's name, which is the file's.
+    pub recipient: String,
+}
+
+type Found = Option<(Activation, Bearer)>;
+
+impl Service {
+    /// What the link with this code offers; does not use it up.
+    pub async fn view_activation(
+        &self,
+        caller: &Caller,
+        code: &ActivationCode,
+    ) -> Result<ActivationOffer, ServiceError> {
+        let now = self.clock.now();
+        self.refuse_flood(caller, "activation.view", now).await?;
+        let found = match self.db.find_activation(&code.hash()).await? {
+            None => None,
+            Some(activation) => {
+                let bearer = self.db.find_bearer_by_id(activation.token_id).await?;
+                bearer.map(|bearer| (activation, bearer))
+            }
+        };
+        let event = activation_event(caller, "activation.view", found.as_ref());
+        match decide(&found, caller, now) {
+            Ok((activation, bearer)) => {
+                self.trail.record(event).await?;
+                Ok(ActivationOffer {
+                    provider: self.provider(),
+                    recipient: shown_name(&bearer.recipient),
+                    expires_at: activation.expires_at,
+                    life_seconds: activation.life_seconds,
+                    support_contact: self.settings.support_contact.clone(),
+                })
+            }
+            Err(reason) => Err(self.refuse_activation(caller, event, reason, now).await),
+        }
+    }
+
+    /// Makes the token of the link with this code, and answers the profile that holds it; works once.
+    pub async fn activate_token(&self, caller: &Caller, code: &ActivationCode) -> Result<ActivatedToken, ServiceError> {
+        let now = self.clock.now();
+        self.refuse_flood(caller, "token.activate", now).await?;
+        let hash = code.hash();
+        // A code that leads nowhere must not make everybody else wait for the trail's lock.
+        let found = match self.db.find_activation(&hash).await? {
+            None => None,
+            Some(_) => {
+                let mut tx = self.db.begin().await?;
+                tx.lock_audit_head().await?;
+                let (found, now) = (find(&mut tx, code).await?, self.clock.now());
+                if let Ok((activation, bearer)) = decide(&found, caller, now) {
+                    let activated = self.hand_out(&mut tx, caller, activation, bearer, now).await?;
+                    tx.commit().await?;
+                    return Ok(activated);
+                }
+                found
+            }
+        };
+        let event = activation_event(caller, "token.activate", found.as_ref());
+        let reason = decide(&found, caller, now).err().unwrap_or(Reason::ActivationUnknown);
+        Err(self.refuse_activation(caller, event, reason, now).await)
+    }
+
+    /// Ends a link that nobody has used, and with it its token.
+    pub async fn cancel_activation(
+        &self,
+        ctx: &OperatorContext,
+        recipient: &str,
+        id: Uuid,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let recipient = tokens::find_recipient(&mut tx, recipient).await?;
+        let token = tokens::find_token(&mut tx, &recipient, id).await?;
+        if token.activated_at.is_some() {
+            let message = format!("token `{id}` is handed out already; revoke it instead");
+            return Err(ServiceError::conflict(message));
+        }
+        // A link that was cancelled before stays cancelled as it was.
+        if token.revoked_at.is_none() {
+            tx.revoke_token(token.id, ctx.now).await?;
+            let change = json!({"after": {"revoked_at": timestamp(ctx.now)}});
+            let event = Event { change: Some(change), ..tokens::event(ctx, "activation.cancel", &recipient, &token) };
+            write::append(&mut tx, event, ctx.now).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Where a link's page is.
+    pub fn activation_url(&self, code: &ActivationCode) -> String {
+        format!("{}/activate/{}", self.public_url, code.reveal())
+    }
+
+    /// Revokes tokens that were handed out by a link and not used in time. They are refused anyhow; this ends them in
+    /// the records, too. Running on several servers at once does no harm.
+    pub async fn revoke_unused_tokens(&self) -> Result<u64, ServiceError> {
+        /// How many are revoked in one transaction, which keeps everybody else waiting.
+        const AT_ONCE: u32 = 100;
+        let now = self.clock.now();
+        if self.db.list_unused_tokens(now, 1).await?.is_empty() {
+            return Ok(0);
+        }
+        let ctx = OperatorContext::system("unused tokens", now);
+        let (mut tx, ref ctx) = self.begin_change(&ctx).await?;
+        let mut revoked = 0;
+        for token in tx.list_unused_tokens(now, AT_ONCE).await? {
+            if let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? {
+                self.end_token(&mut tx, ctx, &recipient, &token, Some("never used")).await?;
+                revoked += 1;
+            }
+        }
+        tx.commit().await?;
+        Ok(revoked)
+    }
+
+    async fn hand_out(
+        &self,
+        tx: &mut Tx,
+        caller: &Caller,
+        activation: &Activation,
+        bearer: &Bearer,
+        now: DateTime<Utc>,
+    ) -> Result<ActivatedToken, ServiceError> {
+        let secret = BearerToken::generate();
+        let expires_at = now.checked_add_signed(span(activation.life_seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let unused = self.settings.unused_revoke_seconds;
+        let unused_until = (unused > 0).then(|| now.checked_add_signed(span(unused))).flatten();
+        tx.activate_token(bearer.token.id, &secret.hash(), now, expires_at, unused_until).await?;
+        let change = json!({"after": {
+            "expires_at": timestamp(expires_at),
+            "unused_until": unused_until.map(timestamp),
+            "ends": activation.ends_token_id,
+        }});
+        let event = activation_event(caller, "token.activate", Some(&(activation.clone(), bearer.clone())));
+        write::append(tx, Event { change: Some(change), ..event }, now).await?;
+        if let Some(old) = activation.ends_token_id {
+            match tx.shorten_token(old, now).await {
+                // It has ended by itself, or somebody has revoked it.
+                Ok(()) | Err(StoreError::Stale) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(ActivatedToken {
+            profile: Profile::new(&self.endpoint(), secret.reveal(), expires_at),
+            recipient: bearer.recipient.name.to_string(),
+        })
+    }
+
+    /// Hears nobody who has failed too often in this minute, right codes included: there is nothing that a person does
+    /// so often.
+    async fn refuse_flood(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        now: DateTime<Utc>,
+    ) -> Result<(), ServiceError> {
+        if self.meter.activation_is_limited(caller.address, self.activation_tolerance(), now) {
+            let event = activation_event(caller, action, None);
+            return Err(self.refuse_activation(caller, event, Reason::TooManyFailures, now).await);
+        }
+        Ok(())
+    }
+
+    /// Records a refusal, and answers what the caller is told.
+    async fn refuse_activation(
+        &self,
+        caller: &Caller,
+        mut event: Event,
+        reason: Reason,
+        now: DateTime<Utc>,
+    ) -> ServiceError {
+        self.metrics.decided(&event.action, Outcome::Deny.as_str(), reason.code());
+        event.decision = Outcome::Deny;
+        event.reason = Some(reason.code().into());
+        let noted = self.meter.activation_failed(caller.address, &event, self.activation_tolerance(), now);
+        meter::record(&self.trail, noted.summaries);
+        if noted.is_recorded
+            && let Err(unavailable) = self.trail.record(event).await
+        {
+            return unavailable;
+        }
+        if noted.is_limited {
+            return too_many(now);
+        }
+        ServiceError::Denied { reason, message: message(reason, caller) }
+    }
+
+    fn activation_tolerance(&self) -> Tolerance {
+        Tolerance {
+            recorded: self.settings.failures_recorded_per_minute,
+            answered: self.settings.activation_failures_per_minute,
+        }
+    }
+
+    /// Who shares, as the operator says it; the server's own host where it says nothing.
+    fn provider(&self) -> String {
+        let named = self.settings.provider_name.trim();
+        if !named.is_empty() {
+            return named.to_owned();
+        }
+        let host = url::Url::parse(&self.public_url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        host.unwrap_or_else(|| self.public_url.to_string())
+    }
+}
+
+async fn find(tx: &mut Tx, code: &ActivationCode) -> Result<Found, StoreError> {
+    let Some(activation) = tx.find_activation(&code.hash()).await? else { return Ok(None) };
+    let bearer = tx.find_bearer_by_id(activation.token_id).await?;
+    Ok(bearer.map(|bearer| (activation, bearer)))
+}
+
+fn decide<'a>(found: &'a Found, caller: &Caller, now: DateTime<Utc>) -> Result<(&'a Activation, &'a Bearer), Reason> {
+    let found = found.as_ref().map(|(activation, bearer)| (activation, bearer));
+    decide_activation(found, caller.address, now)?;
+    found.ok_or(Reason::ActivationUnknown)
+}
+
+fn shown_name(recipient: &Recipient) -> String {
+    recipient.spec.display_name.clone().unwrap_or_else(|| recipient.name.to_string())
+}
+
+/// An event about a link. Whoever holds one is not authenticated, so that the actor is nobody; the recipient is the
+/// one that the link was made for.
+fn activation_event(caller: &Caller, action: &'static str, found: Option<&(Activation, Bearer)>) -> Event {
+    let mut event = Event::new(Actor::ANONYMOUS, action);
+    event.request_id = Some(caller.request_id.clone());
+    event.personal = caller.personal();
+    if let Some((_, Bearer { token, recipient, .. })) = found {
+        let Token { id, credential, .. } = token;
+        event.object = Some(Object { kind: "token".into(), id: Some(*id), name: Some(credential.clone()) });
+        event.token_id = Some(*id);
+        event.recipient = Some(recipient.name.to_string());
+        event.recipient_id = Some(recipient.id);
+    }
+    event
+}
+
+fn too_many(now: DateTime<Utc>) -> ServiceError {
+    ServiceError::Limited {
+        message: "too many failed attempts from this address; wait a minute, then check the link".to_owned(),
+        retry_after_seconds: Reason::TooManyFailures.retry_after_seconds(now),
+    }
+}
+
+fn message(reason: Reason, caller: &Caller) -> String {
+    match reason {
+        Reason::ActivationUsed => {
+            "this link has been used: the profile was downloaded with it; if that was not you, tell the data provider \
+             at once, and otherwise ask for a new link"
+        }
+        Reason::ActivationCancelled => "this link was cancelled; ask the data provider for a new one",
+        Reason::ActivationExpired => "this link has expired; ask the data provider for a new one",
+        Reason::Frozen => "the data provider has paused all sharing; try again later or ask the data provider",
+        Reason::RecipientSuspended => {
+            "the data provider has suspended this recipient's access; ask the data provider to resume it"
+        }
+        Reason::RecipientOffboarded => {
+            "this recipient's access has ended for good; ask the data provider for a new agreement"
+        }
+        Reason::AddressNotAllowed => {
+            return format!(
+                "requests from the address {} are not allowed; use an allowed network or ask the data provider to add \
+                 it",
+                caller.address.to_canonical()
+            );
+        }
+        _ => "there is no such link; check that it was copied whole, or ask the data provider for a new one",
+    }
+    .to_owned()
+}

@@ -1,0 +1,93 @@
+//! Freezes: nothing is handed out to anybody until it is lifted.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        audit::{Event, Object, timestamp},
+        insight::signal::{Signal, SignalKind},
+    },
+    service::{
+        Service,
+        audit::write,
+        core::{context::OperatorContext, error::ServiceError},
+    },
+    store::{Freeze, Tx},
+};
+
+use super::grants::Effect;
+
+fn object(id: Uuid) -> Object {
+    Object { kind: "freeze".into(), id: Some(id), name: None }
+}
+
+/// Tells that a freeze was made or lifted.
+fn signal(kind: SignalKind, id: Uuid, reason: Option<&str>, ctx: &OperatorContext) -> Signal {
+    Signal {
+        kind,
+        subject: id.to_string(),
+        mark: String::new(),
+        data: json!({"freeze_id": id, "reason": reason, "by": ctx.operator_name(), "at": timestamp(ctx.now)}),
+    }
+}
+
+impl Service {
+    /// Freezes everything; where it is frozen already, that freeze stays as it is.
+    pub async fn freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<(Freeze, Effect), ServiceError> {
+        let freeze = self.begin_freeze(ctx, reason).await?;
+        // Not under the chain's lock, which everybody waits for: nothing is handed out any more.
+        let outstanding = self.db.find_outstanding(None, self.clock.now()).await?;
+        let effect = Effect::new(freeze.frozen_at, outstanding);
+        Ok((freeze, effect))
+    }
+
+    async fn begin_freeze(&self, ctx: &OperatorContext, reason: &str) -> Result<Freeze, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let freeze = self.freeze_in(&mut tx, ctx, reason).await?;
+        tx.commit().await?;
+        Ok(freeze)
+    }
+
+    /// Freezes everything in a transaction that holds the chain's lock; answers the freeze that is on where there is one.
+    pub(in crate::service) async fn freeze_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        reason: &str,
+    ) -> Result<Freeze, ServiceError> {
+        if let Some(freeze) = tx.find_freeze().await? {
+            return Ok(freeze);
+        }
+        let freeze = Freeze {
+            id: Uuid::now_v7(),
+            reason: reason.to_owned(),
+            frozen_by: ctx.operator_name(),
+            frozen_at: ctx.now,
+            lifted_by: None,
+            lifted_at: None,
+        };
+        tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
+        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
+        write::append(tx, event, ctx.now).await?;
+        let signal = signal(SignalKind::FreezeCreate, freeze.id, Some(reason), ctx);
+        self.signals.tell(tx, &signal, ctx.now).await?;
+        Ok(freeze)
+    }
+
+    /// Lifts the freeze that is on.
+    pub async fn unfreeze(&self, ctx: &OperatorContext, reason: Option<&str>) -> Result<Freeze, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let Some(freeze) = tx.find_freeze().await? else {
+            return Err(ServiceError::conflict("nothing is frozen"));
+        };
+        tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
+        let change = reason.map(|reason| json!({"reason": reason}));
+        let event = Event { change, ..ctx.event("freeze.lift", object(freeze.id)) };
+        write::append(&mut tx, event, ctx.now).await?;
+        let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
+        self.signals.tell(&mut tx, &signal, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Freeze { lifted_by: Some(ctx.operator_name()), lifted_at: Some(ctx.now), ..freeze })
+    }
+}

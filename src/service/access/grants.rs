@@ -1,0 +1,578 @@
+//! Grants: who may read which share, until when; how they are given, replaced and ended.
+//!
+//! Grants are given and ended under the audit chain's lock, so that windows of one share and recipient never overlap
+//! and no allowing event follows a revocation.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            grant::{Agreement, Ending, Grant, GrantState},
+            recipient::{Recipient, RecipientState},
+        },
+        audit::{Event, Object, timestamp},
+        catalog::share::{Share, ShareSpec},
+        core::{message::quoted, name::NameKind},
+    },
+    service::{
+        ATTEMPTS, Service,
+        audit::write,
+        catalog::{
+            disclosures::{Disclosure, Reached},
+            objects::check_properties,
+        },
+        core::{
+            context::{OperatorContext, Run},
+            error::{FieldError, ServiceError},
+            idempotency, lookup,
+            page::{Page, PageRequest},
+        },
+        materialize::PublishedViews,
+        unsettled,
+    },
+    store::{GrantFilter, NamedGrant, Outstanding, ShownIn, ShownView, Tx},
+};
+
+/// How many grants one revocation ends at most, so that its transaction stays bounded.
+const MAX_GRANTS: u32 = 10_000;
+
+/// How many views of one share are looked at when it is granted.
+const MAX_VIEWS: u32 = 10_000;
+
+/// A grant that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewGrant {
+    /// The share's name.
+    pub share: String,
+    /// The recipient's name.
+    pub recipient: String,
+    /// From when on; a moment in the past means now.
+    pub valid_from: Option<DateTime<Utc>>,
+    /// Until when; as long as is allowed where absent.
+    pub valid_until: Option<DateTime<Utc>>,
+    /// What the data may be used for.
+    pub purpose: Option<String>,
+    /// The contract that it stands on.
+    pub agreement: Option<Agreement>,
+    /// The live grant that it takes the place of.
+    pub replaces: Option<Uuid>,
+}
+
+/// A grant as it would be.
+#[derive(Clone, Debug)]
+pub struct PreviewedGrant {
+    /// The grant: without an identity, or the one that is there where the same request has made it before.
+    pub named: NamedGrant,
+    /// What it would newly show.
+    pub disclosure: Disclosure,
+}
+
+/// A grant that was made, or would be.
+struct RunGrant {
+    named: NamedGrant,
+    /// Whether the same request has made it before.
+    is_replayed: bool,
+}
+
+/// Which grants are listed.
+#[derive(Clone, Debug, Default)]
+pub struct GrantsQuery {
+    /// Only those on the share of this name or id.
+    pub share: Option<String>,
+    /// Only those of the recipient of this name or id.
+    pub recipient: Option<String>,
+    /// Only those that allowed at this moment.
+    pub at: Option<DateTime<Utc>>,
+}
+
+/// When the end of access takes full effect: presigned URLs outlive it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// When the last presigned URL that was handed out dies; the end itself where none lives.
+    pub effective_by: DateTime<Utc>,
+    /// How many presigned URLs live until then.
+    pub outstanding_urls: i64,
+}
+
+impl Effect {
+    /// The effect of an end at `at` that leaves these URLs.
+    pub(in crate::service) fn new(at: DateTime<Utc>, outstanding: Outstanding) -> Self {
+        let effective_by = outstanding.until.map_or(at, |until| until.max(at));
+        Self { effective_by, outstanding_urls: outstanding.urls }
+    }
+}
+
+/// What came of ending access.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revoked {
+    /// From when on nothing is allowed any more.
+    pub revoked_at: DateTime<Utc>,
+    /// What is left of it.
+    pub effect: Effect,
+    /// Grants of the same recipients on the same shares that are not ended: windows that have not begun.
+    pub still_granted_by: Vec<Uuid>,
+    /// The grants that were ended.
+    pub grants: Vec<Uuid>,
+}
+
+pub(in crate::service) fn not_found(id: Uuid) -> ServiceError {
+    ServiceError::NotFound { kind: "grant", name: id.to_string() }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, named: &NamedGrant) -> Event {
+    let grant = &named.grant;
+    Event {
+        recipient: Some(named.recipient.clone()),
+        recipient_id: Some(grant.recipient_id),
+        share: Some(named.share.clone()),
+        share_id: Some(grant.share_id),
+        grant_id: Some(grant.id),
+        purpose: grant.purpose.clone(),
+        agreement: grant.agreement.as_ref().map(|agreement| agreement.reference.clone()),
+        ..ctx.event(action, Object { kind: "grant".into(), id: Some(grant.id), name: None })
+    }
+}
+
+fn described(grant: &Grant) -> Value {
+    json!({
+        "valid_from": timestamp(grant.valid_from),
+        "valid_until": timestamp(grant.valid_until),
+        "purpose": grant.purpose,
+        "agreement": grant.agreement.as_ref().map(|agreement| json!({
+            "ref": agreement.reference,
+            "sha256": agreement.sha256,
+            "valid_until": agreement.valid_until.map(timestamp),
+        })),
+    })
+}
+
+/// The window that is asked for, within what the settings allow.
+fn window(
+    asked: &NewGrant,
+    max_seconds: u64,
+    now: DateTime<Utc>,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), ServiceError> {
+    let from = asked.valid_from.map_or(now, |from| from.max(now));
+    let longest = i64::try_from(max_seconds).ok().and_then(TimeDelta::try_seconds);
+    let Some(latest) = longest.and_then(|longest| from.checked_add_signed(longest)) else {
+        return Err(ServiceError::invalid("valid_from", "lies too far in the future"));
+    };
+    let until = asked.valid_until.unwrap_or(latest);
+    let mut errors = Vec::new();
+    if until <= from {
+        let message = format!("must lie after {}, when the grant begins", timestamp(from));
+        errors.push(FieldError { field: "valid_until".into(), message });
+    } else if until > latest {
+        let message =
+            format!("is longer than grants may be here, {max_seconds} seconds: at most {}", timestamp(latest));
+        errors.push(FieldError { field: "valid_until".into(), message });
+    }
+    if asked.replaces.is_some() && from > now {
+        let message = "a grant that replaces another begins now; leave it out".to_owned();
+        errors.push(FieldError { field: "valid_from".into(), message });
+    }
+    if asked.agreement.as_ref().and_then(|agreement| agreement.valid_until).is_some_and(|end| end <= from) {
+        let message = "the agreement is over before the grant begins".to_owned();
+        errors.push(FieldError { field: "agreement.valid_until".into(), message });
+    }
+    if errors.is_empty() { Ok((from, until)) } else { Err(ServiceError::Invalid(errors)) }
+}
+
+/// Both values, or the problems of both at once.
+fn both<A, B>(a: Result<A, ServiceError>, b: Result<B, ServiceError>) -> Result<(A, B), ServiceError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(ServiceError::Invalid(mut errors)), Err(ServiceError::Invalid(more))) => {
+            errors.extend(more);
+            Err(ServiceError::Invalid(errors))
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+/// Whether two windows share a moment; ends are exclusive, and an ending closes a window early.
+fn overlaps(grant: &Grant, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+    let end = grant.ending.as_ref().map_or(grant.until(), |ending| ending.at.min(grant.until()));
+    grant.valid_from < until && from < end
+}
+
+impl Service {
+    /// Grants a share to a recipient.
+    pub async fn create_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<NamedGrant, ServiceError> {
+        Ok(self.run_grant(ctx, asked).await?.named)
+    }
+
+    /// What granting a share to a recipient would come to, and what the recipient would see: of a grant that replaces one,
+    /// everything again, for longer or not; nothing where the same request has made the grant before.
+    pub async fn preview_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<PreviewedGrant, ServiceError> {
+        let ctx = &OperatorContext { run: Run::Dry, ..ctx.clone() };
+        let RunGrant { mut named, is_replayed } = self.run_grant(ctx, asked).await?;
+        if is_replayed {
+            return Ok(PreviewedGrant { named, disclosure: Disclosure::default() });
+        }
+        // What is not kept has no identity.
+        named.grant.id = Uuid::nil();
+        let share = self.get_declared::<ShareSpec>(&named.share).await?;
+        let reached = Reached {
+            recipient: named.recipient.clone(),
+            valid_from: named.grant.valid_from,
+            valid_until: named.grant.until(),
+        };
+        let shown = self.shown_in(&share).await?;
+        Ok(PreviewedGrant { named, disclosure: Disclosure { recipients: vec![reached], ..shown } })
+    }
+
+    async fn run_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<RunGrant, ServiceError> {
+        self.require_ground(&asked)?;
+        for _ in 0..ATTEMPTS {
+            if let Some(made) = self.try_grant(ctx, asked.clone()).await? {
+                return Ok(made);
+            }
+        }
+        Err(unsettled())
+    }
+
+    /// The views that a share shows, read before the chain's lock is taken.
+    async fn views_in(&self, share: &str) -> Result<PublishedViews, ServiceError> {
+        let Ok(key) = lookup::key(NameKind::Share, share) else { return Ok(PublishedViews::new()) };
+        let Some(share) = self.db.find_share(&key).await? else { return Ok(PublishedViews::new()) };
+        let shown = self.db.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await?;
+        self.published_views(shown.iter().map(|shown| &shown.view)).await
+    }
+
+    /// Nothing where the share has come to show a view that it did not show before the chain's lock was taken.
+    async fn try_grant(&self, ctx: &OperatorContext, asked: NewGrant) -> Result<Option<RunGrant>, ServiceError> {
+        let published = self.views_in(&asked.share).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
+            let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+            return Ok(Some(RunGrant { named, is_replayed: true }));
+        }
+        let window = window(&asked, self.settings.grant_max_seconds, ctx.now);
+        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, &asked).await, window)?;
+        if recipient.state == RecipientState::Offboarded {
+            return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
+        }
+        for ShownView { view, .. } in tx.list_shown_views(ShownIn::Share(share.id), MAX_VIEWS).await? {
+            let Some(published) = published.get(&(view.id, view.version)) else { return Ok(None) };
+            check_properties(published, &recipient, "recipient")?;
+        }
+        let others = tx.list_grants_of(share.id, recipient.id).await?;
+        let id = Uuid::now_v7();
+        let replaced = match asked.replaces {
+            None => None,
+            Some(replaced) => Some(replaceable(&others, replaced, ctx.now)?),
+        };
+        let clash = |other: &&Grant| Some(other.id) != asked.replaces && overlaps(other, valid_from, valid_until);
+        if let Some(live) = others.iter().find(clash) {
+            return Err(ServiceError::conflict(format!(
+                "grant `{}` already opens share `{}` to recipient `{}` until {}; revoke it, or send `replaces` with its id",
+                live.id,
+                share.name,
+                recipient.name,
+                timestamp(live.until())
+            )));
+        }
+        let grant = Grant {
+            id,
+            share_id: share.id,
+            recipient_id: recipient.id,
+            valid_from,
+            valid_until,
+            purpose: asked.purpose,
+            agreement: asked.agreement,
+            granted_by: ctx.operator_name(),
+            created_at: ctx.now,
+            ending: None,
+        };
+        let named = NamedGrant { grant, share: share.name.to_string(), recipient: recipient.name.to_string() };
+        tx.insert_grant(&named.grant).await?;
+        if let Some(replaced) = replaced {
+            let ending = Ending { at: ctx.now, reason: None, ended_by: ctx.operator_name(), replaced_by: Some(id) };
+            tx.end_grant(replaced.id, &ending).await?;
+            let replaced = NamedGrant { grant: replaced.clone(), ..named.clone() };
+            let change = json!({"after": {"ended_at": timestamp(ctx.now), "replaced_by": id}});
+            let event = Event { change: Some(change), ..event(ctx, "grant.replace", &replaced) };
+            write::append(&mut tx, event, ctx.now).await?;
+        }
+        idempotency::remember(&mut tx, ctx, id).await?;
+        let change = Some(json!({"after": described(&named.grant)}));
+        write::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
+        tx.commit().await?;
+        if ctx.is_dry() {
+            return Ok(Some(RunGrant { named, is_replayed: false }));
+        }
+        for (object, _) in self.db.list_view_objects(share.id, MAX_VIEWS).await? {
+            self.prepare_object(&object);
+        }
+        Ok(Some(RunGrant { named, is_replayed: false }))
+    }
+
+    /// Refuses a grant without what the settings want it to stand on.
+    fn require_ground(&self, asked: &NewGrant) -> Result<(), ServiceError> {
+        let mut errors = Vec::new();
+        if self.settings.require_purpose && asked.purpose.as_deref().is_none_or(|purpose| purpose.trim().is_empty()) {
+            let message = "is missing: every grant names what the data may be used for (sharing.require_purpose)";
+            errors.push(FieldError { field: "purpose".into(), message: message.to_owned() });
+        }
+        if self.settings.require_agreement && asked.agreement.is_none() {
+            let message = "is missing: every grant names the contract that it stands on (sharing.require_agreement)";
+            errors.push(FieldError { field: "agreement".into(), message: message.to_owned() });
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ServiceError::Invalid(errors)) }
+    }
+
+    /// A grant.
+    pub async fn get_grant(&self, id: Uuid) -> Result<NamedGrant, ServiceError> {
+        self.db.find_grant(id).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// Grants by their creation; with a moment, who could read what then.
+    pub async fn list_grants(&self, query: &GrantsQuery, page: &PageRequest) -> Result<Page<NamedGrant>, ServiceError> {
+        let mut filter = GrantFilter { in_force_at: query.at, ..GrantFilter::default() };
+        if let Some(share) = &query.share {
+            filter.share_id = Some(self.filtered_share(share).await?);
+        }
+        if let Some(recipient) = &query.recipient {
+            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+        }
+        let opened = self.begin_page(page, format!("grants {filter:?}"))?;
+        let after = opened.after_created();
+        let grants = self.db.list_grants(&filter, after, opened.limit).await?;
+        Ok(self.end_page(opened, grants, |named| {
+            crate::service::core::page::created_key(named.grant.created_at, named.grant.id)
+        }))
+    }
+
+    /// Ends a grant now. A grant that was revoked before stays revoked as it was.
+    pub async fn revoke_grant(
+        &self,
+        ctx: &OperatorContext,
+        id: Uuid,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+        match &named.grant.ending {
+            Some(Ending { replaced_by: Some(successor), .. }) => {
+                let message = format!("grant `{id}` was replaced by `{successor}`; revoke that one");
+                return Err(ServiceError::conflict(message));
+            }
+            Some(ending) => {
+                let at = ending.at;
+                return self.revoked(&mut tx, std::slice::from_ref(&named), at, ctx.now).await;
+            }
+            None if named.grant.state(ctx.now) == GrantState::Expired => {
+                let until = timestamp(named.grant.valid_until);
+                return Err(ServiceError::conflict(format!("grant `{id}` ended by itself at {until}")));
+            }
+            None => {}
+        }
+        let revoked = self.revoked(&mut tx, std::slice::from_ref(&named), ctx.now, ctx.now).await?;
+        self.end_grant(&mut tx, ctx, &named, reason).await?;
+        tx.commit().await?;
+        Ok(revoked)
+    }
+
+    /// Ends every current and future grant on a share, of one recipient or of all.
+    pub async fn revoke_share(
+        &self,
+        ctx: &OperatorContext,
+        share: &str,
+        recipient: Option<&str>,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ServiceError> {
+        let share_key = lookup::key(NameKind::Share, share)?;
+        let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let share =
+            tx.find_share(&share_key).await?.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
+        let recipient_id = match recipient_key {
+            None => None,
+            Some(key) => {
+                let not_found = || super::recipients::not_found(recipient.unwrap_or_default());
+                Some(tx.find_recipient(&key).await?.ok_or_else(not_found)?.id)
+            }
+        };
+        let filter = GrantFilter { share_id: Some(share.id), recipient_id, ..GrantFilter::default() };
+        let grants = open_grants(&mut tx, filter, ctx.now).await?;
+        let revoked = self.revoked(&mut tx, &grants, ctx.now, ctx.now).await?;
+        for named in &grants {
+            self.end_grant(&mut tx, ctx, named, reason).await?;
+        }
+        tx.commit().await?;
+        Ok(revoked)
+    }
+
+    /// Ends `named` now, in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn end_grant(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        named: &NamedGrant,
+        reason: Option<&str>,
+    ) -> Result<(), ServiceError> {
+        let reason = reason.map(str::to_owned);
+        let change = json!({"after": {"ended_at": timestamp(ctx.now)}, "reason": reason});
+        let ending = Ending { at: ctx.now, reason, ended_by: ctx.operator_name(), replaced_by: None };
+        tx.end_grant(named.grant.id, &ending).await?;
+        let event = Event { change: Some(change), ..event(ctx, "grant.revoke", named) };
+        Ok(write::append(tx, event, ctx.now).await?)
+    }
+
+    /// When the end of `grants` takes full effect. URLs handed out under a grant that one of them replaced count too.
+    async fn revoked(
+        &self,
+        tx: &mut Tx,
+        grants: &[NamedGrant],
+        revoked_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Revoked, ServiceError> {
+        let ids: Vec<Uuid> = grants.iter().map(|named| named.grant.id).collect();
+        let (mut lineage, mut still_granted_by) = (ids.clone(), Vec::new());
+        for named in grants {
+            let others = tx.list_grants_of(named.grant.share_id, named.grant.recipient_id).await?;
+            lineage.extend(predecessors(&others, named.grant.id));
+            let open =
+                others.iter().filter(|grant| matches!(grant.state(now), GrantState::Scheduled | GrantState::Active));
+            still_granted_by.extend(open.map(|grant| grant.id).filter(|id| !ids.contains(id)));
+        }
+        still_granted_by.sort_unstable();
+        still_granted_by.dedup();
+        let effect = Effect::new(revoked_at, tx.find_outstanding_of_grants(&lineage, now).await?);
+        Ok(Revoked { revoked_at, effect, still_granted_by, grants: ids })
+    }
+}
+
+/// Every grant of `filter` that has not ended, begun or not.
+pub(in crate::service) async fn open_grants(
+    tx: &mut Tx,
+    filter: GrantFilter,
+    now: DateTime<Utc>,
+) -> Result<Vec<NamedGrant>, ServiceError> {
+    let filter = GrantFilter { open_at: Some(now), ..filter };
+    let grants = tx.list_grants(&filter, None, MAX_GRANTS + 1).await?;
+    if grants.len() > MAX_GRANTS as usize {
+        let message = format!("more than {MAX_GRANTS} grants are live; revoke them by recipient");
+        return Err(ServiceError::conflict(message));
+    }
+    Ok(grants)
+}
+
+/// The ids of the grants that `id` replaced, and that those replaced.
+fn predecessors(others: &[Grant], id: Uuid) -> Vec<Uuid> {
+    let mut found = vec![id];
+    let mut at = 0;
+    while let Some(&successor) = found.get(at) {
+        let replaced = |grant: &&Grant| grant.ending.as_ref().and_then(|ending| ending.replaced_by) == Some(successor);
+        found.extend(others.iter().filter(replaced).map(|grant| grant.id));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+async fn named_parties(tx: &mut Tx, asked: &NewGrant) -> Result<(Share, Recipient), ServiceError> {
+    let share = match lookup::key(NameKind::Share, &asked.share) {
+        Ok(key) => tx.find_share(&key).await?,
+        Err(_) => None,
+    };
+    let recipient = match lookup::key(NameKind::Recipient, &asked.recipient) {
+        Ok(key) => tx.find_recipient(&key).await?,
+        Err(_) => None,
+    };
+    match (share, recipient) {
+        (Some(share), Some(recipient)) => Ok((share, recipient)),
+        (share, recipient) => {
+            let mut missing = Vec::new();
+            if share.is_none() {
+                missing.push(("share", lookup::no_share(tx, &asked.share).await?));
+            }
+            if recipient.is_none() {
+                missing.push(("recipient", lookup::no_recipient(tx, &asked.recipient).await?));
+            }
+            let error = |(field, message): (&str, String)| FieldError { field: field.into(), message };
+            Err(ServiceError::Invalid(missing.into_iter().map(error).collect()))
+        }
+    }
+}
+
+fn replaceable(others: &[Grant], id: Uuid, now: DateTime<Utc>) -> Result<&Grant, ServiceError> {
+    let live = |grant: &&Grant| grant.ending.is_none() && grant.until() > now;
+    let found = others.iter().filter(live).find(|grant| grant.id == id);
+    found.ok_or_else(|| {
+        let live: Vec<String> = others.iter().filter(live).map(|grant| grant.id.to_string()).collect();
+        let hint = if live.is_empty() { "there is none".into() } else { format!("it is {}", quoted(&live)) };
+        ServiceError::invalid("replaces", format!("is no live grant of this share and recipient; {hint}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_790_000_000 + seconds, 0).unwrap()
+    }
+
+    fn grant(id: u128, from: i64, until: i64, replaced_by: Option<u128>) -> Grant {
+        let ended =
+            |by| Ending { at: at(from), reason: None, ended_by: "o".into(), replaced_by: Some(Uuid::from_u128(by)) };
+        Grant {
+            id: Uuid::from_u128(id),
+            share_id: Uuid::nil(),
+            recipient_id: Uuid::nil(),
+            valid_from: at(from),
+            valid_until: at(until),
+            purpose: None,
+            agreement: None,
+            granted_by: "o".into(),
+            created_at: at(from),
+            ending: replaced_by.map(ended),
+        }
+    }
+
+    #[test]
+    fn windows_that_only_touch_do_not_overlap() {
+        let live = grant(1, 10, 20, None);
+        for (from, until, expected) in [(0, 10, false), (20, 30, false), (0, 11, true), (19, 30, true), (12, 13, true)]
+        {
+            assert_eq!(overlaps(&live, at(from), at(until)), expected, "{from}..{until}");
+        }
+    }
+
+    #[test]
+    fn urls_of_replaced_grants_follow_their_successors() {
+        let grants = [grant(1, 0, 9, Some(2)), grant(2, 1, 9, Some(3)), grant(3, 2, 9, None), grant(4, 10, 20, None)];
+        let mut found = predecessors(&grants, Uuid::from_u128(3));
+        found.sort();
+        assert_eq!(found, [Uuid::from_u128(1), Uuid::from_u128(2)]);
+    }
+
+    fn asked(valid_from: Option<i64>, valid_until: Option<i64>) -> NewGrant {
+        NewGrant {
+            share: "s".into(),
+            recipient: "r".into(),
+            valid_from: valid_from.map(at),
+            valid_until: valid_until.map(at),
+            purpose: None,
+            agreement: None,
+            replaces: None,
+        }
+    }
+
+    #[test]
+    fn a_window_begins_now_at_the_earliest_and_is_as_long_as_allowed_at_most() {
+        assert_eq!(window(&asked(None, None), 100, at(0)).unwrap(), (at(0), at(100)));
+        assert_eq!(window(&asked(Some(-5), Some(7)), 100, at(0)).unwrap(), (at(0), at(7)));
+        assert_eq!(window(&asked(Some(50), None), 100, at(0)).unwrap(), (at(50), at(150)));
+        for (from, until) in [(None, Some(101)), (None, Some(0)), (Some(10), Some(10)), (Some(10), Some(5))] {
+            assert!(window(&asked(from, until), 100, at(0)).is_err(), "{from:?} {until:?}");
+        }
+        let last = DateTime::<Utc>::MAX_UTC;
+        let far = NewGrant { valid_from: Some(last), ..asked(None, None) };
+        assert!(window(&far, 100, at(0)).is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! Purposes: what data may be used for.
+
+use crate::{
+    domain::{
+        access::purpose::{Purpose, PurposeSpec},
+        core::{declared::Plain, message::quoted, name::name_key},
+    },
+    service::core::{
+        context::OperatorContext,
+        declared::InUse,
+        error::{FieldError, ServiceError},
+        lookup,
+    },
+    store::Tx,
+};
+
+/// How many steps lead from a purpose to the widest one at most.
+const DEEPEST: usize = 10;
+/// How many purposes are looked through for those below one, and how many of these are named.
+const LOOKED_THROUGH: u32 = 10_000;
+const NAMED: usize = 20;
+
+impl InUse for PurposeSpec {
+    async fn users(tx: &mut Tx, _: &OperatorContext, purpose: &Purpose) -> Result<Vec<String>, ServiceError> {
+        let all: Vec<Purpose> = tx.list_declared(None, LOOKED_THROUGH).await?;
+        let is_below = |other: &&Purpose| {
+            other.spec.parent.as_deref().is_some_and(|parent| name_key(parent) == purpose.name.key())
+        };
+        let below: Vec<String> = all.iter().filter(is_below).take(NAMED).map(|other| other.name.to_string()).collect();
+        match below.is_empty() {
+            true => Ok(Vec::new()),
+            false => Ok(vec![format!("is the parent of {} (give them another one first)", quoted(&below))]),
+        }
+    }
+
+    /// A parent is there, and leads to no purpose twice.
+    async fn settle(tx: &mut Tx, purpose: &Purpose) -> Result<(), ServiceError> {
+        let refused = |message: String| Err(ServiceError::Invalid(vec![FieldError::new("parent", message)]));
+        let mut next = purpose.spec.parent.clone();
+        for _ in 0..DEEPEST {
+            let Some(parent) = next else { return Ok(()) };
+            let found: Option<Purpose> = match lookup::key(PurposeSpec::NAME, &parent) {
+                Ok(key) => tx.find_declared(&key).await?,
+                Err(_) => None,
+            };
+            match found {
+                Some(found) if found.name.key() == purpose.name.key() => {
+                    return refused(format!("leads back to `{}`; a purpose is no part of itself", purpose.name));
+                }
+                Some(found) => next = found.spec.parent,
+                None if name_key(&parent) == purpose.name.key() => {
+                    return refused(format!("is `{}` itself; name a wider purpose", purpose.name));
+                }
+                None => return refused(format!("names no purpose; create it with PUT /purposes/{parent}")),
+            }
+        }
+        refused(format!("has more than {DEEPEST} purposes above it"))
+    }
+}

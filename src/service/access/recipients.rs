@@ -1,0 +1,499 @@
+//! Recipients: the partners that read, and where they stand.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            identity::Identity,
+            profile::OauthProfile,
+            recipient::{Recipient, RecipientSpec, RecipientState},
+        },
+        audit::{Event, Object, canonical},
+        catalog::{share::SharedView, view::row_filter::Unmet},
+        core::{
+            message::quoted,
+            name::{Name, NameKind},
+            spec::Mode,
+        },
+        insight::signal::{Signal, SignalKind},
+    },
+    service::{
+        ATTEMPTS, Service,
+        audit::write,
+        core::{
+            change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            context::OperatorContext,
+            error::{FieldError, ServiceError},
+            lookup,
+            page::{Page, PageRequest},
+            precondition::Precondition,
+        },
+        unsettled,
+    },
+    store::{GrantFilter, ShownIn, ShownView, Tx},
+};
+
+use super::grants::{Effect, open_grants};
+
+/// A spec as it was asked for, its identity the one that was bound `before` where it means the same JWTs, and another one
+/// otherwise.
+fn bound(mut spec: RecipientSpec, before: Option<&Identity>) -> RecipientSpec {
+    if let Some(identity) = &mut spec.oidc {
+        identity.id = before.filter(|before| before.same(identity)).map_or_else(Uuid::now_v7, |before| before.id);
+    }
+    spec
+}
+
+fn changed_by(before: &Recipient, named: &Named, mode: Mode) -> Result<Recipient, ServiceError> {
+    let spec = bound(changed_spec(&before.spec, named, mode)?, before.spec.oidc.as_ref());
+    Ok(Recipient { spec, ..before.clone() })
+}
+
+/// How many views that a recipient would see no row of are named.
+const MAX_STARVED: usize = 20;
+/// How many views of one recipient's shares are looked at.
+const MAX_VIEWS: u32 = 10_000;
+
+/// A view of which a recipient sees no row any more, for want of properties that changed.
+#[derive(Debug)]
+struct Starved {
+    view: SharedView,
+    share: String,
+    /// The object that shows the view in the share.
+    object: String,
+    unmet: Vec<Unmet>,
+}
+
+impl Starved {
+    fn error(&self, recipient: &Recipient) -> FieldError {
+        let why: Vec<&str> = self.unmet.iter().map(|unmet| unmet.message.as_str()).collect();
+        let property = self.unmet.first().map_or("", |unmet| unmet.property.as_str());
+        FieldError {
+            field: format!("properties.{property}"),
+            message: format!(
+                "recipient `{}` would see no row of view `{}`, which it reads as `{}.{}`: {}; repeat it with force to \
+                 change it all the same",
+                recipient.name,
+                self.view,
+                self.share,
+                self.object,
+                why.join("; ")
+            ),
+        }
+    }
+}
+
+/// Which views a recipient would see no row of for the sake of properties that were others before.
+#[derive(Debug)]
+struct Judged {
+    /// Of the recipient before.
+    revision: i64,
+    day: NaiveDate,
+    are_same: bool,
+    /// By view and version.
+    unmet: HashMap<(Uuid, i64), Vec<Unmet>>,
+}
+
+impl Judged {
+    /// The views that the recipient reads and would see no row of; nothing where it, or what it reads, has become another.
+    /// Whoever is granted a share that holds such a view counts, whenever the grant begins.
+    async fn starved(
+        &self,
+        tx: &mut Tx,
+        before: &Recipient,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Vec<Starved>>, ServiceError> {
+        if before.revision != self.revision || now.date_naive() != self.day {
+            return Ok(None);
+        }
+        let mut starved = Vec::new();
+        if self.are_same {
+            return Ok(Some(starved));
+        }
+        for ShownView { share, object, view } in tx.list_shown_views(granted(before, now), MAX_VIEWS).await? {
+            match self.unmet.get(&(view.id, view.version)) {
+                None => return Ok(None),
+                Some(unmet) if unmet.is_empty() => {}
+                Some(unmet) => starved.push(Starved { view, share, object, unmet: unmet.clone() }),
+            }
+        }
+        Ok(Some(starved))
+    }
+}
+
+fn granted(recipient: &Recipient, open_at: DateTime<Utc>) -> ShownIn {
+    ShownIn::Granted { recipient_id: recipient.id, open_at }
+}
+
+/// The signal that a recipient's properties leave it without a row of a view: one for each state of the recipient.
+pub(in crate::service) fn without_rows(
+    recipient: &Recipient,
+    view: &SharedView,
+    share: &str,
+    unmet: &[Unmet],
+) -> Signal {
+    let properties: BTreeSet<&str> = unmet.iter().map(|unmet| unmet.property.as_str()).collect();
+    Signal {
+        kind: SignalKind::ViewWithoutRows,
+        subject: format!("{} {}", recipient.id, view.id),
+        mark: format!("{} {}", view.version, recipient.revision),
+        data: json!({
+            "recipient": recipient.name.to_string(), "recipient_id": recipient.id, "view": view.to_string(),
+            "share": share, "properties": properties,
+        }),
+    }
+}
+
+/// There is no such recipient.
+pub(in crate::service) fn not_found(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "recipient", name: name.to_owned() }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient) -> Event {
+    let name = Some(recipient.name.to_string());
+    let object = Object { kind: "recipient".into(), id: Some(recipient.id), name: name.clone() };
+    Event { recipient: name, recipient_id: Some(recipient.id), ..ctx.event(action, object) }
+}
+
+/// The event of `change`. The trail's bytes stay for ever and what is personal must not: of contacts only the roles stand
+/// in it, and whom they name goes to the personal part, which can be erased; of properties there are keyed digests,
+/// which still tell whether a value changed.
+fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value) -> Event {
+    let mut named = Map::new();
+    for side in ["before", "after"] {
+        if let Some(Value::Object(properties)) = change.pointer_mut(&format!("/{side}/properties")) {
+            properties.values_mut().for_each(|value| *value = digest(value));
+        }
+        let Some(contacts) = change.pointer_mut(&format!("/{side}/contacts")) else { continue };
+        let Value::Object(members) = contacts.take() else { continue };
+        *contacts = members.keys().cloned().collect();
+        if !members.is_empty() {
+            named.insert(side.to_owned(), Value::Object(members));
+        }
+    }
+    event.personal.contacts = (!named.is_empty()).then_some(Value::Object(named));
+    event.change = Some(change);
+    event
+}
+
+impl Service {
+    fn changed(&self, event: Event, change: Value) -> Event {
+        let recipient_id = event.recipient_id.unwrap_or_default();
+        changed(event, change, |value| {
+            let value = canonical(value);
+            format!("digest:{}", self.files.digest(b"recipient", &[recipient_id.as_bytes(), value.as_bytes()])).into()
+        })
+    }
+
+    /// Creates a recipient, active, or confirms that it is as described.
+    pub async fn put_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Put<Recipient>, ServiceError> {
+        let name = Name::parse(NameKind::Recipient, name)
+            .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(existing) = tx.find_recipient(name.key()).await? {
+            confirm("recipient", name.as_str(), &existing, &changed_by(&existing, named, Mode::Whole)?)?;
+            return Ok(Put::Confirmed(existing));
+        }
+        let recipient = Recipient {
+            id: Uuid::now_v7(),
+            name,
+            state: RecipientState::Active,
+            spec: bound(new_spec(named)?, None),
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            revision: 1,
+        };
+        self.check_identity(&mut tx, &recipient, ctx).await?;
+        tx.insert_recipient(&recipient).await?;
+        let event = self.changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Put::Created(recipient))
+    }
+
+    /// Refuses a new binding of `recipient` to an identity that is nobody's here or another's, and one beside tokens: a
+    /// recipient has either, so that ending one ends all.
+    async fn check_identity(
+        &self,
+        tx: &mut Tx,
+        recipient: &Recipient,
+        ctx: &OperatorContext,
+    ) -> Result<(), ServiceError> {
+        let Some(identity) = &recipient.spec.oidc else { return Ok(()) };
+        if !self.identities.knows(&identity.issuer, &identity.audience) {
+            let known =
+                self.identities.known().map(|(issuer, audiences)| format!("`{issuer}` for {}", quoted(audiences)));
+            let known: Vec<String> = known.collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message =
+                format!("is no issuer and audience that the settings name (`[[identity.issuer]]`); they name {known}");
+            return Err(ServiceError::invalid("oidc.issuer", message));
+        }
+        let tokens = tx.list_live_tokens(recipient.id, ctx.now).await?;
+        if !tokens.is_empty() {
+            let ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
+            let message = format!(
+                "recipient `{}` holds the tokens {}, and has tokens or an identity, not both; revoke them first",
+                recipient.name,
+                quoted(&ids)
+            );
+            return Err(ServiceError::conflict(message));
+        }
+        if let Some(other) = tx.find_recipient_by_identity(identity).await?
+            && other.id != recipient.id
+        {
+            let message = format!("recipient `{}` is bound to this issuer, audience, claim and value", other.name);
+            return Err(ServiceError::conflict(message));
+        }
+        Ok(())
+    }
+
+    /// The profile of a recipient that is bound to an identity: what its connectors need besides the client's id and
+    /// secret, which its issuer gave it.
+    pub async fn get_profile(&self, name: &str) -> Result<OauthProfile, ServiceError> {
+        let recipient = self.get_recipient(name).await?;
+        let Some(identity) = &recipient.spec.oidc else {
+            let message = format!("recipient `{name}` is bound to no issuer; its profile comes with a token");
+            return Err(ServiceError::conflict(message));
+        };
+        let (token_endpoint, scope) = self.identities.client_settings(&identity.issuer, self.clock.now()).await?;
+        Ok(OauthProfile::new(&self.endpoint(), token_endpoint, identity, scope))
+    }
+
+    /// A recipient.
+    pub async fn get_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
+        self.db.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))
+    }
+
+    /// Recipients by name.
+    pub async fn list_recipients(&self, page: &PageRequest) -> Result<Page<Recipient>, ServiceError> {
+        let opened = self.begin_page(page, "recipients".into())?;
+        let recipients = self.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
+    }
+
+    /// Changes a recipient; narrower networks and delivery count from the commit on, since the change is ordered with
+    /// the trail's decisions. What would leave it without a row of a view that it reads is refused, unless
+    /// `is_forced`.
+    pub async fn update_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+        is_forced: bool,
+    ) -> Result<Recipient, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            let updated = self.try_update_recipient(ctx, name, condition, named, is_forced).await?;
+            if let Some(updated) = updated {
+                return Ok(updated);
+            }
+        }
+        Err(unsettled())
+    }
+
+    async fn try_update_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+        is_forced: bool,
+    ) -> Result<Option<Recipient>, ServiceError> {
+        let key = lookup::key(NameKind::Recipient, name)?;
+        let before = self.db.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let judged = self.judge_views(&before, &changed_by(&before, named, Mode::Merge)?).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let mut after = changed_by(&before, named, Mode::Merge)?;
+        if differing(&before, &after).is_empty() {
+            return Ok(Some(before));
+        }
+        if before.spec.oidc != after.spec.oidc {
+            self.check_identity(&mut tx, &after, ctx).await?;
+        }
+        let Some(starved) = judged.starved(&mut tx, &before, ctx.now).await? else { return Ok(None) };
+        if !is_forced && !starved.is_empty() {
+            let errors = starved.iter().take(MAX_STARVED).map(|starved| starved.error(&after));
+            return Err(ServiceError::Invalid(errors.collect()));
+        }
+        after.updated_at = ctx.now;
+        let after = tx.update_recipient(after).await?;
+        let mut change = audited(Some(&before), Some(&after));
+        if !starved.is_empty() {
+            let views: BTreeSet<String> = starved.iter().map(|starved| starved.view.to_string()).collect();
+            change["views_without_rows"] = json!(views);
+        }
+        for Starved { view, share, unmet, .. } in &starved {
+            self.signals.tell(&mut tx, &without_rows(&after, view, share, unmet), ctx.now).await?;
+        }
+        let event = self.changed(event(ctx, "recipient.update", &after), change);
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Some(after))
+    }
+
+    /// Deletes a recipient that can read nothing any more. Its past stays on record.
+    pub async fn delete_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let recipient =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, recipient.id, recipient.revision)?;
+        let mut users = Vec::new();
+        let grants =
+            open_grants(&mut tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
+                .await?;
+        let shares: Vec<String> = grants.into_iter().map(|named| named.share.to_string()).collect();
+        if !shares.is_empty() {
+            users.push(format!("is granted {}", quoted(&shares)));
+        }
+        let tokens = tx.list_live_tokens(recipient.id, ctx.now).await?;
+        let tokens: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
+        if !tokens.is_empty() {
+            users.push(format!("holds the tokens {}", quoted(&tokens)));
+        }
+        if !users.is_empty() {
+            let message = format!("recipient `{name}` {}; revoke them, or offboard it, first", users.join(" and "));
+            return Err(ServiceError::conflict(message));
+        }
+        tx.delete_recipient(recipient.id, recipient.revision).await?;
+        let event = self.changed(event(ctx, "recipient.delete", &recipient), audited(Some(&recipient), None));
+        write::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Refuses a recipient everything until it is resumed.
+    pub async fn suspend_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<(Recipient, Effect), ServiceError> {
+        let moved = self.move_recipient(ctx, name, reason, RecipientState::Suspended, "recipient.suspend").await?;
+        self.with_effect(moved).await
+    }
+
+    /// Lets a suspended recipient read again what it is granted.
+    pub async fn resume_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<Recipient, ServiceError> {
+        self.move_recipient(ctx, name, reason, RecipientState::Active, "recipient.resume").await
+    }
+
+    /// Ends a recipient for good, with its grants and tokens; its history is kept.
+    pub async fn offboard_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<(Recipient, Effect), ServiceError> {
+        let moved = self.move_recipient(ctx, name, reason, RecipientState::Offboarded, "recipient.offboard").await?;
+        self.with_effect(moved).await
+    }
+
+    /// Looks at the views that a recipient is granted with properties that become others.
+    async fn judge_views(&self, before: &Recipient, after: &Recipient) -> Result<Judged, ServiceError> {
+        let now = self.clock.now();
+        let are_same = before.spec.properties == after.spec.properties;
+        let mut judged = Judged { revision: before.revision, day: now.date_naive(), are_same, unmet: HashMap::new() };
+        if are_same {
+            return Ok(judged);
+        }
+        let shown = self.db.list_shown_views(granted(before, now), MAX_VIEWS).await?;
+        let published = self.published_views(shown.iter().map(|shown| &shown.view)).await?;
+        for (version, published) in published {
+            let filter = published.plan.filter.as_ref();
+            let mut unmet =
+                filter.map(|filter| filter.starving(&after.spec.properties, judged.day)).unwrap_or_default();
+            unmet.retain(|unmet| {
+                before.spec.properties.get(&unmet.property) != after.spec.properties.get(&unmet.property)
+            });
+            judged.unmet.insert(version, unmet);
+        }
+        Ok(judged)
+    }
+
+    /// A recipient that nothing is handed out to any more, with what it was handed before and still lives.
+    async fn with_effect(&self, recipient: Recipient) -> Result<(Recipient, Effect), ServiceError> {
+        let outstanding = self.db.find_outstanding(Some(recipient.id), self.clock.now()).await?;
+        let effect = Effect::new(recipient.updated_at, outstanding);
+        Ok((recipient, effect))
+    }
+
+    async fn move_recipient(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+        state: RecipientState,
+        action: &'static str,
+    ) -> Result<Recipient, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let recipient =
+            tx.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))?;
+        if recipient.state == state {
+            return Ok(recipient);
+        }
+        if recipient.state == RecipientState::Offboarded {
+            let message = format!("recipient `{name}` is offboarded for good; create one under another name");
+            return Err(ServiceError::conflict(message));
+        }
+        let recipient = self.move_recipient_in(&mut tx, ctx, recipient, reason, state, action).await?;
+        tx.commit().await?;
+        Ok(recipient)
+    }
+
+    /// Moves `recipient` to `state` in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn move_recipient_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        mut recipient: Recipient,
+        reason: &str,
+        state: RecipientState,
+        action: &'static str,
+    ) -> Result<Recipient, ServiceError> {
+        let (before, mut bound) = (recipient.state, None);
+        (recipient.state, recipient.updated_at) = (state, ctx.now);
+        if state == RecipientState::Offboarded {
+            // The identity may be somebody else's next.
+            bound = recipient.spec.oidc.take();
+        }
+        let recipient = tx.update_recipient(recipient).await?;
+        if state == RecipientState::Offboarded {
+            let grants =
+                open_grants(tx, GrantFilter { recipient_id: Some(recipient.id), ..GrantFilter::default() }, ctx.now)
+                    .await?;
+            for named in grants {
+                self.end_grant(tx, ctx, &named, Some(reason)).await?;
+            }
+            for token in tx.list_live_tokens(recipient.id, ctx.now).await? {
+                self.end_token(tx, ctx, &recipient, &token, Some(reason)).await?;
+            }
+        }
+        let change = json!({"before": {"state": before, "oidc": bound}, "after": {"state": state}, "reason": reason});
+        let event = Event { change: Some(change), ..event(ctx, action, &recipient) };
+        write::append(tx, event, ctx.now).await?;
+        Ok(recipient)
+    }
+}

@@ -1,0 +1,428 @@
+//! Recipients' tokens: how they are issued, rotated and ended. A token in clear leaves here once, in the answer that
+//! made it.
+
+use chrono::{DateTime, Utc};
+use ipnet::IpNet;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            activation::{Activation, ActivationCode},
+            limits::span,
+            recipient::{Recipient, RecipientState},
+            token::{BearerToken, Token},
+        },
+        audit::{Event, Object, timestamp},
+        core::{
+            message::quoted,
+            name::{Name, NameKind, name_key},
+        },
+    },
+    service::{
+        Service,
+        audit::write,
+        core::{
+            context::OperatorContext,
+            error::{FieldError, ServiceError},
+            idempotency, lookup,
+            page::{Page, PageRequest},
+        },
+    },
+    store::Tx,
+};
+
+use super::{grants::Effect, recipients};
+
+/// How many live tokens a credential has at most: one in use, and one that takes its place.
+const MAX_LIVE_TOKENS: usize = 2;
+/// The credential of tokens that name none.
+const DEFAULT_CREDENTIAL: &str = "default";
+
+/// A token that is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct NewToken {
+    /// How long it lives, in seconds.
+    pub expires_in_seconds: Option<u64>,
+    /// The credential that it belongs to.
+    pub credential: Option<String>,
+    /// Only these shares, by name; all of the recipient's where empty.
+    pub shares: Vec<String>,
+    /// Only from these networks.
+    pub allowed_cidrs: Vec<IpNet>,
+    /// Whether the answer shows it.
+    pub reveal: bool,
+}
+
+/// How a token is rotated.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// How long the old token goes on at most, in seconds; 0 ends it at once where the new one is shown, and otherwise
+    /// when the new one is fetched.
+    pub existing_token_expire_in_seconds: u64,
+    /// Whether the answer shows the new one.
+    pub reveal: bool,
+    /// Whether 0 ends the old token now, though the new one is not fetched yet.
+    pub force: bool,
+}
+
+/// A token with the names of the shares that it is bound to.
+#[derive(Clone, Debug)]
+pub struct TokenDetail {
+    /// The token.
+    pub token: Token,
+    /// The shares' names; ids of shares that are gone.
+    pub shares: Vec<String>,
+}
+
+/// What came of issuing a token.
+#[derive(Debug)]
+pub enum Issued {
+    /// It was made and shown.
+    Revealed(IssuedToken),
+    /// It will be made when the recipient fetches it.
+    Pending(PendingToken),
+}
+
+/// A token that waits to be fetched.
+#[derive(Debug)]
+pub struct PendingToken {
+    /// What is kept of it.
+    pub token: Token,
+    /// The code of its link; shown now or never.
+    pub code: ActivationCode,
+    /// When the link ends.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// A token that was just made, in clear.
+#[derive(Debug)]
+pub struct IssuedToken {
+    /// What is kept of it.
+    pub token: Token,
+    /// The token itself; shown now or never.
+    pub secret: BearerToken,
+    /// When it ends.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What stands in a dry run's answer in the place of a secret.
+pub(in crate::service) const NOT_ISSUED: &str = "dry-run";
+
+/// How a new token gets to its recipient.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    reveal: bool,
+    /// How long it lives from then on.
+    life_seconds: u64,
+    /// The token that ends when this one is fetched.
+    ends_token_id: Option<Uuid>,
+}
+
+/// What came of revoking a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RevokedToken {
+    /// From when on it authenticates nobody.
+    pub revoked_at: DateTime<Utc>,
+    /// What is left of it.
+    pub effect: Effect,
+}
+
+fn not_found(id: Uuid) -> ServiceError {
+    ServiceError::NotFound { kind: "token", name: id.to_string() }
+}
+
+pub(in crate::service) fn event(
+    ctx: &OperatorContext,
+    action: &'static str,
+    recipient: &Recipient,
+    token: &Token,
+) -> Event {
+    let credential = Some(token.credential.clone());
+    Event {
+        recipient: Some(recipient.name.to_string()),
+        recipient_id: Some(recipient.id),
+        token_id: Some(token.id),
+        ..ctx.event(action, Object { kind: "token".into(), id: Some(token.id), name: credential })
+    }
+}
+
+pub(in crate::service) async fn find_recipient(tx: &mut Tx, name: &str) -> Result<Recipient, ServiceError> {
+    let key = lookup::key(NameKind::Recipient, name)?;
+    tx.find_recipient(&key).await?.ok_or_else(|| recipients::not_found(name))
+}
+
+pub(in crate::service) async fn find_token(
+    tx: &mut Tx,
+    recipient: &Recipient,
+    id: Uuid,
+) -> Result<Token, ServiceError> {
+    let found = tx.find_token(id).await?.filter(|token| token.recipient_id == recipient.id);
+    found.ok_or_else(|| not_found(id))
+}
+
+fn end_of(now: DateTime<Utc>, seconds: u64) -> DateTime<Utc> {
+    now.checked_add_signed(span(seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+impl Service {
+    /// Issues a token to a recipient: a link by which the recipient fetches it, or the token itself where it is to be
+    /// shown.
+    pub async fn issue_token(
+        &self,
+        ctx: &OperatorContext,
+        recipient: &str,
+        asked: NewToken,
+    ) -> Result<Issued, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        self.refuse_replay(&mut tx, ctx).await?;
+        let recipient = find_recipient(&mut tx, recipient).await?;
+        let mut errors = Vec::new();
+        let mut note = |error: ServiceError| match error {
+            ServiceError::Invalid(found) => errors.extend(found),
+            other => errors.push(FieldError { field: "body".into(), message: other.to_string() }),
+        };
+        let life = self.life(asked.expires_in_seconds).map_err(&mut note).ok();
+        let credential = asked.credential.unwrap_or_else(|| DEFAULT_CREDENTIAL.into());
+        let credential = Name::parse(NameKind::Credential, &credential)
+            .map_err(|error| note(ServiceError::invalid("credential", error.to_string())))
+            .ok();
+        let mut share_ids = Vec::with_capacity(asked.shares.len());
+        for (i, name) in asked.shares.iter().enumerate() {
+            let share = match lookup::key(NameKind::Share, name) {
+                Ok(key) => tx.find_share(&key).await?,
+                Err(_) => None,
+            };
+            match share {
+                Some(share) => share_ids.push(share.id),
+                None => note(ServiceError::invalid(format!("shares[{i}]"), lookup::no_share(&mut tx, name).await?)),
+            }
+        }
+        let (Some(life), Some(credential), true) = (life, credential, errors.is_empty()) else {
+            return Err(ServiceError::Invalid(errors));
+        };
+        share_ids.sort_unstable();
+        share_ids.dedup();
+        let token = Token {
+            id: Uuid::now_v7(),
+            recipient_id: recipient.id,
+            credential: credential.to_string(),
+            share_ids,
+            allowed_cidrs: asked.allowed_cidrs,
+            created_at: ctx.now,
+            activated_at: None,
+            expires_at: None,
+            revoked_at: None,
+            last_used_at: None,
+            unused_until: None,
+        };
+        let shown = Shown { reveal: asked.reveal, life_seconds: life, ends_token_id: None };
+        let issued = self.insert_new(&mut tx, ctx, &recipient, token, shown).await?;
+        tx.commit().await?;
+        Ok(issued)
+    }
+
+    /// Issues a token in the place of another, which goes on for a while, so that nothing breaks in between. It keeps
+    /// the old one's credential, shares, networks and length of life.
+    pub async fn rotate_token(
+        &self,
+        ctx: &OperatorContext,
+        recipient: &str,
+        id: Uuid,
+        rotation: Rotation,
+    ) -> Result<Issued, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        self.refuse_replay(&mut tx, ctx).await?;
+        let recipient = find_recipient(&mut tx, recipient).await?;
+        let old = find_token(&mut tx, &recipient, id).await?;
+        let Some(old_end) = old.expires_at.filter(|_| old.is_live(ctx.now)) else {
+            return Err(ServiceError::conflict(format!("token `{id}` has ended; issue a new one")));
+        };
+        let Some(activated_at) = old.activated_at else {
+            let message = format!("token `{id}` is not fetched yet; cancel its activation and issue a new one");
+            return Err(ServiceError::conflict(message));
+        };
+        let goes_on = rotation.existing_token_expire_in_seconds;
+        // Without the new token in anybody's hands, ending the old one would lock the recipient out.
+        let ends_at_activation = goes_on == 0 && !rotation.reveal && !rotation.force;
+        let end = ctx.now.checked_add_signed(span(goes_on)).filter(|end| *end < old_end && !ends_at_activation);
+        if let Some(end) = end {
+            tx.shorten_token(old.id, end).await?;
+        }
+        let life = u64::try_from((old_end - activated_at).num_seconds()).unwrap_or_default().max(1);
+        let token = Token {
+            id: Uuid::now_v7(),
+            created_at: ctx.now,
+            activated_at: None,
+            expires_at: None,
+            last_used_at: None,
+            unused_until: None,
+            ..old.clone()
+        };
+        let change = json!({
+            "before": {"expires_at": timestamp(old_end)},
+            "after": {
+                "expires_at": timestamp(end.unwrap_or(old_end)),
+                "ends_at_activation": ends_at_activation,
+                "replaced_by": token.id,
+            },
+        });
+        let rotated = Event { change: Some(change), ..event(ctx, "token.rotate", &recipient, &old) };
+        write::append(&mut tx, rotated, ctx.now).await?;
+        let shown = Shown {
+            reveal: rotation.reveal,
+            life_seconds: life.min(self.settings.token_max_seconds),
+            ends_token_id: ends_at_activation.then_some(old.id),
+        };
+        let issued = self.insert_new(&mut tx, ctx, &recipient, token, shown).await?;
+        tx.commit().await?;
+        Ok(issued)
+    }
+
+    /// Ends a token now. One that was revoked before stays revoked as it was.
+    pub async fn revoke_token(
+        &self,
+        ctx: &OperatorContext,
+        recipient: &str,
+        id: Uuid,
+        reason: Option<&str>,
+    ) -> Result<RevokedToken, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let recipient = find_recipient(&mut tx, recipient).await?;
+        let token = find_token(&mut tx, &recipient, id).await?;
+        let outstanding = tx.find_outstanding_of_tokens(&[id], ctx.now).await?;
+        let revoked_at = token.revoked_at.unwrap_or(ctx.now);
+        if token.revoked_at.is_none() {
+            self.end_token(&mut tx, ctx, &recipient, &token, reason).await?;
+            tx.commit().await?;
+        }
+        Ok(RevokedToken { revoked_at, effect: Effect::new(revoked_at, outstanding) })
+    }
+
+    /// One of a recipient's tokens, without the token itself.
+    pub async fn get_token(&self, recipient: &str, id: Uuid) -> Result<TokenDetail, ServiceError> {
+        let recipient = self.get_recipient(recipient).await?;
+        let found = self.db.find_token(id).await?.filter(|token| token.recipient_id == recipient.id);
+        self.token_detail(found.ok_or_else(|| not_found(id))?).await
+    }
+
+    /// A recipient's tokens by their creation.
+    pub async fn list_tokens(&self, recipient: &str, page: &PageRequest) -> Result<Page<TokenDetail>, ServiceError> {
+        let recipient = self.get_recipient(recipient).await?;
+        let opened = self.begin_page(page, format!("tokens of {}", recipient.id))?;
+        let after = opened.after_created();
+        let tokens = self.db.list_tokens(recipient.id, after, opened.limit).await?;
+        let page =
+            self.end_page(opened, tokens, |token| crate::service::core::page::created_key(token.created_at, token.id));
+        let mut items = Vec::with_capacity(page.items.len());
+        for token in page.items {
+            items.push(self.token_detail(token).await?);
+        }
+        Ok(Page { items, next_page_token: page.next_page_token })
+    }
+
+    /// Ends `token` now, in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn end_token(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        recipient: &Recipient,
+        token: &Token,
+        reason: Option<&str>,
+    ) -> Result<(), ServiceError> {
+        tx.revoke_token(token.id, ctx.now).await?;
+        let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
+        let event = Event { change: Some(change), ..event(ctx, "token.revoke", recipient, token) };
+        Ok(write::append(tx, event, ctx.now).await?)
+    }
+
+    /// Keeps a new token with its secret's hash or its link's, and records the issue and, if it is shown, the showing.
+    async fn insert_new(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        recipient: &Recipient,
+        token: Token,
+        shown: Shown,
+    ) -> Result<Issued, ServiceError> {
+        if recipient.state == RecipientState::Offboarded {
+            return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
+        }
+        if let Some(identity) = &recipient.spec.oidc {
+            return Err(ServiceError::conflict(format!(
+                "recipient `{}` is bound to the issuer `{}`, which gives it its tokens; set its `oidc` to null first",
+                recipient.name, identity.issuer
+            )));
+        }
+        let credential = name_key(&token.credential);
+        let mut live = tx.list_live_tokens(recipient.id, ctx.now).await?;
+        live.retain(|other| name_key(&other.credential) == credential);
+        if live.len() >= MAX_LIVE_TOKENS {
+            let ids: Vec<String> = live.iter().map(|other| other.id.to_string()).collect();
+            return Err(ServiceError::conflict(format!(
+                "credential `{}` has its two live tokens, {}; revoke one of them first",
+                token.credential,
+                quoted(&ids)
+            )));
+        }
+        idempotency::remember(tx, ctx, token.id).await?;
+        let issue = |token: &Token, end: (&str, DateTime<Utc>)| {
+            let mut after = json!({
+                "credential": token.credential,
+                "shares": token.share_ids,
+                "allowed_cidrs": token.allowed_cidrs,
+                "expires_in_seconds": shown.life_seconds,
+            });
+            after[end.0] = timestamp(end.1).into();
+            Event { change: Some(json!({"after": after})), ..event(ctx, "token.issue", recipient, token) }
+        };
+        if !shown.reveal {
+            let code = if ctx.is_dry() { ActivationCode::presented(NOT_ISSUED) } else { ActivationCode::generate() };
+            let expires_at = end_of(ctx.now, self.settings.activation_ttl_seconds);
+            // Until it is fetched, the token ends when its link does.
+            let token = Token { expires_at: Some(expires_at), ..token };
+            let Shown { life_seconds, ends_token_id, .. } = shown;
+            let activation = Activation { token_id: token.id, expires_at, life_seconds, ends_token_id };
+            tx.insert_token(&token, None).await?;
+            tx.insert_activation(&activation, &code.hash()).await?;
+            write::append(tx, issue(&token, ("activation_expires_at", expires_at)), ctx.now).await?;
+            return Ok(Issued::Pending(PendingToken { token, code, expires_at }));
+        }
+        let secret = if ctx.is_dry() { BearerToken::presented(NOT_ISSUED) } else { BearerToken::generate() };
+        let expires_at = end_of(ctx.now, shown.life_seconds);
+        let token = Token { activated_at: Some(ctx.now), expires_at: Some(expires_at), ..token };
+        tx.insert_token(&token, Some(&secret.hash())).await?;
+        write::append(tx, issue(&token, ("expires_at", expires_at)), ctx.now).await?;
+        write::append(tx, event(ctx, "token.reveal", recipient, &token), ctx.now).await?;
+        Ok(Issued::Revealed(IssuedToken { token, secret, expires_at }))
+    }
+
+    async fn refuse_replay(&self, tx: &mut Tx, ctx: &OperatorContext) -> Result<(), ServiceError> {
+        match idempotency::replayed(tx, ctx).await? {
+            None => Ok(()),
+            Some(id) => Err(ServiceError::conflict(format!(
+                "this request issued token `{id}` before, and a token or its link is shown once; revoke it if its answer was \
+                 lost"
+            ))),
+        }
+    }
+
+    fn life(&self, asked: Option<u64>) -> Result<u64, ServiceError> {
+        let longest = self.settings.token_max_seconds;
+        let asked = asked.unwrap_or(self.settings.token_default_seconds);
+        if (1..=longest).contains(&asked) {
+            return Ok(asked);
+        }
+        Err(ServiceError::invalid("expires_in_seconds", format!("must be between 1 and {longest}")))
+    }
+
+    async fn token_detail(&self, token: Token) -> Result<TokenDetail, ServiceError> {
+        let mut shares = Vec::with_capacity(token.share_ids.len());
+        for id in &token.share_ids {
+            let share = self.db.find_share_by_id(*id).await?;
+            shares.push(share.map_or_else(|| id.to_string(), |share| share.name.to_string()));
+        }
+        Ok(TokenDetail { token, shares })
+    }
+}

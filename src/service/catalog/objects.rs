@@ -1,0 +1,627 @@
+//! Objects: registered tables as they appear in a share.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            delivery::{Delivery, DeliveryFacts, effective},
+            recipient::Recipient,
+        },
+        audit::{Event, Object},
+        catalog::{
+            clients::{Clients, Shown},
+            raw_disclosure::RawDisclosure,
+            share::{ObjectSpec, Share, ShareSpec, SharedObject, SharedView, SourceName},
+            table::Table,
+        },
+        core::{
+            name::{Name, NameKind, name_key},
+            spec::{Mode, Spec},
+        },
+    },
+    lake::Snapshot,
+    service::{
+        Service,
+        audit::write,
+        core::{
+            change::{Described, Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            context::{OperatorContext, Run},
+            error::{FieldError, ServiceError},
+            lookup,
+            page::{Page, PageRequest},
+            precondition::Precondition,
+        },
+        materialize::PublishedView,
+    },
+    storage::TableLocation,
+    store::Tx,
+};
+
+use super::{
+    disclosures::{self, Disclosure},
+    raw_disclosures::{releases, widens},
+    schema_holds::{NewestShape, SchemaHold, settle_shape},
+    shares,
+};
+
+/// How many readers are looked at when a view is put into a share.
+const MAX_READERS: u32 = 10_000;
+
+/// Names an object.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectPath<'a> {
+    /// The share that it is in.
+    pub share: &'a str,
+    /// The schema that it appears under.
+    pub schema: &'a str,
+    /// The name that it appears under.
+    pub name: &'a str,
+}
+
+/// An object with what it refers to.
+#[derive(Clone, Debug)]
+pub struct ObjectDetail {
+    /// The object.
+    pub object: SharedObject,
+    /// The share that it is in.
+    pub share: Share,
+    /// The registered table behind it.
+    pub table: Table,
+    /// The delivery that storage and object come to; a recipient can only make it proxied.
+    pub delivery: Delivery,
+    /// Which connectors can read the newest version, where the log was just opened.
+    pub clients: Option<Clients>,
+    /// What its files disclose, where the log was looked at.
+    pub disclosure: Option<RawDisclosure>,
+    /// What is held back from its recipients, where that is known.
+    pub schema_hold: Option<Option<SchemaHold>>,
+    /// Whom the change would newly reach; of a dry run alone.
+    pub reach: Option<Disclosure>,
+}
+
+impl Described for ObjectDetail {
+    fn described(&self) -> Map<String, Value> {
+        let mut described = self.object.spec.fields();
+        let accepted = self.object.accepted.as_ref();
+        let accepted = accepted.map(|accepted| json!({"version": accepted.version, "sha256": accepted.digest}));
+        described.insert("accepted_schema".to_owned(), accepted.into());
+        described
+    }
+}
+
+/// The spec that `named` makes of what was there; `newest` is the table's version, which a start version that is not
+/// named, or named as null, is. What the object shows is told by its whole names.
+fn spec_of(
+    before: Option<&ObjectSpec>,
+    named: &Named,
+    mode: Mode,
+    newest: i64,
+    source: SourceName,
+) -> Result<ObjectSpec, ServiceError> {
+    let mut named = named.clone();
+    let is_said = named.get("start_version").map(|version| !version.is_null());
+    if is_said == Some(false) || (is_said.is_none() && before.is_none()) {
+        named.insert("start_version".to_owned(), newest.into());
+    }
+    let read: Result<ObjectSpec, ServiceError> = match before {
+        None => new_spec(&named),
+        Some(before) => changed_spec(before, &named, mode),
+    };
+    let possible = 0..=newest.max(before.map_or(0, |before| before.start_version));
+    let asked = named.get("start_version").and_then(Value::as_i64);
+    let beyond = asked
+        .filter(|asked| !possible.contains(asked))
+        .map(|_| FieldError::new("start_version", format!("must be between 0 and the table's version, {newest}")));
+    match (read, beyond) {
+        (Ok(spec), None) => Ok(ObjectSpec { source, ..spec }),
+        (Ok(_), Some(beyond)) => Err(ServiceError::Invalid(vec![beyond])),
+        (Err(ServiceError::Invalid(errors)), beyond) => {
+            Err(ServiceError::Invalid(errors.into_iter().chain(beyond).collect()))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// What a request names as the source, if it names one.
+fn source_in(named: &Named) -> Result<Option<SourceName>, ServiceError> {
+    match named.get("source") {
+        None => Ok(None),
+        Some(Value::Null) => Err(ServiceError::invalid("source", "must not be null; name a table or view")),
+        Some(source) => {
+            let read: Result<SourceName, _> = serde_path_to_error::deserialize(source);
+            read.map(Some).map_err(|error| {
+                let below = match error.path().to_string() {
+                    path if path == "." => String::new(),
+                    path => format!(".{path}"),
+                };
+                ServiceError::invalid(format!("source{below}"), error.inner().to_string())
+            })
+        }
+    }
+}
+
+/// What is shown, by its whole names.
+fn source_name(table: &Table, view: Option<&SharedView>) -> SourceName {
+    match view {
+        None => SourceName::Table(table.name.to_string()),
+        Some(view) => SourceName::View(view.to_string()),
+    }
+}
+
+fn not_found(path: ObjectPath<'_>) -> ServiceError {
+    ServiceError::NotFound { kind: "object", name: format!("{}.{}.{}", path.share, path.schema, path.name) }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, detail: &ObjectDetail) -> Event {
+    let ObjectDetail { object, share, .. } = detail;
+    let name = format!("{}.{}.{}", share.name, object.schema, object.name);
+    Event {
+        share: Some(share.name.to_string()),
+        share_id: Some(share.id),
+        schema: Some(object.schema.to_string()),
+        table: Some(object.name.to_string()),
+        table_id: Some(object.id),
+        ..ctx.event(action, Object { kind: "object".into(), id: Some(object.id), name: Some(name) })
+    }
+}
+
+/// The version that a table is shared from where nothing else is said.
+fn shared_version(snapshot: &Snapshot) -> Result<i64, ServiceError> {
+    i64::try_from(snapshot.version()).map_err(ServiceError::internal)
+}
+
+impl Service {
+    /// Puts a table into a share, or confirms that it is there as described; a dry run says whom it would reach.
+    pub async fn put_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        named: &Named,
+    ) -> Result<Put<ObjectDetail>, ServiceError> {
+        let (schema, name) = parse_names(path)?;
+        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
+        let (table, view) = match (source_in(named)?, &existing) {
+            (Some(source), _) => self.named_source(&source).await?,
+            (None, Some((object, table))) => (table.clone(), object.view.clone()),
+            (None, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
+        };
+        let (location, snapshot) = self.open_log(&table.spec.location).await?;
+        let newest = shared_version(&snapshot)?;
+        let disclosed = match view {
+            None => Some(self.log_disclosure(&location, &snapshot, &snapshot).await?),
+            Some(_) => None,
+        };
+        let shape = NewestShape::of(&snapshot);
+        let published = self.published(view.as_ref()).await?;
+        let clients = match &published {
+            None => Clients::of(&snapshot.shown()),
+            Some(published) => {
+                let (needed, metadata) = (published.required_features(), published.metadata());
+                Clients::of(&Shown {
+                    needed: &needed,
+                    schema_string: &metadata.schema_string,
+                    partition_columns: &metadata.partition_columns,
+                    refusal: None,
+                })
+            }
+        };
+        let clients = Some(clients);
+
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
+        if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
+            let before = self.detail(share, object, old_table);
+            let mut after = before.clone();
+            let source = source_name(&table, view.as_ref());
+            after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Whole, newest, source)?;
+            let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
+            confirm("object", &shown, &before, &after)?;
+            drop(tx);
+            let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
+            // What is there already is disclosed already.
+            let reach = (ctx.is_dry()).then(Disclosure::default);
+            return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
+        }
+        let mut object = SharedObject {
+            id: Uuid::now_v7(),
+            share_id: share.id,
+            schema,
+            name,
+            table_id: table.id,
+            spec: spec_of(None, named, Mode::Whole, newest, source_name(&table, view.as_ref()))?,
+            view,
+            accepted: None,
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            revision: 1,
+        };
+        settle_shape(&mut object, &shape)?;
+        self.require_acknowledged(&object, disclosed.as_ref())?;
+        check_readers(&mut tx, &object, published.as_deref(), ctx.now).await?;
+        if ctx.is_dry() {
+            drop(tx);
+            let reach = self.newly_shown(&share, &object, &table, ctx.now).await?;
+            let detail = self.detail(share, object, table);
+            let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
+            return Ok(Put::Confirmed(ObjectDetail { clients, reach: Some(reach), ..looked_at }));
+        }
+        tx.insert_object(&object).await?;
+        if object.accepted.is_some() {
+            tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
+        }
+        let detail = self.detail(share, object, table);
+        let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        self.prepare_object(&detail.object);
+        let looked_at = self.looked_at(detail, &location, &snapshot, ctx.run).await?;
+        Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
+    }
+
+    /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
+    pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
+        let detail = self.find_detail(path).await?;
+        let looked_at = async {
+            let (location, snapshot) = self.open_log(&detail.table.spec.location).await?;
+            self.looked_at(detail.clone(), &location, &snapshot, Run::Real).await
+        };
+        match looked_at.await {
+            Ok(looked_at) => Ok(looked_at),
+            Err(error) => {
+                tracing::warn!(object.id = %detail.object.id, %error, "an object's table could not be looked at");
+                Ok(detail)
+            }
+        }
+    }
+
+    async fn find_detail(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
+        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let found = self
+            .db
+            .find_object(
+                share.id,
+                &lookup::key(NameKind::Schema, path.schema)?,
+                &lookup::key(NameKind::Table, path.name)?,
+            )
+            .await?;
+        let (object, table) = found.ok_or_else(|| not_found(path))?;
+        Ok(self.detail(share, object, table))
+    }
+
+    /// A share's objects by schema and name.
+    pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
+        let share = self.get_declared::<ShareSpec>(share).await?;
+        let opened = self.begin_page(page, format!("objects of {}", share.id))?;
+        // Names hold no spaces, so that one separates the keys.
+        let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
+        let objects = self.db.list_objects(share.id, None, after, opened.limit).await?;
+        let detailed = objects.into_iter().map(|(object, table)| self.detail(share.clone(), object, table)).collect();
+        Ok(self.end_page(opened, detailed, |detail: &ObjectDetail| {
+            format!("{} {}", detail.object.schema.key(), detail.object.name.key())
+        }))
+    }
+
+    /// Changes how a table is shared; which table it is stays.
+    pub async fn update_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let found = self.find_detail(path).await?;
+        let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
+        let newest = shared_version(&snapshot)?;
+        let (disclosed, newest_disclosed) = match found.object.view {
+            None => {
+                let served = self.served(&found.object, &location, &snapshot).await?.snapshot;
+                let served = served.as_ref().unwrap_or(&snapshot);
+                let newest = self.log_disclosure(&location, &snapshot, &snapshot).await?;
+                (Some(self.log_disclosure(&location, &snapshot, served).await?), Some(newest))
+            }
+            Some(_) => (None, None),
+        };
+        let shape = NewestShape::of(&snapshot);
+        let view = match source_in(named)? {
+            None => found.object.view.clone(),
+            Some(source) => self.changed_source(&found, &source).await?,
+        };
+        let published = self.published(view.as_ref()).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
+        let (object, table) = again.ok_or_else(|| not_found(path))?;
+        let before = self.detail(found.share, object, table);
+        Precondition::check(condition, before.object.id, before.object.revision)?;
+        let mut after = before.clone();
+        let is_acknowledging = named.contains_key("acknowledge");
+        let source = source_name(&before.table, view.as_ref());
+        after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Merge, newest, source)?;
+        after.object.view = view;
+        settle_shape(&mut after.object, &shape)?;
+        let is_released = releases(&before.object, &after.object, snapshot.metadata());
+        let is_wider = is_released || widens(&before.object, &after.object);
+        if is_acknowledging || is_wider {
+            let disclosed = if is_released { &newest_disclosed } else { &disclosed };
+            self.require_acknowledged(&after.object, disclosed.as_ref())?;
+        }
+        check_readers(&mut tx, &after.object, published.as_deref(), ctx.now).await?;
+        if ctx.is_dry() {
+            drop(tx);
+            let reach = match is_wider || before.object.view != after.object.view {
+                true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
+                false => Disclosure::default(),
+            };
+            let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
+            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+        }
+        if differing(&before, &after).is_empty() {
+            drop(tx);
+            return self.looked_at(before, &location, &snapshot, ctx.run).await;
+        }
+        after.object.updated_at = ctx.now;
+        if before.object.accepted != after.object.accepted {
+            let accepted = after.object.accepted.as_ref().map(|_| shape.shape()).transpose()?;
+            tx.update_accepted_schema(after.object.id, accepted).await?;
+        }
+        let object = tx.update_object(after.object).await?;
+        let after = self.detail(after.share, object, after.table);
+        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        self.prepare_object(&after.object);
+        self.looked_at(after, &location, &snapshot, ctx.run).await
+    }
+
+    /// Accepts the schema that the table has now for an object that holds its schema: its recipients are served the
+    /// newest version again, and may read all versions up to it that the object shares. A dry run says whom it would show
+    /// what.
+    pub async fn accept_schema(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        reason: Option<&str>,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let found = self.find_detail(path).await?;
+        let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
+        let shape = NewestShape::of(&snapshot);
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
+        let (object, table) = again.ok_or_else(|| not_found(path))?;
+        let before = self.detail(found.share, object, table);
+        if before.object.view.is_some() {
+            let message =
+                "the object shows a view, which holds by itself what no longer fits; publish a version that does";
+            return Err(ServiceError::conflict(message));
+        }
+        if before.object.accepted.is_none() {
+            let message = "the object follows its table's schema, so that there is none to accept; set \
+                           `on_schema_change` to `hold` first";
+            return Err(ServiceError::conflict(message));
+        }
+        let mut after = before.clone();
+        after.object.accepted = Some(shape.accepted()?);
+        if ctx.is_dry() {
+            drop(tx);
+            let reach = match releases(&before.object, &after.object, snapshot.metadata()) {
+                true => self.newly_shown(&after.share, &after.object, &after.table, ctx.now).await?,
+                false => Disclosure::default(),
+            };
+            let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
+            return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
+        }
+        if before.object.accepted == after.object.accepted {
+            drop(tx);
+            return self.looked_at(before, &location, &snapshot, ctx.run).await;
+        }
+        let accepted = tx.find_accepted_schema(after.object.id).await?;
+        let changes =
+            accepted.map(|accepted| Ok::<_, ServiceError>(accepted.changes_to(shape.shape()?))).transpose()?;
+        tx.update_accepted_schema(after.object.id, Some(shape.shape()?)).await?;
+        after.object.updated_at = ctx.now;
+        let object = tx.update_object(after.object).await?;
+        let after = self.detail(after.share, object, after.table);
+        let mut change = audited(Some(&before), Some(&after));
+        change["changes"] = json!(changes);
+        change["reason"] = json!(reason);
+        let event = Event { change: Some(change), ..event(ctx, "object.accept_schema", &after) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        self.looked_at(after, &location, &snapshot, ctx.run).await
+    }
+
+    /// Takes a table out of a share; recipients no longer see it.
+    pub async fn delete_object(
+        &self,
+        ctx: &OperatorContext,
+        path: ObjectPath<'_>,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let found = tx
+            .find_object(
+                share.id,
+                &lookup::key(NameKind::Schema, path.schema)?,
+                &lookup::key(NameKind::Table, path.name)?,
+            )
+            .await?;
+        let (object, table) = found.ok_or_else(|| not_found(path))?;
+        Precondition::check(condition, object.id, object.revision)?;
+        tx.delete_object(object.id, object.revision).await?;
+        let detail = self.detail(share, object, table);
+        let event = Event { change: Some(audited(Some(&detail), None)), ..event(ctx, "object.delete", &detail) };
+        write::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What a source names: a table, and the version of a view over it.
+    async fn named_source(&self, source: &SourceName) -> Result<(Table, Option<SharedView>), ServiceError> {
+        match source {
+            SourceName::Table(name) => Ok((self.registered(name).await?, None)),
+            SourceName::View(reference) => {
+                let (view, table) = self.shared_view(reference).await?;
+                Ok((table, Some(view)))
+            }
+        }
+    }
+
+    /// The version of a view that an object shows from now on. Everything else about what it shows stays: recipients
+    /// would be handed other data under the same id.
+    async fn changed_source(
+        &self,
+        found: &ObjectDetail,
+        source: &SourceName,
+    ) -> Result<Option<SharedView>, ServiceError> {
+        let is_same = match (source, &found.object.view) {
+            (SourceName::Table(name), None) => name_key(name) == found.table.name.key(),
+            (SourceName::View(reference), Some(view)) => {
+                let (named, _) = self.shared_view(reference).await?;
+                if named.id == view.id {
+                    return Ok(Some(named));
+                }
+                false
+            }
+            (SourceName::Table(_), Some(_)) | (SourceName::View(_), None) => false,
+        };
+        if is_same {
+            return Ok(found.object.view.clone());
+        }
+        let message = "cannot change but for a view's version: recipients would be handed other data under the same \
+                       id; remove the object and add it again";
+        Err(ServiceError::invalid("source", message))
+    }
+
+    /// The registered table that a source names.
+    pub(in crate::service) async fn registered(&self, name: &str) -> Result<Table, ServiceError> {
+        let found = match lookup::key(NameKind::RegisteredTable, name) {
+            Ok(key) => self.db.find_table(&key).await?,
+            Err(_) => None,
+        };
+        match found {
+            Some(table) => Ok(table),
+            None => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+        }
+    }
+
+    /// What an object shows to those who may read its share.
+    async fn newly_shown(
+        &self,
+        share: &Share,
+        object: &SharedObject,
+        table: &Table,
+        now: DateTime<Utc>,
+    ) -> Result<Disclosure, ServiceError> {
+        let reached = self.reached_in(share.id, now).await?;
+        let shown = self.shown_object(share, object, table, disclosures::deadline()).await?;
+        Ok(Disclosure { objects: vec![shown], ..reached })
+    }
+
+    fn detail(&self, share: Share, object: SharedObject, table: Table) -> ObjectDetail {
+        let delivery = self.effective_delivery(&object, &table);
+        let schema_hold = self.schema_holds.last_seen(&object);
+        ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold, reach: None }
+    }
+
+    /// The version of a view that an object shows, where it shows one.
+    async fn published(&self, view: Option<&SharedView>) -> Result<Option<Arc<PublishedView>>, ServiceError> {
+        match view {
+            Some(view) => Ok(Some(self.published_view(view).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The same with what the log of the table tells, whose newest version is `latest`. What would be is not remembered as
+    /// what is.
+    async fn looked_at(
+        &self,
+        detail: ObjectDetail,
+        location: &TableLocation,
+        latest: &Arc<Snapshot>,
+        run: Run,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let served = match run {
+            Run::Real => self.served(&detail.object, location, latest).await?,
+            Run::Dry => self.would_be_served(&detail.object, location, latest).await?,
+        };
+        if detail.object.view.is_some() {
+            return Ok(ObjectDetail { schema_hold: Some(served.hold), ..detail });
+        }
+        let disclosed = self.log_disclosure(location, latest, served.snapshot.as_ref().unwrap_or(latest)).await?;
+        let disclosure = Some(disclosed.of(&detail.object));
+        Ok(ObjectDetail { disclosure, schema_hold: Some(served.hold), ..detail })
+    }
+
+    /// What storage, or the place of copies, and object come to, without a recipient. One that is no longer configured
+    /// signs nothing.
+    fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
+        let place = match object.view {
+            None => self.storages.locate(&table.spec.location).ok(),
+            Some(_) => self.workshop.place(),
+        };
+        let Some(location) = place else { return Delivery::Proxied };
+        effective(DeliveryFacts {
+            storage: location.delivery(),
+            storage_can_sign: location.can_sign(),
+            recipient: None,
+            recipient_has_networks: false,
+            object: object.spec.delivery,
+            presigned_despite_networks: object.spec.presigned_despite_networks,
+        })
+    }
+}
+
+/// Refuses to show a view to somebody whose rows it cannot tell.
+async fn check_readers(
+    tx: &mut Tx,
+    object: &SharedObject,
+    published: Option<&PublishedView>,
+    now: DateTime<Utc>,
+) -> Result<(), ServiceError> {
+    let Some(published) = published.filter(|published| published.plan.filter.is_some()) else { return Ok(()) };
+    for recipient in tx.list_readers(object.share_id, now, MAX_READERS).await? {
+        check_properties(published, &recipient, "source.view")?;
+    }
+    Ok(())
+}
+
+/// Refuses what would show `recipient` no row for want of a property; `field` is where that is said.
+pub(in crate::service) fn check_properties(
+    published: &PublishedView,
+    recipient: &Recipient,
+    field: &'static str,
+) -> Result<(), ServiceError> {
+    let Some(filter) = &published.plan.filter else { return Ok(()) };
+    let view = &published.view;
+    let missing = filter.missing(&recipient.spec.properties);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "recipient `{}` would see no row of view `{view}`: {}; PATCH /recipients/{} sets its properties",
+        recipient.name,
+        missing.join("; "),
+        recipient.name
+    );
+    Err(ServiceError::invalid(field, message))
+}
+
+fn parse_names(path: ObjectPath<'_>) -> Result<(Name, Name), ServiceError> {
+    let (schema, name) = (Name::parse(NameKind::Schema, path.schema), Name::parse(NameKind::Table, path.name));
+    match (schema, name) {
+        (Ok(schema), Ok(name)) => Ok((schema, name)),
+        (schema, name) => {
+            let errors = [("schema", schema.err()), ("name", name.err())];
+            let error = |(field, error): (&str, Option<_>)| {
+                let error: crate::domain::core::name::NameError = error?;
+                Some(FieldError { field: field.to_owned(), message: error.to_string() })
+            };
+            Err(ServiceError::Invalid(errors.into_iter().filter_map(error).collect()))
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Shares: bundles of objects that recipients are granted as a whole.
+
+use crate::{
+    domain::{
+        audit::Event,
+        catalog::share::{Share, ShareSpec},
+        core::message::quoted,
+    },
+    service::{
+        access::grants::open_grants,
+        core::{
+            context::OperatorContext,
+            declared::{self, InUse},
+            error::ServiceError,
+        },
+    },
+    store::{GrantFilter, Tx},
+};
+
+/// How many of a share's objects are named.
+const NAMED: u32 = 20;
+
+/// There is no such share.
+pub(in crate::service) fn not_found(name: &str) -> ServiceError {
+    declared::not_found::<ShareSpec>(name)
+}
+
+impl InUse for ShareSpec {
+    /// A share is deleted that holds nothing and that nobody is granted any more. Its past grants stay on record.
+    async fn users(tx: &mut Tx, ctx: &OperatorContext, share: &Share) -> Result<Vec<String>, ServiceError> {
+        let mut users = Vec::new();
+        let filter = GrantFilter { share_id: Some(share.id), ..GrantFilter::default() };
+        let grants = open_grants(tx, filter, ctx.now).await?;
+        let recipients: Vec<String> = grants.into_iter().map(|named| named.recipient.to_string()).collect();
+        if !recipients.is_empty() {
+            users.push(format!("is granted to {} (revoke that first)", quoted(&recipients)));
+        }
+        let objects = tx.list_objects(share.id, None, None, NAMED).await?;
+        let objects: Vec<String> =
+            objects.iter().map(|(object, _)| format!("{}.{}", object.schema, object.name)).collect();
+        if !objects.is_empty() {
+            users.push(format!("holds {} (remove them first)", quoted(&objects)));
+        }
+        Ok(users)
+    }
+
+    fn tell(share: &Share, event: Event) -> Event {
+        Event { share: Some(share.name.to_string()), share_id: Some(share.id), ..event }
+    }
+}

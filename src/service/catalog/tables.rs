@@ -1,0 +1,236 @@
+//! Registered tables: what operators may share.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        audit::Object,
+        catalog::table::{Table, TableSpec},
+        core::{
+            message::quoted,
+            name::{Name, NameKind},
+            spec::{LONGEST_TEXT, Mode, check_text},
+        },
+    },
+    lake::{LakeError, Snapshot},
+    service::{
+        Service,
+        audit::write,
+        core::{
+            change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            context::OperatorContext,
+            error::ServiceError,
+            lookup,
+            page::{Page, PageRequest},
+            precondition::Precondition,
+        },
+    },
+    storage::{StorageError, TableLocation},
+    store::Tx,
+};
+
+/// A registered table and, where its log was just opened, what it found.
+#[derive(Clone, Debug)]
+pub struct OpenedTable {
+    /// The table.
+    pub table: Table,
+    /// Its newest snapshot.
+    pub snapshot: Arc<Snapshot>,
+}
+
+fn object(table: &Table) -> Object {
+    Object { kind: "table".into(), id: Some(table.id), name: Some(table.name.to_string()) }
+}
+
+/// The name of a registered table from a path, where a table is to be created under it.
+fn new_name(text: &str) -> Result<Name, ServiceError> {
+    Name::parse(NameKind::RegisteredTable, text).map_err(|error| ServiceError::invalid("name", error.to_string()))
+}
+
+pub(in crate::service) fn not_found(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "table", name: name.to_owned() }
+}
+
+impl Service {
+    /// Registers a table, or confirms that it is registered as described. Its log is opened once, so that what cannot
+    /// be read is refused here rather than in front of a recipient.
+    pub async fn put_table(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Put<OpenedTable>, ServiceError> {
+        let name = new_name(name)?;
+        let known = self.db.find_table(name.key()).await?;
+        let asked: TableSpec = match &known {
+            Some(known) => changed_spec(&known.spec, named, Mode::Whole)?,
+            None => new_spec(named)?,
+        };
+        let (location, snapshot) = self.open_log(&asked.location).await?;
+        let spec = TableSpec { location: location.url().to_owned(), ..asked };
+
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(existing) = tx.find_table(name.key()).await? {
+            confirm("table", name.as_str(), &existing, &Table { spec, ..existing.clone() })?;
+            return Ok(Put::Confirmed(OpenedTable { table: existing, snapshot }));
+        }
+        let table = Table {
+            id: Uuid::now_v7(),
+            name,
+            spec,
+            delta_id: snapshot.metadata().id.clone(),
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            revision: 1,
+        };
+        tx.insert_table(&table).await?;
+        let mut event = ctx.event("table.create", object(&table));
+        event.change = Some(audited(None, Some(&table)));
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Put::Created(OpenedTable { table, snapshot }))
+    }
+
+    /// A registered table.
+    pub async fn get_table(&self, name: &str) -> Result<Table, ServiceError> {
+        self.db.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))
+    }
+
+    /// Registered tables by name.
+    pub async fn list_registered_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
+        let opened = self.begin_page(page, "tables".into())?;
+        let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.end_page(opened, tables, |table| table.name.key().to_owned()))
+    }
+
+    /// Changes what is said about a table. Another location is refused while the table is shared: recipients would be
+    /// handed other data under the same name.
+    pub async fn update_table(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Table, ServiceError> {
+        let moved = match named.get("location") {
+            Some(Value::String(location)) if check_text(location, LONGEST_TEXT).is_ok() => {
+                Some(self.open_log(location).await?)
+            }
+            // Whatever else it is named as is refused below.
+            _ => None,
+        };
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before =
+            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let mut after = Table { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
+        if let Some((location, _)) = &moved {
+            after.spec.location = location.url().to_owned();
+        }
+        if differing(&before, &after).is_empty() {
+            return Ok(before);
+        }
+        if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
+            let users = users(&mut tx, before.id).await?;
+            if !users.is_empty() {
+                let message = format!(
+                    "table `{name}` is shared as {}; remove it there before it moves, or register the other location \
+                     under another name",
+                    quoted(&users)
+                );
+                return Err(ServiceError::conflict(message));
+            }
+            after.delta_id = snapshot.metadata().id.clone();
+        }
+        after.updated_at = ctx.now;
+        let after = tx.update_table(after).await?;
+        let mut event = ctx.event("table.update", object(&after));
+        event.change = Some(audited(Some(&before), Some(&after)));
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Forgets a table that is not shared; its data stays where it is.
+    pub async fn delete_table(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let table =
+            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, table.id, table.revision)?;
+        let users = users(&mut tx, table.id).await?;
+        if !users.is_empty() {
+            let message = format!("table `{name}` is shared as {}; remove it there first", quoted(&users));
+            return Err(ServiceError::conflict(message));
+        }
+        tx.delete_table(table.id, table.revision).await?;
+        let mut event = ctx.event("table.delete", object(&table));
+        event.change = Some(audited(Some(&table), None));
+        write::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Finds a location's storage and opens the log there.
+    pub(in crate::service) async fn open_log(
+        &self,
+        location: &str,
+    ) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
+        let located = self.storages.locate(location).map_err(refused_location)?;
+        if self.workshop.meets(located.url()) {
+            let message = "and the place of copies (`views.root`) lie in each other; tables and copies never share one";
+            return Err(ServiceError::invalid("location", message));
+        }
+        let snapshot = self.lake.latest(&located).await.map_err(refused_log)?;
+        Ok((located, snapshot))
+    }
+
+    /// The newest snapshot of a registered table.
+    pub(in crate::service) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
+        Ok(self.open_log(&table.spec.location).await?.1)
+    }
+}
+
+/// How a table is shared and shown, as far as a message has room for it.
+async fn users(tx: &mut Tx, table_id: Uuid) -> Result<Vec<String>, ServiceError> {
+    let objects = tx.list_objects_of_table(table_id, 20).await?;
+    let shared = objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name));
+    let views = tx.list_views_of_table(table_id, 20).await?;
+    Ok(shared.chain(views.iter().map(|name| format!("view {name}"))).collect())
+}
+
+fn refused_location(error: StorageError) -> ServiceError {
+    if error.is_outage() {
+        return ServiceError::Unavailable { what: "the table's storage", source: error.into() };
+    }
+    ServiceError::invalid("location", error.to_string())
+}
+
+fn refused_log(error: LakeError) -> ServiceError {
+    match error {
+        LakeError::NotATable { .. } => ServiceError::invalid("location", error.to_string()),
+        LakeError::Unsupported { .. } | LakeError::UnreadableSchema { .. } => {
+            ServiceError::Unsupported(error.to_string())
+        }
+        LakeError::Unavailable { .. } => {
+            ServiceError::Unavailable { what: "the table's storage", source: error.into() }
+        }
+        LakeError::CorruptLog { .. }
+        | LakeError::VersionNotFound { .. }
+        | LakeError::CommitNotFound { .. }
+        | LakeError::TimestampTooEarly { .. }
+        | LakeError::TimestampTooLate { .. }
+        | LakeError::ChangesNotRecorded { .. }
+        | LakeError::IncompleteRemove { .. }
+        | LakeError::PathNotServed { .. } => {
+            ServiceError::Unreadable { message: error.to_string(), source: error.into() }
+        }
+        LakeError::Demo { .. } => ServiceError::internal(error),
+    }
+}

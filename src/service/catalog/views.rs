@@ -1,0 +1,693 @@
+//! Views: what of a table is shown, drafted, looked at as a partner would see it, and published version by version.
+//!
+//! A draft discloses nothing; a published version never changes; an object names the version that it shows. Never here:
+//! making files ([`crate::service::materialize`]).
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::recipient::Recipient,
+        audit::{Event, Object, canonical, timestamp},
+        catalog::{
+            schema::Schema,
+            share::{ShareSpec, SharedView},
+            table::Table,
+            view::{
+                Layout, Problem, View, ViewDefinition, ViewSource, ViewSpec, ViewVersion,
+                plan::{self, ViewPlan},
+                row_filter::Condition,
+            },
+        },
+        core::{
+            message::quoted,
+            name::{Name, NameKind, name_key},
+            seal::hex,
+            spec::Mode,
+        },
+        materialize::copy::CopyKind,
+    },
+    engine::EngineError,
+    service::{
+        Service,
+        audit::write,
+        core::{
+            change::{Named, Put, audited, changed_spec, confirm, differing, named, new_spec},
+            context::OperatorContext,
+            error::{FieldError, ServiceError},
+            lookup,
+            page::{Page, PageRequest},
+            precondition::Precondition,
+        },
+        materialize::{Entitled, Preparation, PublishedView, Source, plan_of},
+    },
+    store::Tx,
+};
+
+/// How many versions of a view are listed; the older ones can be asked for by number.
+const LISTED_VERSIONS: u32 = 100;
+/// How many rows a preview shows where the caller does not say.
+pub const PREVIEW_ROWS: usize = 100;
+/// How many it shows at most.
+pub const MAX_PREVIEW_ROWS: usize = 1_000;
+/// How many files are counted at a time.
+const COUNTED_AT_ONCE: usize = 2;
+
+/// A view with what it refers to.
+#[derive(Clone, Debug)]
+pub struct ViewDetail {
+    /// The view.
+    pub view: View,
+    /// Its source.
+    pub table: Table,
+    /// Published versions, the newest first.
+    pub versions: Vec<ViewVersion>,
+    /// How far the copies are that somebody reads; only where one view is asked for.
+    pub preparation: Vec<Preparation>,
+}
+
+/// What came of publishing.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The view.
+    pub view: View,
+    /// The newest version.
+    pub version: ViewVersion,
+    /// How its rows lie in files.
+    pub layout: Layout,
+    /// Whether it was published just now; otherwise nothing had changed since.
+    pub is_new: bool,
+}
+
+/// What is asked of a preview.
+#[derive(Clone, Debug, Default)]
+pub struct PreviewRequest {
+    /// The recipient to see as.
+    pub recipient: String,
+    /// The share that it would read through, where pseudonyms are a share's own.
+    pub share: Option<String>,
+    /// The published version; without one the draft, or the newest where there is none.
+    pub version: Option<i64>,
+    /// At most so many rows.
+    pub limit: Option<usize>,
+}
+
+/// What a recipient would read, as evidence.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// What was looked at, and what there was to see, as JSON.
+    pub evidence: Map<String, Value>,
+    /// SHA-256 of [`Self::evidence`] in canonical form, in hex.
+    pub digest: String,
+}
+
+/// What changes for readers between two versions.
+#[derive(Clone, Debug)]
+pub struct ViewDiff {
+    /// The older version.
+    pub from: i64,
+    /// The newer one.
+    pub to: i64,
+    /// Column by column, and the filter.
+    pub changes: Vec<plan::Change>,
+    /// What that means in rows, for one recipient.
+    pub rows: Option<RowDiff>,
+}
+
+/// How many rows a recipient sees under two versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowDiff {
+    /// The source's version that was counted.
+    pub table_version: u64,
+    /// Rows in all.
+    pub total: u64,
+    /// Rows seen under the older version.
+    pub before: u64,
+    /// Rows seen under the newer one.
+    pub after: u64,
+    /// Rows seen under the newer one alone.
+    pub newly_visible: u64,
+    /// Rows seen under the older one alone.
+    pub no_longer_visible: u64,
+}
+
+pub(in crate::service) fn not_found(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "view", name: name.to_owned() }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, view: &View) -> Event {
+    ctx.event(action, Object { kind: "view".into(), id: Some(view.id), name: Some(view.name.to_string()) })
+}
+
+fn invalid(problems: Vec<Problem>) -> ServiceError {
+    let error = |problem: Problem| FieldError { field: problem.field, message: problem.message };
+    ServiceError::Invalid(problems.into_iter().map(error).collect())
+}
+
+/// What the definition comes to over the newest schema of its source, or what is wrong with it.
+fn plan_over(definition: &ViewDefinition, source: &Source) -> Result<ViewPlan, ServiceError> {
+    let metadata = source.snapshot.metadata();
+    let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
+    ViewPlan::new(definition, &schema, &metadata.partition_columns).map_err(invalid)
+}
+
+/// Refuses the source's layout where it tells of a hidden partition column that nobody acknowledged, and words that
+/// acknowledge nothing.
+fn check_acknowledged(
+    layout: Layout,
+    hidden: &BTreeSet<String>,
+    acknowledged: &BTreeSet<String>,
+) -> Result<(), ServiceError> {
+    if let Some(other) = acknowledged.difference(hidden).next() {
+        let message =
+            format!("names `{other}`, which is no partition column of the table that the view hides or masks");
+        return Err(ServiceError::invalid("acknowledge", message));
+    }
+    let lacking = hidden.difference(acknowledged).filter(|_| layout == Layout::Source);
+    let error = |column: &String| FieldError {
+        field: "acknowledge".into(),
+        message: format!(
+            "must name `{column}`: the table is partitioned by it and the view hides or masks it, but with `layout: \
+             source` each file holds the rows of one of its values; `layout: mixed` does not tell"
+        ),
+    };
+    let errors: Vec<FieldError> = lacking.map(error).collect();
+    if errors.is_empty() { Ok(()) } else { Err(ServiceError::Unacknowledged(errors)) }
+}
+
+/// `name@vN` as a name and a version; a bare name has none.
+pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> {
+    let Some((name, version)) = text.rsplit_once('@') else { return Ok((text, None)) };
+    let number = version.strip_prefix('v').and_then(|digits| digits.parse().ok()).filter(|number| *number > 0);
+    match number {
+        Some(number) => Ok((name, Some(number))),
+        None => Err(ServiceError::invalid("source.view", "must name a version, as in `claims.claims_fraud@v1`")),
+    }
+}
+
+impl Service {
+    /// Drafts a view, or confirms that it is as described. Everything that is wrong with it is told at once.
+    pub async fn put_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Put<ViewDetail>, ServiceError> {
+        let name =
+            Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
+        let known = self.db.find_view(name.key()).await?;
+        let asked: ViewSpec = match &known {
+            Some((known, _)) => changed_spec(&known.spec, named, Mode::Whole)?,
+            None => new_spec(named)?,
+        };
+        let table = match known {
+            Some((known, table)) if known.spec.source == asked.source => table,
+            _ => self.registered(&asked.source.table).await?,
+        };
+        let spec = ViewSpec { source: ViewSource { table: table.name.to_string() }, ..asked };
+        let source = self.source_of(&table).await?;
+
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some((view, table)) = tx.find_view(name.key()).await? {
+            confirm("view", name.as_str(), &view, &View { spec, ..view.clone() })?;
+            return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
+        }
+        plan_over(&spec.definition(), &source)?;
+        let view = View {
+            id: Uuid::now_v7(),
+            name,
+            table_id: table.id,
+            spec,
+            is_draft: true,
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            revision: 1,
+        };
+        tx.insert_view(&view).await?;
+        let event = Event { change: Some(audited(None, Some(&view))), ..event(ctx, "view.create", &view) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
+    }
+
+    /// A view, and how far its copies are.
+    pub async fn get_view(&self, name: &str) -> Result<ViewDetail, ServiceError> {
+        let (view, table) = self.find_view(name).await?;
+        let versions = self.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
+        let preparation = self.preparations(&view).await?;
+        Ok(ViewDetail { view, table, versions, preparation })
+    }
+
+    /// Views by name.
+    pub async fn list_views(&self, page: &PageRequest) -> Result<Page<ViewDetail>, ServiceError> {
+        let opened = self.begin_page(page, "views".into())?;
+        let views = self.db.list_views(opened.after.as_deref(), opened.limit).await?;
+        let ids: Vec<Uuid> = views.iter().map(|(view, _)| view.id).collect();
+        let mut versions: HashMap<Uuid, Vec<ViewVersion>> = HashMap::new();
+        for version in self.db.list_view_versions(&ids, LISTED_VERSIONS).await? {
+            versions.entry(version.view_id).or_default().push(version);
+        }
+        let detailed = views.into_iter().map(|(view, table)| {
+            let versions = versions.remove(&view.id).unwrap_or_default();
+            ViewDetail { view, table, versions, preparation: Vec::new() }
+        });
+        let detailed = detailed.collect();
+        Ok(self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned()))
+    }
+
+    /// Changes the draft of a view's next version; what is published stays as it is.
+    pub async fn update_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<ViewDetail, ServiceError> {
+        let (view, table) = self.find_view(name).await?;
+        let asked = changed_spec(&view.spec, named, Mode::Merge)?;
+        if name_key(&asked.source.table) != table.name.key() {
+            let message = "cannot change: another table is another view; make one under another name";
+            return Err(ServiceError::invalid("source", message));
+        }
+        let source = self.source_of(&table).await?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let (before, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let asked = changed_spec(&before.spec, named, Mode::Merge)?;
+        let mut after = View { spec: ViewSpec { source: before.spec.source.clone(), ..asked }, ..before.clone() };
+        let ViewDetail { versions, .. } = detail(&mut tx, before.clone(), table.clone()).await?;
+        if differing(&before, &after).is_empty() {
+            return Ok(ViewDetail { view: before, table, versions, preparation: Vec::new() });
+        }
+        let definition = after.spec.definition();
+        plan_over(&definition, &source)?;
+        after.is_draft = match versions.first() {
+            Some(newest) => plan_of(newest)?.pinned.definition != definition,
+            None => true,
+        };
+        after.updated_at = ctx.now;
+        let after = tx.update_view(after).await?;
+        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "view.update", &after) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(ViewDetail { view: after, table, versions, preparation: Vec::new() })
+    }
+
+    /// Forgets a view that no object shows; its copies are deleted.
+    pub async fn delete_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let (view, _) = tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
+        Precondition::check(condition, view.id, view.revision)?;
+        let users = users(&mut tx, view.id).await?;
+        if !users.is_empty() {
+            let message = format!("view `{name}` is shared as {}; remove it there first", quoted(&users));
+            return Err(ServiceError::conflict(message));
+        }
+        tx.delete_view(view.id, view.revision).await?;
+        let event = Event { change: Some(audited(Some(&view), None)), ..event(ctx, "view.delete", &view) };
+        write::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Publishes the draft as the next version, over the source's schema as it is now. Where there is no draft, and the
+    /// version's layout is what it would be now, the newest version is answered as it is.
+    ///
+    /// The source's layout tells of partition columns that the view hides; each of them has to be `acknowledged`.
+    pub async fn publish_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        acknowledged: &BTreeSet<String>,
+    ) -> Result<Published, ServiceError> {
+        self.workshop.root()?;
+        let (view, table) = self.find_view(name).await?;
+        let source = self.source_of(&table).await?;
+        let partition_columns = &source.snapshot.metadata().partition_columns;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        let mut detail = detail(&mut tx, view, table).await?;
+        let newest = detail.versions.first().cloned();
+        let planned = plan_over(&detail.view.spec.definition(), &source);
+        if let (false, Some(version)) = (detail.view.is_draft, &newest) {
+            let published = plan_of(version)?.layout_over(partition_columns);
+            let layout = match &planned {
+                Ok(plan) => detail.view.spec.layout.unwrap_or_else(|| plan.default_layout(partition_columns)),
+                Err(_) => published,
+            };
+            if layout == published {
+                return Ok(Published { view: detail.view, version: version.clone(), layout, is_new: false });
+            }
+        }
+        let mut plan = planned?;
+        let hidden = plan.hidden_partitions(partition_columns);
+        let layout = detail.view.spec.layout.unwrap_or_else(|| plan.default_layout(partition_columns));
+        check_acknowledged(layout, &hidden, acknowledged)?;
+        plan.pinned.layout = Some(layout);
+        if layout == Layout::Source {
+            plan.pinned.acknowledged = hidden;
+        }
+        let version = ViewVersion {
+            view_id: detail.view.id,
+            version: newest.map_or(1, |newest| newest.version + 1),
+            definition: serde_json::to_string(&plan.pinned).map_err(ServiceError::internal)?,
+            published_by: ctx.operator_name(),
+            published_at: ctx.now,
+        };
+        tx.insert_view_version(&version).await?;
+        detail.view.is_draft = false;
+        detail.view.updated_at = ctx.now;
+        let view = tx.update_view(detail.view.clone()).await?;
+        let mut change = audited(None, Some(&detail.view));
+        change["after"]["layout"] = json!(layout);
+        if !plan.pinned.acknowledged.is_empty() {
+            change["after"]["acknowledged"] = json!(plan.pinned.acknowledged);
+        }
+        let event = Event {
+            view: Some(format!("{}@v{}", view.name, version.version)),
+            change: Some(change),
+            table_version: Some(source.snapshot.version()),
+            ..event(ctx, "view.publish", &view)
+        };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Published { view, version, layout, is_new: true })
+    }
+
+    /// The rows that a recipient's connector would read, made by the same steps as its files; recorded as an access to
+    /// data before it is answered.
+    pub async fn preview_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        request: &PreviewRequest,
+    ) -> Result<Preview, ServiceError> {
+        let limit = request.limit.unwrap_or(PREVIEW_ROWS);
+        if !(1..=MAX_PREVIEW_ROWS).contains(&limit) {
+            return Err(ServiceError::invalid("limit", format!("must be between 1 and {MAX_PREVIEW_ROWS}")));
+        }
+        let started = Instant::now();
+        let (view, table) = self.find_view(name).await?;
+        let recipient = self.named_recipient(&request.recipient).await?;
+        let share_id = match &request.share {
+            None => Uuid::nil(),
+            Some(share) => self.get_declared::<ShareSpec>(share).await?.id,
+        };
+        let source = self.source_of(&table).await?;
+        let published = self.version_or_draft(&view, &source, request.version).await?;
+        if !published.fits(source.snapshot.metadata()) {
+            return Err(misfit(&published, &source));
+        }
+        let entitled = self.entitle_to(published, &recipient, share_id, ctx.now);
+        let rows = self.preview_rows(&entitled, &source, limit).await?;
+        let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
+        let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
+        let digest = hex(&Sha256::digest(canonical(&Value::Object(evidence.clone()))));
+        let event = Event {
+            recipient: Some(recipient.name.to_string()),
+            recipient_id: Some(recipient.id),
+            view: Some(entitled.published.label()),
+            table_version: Some(source.snapshot.version()),
+            rows: Some(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
+            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ..event(ctx, "view.preview", &view)
+        };
+        self.trail.record(event).await?;
+        Ok(Preview { evidence, digest })
+    }
+
+    /// What changes between two published versions, and for whom.
+    pub async fn diff_view(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        (from, to): (i64, i64),
+        recipient: Option<&str>,
+    ) -> Result<ViewDiff, ServiceError> {
+        let (view, table) = self.find_view(name).await?;
+        let source = self.source_of(&table).await?;
+        let before = self.version_or_draft(&view, &source, Some(from)).await?;
+        let after = self.version_or_draft(&view, &source, Some(to)).await?;
+        let partition_columns = &source.snapshot.metadata().partition_columns;
+        let changes = plan::changes(&before.plan, &after.plan, partition_columns);
+        let rows = match recipient {
+            None => None,
+            Some(recipient) => {
+                let recipient = self.named_recipient(recipient).await?;
+                self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?
+            }
+        };
+        Ok(ViewDiff { from, to, changes, rows })
+    }
+
+    async fn diff_rows(
+        &self,
+        before: &Arc<PublishedView>,
+        after: &Arc<PublishedView>,
+        recipient: &Recipient,
+        source: &Source,
+        now: DateTime<Utc>,
+    ) -> Result<Option<RowDiff>, ServiceError> {
+        for published in [before, after] {
+            if !published.fits(source.snapshot.metadata()) {
+                return Err(misfit(published, source));
+            }
+        }
+        let condition = |published: &Arc<PublishedView>| {
+            let entitled = self.entitle_to(Arc::clone(published), recipient, Uuid::nil(), now);
+            entitled.rules.condition.clone().unwrap_or(Condition::Known(true))
+        };
+        let (old, new) = (condition(before), condition(after));
+        let both = Condition::All(vec![old.clone(), new.clone()]);
+        let entitled = self.entitle_to(Arc::clone(after), recipient, Uuid::nil(), now);
+        let counted = self.count_rows(&entitled, source, &[Some(old), Some(new), Some(both)]).await?;
+        Ok(counted.map(|Counts { live, shown }| {
+            let [before, after, both] = [0, 1, 2].map(|index: usize| shown.get(index).copied().unwrap_or_default());
+            RowDiff {
+                table_version: source.snapshot.version(),
+                total: live,
+                before,
+                after,
+                newly_visible: after.saturating_sub(both),
+                no_longer_visible: before.saturating_sub(both),
+            }
+        }))
+    }
+
+    /// The governed rows of the first files that have any.
+    async fn preview_rows(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        limit: usize,
+    ) -> Result<Vec<Map<String, Value>>, ServiceError> {
+        let schema = Arc::new(source_schema(source)?);
+        let mut rows = Vec::new();
+        for need in self.needs(view, &source.snapshot, CopyKind::File)?.all {
+            let left = limit - rows.len();
+            let preview = |file| self.workshop.engine().preview(file, Arc::clone(&view.rules), left);
+            let more = self.with_file(source, &schema, need.index, preview).await;
+            rows.extend(more.map_err(failed)?);
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// How many rows are live, and how many each of `conditions` shows; `None` where counting takes too long.
+    async fn count_rows(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        conditions: &[Option<Condition>],
+    ) -> Result<Option<Counts>, ServiceError> {
+        let schema = Arc::new(source_schema(source)?);
+        let files = 0..source.snapshot.files().len();
+        let counts = stream::iter(files)
+            .map(|index| {
+                let schema = Arc::clone(&schema);
+                async move {
+                    let mut counts = Counts { live: 0, shown: vec![0; conditions.len()] };
+                    for (shown, condition) in counts.shown.iter_mut().zip(conditions) {
+                        let count = |file| self.workshop.engine().count(file, condition.clone());
+                        let counted = self.with_file(source, &schema, index, count).await?;
+                        (counts.live, *shown) = (counted.live, counted.shown);
+                    }
+                    Ok::<_, EngineError>(counts)
+                }
+            })
+            .buffer_unordered(COUNTED_AT_ONCE)
+            .fold(Ok(Counts { live: 0, shown: vec![0; conditions.len()] }), |sum, counts| async move {
+                let (mut sum, counts) = (sum?, counts?);
+                sum.live += counts.live;
+                sum.shown.iter_mut().zip(counts.shown).for_each(|(sum, shown)| *sum += shown);
+                Ok::<_, EngineError>(sum)
+            });
+        let patience = Duration::from_secs(self.workshop.settings().wait_seconds);
+        match tokio::time::timeout(patience, counts).await {
+            Ok(counts) => counts.map(Some).map_err(failed),
+            Err(_) => {
+                tracing::info!(view = view.published.label(), "counting a view's rows took too long");
+                Ok(None)
+            }
+        }
+    }
+
+    /// A published version; without a number the draft, or the newest where there is none.
+    async fn version_or_draft(
+        &self,
+        view: &View,
+        source: &Source,
+        version: Option<i64>,
+    ) -> Result<Arc<PublishedView>, ServiceError> {
+        let shared = |version| SharedView { id: view.id, name: view.name.clone(), version };
+        let version = match (version, view.is_draft) {
+            (None, true) => {
+                let plan = plan_over(&view.spec.definition(), source)?;
+                return Ok(Arc::new(PublishedView::draft(shared(0), plan, view.updated_at)));
+            }
+            (None, false) => self.db.list_view_versions(&[view.id], 1).await?.pop(),
+            (Some(version), _) => self.db.find_view_version(view.id, version).await?,
+        };
+        let version = version.ok_or_else(|| {
+            ServiceError::invalid("version", format!("view `{}` has no such published version", view.name))
+        })?;
+        self.published_view(&shared(version.version)).await
+    }
+
+    /// The version of a view that an object names.
+    pub(in crate::service) async fn shared_view(&self, reference: &str) -> Result<(SharedView, Table), ServiceError> {
+        let (name, version) = parse_reference(reference)?;
+        let Some(version) = version else {
+            let message =
+                format!("must name a version, as in `{name}@v1`; publish one with POST /views/{name}/publish");
+            return Err(ServiceError::invalid("source.view", message));
+        };
+        let found = match lookup::key(NameKind::View, name) {
+            Ok(key) => self.db.find_view(&key).await?,
+            Err(_) => None,
+        };
+        let Some((view, table)) = found else {
+            return Err(ServiceError::invalid("source.view", self.no_view(name).await));
+        };
+        if self.db.find_view_version(view.id, version).await?.is_none() {
+            let message = format!("version {version} is not published; POST /views/{name}/publish does that");
+            return Err(ServiceError::invalid("source.view", message));
+        }
+        Ok((SharedView { id: view.id, name: view.name, version }, table))
+    }
+
+    async fn find_view(&self, name: &str) -> Result<(View, Table), ServiceError> {
+        self.db.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))
+    }
+
+    async fn source_of(&self, table: &Table) -> Result<Source, ServiceError> {
+        let snapshot = self.snapshot_of(table).await?;
+        Ok(Source { snapshot, location: self.storages.locate(&table.spec.location)? })
+    }
+
+    async fn named_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
+        let found = match lookup::key(NameKind::Recipient, name) {
+            Ok(key) => self.db.find_recipient(&key).await?,
+            Err(_) => None,
+        };
+        match found {
+            Some(recipient) => Ok(recipient),
+            None => {
+                let near = self.suggest("recipient", name).await.map(|near| format!("did you mean `{near}`?"));
+                let next = near.unwrap_or_else(|| "GET /recipients lists them".to_owned());
+                Err(ServiceError::invalid("recipient", format!("names no recipient; {next}")))
+            }
+        }
+    }
+}
+
+async fn detail(tx: &mut Tx, view: View, table: Table) -> Result<ViewDetail, ServiceError> {
+    let versions = tx.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
+    Ok(ViewDetail { view, table, versions, preparation: Vec::new() })
+}
+
+/// How a view is shared, as far as a message has room for it.
+async fn users(tx: &mut Tx, view_id: Uuid) -> Result<Vec<String>, ServiceError> {
+    let objects = tx.list_objects_of_view(view_id, 20).await?;
+    Ok(objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name)).collect())
+}
+
+fn source_schema(source: &Source) -> Result<Schema, ServiceError> {
+    Schema::parse(&source.snapshot.metadata().schema_string).map_err(ServiceError::internal)
+}
+
+fn misfit(published: &PublishedView, source: &Source) -> ServiceError {
+    let misfits = published.misfits(source.snapshot.metadata()).join("; ");
+    ServiceError::Unsupported(format!("the view does not fit its table as it is now: {misfits}; publish a new version"))
+}
+
+/// What an operator is told where a file cannot be read as the view wants it.
+fn failed(error: EngineError) -> ServiceError {
+    match error {
+        EngineError::Unavailable(_) | EngineError::Stopped => {
+            ServiceError::Unavailable { what: "the table's storage", source: error.into() }
+        }
+        error => ServiceError::Unreadable { message: error.to_string(), source: error.into() },
+    }
+}
+
+/// Rows that are live, and rows that are shown under some conditions.
+#[derive(Debug)]
+struct Counts {
+    live: u64,
+    shown: Vec<u64>,
+}
+
+fn evidence(
+    view: &Entitled,
+    table: &Table,
+    source: &Source,
+    recipient: &Recipient,
+    rows: &[Map<String, Value>],
+    counted: Option<&Counts>,
+    now: DateTime<Utc>,
+) -> Result<Map<String, Value>, ServiceError> {
+    let shown = view.published.plan.shown();
+    let seen: BTreeSet<_> = shown.iter().map(|shown| &shown.from).collect();
+    let schema = source_schema(source)?;
+    let leaves = schema.leaves();
+    let hidden: Vec<String> =
+        leaves.iter().filter(|(path, _)| !seen.contains(path)).map(|(path, _)| path.to_string()).collect();
+    let column = |shown: &plan::Shown| {
+        json!({
+            "name": shown.name.to_string(),
+            "from": shown.from.to_string(),
+            "type": shown.data_type.to_string(),
+            "mask": shown.mask.as_ref().map(|mask| mask.to_json()),
+        })
+    };
+    Ok(named(json!({
+        "view": view.published.label(),
+        "recipient": recipient.name.to_string(),
+        "table": table.name.to_string(),
+        "table_version": source.snapshot.version(),
+        "at": timestamp(now),
+        "columns": shown.iter().map(column).collect::<Vec<_>>(),
+        "hidden_columns": hidden,
+        "row_filter": view.published.plan.pinned.definition.row_filter,
+        "rows_visible": counted.and_then(|counts| counts.shown.first()),
+        "rows_total": counted.map(|counts| counts.live),
+        "rows": rows,
+    })))
+}

@@ -1,0 +1,102 @@
+//! The clock that use cases are given; nothing below the front ends reads one of its own.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use crate::{
+    service::Service,
+    store::{AuditFilter, Order},
+};
+
+use super::error::ServiceError;
+
+/// By how much a clock goes back before that is told; what keeps clocks right moves them by less.
+const UNTOLD: TimeDelta = TimeDelta::seconds(2);
+
+/// Tells the time; the system's in production, a test's own in tests.
+#[derive(Clone)]
+pub struct Clock {
+    read: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    /// The latest time that was seen, in microseconds since 1970; 0 before anybody looked.
+    latest: Arc<AtomicI64>,
+}
+
+/// Moves a [`Clock::driven`] clock.
+#[derive(Clone, Debug, Default)]
+pub struct Hands(Arc<AtomicI64>);
+
+impl Hands {
+    /// Lets time pass at once.
+    pub fn advance(&self, span: TimeDelta) {
+        self.0.fetch_add(span.num_microseconds().unwrap_or(0), Ordering::SeqCst);
+    }
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self::new(Utc::now)
+    }
+
+    /// A clock that asks `now`.
+    pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self { read: Arc::new(now), latest: Arc::default() }
+    }
+
+    /// The system's clock, moved by what its hands were.
+    pub fn driven() -> (Self, Hands) {
+        let hands = Hands::default();
+        let moved = Arc::clone(&hands.0);
+        (Self::new(move || Utc::now() + TimeDelta::microseconds(moved.load(Ordering::SeqCst))), hands)
+    }
+
+    /// The time, cut to the microseconds that both databases keep.
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.read)().trunc_subsecs(6)
+    }
+
+    /// How far the clock went back since somebody asked this, if it did.
+    fn find_step_back(&self) -> Option<TimeDelta> {
+        let now = self.now();
+        let before = self.latest.swap(now.timestamp_micros(), Ordering::SeqCst);
+        let back = DateTime::from_timestamp_micros(before)? - now;
+        (back > UNTOLD).then_some(back)
+    }
+}
+
+impl Service {
+    /// Tells when the clock turns out to have been ahead: while the server ran, or before it started. What was claimed until
+    /// a time that was ahead is let go by whoever comes upon it.
+    pub async fn watch_clock(&self) -> Result<(), ServiceError> {
+        if self.clock.latest.load(Ordering::SeqCst) == 0 {
+            let newest = AuditFilter { order: Order::Descending, ..AuditFilter::default() };
+            if let Some(event) = self.db.list_audit(&newest, 1).await?.pop() {
+                let body: serde_json::Value = serde_json::from_str(&event.body).unwrap_or_default();
+                let at = body["at"].as_str().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+                self.clock.latest.fetch_max(at.map_or(0, |at| at.timestamp_micros()), Ordering::SeqCst);
+            }
+        }
+        if let Some(back) = self.clock.find_step_back() {
+            self.metrics.clock_went_back();
+            tracing::warn!(
+                seconds = back.num_seconds(),
+                "the clock was ahead, and goes back; events of the trail carry times that have yet to come, and claims \
+                 that were made until then are let go"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

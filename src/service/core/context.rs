@@ -1,0 +1,109 @@
+//! Who asks for a use case, and when: the first argument of everything that operators can do.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{
+        audit::{Actor, Event, Object, Personal},
+        operators::Permission,
+    },
+    service::operators::sign_in::Credential,
+};
+
+use super::idempotency::IdempotencyKey;
+
+/// An operator's request, as far as use cases need to know it.
+#[derive(Clone, Debug)]
+pub struct OperatorContext {
+    /// Who acts.
+    pub actor: Actor,
+    /// What shows that it is the actor; looked at again before anything changes.
+    pub credential: Credential,
+    /// What the route needs.
+    pub needed: Permission,
+    /// The request's id, where there is a request.
+    pub request_id: Option<String>,
+    /// What is personal about the request; goes to the audit trail only.
+    pub personal: Personal,
+    /// When it was asked; a change counts from when it has its turn.
+    pub now: DateTime<Utc>,
+    /// Whether what is asked is done, or only rehearsed.
+    pub run: Run,
+    /// Makes a repeated creation answer what the first one made.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Whether what was asked has led to an event.
+    pub told: Told,
+}
+
+/// Whether a change is made, or only told what it would come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Run {
+    /// It is made.
+    #[default]
+    Real,
+    /// Everything is done but the keeping: a dry run.
+    Dry,
+}
+
+/// Whether a request has led to an event of its own; shared by the copies of its context.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<AtomicBool>);
+
+impl Told {
+    /// Whether it has.
+    pub fn is_told(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl OperatorContext {
+    /// The server acting by itself, as when it makes its demo.
+    pub fn system(name: &str, now: DateTime<Utc>) -> Self {
+        Self {
+            actor: Actor::system(name),
+            credential: Credential::System,
+            needed: Permission::SignIn,
+            request_id: None,
+            personal: Personal::default(),
+            now,
+            run: Run::Real,
+            idempotency: None,
+            told: Told::default(),
+        }
+    }
+
+    /// Whether nothing is to be kept of what is asked.
+    pub fn is_dry(&self) -> bool {
+        self.run == Run::Dry
+    }
+
+    /// The name that grants and endings keep of who made them.
+    pub fn operator_name(&self) -> String {
+        self.actor.name.clone().unwrap_or_default()
+    }
+
+    /// What tells this operator's keys for repeated requests from others': a name may pass to somebody else.
+    pub(in crate::service) fn operator_key(&self) -> String {
+        self.actor.id.map_or_else(|| self.operator_name(), |id| id.to_string())
+    }
+
+    /// An event of `action` on `object` by this actor.
+    pub(in crate::service) fn event(&self, action: impl Into<Cow<'static, str>>, object: Object) -> Event {
+        // The event of a dry run is not kept, so that another one tells that the operator asked.
+        self.told.0.store(!self.is_dry(), Ordering::Relaxed);
+        Event {
+            object: Some(object),
+            request_id: self.request_id.clone(),
+            personal: self.personal.clone(),
+            ..Event::new(self.actor.clone(), action)
+        }
+    }
+}

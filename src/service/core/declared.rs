@@ -1,0 +1,146 @@
+//! What operators do with things that are no more than a name and a spec: the same for every such noun.
+//!
+//! Never here: what one noun alone has, such as who uses it ([`InUse`]).
+
+use std::fmt::Display;
+
+use crate::{
+    domain::{
+        audit::{Event, Object},
+        core::{
+            declared::{Declared, Plain},
+            name::Name,
+            spec::Mode,
+        },
+    },
+    service::{Service, audit::write},
+    store::Tx,
+};
+
+use super::{
+    change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
+    context::OperatorContext,
+    error::ServiceError,
+    lookup,
+    page::{Page, PageRequest},
+    precondition::Precondition,
+};
+
+/// Who uses a thing.
+pub trait InUse: Plain {
+    /// What keeps it from being deleted, each with what to do first.
+    fn users(
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        of: &Declared<Self>,
+    ) -> impl Future<Output = Result<Vec<String>, ServiceError>> + Send;
+
+    /// Refuses a thing that does not fit others, before it is kept.
+    fn settle(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), ServiceError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// What its events say beside its kind, id and name.
+    fn tell(_of: &Declared<Self>, event: Event) -> Event {
+        event
+    }
+}
+
+/// There is no such thing.
+pub(in crate::service) fn not_found<S: Plain>(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: S::KIND, name: name.to_owned() }
+}
+
+fn event<S: InUse>(ctx: &OperatorContext, verb: &str, of: &Declared<S>) -> Event {
+    let object = Object { kind: S::KIND.into(), id: Some(of.id), name: Some(of.name.to_string()) };
+    S::tell(of, ctx.event(format!("{}.{verb}", S::KIND), object))
+}
+
+async fn find<S: Plain>(tx: &mut Tx, name: &str) -> Result<Declared<S>, ServiceError> {
+    tx.find_declared(&lookup::key(S::NAME, name)?).await?.ok_or_else(|| not_found::<S>(name))
+}
+
+fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
+    ServiceError::invalid(S::KIND, error.to_string())
+}
+
+impl Service {
+    /// Creates a thing, or confirms that it is as described.
+    pub async fn put_declared<S: InUse>(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Put<Declared<S>>, ServiceError> {
+        let name = Name::parse(S::NAME, name).map_err(invalid_name::<S>)?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(existing) = tx.find_declared::<S>(name.key()).await? {
+            let after = Declared { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
+            confirm(S::KIND, name.as_str(), &existing, &after)?;
+            return Ok(Put::Confirmed(existing));
+        }
+        let new = Declared::new(name, new_spec(named)?, ctx.now);
+        S::settle(&mut tx, &new).await?;
+        tx.insert_declared(&new).await?;
+        let event = Event { change: Some(audited(None, Some(&new))), ..event(ctx, "create", &new) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(Put::Created(new))
+    }
+
+    /// A thing by its name.
+    pub async fn get_declared<S: Plain>(&self, name: &str) -> Result<Declared<S>, ServiceError> {
+        self.db.find_declared(&lookup::key(S::NAME, name)?).await?.ok_or_else(|| not_found::<S>(name))
+    }
+
+    /// Things by name.
+    pub async fn list_declared<S: Plain>(&self, page: &PageRequest) -> Result<Page<Declared<S>>, ServiceError> {
+        let opened = self.begin_page(page, S::TABLE.into())?;
+        let found = self.db.list_declared(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.end_page(opened, found, |of: &Declared<S>| of.name.key().to_owned()))
+    }
+
+    /// Changes a thing.
+    pub async fn update_declared<S: InUse>(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Declared<S>, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before = find::<S>(&mut tx, name).await?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let spec = changed_spec(&before.spec, named, Mode::Merge)?;
+        let after = Declared { spec, updated_at: ctx.now, ..before.clone() };
+        if differing(&before, &after).is_empty() {
+            return Ok(before);
+        }
+        S::settle(&mut tx, &after).await?;
+        let after = tx.update_declared(after).await?;
+        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "update", &after) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Deletes a thing that nothing uses.
+    pub async fn delete_declared<S: InUse>(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let gone = find::<S>(&mut tx, name).await?;
+        Precondition::check(condition, gone.id, gone.revision)?;
+        let users = S::users(&mut tx, ctx, &gone).await?;
+        if !users.is_empty() {
+            return Err(ServiceError::conflict(format!("{} `{name}` {}", S::KIND, users.join(" and "))));
+        }
+        tx.delete_declared(&gone).await?;
+        let event = Event { change: Some(audited(Some(&gone), None)), ..event(ctx, "delete", &gone) };
+        write::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+}

@@ -1,0 +1,68 @@
+//! Repeated creations: a caller that never saw the answer may ask again with the same key.
+//!
+//! Never here: a secret. What was shown once is not shown again, whatever key is sent.
+
+use chrono::TimeDelta;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{context::OperatorContext, error::ServiceError};
+use crate::store::{IdempotencyRecord, Tx};
+
+/// Only creations are remembered, and this is what they answer (RFC 9110, 15.3.2).
+const CREATED: u16 = 201;
+
+/// For how long a request is remembered.
+const REMEMBERED: TimeDelta = TimeDelta::days(1);
+
+/// A caller's `Idempotency-Key` with what it was sent for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    key: String,
+    /// Identifies what was asked of which route.
+    request_digest: [u8; 32],
+}
+
+impl IdempotencyKey {
+    /// The key `key`, sent to `route` with the request `body`.
+    pub fn new(key: &str, route: &str, body: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        for part in [route.as_bytes(), body] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self { key: key.to_owned(), request_digest: hash.finalize().into() }
+    }
+}
+
+/// What the same request made before, if it was made before.
+pub(in crate::service) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> Result<Option<Uuid>, ServiceError> {
+    let Some(asked) = &ctx.idempotency else { return Ok(None) };
+    match tx.find_idempotency(&ctx.operator_key(), &asked.key).await? {
+        None => Ok(None),
+        Some(record) if record.request_digest == asked.request_digest => Ok(Some(record.resource_id)),
+        Some(_) => Err(ServiceError::invalid(
+            "Idempotency-Key",
+            "was sent before with another request; use a new key for a new request",
+        )),
+    }
+}
+
+/// Remembers that this request made `resource_id`, and forgets requests that nobody repeats any more.
+pub(in crate::service) async fn remember(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    resource_id: Uuid,
+) -> Result<(), ServiceError> {
+    let Some(asked) = &ctx.idempotency else { return Ok(()) };
+    let record = IdempotencyRecord {
+        operator: ctx.operator_key(),
+        key: asked.key.clone(),
+        request_digest: asked.request_digest,
+        resource_id,
+        status: CREATED,
+        created_at: ctx.now,
+    };
+    tx.delete_idempotency(ctx.now - REMEMBERED).await?;
+    Ok(tx.insert_idempotency(&record).await?)
+}

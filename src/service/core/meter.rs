@@ -1,0 +1,463 @@
+//! Counts what callers do, in memory and for this server alone: failures by address and by token, refusals by recipient
+//! and by operator, requests and streams by recipient.
+//!
+//! Windows are whole minutes. Memory is bounded: what no longer fits a window is counted together. Never here: what a
+//! limit is, which settings and recipients say; nor bytes, which are counted in the database (see `quota`).
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::{
+            limits::{day, ends_minute, minute},
+            token::TokenHash,
+        },
+        audit::{Actor, Event, Outcome, timestamp},
+    },
+    service::{Service, audit::write::Trail},
+};
+
+/// How many addresses, tokens and recipients are told apart in one minute.
+const MOST_KEYS: usize = 20_000;
+/// The action of the event that stands for many refusals.
+const SUMMARY: &str = "refusals.summary";
+
+/// Whose refusals are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// An address; of IPv6 the first 64 bits, since a single host has all the rest.
+    Address(IpAddr),
+    /// A token that was presented, by a part of its hash.
+    Token([u8; 16]),
+    /// A recipient.
+    Recipient(Uuid),
+    /// An operator; the nil id stands for the bootstrap token.
+    Operator(Uuid),
+    /// An address that failed at activation.
+    Activation(IpAddr),
+    /// An address that brought URLs which were never sealed.
+    File(IpAddr),
+    /// Whatever no longer fits.
+    Others,
+}
+
+/// Refusals of one key that are told as one: of the same action, for the same reason.
+type Alike = (Key, Cow<'static, str>, Option<Cow<'static, str>>);
+
+/// A recipient whose bytes of a day are used up.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    day: i64,
+    /// The recipient's revision, which changes with its limits.
+    revision: i64,
+    /// The fewest bytes that were too many.
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    minute: i64,
+    /// How many refusals there were of each key in this minute.
+    refusals: HashMap<Key, u64>,
+    /// The first that was not recorded by itself, and how many there were.
+    summed: HashMap<Alike, (Event, u64)>,
+    requests: HashMap<Uuid, u64>,
+    streams: HashMap<Uuid, u64>,
+    spent: HashMap<Uuid, Spent>,
+}
+
+/// Counts; cheap to share.
+#[derive(Debug, Default)]
+pub struct Meter(Mutex<State>);
+
+/// How much is still bearable.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// How many refusals of one key are recorded by themselves in a minute; the rest becomes one event.
+    pub recorded: u64,
+    /// How many of one key are answered as what they are in a minute.
+    pub answered: u64,
+}
+
+/// What to do with a refusal.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// Write its event; it is among the first of its minute.
+    pub is_recorded: bool,
+    /// Tell the caller to slow down instead of what was wrong.
+    pub is_limited: bool,
+    /// Events that stand for the refusals of the minute before.
+    pub summaries: Vec<Event>,
+}
+
+/// A recipient's answer that streams for as long as this lives.
+#[derive(Debug)]
+pub struct Stream {
+    meter: Arc<Meter>,
+    recipient_id: Uuid,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.meter.lock();
+        if let Some(running) = state.streams.get_mut(&self.recipient_id) {
+            *running = running.saturating_sub(1);
+            if *running == 0 {
+                state.streams.remove(&self.recipient_id);
+            }
+        }
+    }
+}
+
+impl Meter {
+    /// Notes a failed authentication, whose event is `event`.
+    pub fn authentication_failed(
+        &self,
+        address: IpAddr,
+        token: Option<&TokenHash>,
+        event: &Event,
+        tolerance: Tolerance,
+        now: DateTime<Utc>,
+    ) -> Noted {
+        let mut noted = self.note(Key::Address(network(address)), event, tolerance, now);
+        if let Some(token) = token {
+            let by_token = Key::Token(std::array::from_fn(|i| token.0[i]));
+            noted.is_limited |= self.lock().count(by_token) > tolerance.answered;
+        }
+        noted
+    }
+
+    /// Notes that a code or a link did not lead anywhere; told apart from failed tokens.
+    pub fn activation_failed(&self, address: IpAddr, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
+        self.note(Key::Activation(network(address)), event, tolerance, now)
+    }
+
+    /// Notes that a file's URL was never sealed here; told apart from failed tokens, and never limited.
+    pub fn unsealed(&self, address: IpAddr, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
+        self.note(Key::File(network(address)), event, tolerance, now)
+    }
+
+    /// Whether an address has failed at activation too often in this minute to be heard.
+    pub fn activation_is_limited(&self, address: IpAddr, tolerance: Tolerance, now: DateTime<Utc>) -> bool {
+        let state = self.lock();
+        let failed = state.refusals.get(&Key::Activation(network(address))).copied().unwrap_or_default();
+        state.minute == minute(now) && failed >= tolerance.answered
+    }
+
+    /// Notes that a recipient was refused, whatever for.
+    pub fn recipient_refused(
+        &self,
+        recipient_id: Uuid,
+        event: &Event,
+        tolerance: Tolerance,
+        now: DateTime<Utc>,
+    ) -> Noted {
+        self.note(Key::Recipient(recipient_id), event, tolerance, now)
+    }
+
+    /// Notes that an operator was refused what it asked for.
+    pub fn operator_refused(
+        &self,
+        operator_id: Uuid,
+        event: &Event,
+        tolerance: Tolerance,
+        now: DateTime<Utc>,
+    ) -> Noted {
+        self.note(Key::Operator(operator_id), event, tolerance, now)
+    }
+
+    fn note(&self, key: Key, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
+        let mut state = self.lock();
+        let summaries = state.turn(now);
+        let count = state.count(key);
+        let is_recorded = count <= tolerance.recorded;
+        if !is_recorded {
+            state.sum(key, event);
+        }
+        Noted { is_recorded, is_limited: count > tolerance.answered, summaries }
+    }
+
+    /// Notes that `bytes` more were too many for a recipient, at this revision, on the day of `now`; or for a recipient that
+    /// reads one URL, by which it is known then.
+    pub fn spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) {
+        let (mut state, day) = (self.lock(), day(now));
+        if state.spent.len() >= MOST_KEYS {
+            state.spent.retain(|_, spent| spent.day == day);
+        }
+        // What is forgotten is asked of the database again.
+        if state.spent.len() >= MOST_KEYS {
+            state.spent.clear();
+        }
+        let known = state.spent.get(&recipient_id).filter(|spent| (spent.day, spent.revision) == (day, revision));
+        let bytes = known.map_or(bytes, |spent| spent.bytes.min(bytes));
+        state.spent.insert(recipient_id, Spent { day, revision, bytes });
+    }
+
+    /// Whether as many bytes were too many for a recipient today; what is issued in a day only grows.
+    pub fn is_spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) -> bool {
+        let state = self.lock();
+        let known = state.spent.get(&recipient_id);
+        known.is_some_and(|spent| (spent.day, spent.revision) == (day(now), revision) && bytes >= spent.bytes)
+    }
+
+    /// Counts a recipient's request; whether it is within `limit` a minute.
+    pub fn request(&self, recipient_id: Uuid, limit: u64, now: DateTime<Utc>) -> (bool, Vec<Event>) {
+        let mut state = self.lock();
+        let summaries = state.turn(now);
+        let count = state.requests.entry(recipient_id).or_default();
+        *count += 1;
+        (*count <= limit, summaries)
+    }
+
+    /// Begins a stream to a recipient, unless `limit` of them are running.
+    pub fn begin_stream(self: &Arc<Self>, recipient_id: Uuid, limit: u64) -> Option<Stream> {
+        let mut state = self.lock();
+        let running = state.streams.entry(recipient_id).or_default();
+        if *running >= limit {
+            return None;
+        }
+        *running += 1;
+        drop(state);
+        Some(Stream { meter: Arc::clone(self), recipient_id })
+    }
+
+    /// The events that stand for the refusals of minutes that are over; of this one, too, where `all` is asked for.
+    pub fn summaries(&self, now: DateTime<Utc>, all: bool) -> Vec<Event> {
+        let mut state = self.lock();
+        let mut summaries = state.turn(now);
+        if all {
+            summaries.extend(state.take_summaries());
+        }
+        summaries
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Begins a new minute when it is one; answers what the one before comes to.
+    fn turn(&mut self, now: DateTime<Utc>) -> Vec<Event> {
+        let current = minute(now);
+        if !ends_minute(self.minute, current) {
+            return Vec::new();
+        }
+        let summaries = self.take_summaries();
+        self.refusals.clear();
+        self.requests.clear();
+        self.minute = current;
+        summaries
+    }
+
+    fn take_summaries(&mut self) -> Vec<Event> {
+        let since = DateTime::from_timestamp(self.minute.saturating_mul(60), 0).unwrap_or_default();
+        let summed = std::mem::take(&mut self.summed).into_values();
+        summed.map(|(event, count)| summary(event, count, since)).collect()
+    }
+
+    fn count(&mut self, key: Key) -> u64 {
+        let known = self.refusals.contains_key(&key) || self.refusals.len() < MOST_KEYS;
+        let count = self.refusals.entry(if known { key } else { Key::Others }).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Adds a refusal to those that are told as one. What no longer fits is told of nobody in particular.
+    fn sum(&mut self, key: Key, event: &Event) {
+        let alike = |key| (key, event.action.clone(), event.reason.clone());
+        let fits = self.refusals.contains_key(&key)
+            && (self.summed.len() < MOST_KEYS || self.summed.contains_key(&alike(key)));
+        let (key, of) = match fits {
+            true => (key, event.clone()),
+            false => {
+                let nobody = Event::new(Actor::ANONYMOUS, event.action.clone());
+                (Key::Others, Event { reason: event.reason.clone(), ..nobody })
+            }
+        };
+        self.summed.entry(alike(key)).or_insert((of, 0)).1 += 1;
+    }
+}
+
+/// The event that stands for `count` refusals like `event`.
+fn summary(event: Event, count: u64, since: DateTime<Utc>) -> Event {
+    let change = json!({"refused": event.action, "count": count, "minute": timestamp(since)});
+    Event {
+        decision: Outcome::Deny,
+        reason: event.reason,
+        recipient: event.recipient,
+        recipient_id: event.recipient_id,
+        personal: event.personal,
+        change: Some(change),
+        ..Event::new(event.actor, SUMMARY)
+    }
+}
+
+/// Whose address it is: of IPv6 the first 64 bits, since a single host has all the rest.
+pub(in crate::service) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & (u128::MAX << 64))),
+    }
+}
+
+impl Service {
+    /// How many failed authentications of one address are recorded, and answered as such, in a minute.
+    pub(in crate::service) fn failure_tolerance(&self) -> Tolerance {
+        Tolerance { recorded: self.settings.failures_recorded_per_minute, answered: self.settings.failures_per_minute }
+    }
+
+    /// Writes the events that stand for refusals which were not recorded by themselves. `all` takes those of the
+    /// current minute, too, for when the server stops.
+    pub fn record_summaries(&self, all: bool) {
+        record(&self.trail, self.meter.summaries(self.clock.now(), all));
+        record(&self.trail, self.first_reads.summaries(self.clock.now(), all));
+    }
+}
+
+/// Writes summaries; nobody waits for them.
+pub(in crate::service) fn record(trail: &Trail, summaries: Vec<Event>) {
+    for summary in summaries {
+        trail.record_later(summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLERANCE: Tolerance = Tolerance { recorded: 2, answered: 3 };
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_790_000_040 + seconds, 0).unwrap()
+    }
+
+    fn event() -> Event {
+        Event::new(Actor::ANONYMOUS, "shares.list")
+    }
+
+    #[test]
+    fn a_flood_becomes_one_event_an_address_and_minute() {
+        let meter = Meter::default();
+        let fail = |address: &str, seconds| {
+            let noted = meter.authentication_failed(address.parse().unwrap(), None, &event(), TOLERANCE, at(seconds));
+            (noted.is_recorded, noted.is_limited, noted.summaries.len())
+        };
+        assert_eq!(fail("192.0.2.1", 0), (true, false, 0));
+        assert_eq!(fail("192.0.2.1", 1), (true, false, 0));
+        assert_eq!(fail("192.0.2.1", 2), (false, false, 0));
+        assert_eq!(fail("192.0.2.1", 3), (false, true, 0));
+        assert_eq!(fail("192.0.2.2", 4), (true, false, 0), "another address");
+        assert_eq!(fail("192.0.2.1", 60), (true, false, 1), "another minute");
+        let left = meter.summaries(at(61), true);
+        assert!(left.is_empty(), "nothing was left out in this minute");
+    }
+
+    #[test]
+    fn refusals_of_one_recipient_are_summed_by_action_and_reason() {
+        let (meter, id) = (Meter::default(), Uuid::from_u128(1));
+        let refused = |action: &'static str, reason: &'static str| {
+            let event = Event { reason: Some(reason.into()), ..Event::new(Actor::ANONYMOUS, action) };
+            meter.recipient_refused(id, &event, TOLERANCE, at(0)).is_recorded
+        };
+        let recorded: Vec<bool> = (0..4).map(|_| refused("table.query", "TABLE_NOT_FOUND")).collect();
+        assert_eq!(recorded, [true, true, false, false]);
+        assert!(!refused("table.version", "TABLE_NOT_FOUND") && !refused("table.query", "GRANT_REVOKED"));
+        let mut summed: Vec<_> = meter
+            .summaries(at(60), false)
+            .iter()
+            .map(|event| {
+                let change = event.change.as_ref().unwrap();
+                (change["refused"].to_string(), event.reason.clone().unwrap(), change["count"].as_u64().unwrap())
+            })
+            .collect();
+        summed.sort();
+        let query = "\"table.query\"".to_owned();
+        assert_eq!(
+            summed,
+            [
+                (query.clone(), "GRANT_REVOKED".into(), 1),
+                (query, "TABLE_NOT_FOUND".into(), 2),
+                ("\"table.version\"".to_owned(), "TABLE_NOT_FOUND".into(), 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_too_much_today_stays_so_until_tomorrow_or_another_limit() {
+        let (meter, id) = (Meter::default(), Uuid::from_u128(1));
+        let spent = |revision, bytes, seconds| meter.is_spent(id, revision, bytes, at(seconds));
+        assert!(!spent(1, 100, 0));
+        meter.spent(id, 1, 100, at(0));
+        assert!(spent(1, 100, 1) && spent(1, 101, 1) && !spent(1, 99, 1));
+        assert!(!spent(2, 100, 1) && !spent(1, 100, 86_400));
+    }
+
+    #[test]
+    fn a_summary_says_how_many_it_stands_for() {
+        let meter = Meter::default();
+        for _ in 0..7 {
+            meter.authentication_failed("192.0.2.1".parse().unwrap(), None, &event(), TOLERANCE, at(0));
+        }
+        assert!(meter.summaries(at(59), false).is_empty());
+        let summaries = meter.summaries(at(60), false);
+        assert_eq!(summaries.len(), 1);
+        assert_eq!(summaries[0].action, "refusals.summary");
+        assert_eq!(summaries[0].change.as_ref().unwrap()["count"], 5);
+    }
+
+    #[test]
+    fn a_token_is_limited_wherever_it_comes_from() {
+        let meter = Meter::default();
+        let hash = TokenHash([7; 32]);
+        let fail = |i: u8| {
+            let address = IpAddr::from([192, 0, 2, i]);
+            meter.authentication_failed(address, Some(&hash), &event(), TOLERANCE, at(0)).is_limited
+        };
+        assert_eq!([fail(1), fail(2), fail(3), fail(4)], [false, false, false, true]);
+    }
+
+    #[test]
+    fn an_ipv6_host_cannot_hide_in_its_network() {
+        let meter = Meter::default();
+        let limited: Vec<bool> = (0..4)
+            .map(|i| {
+                let address = format!("2001:db8::{i}").parse().unwrap();
+                meter.authentication_failed(address, None, &event(), TOLERANCE, at(0)).is_limited
+            })
+            .collect();
+        assert_eq!(limited, [false, false, false, true]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_does_not_fit_is_counted_together() {
+        let meter = Meter::default();
+        for i in 0..u32::try_from(MOST_KEYS + 10).unwrap() {
+            meter.authentication_failed(IpAddr::from(i.to_be_bytes()), None, &event(), TOLERANCE, at(0));
+        }
+        assert_eq!(meter.lock().refusals.len(), MOST_KEYS + 1);
+        assert_eq!(meter.summaries(at(60), false).len(), 1);
+    }
+
+    #[test]
+    fn requests_are_counted_by_the_minute_and_streams_while_they_run() {
+        let (meter, id) = (Arc::new(Meter::default()), Uuid::from_u128(1));
+        let request = |seconds| meter.request(id, 2, at(seconds)).0;
+        assert_eq!([request(0), request(1), request(2), request(60)], [true, true, false, true]);
+
+        let first = meter.begin_stream(id, 1);
+        assert!(first.is_some() && meter.begin_stream(id, 1).is_none());
+        assert!(meter.begin_stream(Uuid::from_u128(2), 1).is_some());
+        drop(first);
+        assert!(meter.begin_stream(id, 1).is_some());
+    }
+}

@@ -1,0 +1,7 @@
+//! What the trail comes to: usage, monthly reports, signals and notifications.
+
+pub mod notifications;
+pub mod report_verification;
+pub mod reports;
+pub mod signals;
+pub mod usage;

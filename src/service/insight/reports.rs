@@ -1,0 +1,506 @@
+//! Monthly reports: made once from the audit trail when a month is over, kept, and served as they were made.
+//!
+//! A month is closed when it is over and a checkpoint covers its last event. Whoever makes a report takes it first, so
+//! that replicas do not both count; what is written last is written by one of them. Never here: what counts as what, and
+//! how a report looks, which `domain::report` says.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        audit::{Actor, Event, Object, recorded::Recorded},
+        insight::report::{FileEntry, MANIFEST_FORMAT, Manifest, Month, Party, Report, ReportFile, Statement, Tally},
+    },
+    service::{
+        Service,
+        audit::{
+            verify::{AuditError, PAGE},
+            write,
+        },
+        core::{
+            context::OperatorContext,
+            error::ServiceError,
+            page::{Page, PageRequest},
+        },
+    },
+    store::{
+        AuditFilter, Order, ReportFilter, ReportState, StoreError, StoredCheckpoint, StoredEvent, StoredFile,
+        StoredReport,
+    },
+};
+
+/// How long after its end a month may still get events from a server whose clock is late.
+const SETTLING: TimeDelta = TimeDelta::minutes(5);
+/// How often who makes a report says that it goes on; its claim holds several times as long.
+const HELD_EVERY: Duration = Duration::from_secs(5);
+/// How long a caller waits for a report that is being made before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a preview may be counted.
+const PREVIEW_PATIENCE: Duration = Duration::from_secs(20);
+/// How many reports are looked for that nobody makes.
+const UNMADE_AT_ONCE: u32 = 10;
+
+/// A report that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewReport {
+    /// The month: `2026-11`.
+    pub month: String,
+    /// The recipient that it is about, by name or id; all where absent.
+    pub recipient: Option<String>,
+}
+
+/// What is counted: whose events of which month.
+struct Scope {
+    month: Month,
+    recipient_id: Option<Uuid>,
+}
+
+/// Which reports are listed.
+#[derive(Clone, Debug, Default)]
+pub struct ReportQuery {
+    /// Only those of this month.
+    pub month: Option<String>,
+    /// Only those about the recipient of this name or id.
+    pub recipient: Option<String>,
+}
+
+/// A report with its files, which are there once it is ready.
+#[derive(Clone, Debug)]
+pub struct FiledReport {
+    /// The report.
+    pub report: StoredReport,
+    /// Its files.
+    pub files: Vec<StoredFile>,
+}
+
+/// Why a report is not made.
+enum Unmade {
+    /// As things are, it cannot be.
+    Failed(String),
+    /// It may be when it is tried again.
+    Later(ServiceError),
+    /// Somebody else has made it.
+    Taken,
+}
+
+impl<E: Into<ServiceError>> From<E> for Unmade {
+    fn from(error: E) -> Self {
+        match error.into() {
+            ServiceError::PreconditionFailed => Self::Taken,
+            error => Self::Later(error),
+        }
+    }
+}
+
+fn not_found(id: Uuid) -> ServiceError {
+    ServiceError::NotFound { kind: "report", name: id.to_string() }
+}
+
+fn object(report: &StoredReport) -> Object {
+    Object { kind: "report".into(), id: Some(report.id), name: Some(report.month.to_string()) }
+}
+
+/// A month that a caller names, which must be over.
+fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
+    let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
+    let closes = month.end() + SETTLING;
+    if now < closes {
+        let closes = closes.format("%Y-%m-%d %H:%M");
+        return Err(ServiceError::invalid(
+            "month",
+            format!(
+                "is not over; its report can be made from {closes} (UTC) on, and until then \
+                 GET /reports/preview/report.html?month={month} shows it as it stands"
+            ),
+        ));
+    }
+    Ok(month)
+}
+
+/// A month that a caller names, which has begun and is not over.
+fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
+    let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
+    match () {
+        () if now < month.start() => Err(ServiceError::invalid("month", "has not begun; there is nothing to show")),
+        () if now >= month.end() + SETTLING => {
+            Err(ServiceError::invalid("month", "is over; POST /reports makes its report"))
+        }
+        () => Ok(month),
+    }
+}
+
+impl Service {
+    /// Answers the report that is asked for, and whether it is new. What is being made is waited for a little.
+    pub async fn create_report(
+        &self,
+        ctx: &OperatorContext,
+        asked: &NewReport,
+    ) -> Result<(FiledReport, bool), ServiceError> {
+        let month = closed_month(&asked.month, ctx.now)?;
+        let party = match &asked.recipient {
+            None => None,
+            Some(text) => Some(self.find_party(text).await?),
+        };
+        let recipient_id = party.as_ref().map(|party| party.id);
+        let known = self.db.find_report_of(month, recipient_id).await?;
+        let (report, is_new) = match known.filter(|report| report.state != ReportState::Failed) {
+            // What was made is there, whatever became of its events.
+            Some(report) => (report, false),
+            None => {
+                self.check_kept(month).await?;
+                self.begin_report(ctx, month, party).await?
+            }
+        };
+        if ctx.is_dry() && is_new {
+            return Ok((FiledReport { report, files: Vec::new() }, is_new));
+        }
+        if report.state == ReportState::Making {
+            let (service, id) = (self.clone(), report.id);
+            let making = tokio::spawn(async move { service.make_report(id).await });
+            match tokio::time::timeout(PATIENCE, making).await {
+                // It goes on, and whoever asked comes back for it.
+                Err(_) => {}
+                Ok(Ok(made)) => made?,
+                Ok(Err(error)) => return Err(ServiceError::internal(error)),
+            }
+        }
+        Ok((self.get_report(report.id).await?, is_new))
+    }
+
+    /// The report of a month that is not over, as it stands, marked as a preview: counted now, kept nowhere, and signed by
+    /// nobody.
+    pub async fn preview_report(&self, asked: &NewReport) -> Result<Report, ServiceError> {
+        let now = self.clock.now();
+        let month = open_month(&asked.month, now)?;
+        let party = match &asked.recipient {
+            None => None,
+            Some(text) => Some(self.find_party(text).await?),
+        };
+        let range = self.db.find_seqs_between(month.start(), month.end()).await?;
+        let scope = Scope { month, recipient_id: party.as_ref().map(|party| party.id) };
+        let counted = tokio::time::timeout(PREVIEW_PATIENCE, self.count_month(&scope, range, party)).await;
+        let report = match counted {
+            Ok(Ok(report)) => report,
+            Ok(Err(Unmade::Later(error))) => return Err(error),
+            Ok(Err(Unmade::Failed(why))) => return Err(ServiceError::Unsupported(why)),
+            Ok(Err(Unmade::Taken)) => return Err(ServiceError::internal("a preview is nobody else's")),
+            Err(_) => {
+                let message =
+                    "the month has too many events to be counted while you wait; GET /usage says how it stands";
+                return Err(ServiceError::Unsupported(message.to_owned()));
+            }
+        };
+        Ok(Report { preview_until: Some(now.trunc_subsecs(0)), ..report })
+    }
+
+    /// Keeps that a report is to be made, where it is not there; answers it, and whether it is new.
+    async fn begin_report(
+        &self,
+        ctx: &OperatorContext,
+        month: Month,
+        party: Option<Party>,
+    ) -> Result<(StoredReport, bool), ServiceError> {
+        let recipient_id = party.as_ref().map(|party| party.id);
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let found = tx.find_report_of(month, recipient_id).await?;
+        let report = match found {
+            Some(report) if report.state != ReportState::Failed => return Ok((report, false)),
+            Some(report) => {
+                tx.revive_report(report.id, ctx.now).await?;
+                StoredReport { state: ReportState::Making, failure: None, ..report }
+            }
+            None => {
+                let report = StoredReport {
+                    id: Uuid::now_v7(),
+                    month,
+                    recipient_id,
+                    recipient: party.map(|party| party.name),
+                    state: ReportState::Making,
+                    requested_by: ctx.operator_name(),
+                    requested_at: ctx.now.trunc_subsecs(6),
+                    ready_at: None,
+                    failure: None,
+                    checkpoint_seq: None,
+                };
+                tx.insert_report(&report).await?;
+                report
+            }
+        };
+        let event = Event {
+            recipient: report.recipient.clone(),
+            recipient_id,
+            change: Some(json!({"after": {"month": month}})),
+            ..ctx.event("report.create", object(&report))
+        };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok((report, true))
+    }
+
+    /// The recipient of this name or id; one that is gone is found by its id, and keeps its last name.
+    async fn find_party(&self, text: &str) -> Result<Party, ServiceError> {
+        let unknown = || {
+            let message = "names no recipient that exists; one that was deleted is found by its id";
+            ServiceError::invalid("recipient", message)
+        };
+        let id = self.filtered_recipient(text).await.map_err(|error| match error {
+            ServiceError::Parameter(_) => unknown(),
+            error => error,
+        })?;
+        if let Some(recipient) = self.db.find_recipient_by_id(id).await? {
+            return Ok(Party { id, name: recipient.name.to_string() });
+        }
+        let filter = AuditFilter { recipient_id: Some(id), order: Order::Descending, ..AuditFilter::default() };
+        let last = self.db.list_audit(&filter, 1).await?;
+        let last = last.first().and_then(|event| Recorded::read(&event.body, None));
+        let name = last.and_then(|event| event.recipient).ok_or_else(unknown)?;
+        Ok(Party { id, name })
+    }
+
+    /// Refuses a month that the database cannot answer for: before the trail began, or detached from it.
+    async fn check_kept(&self, month: Month) -> Result<(), ServiceError> {
+        let detached = match self.db.find_detached_through().await? {
+            // What was written before the month is there, and so is all of the month.
+            Some(_) if self.db.find_last_seq_before(month.start()).await?.is_some() => None,
+            detached => detached,
+        };
+        if let Some(seq) = detached {
+            let checkpoint = self.db.find_checkpoint(seq).await?;
+            if checkpoint.is_none_or(|checkpoint| checkpoint.created_at > month.start()) {
+                return Err(ServiceError::invalid(
+                    "month",
+                    "was detached: its events live in the audit export only, and no report was made before",
+                ));
+            }
+        }
+        if detached.is_none() && self.db.find_last_seq_before(month.end()).await?.is_none() {
+            return Err(ServiceError::invalid("month", "is over since before the audit trail begins"));
+        }
+        Ok(())
+    }
+
+    /// A report with its files.
+    pub async fn get_report(&self, id: Uuid) -> Result<FiledReport, ServiceError> {
+        let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
+        let files = self.db.list_report_files(id).await?;
+        Ok(FiledReport { report, files })
+    }
+
+    /// What a report's file holds, as it was made.
+    pub async fn get_report_file(&self, id: Uuid, file: ReportFile) -> Result<(StoredReport, Vec<u8>), ServiceError> {
+        let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
+        match (self.db.find_report_file(id, file).await?, report.state) {
+            (Some(content), _) => Ok((report, content)),
+            (None, ReportState::Making) => {
+                Err(ServiceError::NotReady("the report is being made; ask again in a moment".to_owned()))
+            }
+            (None, ReportState::Ready | ReportState::Failed) => {
+                let why = report.failure.unwrap_or_default();
+                Err(ServiceError::conflict(format!("the report could not be made: {why}; ask for it again")))
+            }
+        }
+    }
+
+    /// Reports in the order in which they were asked for.
+    pub async fn list_reports(
+        &self,
+        query: &ReportQuery,
+        page: &PageRequest,
+    ) -> Result<Page<StoredReport>, ServiceError> {
+        let month = |text: &String| {
+            let wrong = || ServiceError::Parameter("`month` is no month; write it as 2026-11".to_owned());
+            Month::parse(text).ok_or_else(wrong)
+        };
+        let mut filter =
+            ReportFilter { month: query.month.as_ref().map(month).transpose()?, ..ReportFilter::default() };
+        if let Some(recipient) = &query.recipient {
+            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+        }
+        let opened = self.begin_page(page, format!("reports {filter:?}"))?;
+        let after = opened.after.as_deref().and_then(|id| id.parse().ok());
+        let reports = self.db.list_reports(&filter, after, opened.limit).await?;
+        Ok(self.end_page(opened, reports, |report| report.id.to_string()))
+    }
+
+    /// What falls due with time: last month's report of all recipients, where that is wanted, and reports whose maker is
+    /// gone.
+    pub async fn tend_reports(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        if self.reports.monthly
+            && let Some(month) = Month::before(now).filter(|month| now >= month.end() + SETTLING)
+            && self.db.find_report_of(month, None).await?.is_none()
+            && self.check_kept(month).await.is_ok()
+        {
+            self.begin_report(&OperatorContext::system("reports", now), month, None).await?;
+        }
+        for id in self.db.list_unmade_reports(now, UNMADE_AT_ONCE).await? {
+            self.make_report(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a report, unless somebody does or did.
+    async fn make_report(&self, id: Uuid) -> Result<(), ServiceError> {
+        let holder = self.workshop.holder();
+        let mut tx = self.db.begin().await?;
+        let is_claimed = tx.claim_report(id, holder, self.clock.now()).await?;
+        tx.commit().await?;
+        let Some(report) = self.db.find_report(id).await?.filter(|_| is_claimed) else { return Ok(()) };
+        // Both go on at once: what is written may have the connection that the other waits for.
+        let made = tokio::select! {
+            made = self.write_report(&report) => made,
+            lost = self.hold_report(id, holder) => Err(lost),
+        };
+        match made {
+            Ok(()) | Err(Unmade::Taken) => Ok(()),
+            Err(Unmade::Later(error)) => {
+                let mut tx = self.db.begin().await?;
+                tx.release_report(id, holder).await?;
+                tx.commit().await?;
+                Err(error)
+            }
+            Err(Unmade::Failed(why)) => {
+                tracing::error!(month = %report.month, why, "a monthly report cannot be made");
+                let mut tx = self.db.begin().await?;
+                match tx.fail_report(id, &why).await {
+                    Ok(()) => Ok(tx.commit().await?),
+                    Err(StoreError::Stale) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+        }
+    }
+
+    /// Says again and again that a report is being made; ends where that cannot be said any more.
+    async fn hold_report(&self, id: Uuid, holder: Uuid) -> Unmade {
+        loop {
+            tokio::time::sleep(HELD_EVERY).await;
+            let held = async {
+                let mut tx = self.db.begin().await?;
+                tx.hold_report(id, holder, self.clock.now()).await?;
+                tx.commit().await
+            };
+            match held.await {
+                // A busy or silent database: the claim holds on, or another server takes the report.
+                Err(error) if error.is_outage() => {}
+                Err(error) => return error.into(),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    async fn write_report(&self, report: &StoredReport) -> Result<(), Unmade> {
+        self.check_kept(report.month).await.map_err(|error| match error {
+            ServiceError::Invalid(_) => Unmade::Failed(error.to_string()),
+            error => Unmade::Later(error),
+        })?;
+        // Sealed first: what is counted is what a checkpoint covers.
+        let last = self.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
+        let range = self.db.find_seqs_between(report.month.start(), report.month.end()).await?;
+        let covered = range.map_or(last, |(_, last)| last).max(1);
+        let checkpoint = self.notary.cover(covered).await.map_err(|error| match error {
+            AuditError::Store(error) => Unmade::from(error),
+            error => Unmade::Failed(format!("{error}; run `weir audit verify`")),
+        })?;
+        let party = report.recipient_id.map(|id| Party { id, name: report.recipient.clone().unwrap_or_default() });
+        let scope = Scope { month: report.month, recipient_id: report.recipient_id };
+        let counted = self.count_month(&scope, range, party).await?;
+        let files = self.file_report(&counted, &checkpoint).map_err(|error| Unmade::Failed(error.to_string()))?;
+        let hashes = files.iter().map(|(stored, _)| (stored.file.as_str(), stored.entry.sha256.as_str()));
+        let hashes: HashMap<&str, &str> = hashes.collect();
+        let event = Event {
+            object: Some(object(report)),
+            recipient: report.recipient.clone(),
+            recipient_id: report.recipient_id,
+            change: Some(json!({"after": {"month": report.month, "sha256": hashes}})),
+            ..Event::new(Actor::system("reports"), "report.complete")
+        };
+        let mut tx = self.db.begin().await?;
+        let now = self.clock.now();
+        tx.complete_report(report.id, &files, checkpoint.seq, now).await?;
+        write::append(&mut tx, event, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Counts the month's events, a page at a time.
+    async fn count_month(
+        &self,
+        scope: &Scope,
+        range: Option<(i64, i64)>,
+        party: Option<Party>,
+    ) -> Result<Report, Unmade> {
+        let mut tally = Tally::new(scope.month, party);
+        let (first, last) = range.unwrap_or((1, 0));
+        let mut after = first - 1;
+        while after < last {
+            let page = self.read_events(scope.recipient_id, after).await?;
+            let Some(end) = page.last().map(|event| event.seq) else { break };
+            for stored in page.iter().filter(|event| event.seq <= last) {
+                let personal = stored.personal.as_ref().map(|personal| personal.text.as_str());
+                let event = Recorded::read(&stored.body, personal);
+                let event = event.ok_or_else(|| {
+                    Unmade::Failed(format!("event {} cannot be read; run `weir audit verify`", stored.seq))
+                })?;
+                tally.add(event).map_err(|error| Unmade::Failed(error.to_string()))?;
+            }
+            after = end;
+        }
+        let mut called = HashMap::new();
+        for id in tally.recipients() {
+            let recipient = self.db.find_recipient_by_id(id).await?;
+            called.extend(recipient.and_then(|recipient| recipient.spec.display_name).map(|name| (id, name)));
+        }
+        let provider = self.reports.provider_name.clone();
+        Ok(Report { provider, ..tally.finish(|id| called.get(&id).cloned()) })
+    }
+
+    async fn read_events(&self, recipient_id: Option<Uuid>, after: i64) -> Result<Vec<StoredEvent>, StoreError> {
+        match recipient_id {
+            None => Ok(self.db.list_chain(after, PAGE).await?.into_iter().map(|(event, _)| event).collect()),
+            Some(_) => {
+                let filter = AuditFilter { recipient_id, after_seq: Some(after), ..AuditFilter::default() };
+                self.db.list_audit(&filter, PAGE).await
+            }
+        }
+    }
+
+    /// The files of a report, signed.
+    fn file_report(
+        &self,
+        report: &Report,
+        checkpoint: &StoredCheckpoint,
+    ) -> Result<Vec<(StoredFile, Vec<u8>)>, AuditError> {
+        let filed = |file, content: String| {
+            let content = content.into_bytes();
+            (StoredFile { file, entry: FileEntry::of(&content) }, content)
+        };
+        let content = |file| match file {
+            ReportFile::Html => report.html(),
+            ReportFile::Csv => report.csv(),
+            _ => report.json(),
+        };
+        let mut files: Vec<_> = ReportFile::LISTED.into_iter().map(|file| filed(file, content(file))).collect();
+        let entries = files.iter().map(|(stored, _)| (stored.file.as_str().to_owned(), stored.entry.clone()));
+        let manifest = Manifest {
+            format: MANIFEST_FORMAT.to_owned(),
+            month: report.month,
+            recipient: report.recipient.clone(),
+            made_at: self.clock.now().trunc_subsecs(6),
+            weir: env!("CARGO_PKG_VERSION").to_owned(),
+            events: report.events,
+            files: entries.collect(),
+            checkpoint: checkpoint.note.clone(),
+            key: self.notary.active_key()?.verifier().to_string(),
+        };
+        let manifest = manifest.json();
+        let signature = self.notary.sign_statement(Statement::of(manifest.as_bytes()).as_str())?;
+        files.push(filed(ReportFile::Manifest, manifest));
+        files.push(filed(ReportFile::Signature, signature));
+        Ok(files)
+    }
+}

@@ -1,0 +1,428 @@
+//! What is worth telling operators without being asked, and told once each: ends that come near, networks of recipients
+//! that are new, bursts of refusals, a trail that is not sealed in time, schemas on hold, freezes.
+//!
+//! A signal is queued for each webhook that wants its kind, in the transaction of what caused it where there is one.
+//! Whatever is looked for on a timer is found again and again, by every replica; the queue keeps it once. Never here:
+//! sending, which is `notifications`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    config::{AuditSettings, NotifySettings},
+    domain::{
+        access::limits::{minute, span},
+        audit::{Outcome, timestamp},
+        insight::signal::{Signal, SignalKind, days_of_notice, longest_notice, network_of},
+    },
+    notify::{Messenger, NotifyError},
+    service::{Service, core::error::ServiceError},
+    store::{AuditFilter, EndingToken, NamedGrant, Order, StoreError, StoredEvent, Tx},
+};
+
+/// How many rows are read at a time.
+const PAGE: u32 = 500;
+/// How many signals one transaction queues.
+const TOLD_AT_ONCE: usize = 100;
+/// How much is remembered of what was told or seen; forgetting only means asking the database again.
+const MOST_REMEMBERED: usize = 50_000;
+/// How many minutes' refusals of one caller are told apart.
+const MOST_TALLIES: usize = 20_000;
+/// How many networks of one recipient are told; one that is everywhere has none that are new.
+const MOST_NETWORKS: i64 = 1_000;
+
+/// Knows who wants to be told what, and remembers what was.
+#[derive(Debug)]
+pub struct Signals {
+    pub(in crate::service) settings: NotifySettings,
+    pub(in crate::service) messenger: Messenger,
+    /// How old an event may be that no checkpoint covers.
+    sealed_within: TimeDelta,
+    /// How old a checkpoint may be that is not exported; nothing where none is.
+    exported_within: Option<TimeDelta>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    told: HashSet<(SignalKind, String, String)>,
+    /// The day on which a recipient was last noted in a network.
+    networks: HashMap<(Uuid, IpNet), i64>,
+    denials: Denials,
+}
+
+/// The refusals of the last minutes.
+#[derive(Debug, Default)]
+struct Denials {
+    /// The newest event that was looked at.
+    after: Option<i64>,
+    /// By minute and recipient; without one, those of callers that nobody knows, and of operators.
+    tallies: BTreeMap<(i64, Option<Uuid>), Tally>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    recipient: Option<String>,
+    count: u64,
+    reasons: BTreeMap<String, u64>,
+}
+
+/// An allowed request of a recipient, and where it came from.
+#[derive(Clone, Debug)]
+pub(in crate::service) struct Sighting {
+    pub(in crate::service) recipient_id: Uuid,
+    pub(in crate::service) recipient: String,
+    pub(in crate::service) address: IpAddr,
+}
+
+impl Signals {
+    /// Who is told what by these settings, about a trail that is kept by those.
+    pub fn new(settings: NotifySettings, audit: &AuditSettings) -> Result<Self, NotifyError> {
+        let late = span(settings.checkpoint_late_seconds);
+        Ok(Self {
+            messenger: Messenger::new(&settings.webhook)?,
+            settings,
+            sealed_within: span(audit.checkpoint_seconds) + late,
+            exported_within: audit.export.url.as_ref().map(|_| late),
+            memory: Mutex::default(),
+        })
+    }
+
+    /// The webhooks' names.
+    pub fn webhooks(&self) -> impl Iterator<Item = &str> {
+        self.settings.webhook.iter().map(|webhook| webhook.name.as_str())
+    }
+
+    /// Whether anybody is told of this kind.
+    pub(in crate::service) fn want(&self, kind: SignalKind) -> bool {
+        self.settings.webhook.iter().any(|webhook| webhook.wants(kind))
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues `signal` for whoever wants it; nothing where it was told before.
+    pub(in crate::service) async fn tell(
+        &self,
+        tx: &mut Tx,
+        signal: &Signal,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        for webhook in self.settings.webhook.iter().filter(|webhook| webhook.wants(signal.kind)) {
+            tx.insert_notification(&webhook.name, signal, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes where recipients are, and tells networks that are new. Answers what is to be remembered once that lasts.
+    pub(in crate::service) async fn note_networks(
+        &self,
+        tx: &mut Tx,
+        sightings: &[Sighting],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(Uuid, IpNet)>, StoreError> {
+        let mut noted: Vec<(Uuid, IpNet)> = Vec::new();
+        if !self.want(SignalKind::NetworkFirstSeen) {
+            return Ok(noted);
+        }
+        for Sighting { recipient_id, recipient, address } in sightings {
+            let seen = (*recipient_id, network_of(*address));
+            if noted.contains(&seen) || self.memory().networks.get(&seen) == Some(&day(now)) {
+                continue;
+            }
+            let (known, is_known) = tx.find_networks(seen.0, seen.1).await?;
+            if is_known || known < MOST_NETWORKS {
+                tx.note_network(seen.0, seen.1, now).await?;
+            }
+            if !is_known && known < MOST_NETWORKS {
+                let signal = first_seen(*recipient_id, recipient, seen.1, known, now);
+                self.tell(tx, &signal, now).await?;
+            }
+            noted.push(seen);
+        }
+        Ok(noted)
+    }
+
+    /// Remembers what [`Self::note_networks`] noted, now that it is committed.
+    pub(in crate::service) fn remember_networks(&self, noted: Vec<(Uuid, IpNet)>, now: DateTime<Utc>) {
+        let mut memory = self.memory();
+        if memory.networks.len() >= MOST_REMEMBERED {
+            memory.networks.clear();
+        }
+        memory.networks.extend(noted.into_iter().map(|seen| (seen, day(now))));
+    }
+}
+
+fn day(at: DateTime<Utc>) -> i64 {
+    at.timestamp().div_euclid(86_400)
+}
+
+fn first_seen(recipient_id: Uuid, recipient: &str, network: IpNet, known: i64, now: DateTime<Utc>) -> Signal {
+    Signal {
+        kind: SignalKind::NetworkFirstSeen,
+        subject: recipient_id.to_string(),
+        // A network that was forgotten and comes back is new again.
+        mark: format!("{network} {}", day(now)),
+        data: json!({
+            "recipient": recipient, "recipient_id": recipient_id, "network": network.to_string(), "known_networks": known,
+        }),
+    }
+}
+
+fn token_ending(EndingToken { token, recipient }: &EndingToken, now: DateTime<Utc>) -> Option<Signal> {
+    let (began_at, ends_at) = (token.activated_at?, token.expires_at?);
+    let days = days_of_notice(began_at, ends_at, now)?;
+    Some(Signal {
+        kind: SignalKind::TokenEnding,
+        subject: token.id.to_string(),
+        mark: days.to_string(),
+        data: json!({
+            "token_id": token.id, "credential": token.credential, "recipient": recipient,
+            "recipient_id": token.recipient_id, "ends_at": timestamp(ends_at), "days": days,
+        }),
+    })
+}
+
+fn grant_ending(NamedGrant { grant, share, recipient }: &NamedGrant, now: DateTime<Utc>) -> Option<Signal> {
+    let days = days_of_notice(grant.created_at.max(grant.valid_from), grant.valid_until, now)?;
+    Some(Signal {
+        kind: SignalKind::GrantEnding,
+        subject: grant.id.to_string(),
+        mark: days.to_string(),
+        data: json!({
+            "grant_id": grant.id, "share": share, "share_id": grant.share_id, "recipient": recipient,
+            "recipient_id": grant.recipient_id, "ends_at": timestamp(grant.valid_until), "days": days,
+        }),
+    })
+}
+
+fn agreement_ending(NamedGrant { grant, recipient, .. }: &NamedGrant, now: DateTime<Utc>) -> Option<Signal> {
+    let agreement = grant.agreement.as_ref()?;
+    let ends_at = agreement.valid_until?;
+    let days = days_of_notice(grant.created_at, ends_at, now)?;
+    Some(Signal {
+        kind: SignalKind::AgreementEnding,
+        // One agreement is told once, however many grants stand on it.
+        subject: format!("{} {}", grant.recipient_id, agreement.reference),
+        mark: format!("{days} {}", timestamp(ends_at)),
+        data: json!({
+            "agreement": agreement.reference, "recipient": recipient, "recipient_id": grant.recipient_id,
+            "ends_at": timestamp(ends_at), "days": days,
+        }),
+    })
+}
+
+impl Denials {
+    /// Counts a refusal, or what one event says of many.
+    fn add(&mut self, event: &StoredEvent) {
+        let Ok(body) = serde_json::from_str::<Value>(&event.body) else { return };
+        let text = |name: &str| body[name].as_str();
+        let at = text("at").and_then(|at| DateTime::parse_from_rfc3339(at).ok()).map(|at| at.to_utc());
+        let Some(at) = at else { return };
+        let recipient_id = text("recipient_id").and_then(|id| Uuid::parse_str(id).ok());
+        let key = (minute(at), recipient_id);
+        if self.tallies.len() >= MOST_TALLIES && !self.tallies.contains_key(&key) {
+            return;
+        }
+        let tally = self.tallies.entry(key).or_default();
+        let count = body["change"]["count"].as_u64().filter(|_| body["change"]["refused"].is_string()).unwrap_or(1);
+        tally.recipient = text("recipient").map(str::to_owned);
+        tally.count = tally.count.saturating_add(count);
+        *tally.reasons.entry(text("reason").unwrap_or("OTHER").to_owned()).or_default() += count;
+    }
+
+    /// Forgets the minutes before `since`, and sums up the rest by recipient.
+    fn sums(&mut self, since: DateTime<Utc>) -> HashMap<Option<Uuid>, Tally> {
+        let first = minute(since);
+        self.tallies.retain(|(at, _), _| *at > first);
+        let mut sums: HashMap<Option<Uuid>, Tally> = HashMap::new();
+        for ((_, recipient_id), tally) in &self.tallies {
+            let sum = sums.entry(*recipient_id).or_default();
+            sum.recipient.clone_from(&tally.recipient);
+            sum.count = sum.count.saturating_add(tally.count);
+            for (reason, count) in &tally.reasons {
+                *sum.reasons.entry(reason.clone()).or_default() += count;
+            }
+        }
+        sums
+    }
+}
+
+impl Service {
+    /// Tells tokens, grants and agreements whose end comes near.
+    pub async fn tell_endings(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let until = now + longest_notice();
+        let mut found = Vec::new();
+        if self.signals.want(SignalKind::TokenEnding) {
+            let mut after = Uuid::nil();
+            loop {
+                let page = self.db.list_ending_tokens(now, until, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = last.token.id;
+                found.extend(page.iter().filter_map(|ending| token_ending(ending, now)));
+            }
+        }
+        if self.signals.want(SignalKind::GrantEnding) {
+            let mut after = Uuid::nil();
+            loop {
+                let page = self.db.list_ending_grants(now, until, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = last.grant.id;
+                found.extend(page.iter().filter_map(|grant| grant_ending(grant, now)));
+            }
+        }
+        if self.signals.want(SignalKind::AgreementEnding) {
+            let mut after = Uuid::nil();
+            loop {
+                let page = self.db.list_grants_of_ending_agreements(now, until, after, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                after = last.grant.id;
+                found.extend(page.iter().filter_map(|grant| agreement_ending(grant, now)));
+            }
+        }
+        self.tell_once(found, now).await
+    }
+
+    /// Tells callers of whom more was refused in the last minutes than the settings bear.
+    pub async fn tell_denials(&self) -> Result<(), ServiceError> {
+        if !self.signals.want(SignalKind::DenialsBurst) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let window = span(self.signals.settings.denials_window_seconds);
+        // Taken out while it is worked on; should that break off, the next look reads the window again.
+        let mut denials = std::mem::take(&mut self.signals.memory().denials);
+        let head = self.db.find_audit_head().await?;
+        let mut after = match denials.after {
+            Some(after) => after,
+            None => self.db.find_last_seq_before(now - window).await?.unwrap_or_default(),
+        };
+        loop {
+            let filter = AuditFilter {
+                decision: Some(Outcome::Deny),
+                after_seq: Some(after),
+                order: Order::Ascending,
+                ..AuditFilter::default()
+            };
+            let page = self.db.list_audit(&filter, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            page.iter().for_each(|event| denials.add(event));
+        }
+        denials.after = Some(after.max(head.seq));
+        let sums = denials.sums(now - window);
+        self.signals.memory().denials = denials;
+        let mut found = Vec::new();
+        for (recipient_id, tally) in sums {
+            let subject = recipient_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+            let is_burst = tally.count >= self.signals.settings.denials;
+            if is_burst && !self.db.was_noticed(SignalKind::DenialsBurst, &subject, now - window).await? {
+                found.push(Signal {
+                    kind: SignalKind::DenialsBurst,
+                    subject,
+                    mark: (now.timestamp() / window.num_seconds().max(1)).to_string(),
+                    data: json!({
+                        "recipient": tally.recipient, "recipient_id": recipient_id, "denials": tally.count,
+                        "window_seconds": window.num_seconds(), "reasons": tally.reasons,
+                    }),
+                });
+            }
+        }
+        self.tell_once(found, now).await
+    }
+
+    /// Measures how long the trail waits to be sealed and exported, and tells where that is too long.
+    pub async fn watch_checkpoints(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let sealed = self.db.find_last_checkpoint().await?.map_or(0, |checkpoint| checkpoint.seq);
+        let unsealed = self.db.list_chain(sealed, 1).await?.into_iter().next().map(|(_, waiting)| waiting.at);
+        let unexported = match self.signals.exported_within {
+            Some(_) => self.db.list_unexported_checkpoints(1).await?.into_iter().next(),
+            None => None,
+        };
+        let age = |since: Option<DateTime<Utc>>| since.map_or(TimeDelta::zero(), |since| now - since);
+        self.metrics.audit_waits(age(unsealed), age(unexported.as_ref().map(|waiting| waiting.created_at)));
+        if !self.signals.want(SignalKind::CheckpointLate) {
+            return Ok(());
+        }
+        let late = |what: &'static str, through: i64, since: DateTime<Utc>| Signal {
+            kind: SignalKind::CheckpointLate,
+            subject: what.to_owned(),
+            mark: through.to_string(),
+            data: json!({"what": what, "through_seq": through, "waiting_since": timestamp(since)}),
+        };
+        let mut found = Vec::new();
+        if let Some(since) = unsealed.filter(|since| now - *since > self.signals.sealed_within) {
+            found.push(late("unsealed", sealed, since));
+        }
+        if let (Some(within), Some(waiting)) = (self.signals.exported_within, unexported)
+            && now - waiting.created_at > within
+        {
+            found.push(late("unexported", waiting.previous_seq, waiting.created_at));
+        }
+        self.tell_once(found, now).await
+    }
+
+    /// Queues what was not told yet.
+    pub(in crate::service) async fn tell_once(
+        &self,
+        mut signals: Vec<Signal>,
+        now: DateTime<Utc>,
+    ) -> Result<(), ServiceError> {
+        let key = |signal: &Signal| (signal.kind, signal.subject.clone(), signal.mark.clone());
+        {
+            let mut memory = self.signals.memory();
+            if memory.told.len() >= MOST_REMEMBERED {
+                memory.told.clear();
+            }
+            signals.retain(|signal| !memory.told.contains(&key(signal)));
+        }
+        for signals in signals.chunks(TOLD_AT_ONCE) {
+            let mut tx = self.db.begin().await?;
+            for signal in signals {
+                self.signals.tell(&mut tx, signal, now).await?;
+            }
+            tx.commit().await?;
+            self.signals.memory().told.extend(signals.iter().map(key));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(seq: i64, at: &str, more: Value) -> StoredEvent {
+        let mut body = json!({"at": at, "reason": "TOKEN_UNKNOWN"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        StoredEvent { seq, prev_hash: [0; 32], hash: [0; 32], body: body.to_string(), personal: None }
+    }
+
+    #[test]
+    fn refusals_are_summed_by_caller_within_the_window() {
+        let (mut denials, acme) = (Denials::default(), Uuid::from_u128(1));
+        for (seq, at) in ["10:00:10", "10:02:00", "10:02:59"].into_iter().enumerate() {
+            denials.add(&refusal(seq as i64, &format!("2026-09-01T{at}Z"), json!({})));
+        }
+        let of_acme = json!({"recipient": "acme", "recipient_id": acme, "reason": "GRANT_EXPIRED"});
+        denials.add(&refusal(4, "2026-09-01T10:01:00Z", of_acme));
+        let summary = json!({"change": {"refused": "shares.list", "count": 40}});
+        denials.add(&refusal(5, "2026-09-01T10:03:00Z", summary));
+        let sums = denials.sums("2026-09-01T10:00:30Z".parse().unwrap());
+        assert_eq!(sums[&None].count, 42, "the first is out of the window");
+        assert_eq!(sums[&None].reasons["TOKEN_UNKNOWN"], 42);
+        assert_eq!((sums[&Some(acme)].count, sums[&Some(acme)].recipient.as_deref()), (1, Some("acme")));
+        assert!(denials.sums("2026-09-01T10:03:00Z".parse().unwrap()).is_empty());
+    }
+}

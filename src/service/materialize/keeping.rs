@@ -1,0 +1,307 @@
+//! Keeping copies no longer than they are needed: deleting what nobody may read or does, renewing what is old, and
+//! finding what the register and the store do not agree about.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        access::recipient::{Recipient, RecipientState},
+        audit::{Actor, Event, Object},
+        catalog::{
+            share::{SharedObject, SharedView},
+            view::plan::Today,
+        },
+        materialize::copy::{Copy, CopyKind, CopyState, RulesId},
+    },
+    service::{
+        Service,
+        core::{context::OperatorContext, error::ServiceError},
+    },
+    store::{CopyFilter, CopySet, GrantFilter},
+};
+
+/// How many copies one round deletes at most.
+const ROUND: u32 = 1_000;
+/// How many copies one round fails to delete before it gives up: one that is stuck keeps no other, and a store that is
+/// out of reach is not asked a thousand times.
+const MOST_FAILURES: usize = 8;
+/// How many aged copies one round renews: few enough for readers to wait for.
+const RENEWED: u32 = 16;
+/// How long a server keeps a background task before others may take it over.
+const LEASE: TimeDelta = TimeDelta::seconds(45);
+/// How many active readers are looked after.
+const REFRESHED: u32 = 10_000;
+/// How many objects without a row, and rows without an object, are named.
+const NAMED: usize = 1_000;
+/// How old an object without a row is before it counts: the clocks of store and server may differ.
+const SETTLED: TimeDelta = TimeDelta::minutes(10);
+
+/// What register and store do not agree about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// How many copies of the register were looked for.
+    pub copies: u64,
+    /// Objects that no row names, the first thousand.
+    pub orphans: Vec<String>,
+    /// Copies whose object is gone; they are made anew when they are needed.
+    pub missing: Vec<Uuid>,
+}
+
+impl Service {
+    /// One round of deleting and renewing.
+    pub async fn keep_copies(&self) -> Result<(), ServiceError> {
+        let Ok(root) = self.workshop.root() else { return Ok(()) };
+        let now = self.clock.now();
+        if !self.take_lease("copies.keep", now).await? {
+            return Ok(());
+        }
+        self.end_unentitled(now).await?;
+        let max_age = seconds(self.workshop.settings().max_age_seconds);
+        for copy in self.db.list_aged_copies(now - max_age, RENEWED).await? {
+            let mut tx = self.db.begin().await?;
+            tx.drain_copy(copy.id, None).await?;
+            tx.commit().await?;
+        }
+        // Nobody needs a copy before its last URL is dead, and it has been idle since that was handed out.
+        let idle = seconds(self.workshop.settings().idle_seconds) - self.longest_url();
+        let idle_since = now - idle.max(TimeDelta::zero());
+        let (mut deleted, mut bytes, mut failures) = (0u64, 0u64, Vec::new());
+        for copy in self.db.list_idle_copies(now, idle_since, ROUND).await? {
+            if copy.state != CopyState::Draining {
+                let mut tx = self.db.begin().await?;
+                tx.drain_copy(copy.id, None).await?;
+                tx.commit().await?;
+            }
+            if copy.kind == CopyKind::File {
+                if let Err(error) = root.delete(&copy.object_key).await {
+                    failures.push(error);
+                    if failures.len() == MOST_FAILURES {
+                        break;
+                    }
+                    continue;
+                }
+                // What was never made has the size of what it was to be made of.
+                if copy.state != CopyState::Making {
+                    bytes += copy.bytes;
+                    deleted += u64::from(copy.bytes > 0);
+                }
+            }
+            let mut tx = self.db.begin().await?;
+            tx.forget_copy(copy.id, now).await?;
+            tx.commit().await?;
+        }
+        if deleted > 0 {
+            tracing::info!(files = deleted, bytes, "deleted copies");
+            self.metrics.copies_deleted(deleted, bytes);
+            let actor = Actor::system("weir");
+            let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
+            self.trail.record(event).await?;
+        }
+        failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Whether this server is the one that does a background task for now.
+    pub(super) async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
+        let mut tx = self.db.begin().await?;
+        let taken = tx.take_lease(name, self.workshop.holder(), now, now + LEASE).await?;
+        tx.commit().await?;
+        Ok(taken)
+    }
+
+    /// Gives back what this server holds, so that the others need not wait: leases, and the units that it is at.
+    pub async fn release_claims(&self) -> Result<(), ServiceError> {
+        self.notary.release().await?;
+        let mut tx = self.db.begin().await?;
+        tx.release_server(self.workshop.holder()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Ends the sets of copies that nobody may read any more: their URLs die with them.
+    async fn end_unentitled(&self, now: DateTime<Utc>) -> Result<(), ServiceError> {
+        // Sets come in the order of views and versions, so that each version's readers are looked up once.
+        let mut known: Option<((Uuid, i64), HashSet<RulesId>)> = None;
+        for set in self.db.list_copy_sets(now).await? {
+            let version = (set.view_id, set.view_version);
+            let entitled = match known.take() {
+                Some((of, rules)) if of == version => rules,
+                _ => self.entitled_rules(set, now).await?,
+            };
+            let is_entitled = entitled.contains(&set.rules);
+            known = Some((version, entitled));
+            if is_entitled {
+                continue;
+            }
+            let mut tx = self.db.begin().await?;
+            let ended = tx.end_copy_set(set, now).await?;
+            tx.commit().await?;
+            tracing::info!(view.id = %set.view_id, view.version = set.view_version, copies = ended,
+                "nobody may read these copies any more");
+        }
+        Ok(())
+    }
+
+    /// The rules of everybody who may read a version of a view now.
+    async fn entitled_rules(&self, set: CopySet, now: DateTime<Utc>) -> Result<HashSet<RulesId>, ServiceError> {
+        let mut rules = HashSet::new();
+        for (recipient, view, share_id) in self.readers_of(set.view_id, set.view_version, now).await? {
+            let published = self.published_view(&view).await?;
+            // What was handed out yesterday still lives for a while.
+            let yesterday = (published.references.today != Today::Unused).then_some(now - TimeDelta::days(1));
+            for at in [Some(now), yesterday].into_iter().flatten() {
+                rules.insert(self.entitle_to(published.clone(), &recipient, share_id, at).set.rules);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Who may read a version of a view now, and through which shares.
+    pub(in crate::service) async fn readers_of(
+        &self,
+        view_id: Uuid,
+        view_version: i64,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(Recipient, SharedView, Uuid)>, ServiceError> {
+        let mut readers = Vec::new();
+        let mut seen = HashSet::new();
+        for (share, object, _) in self.db.list_objects_of_view(view_id, ROUND).await? {
+            let Some(view) = object.view.filter(|view| view.version == view_version) else { continue };
+            if !seen.insert(share.id) {
+                continue;
+            }
+            let filter = GrantFilter { share_id: Some(share.id), in_force_at: Some(now), ..GrantFilter::default() };
+            for named in self.db.list_grants(&filter, None, ROUND).await? {
+                let found = self.db.find_recipient_by_id(named.grant.recipient_id).await?;
+                let Some(recipient) = found else { continue };
+                if recipient.state == RecipientState::Active {
+                    readers.push((recipient, view.clone(), share.id));
+                }
+            }
+        }
+        Ok(readers)
+    }
+
+    /// Begins to make what the readers of an object lack, and keeps nobody waiting.
+    pub(in crate::service) fn prepare_object(&self, object: &SharedObject) {
+        let Some(view) = object.view.clone() else { return };
+        let (service, table_id) = (self.clone(), object.table_id);
+        tokio::spawn(async move {
+            if let Err(error) = service.prepare_readers(&view, table_id).await {
+                tracing::warn!(view = %view, error = &error as &dyn std::error::Error,
+                    "copies could not be made ahead; they are made when somebody asks");
+            }
+        });
+    }
+
+    async fn prepare_readers(&self, view: &SharedView, table_id: Uuid) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        for (recipient, view, share_id) in self.readers_of(view.id, view.version, now).await? {
+            let entitled = self.entitle(&view, &recipient, share_id, now).await?;
+            self.note_asking(&entitled, now).await?;
+            if let Some(source) = self.newest_source(&entitled, table_id).await? {
+                self.prepare(&entitled, &source).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what tables behind views have gained, for the readers that are active.
+    pub async fn refresh_copies(&self) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        if self.workshop.root().is_err() || !self.take_lease("copies.refresh", now).await? {
+            return Ok(());
+        }
+        let active_since = now - TimeDelta::days(i64::try_from(self.workshop.settings().active_days).unwrap_or(366));
+        let mut active: HashMap<(Uuid, i64), HashSet<(Uuid, Uuid)>> = HashMap::new();
+        for row in self.db.list_active_entitlements(active_since, REFRESHED).await? {
+            let readers = active.entry((row.set.view_id, row.set.view_version)).or_default();
+            readers.insert((row.recipient_id, row.share_id));
+        }
+        for ((view_id, version), active) in active {
+            let Some((_, table)) = self.db.find_view_by_id(view_id).await? else { continue };
+            let mut seen = HashSet::new();
+            for (recipient, view, share_id) in self.readers_of(view_id, version, now).await? {
+                if !active.contains(&(recipient.id, share_id)) {
+                    continue;
+                }
+                let entitled = self.entitle(&view, &recipient, share_id, now).await?;
+                if !seen.insert(entitled.set) {
+                    continue;
+                }
+                match self.newest_source(&entitled, table.id).await {
+                    Ok(Some(source)) => self.prepare(&entitled, &source).await?,
+                    Ok(None) => tracing::warn!(view = %view, "no version of the view's table fits it any more"),
+                    // One table out of reach keeps no other from being looked at.
+                    Err(error) => tracing::warn!(view = %view, error = &error as &dyn std::error::Error,
+                        "a view's table could not be looked at"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the register with the store, and reports what they do not agree about. What is gone from the store is
+    /// taken off the register, so that it is made anew; what is in the store alone is left there for an operator.
+    pub async fn reconcile_copies(&self, ctx: &OperatorContext) -> Result<Reconciled, ServiceError> {
+        let root = self.workshop.root()?;
+        let settled = Utc::now() - SETTLED;
+        let mut found = Reconciled::default();
+        let mut stored = HashSet::new();
+        let mut objects = root.list();
+        while let Some((key, modified_at)) = objects.try_next().await? {
+            let is_known = self.db.has_copy_at(&key).await?;
+            if !is_known && modified_at < settled && found.orphans.len() < NAMED {
+                found.orphans.push(key.clone());
+            }
+            stored.insert(key);
+        }
+        let filter = CopyFilter { state: Some(CopyState::Ready), ..CopyFilter::default() };
+        let mut after = None;
+        loop {
+            let page = self.db.list_copies(&filter, after, ROUND).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            found.copies += u64::try_from(page.len()).unwrap_or(u64::MAX);
+            let is_gone =
+                |copy: &&Copy| copy.kind == CopyKind::File && copy.bytes > 0 && !stored.contains(&copy.object_key);
+            for copy in page.iter().filter(is_gone) {
+                // It may have been made since the store was listed.
+                if root.location().open(&root.path(&copy.object_key)).await.is_ok() {
+                    continue;
+                }
+                if !ctx.is_dry() {
+                    let mut tx = self.db.begin().await?;
+                    tx.drain_copy(copy.id, Some(self.clock.now())).await?;
+                    tx.forget_serving(CopySet::of(copy)).await?;
+                    tx.commit().await?;
+                }
+                if found.missing.len() < NAMED {
+                    found.missing.push(copy.id);
+                }
+            }
+        }
+        if ctx.is_dry() {
+            return Ok(found);
+        }
+        let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
+        let root = Object { kind: "copies".into(), id: None, name: None };
+        self.trail.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
+        self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
+        if !found.orphans.is_empty() || !found.missing.is_empty() {
+            tracing::warn!(
+                orphans = found.orphans.len(),
+                missing = found.missing.len(),
+                "the register of copies and their store do not agree; POST /api/v1/copies/reconcile names them"
+            );
+        }
+        Ok(found)
+    }
+}
+
+fn seconds(seconds: u64) -> TimeDelta {
+    i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::days(366))
+}

@@ -1,0 +1,708 @@
+//! Making copies: one job for each version of a table and set of readers, however many ask.
+//!
+//! Servers divide a job's files through the register: whoever has claimed a copy makes it, the others wait for it, and
+//! take it over when its maker is silent.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, stream};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        audit::{Actor, Event, Object},
+        catalog::schema::{ColumnPath, Schema},
+        materialize::copy::{Copy, CopyKind, CopyState, object_key},
+    },
+    engine::{EngineError, MixFault, SourceFile},
+    service::{
+        Service,
+        core::{error::ServiceError, places::Place},
+    },
+    store::{MadeCopy, is_held},
+};
+
+use super::{
+    Entitled, Workshop,
+    served::{Need, Served, Source, Standing},
+};
+
+/// How long servers of an older release, which do not look whether a maker is alive, leave a claimed copy to it.
+const HOLD: TimeDelta = TimeDelta::seconds(60);
+/// How often a maker says that it is alive; its claims hold a few seconds longer.
+const ALIVE_AGAIN: Duration = Duration::from_secs(2);
+/// How many copies are claimed at a time: enough to keep every processor busy, few enough to share with other servers.
+const CLAIM: usize = 32;
+/// How many finished copies share a commit.
+const COMMIT: usize = 16;
+/// How often it is looked whether another server has made what this one waits for.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a file that could not be made is left alone, the first time; it doubles with each attempt.
+const FIRST_REST: TimeDelta = TimeDelta::seconds(30);
+/// How long at most.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(1);
+
+/// Copies being made.
+#[derive(Debug)]
+pub(super) struct Job {
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    outcome: Option<Result<(), Arc<Failure>>>,
+}
+
+/// Why copies could not be made, as a recipient may know it.
+#[derive(Clone, Debug)]
+enum Failure {
+    /// A source file is missing, or not what it should be.
+    Unreadable(&'static str),
+    /// Something is out of reach for now.
+    Unavailable(String),
+    /// There are as many copies as there may be.
+    TooMany(&'static str),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(what) | Self::TooMany(what) => f.write_str(what),
+            Self::Unavailable(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What recipients are told when a file of theirs cannot be made; the register has the reason.
+const UNREADABLE: &str = "a file of this table cannot be prepared as the data provider wants it shared; ask the data \
+                          provider, whose register of copies says why";
+
+/// What recipients are told when no more may be made for them, or for anybody.
+const TOO_MANY_OF_RECIPIENT: &str = "as many versions of tables are kept ready for this recipient as may be; read the \
+                                     latest version, or ask the data provider for more";
+const TOO_MANY: &str = "the data provider keeps as much ready as it has room for; ask the data provider";
+/// How long the sum of all copies is believed; what this server adds to it meanwhile is added, what goes is not.
+const SUMMED_FOR: Duration = Duration::from_secs(5);
+/// When to ask again; what nobody reads any more is deleted by then.
+const TOO_MANY_REST_SECONDS: u64 = 3_600;
+
+/// Which version a job makes copies of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Which {
+    /// The newest, which whoever may read the view is served.
+    Newest,
+    /// One that this recipient asked for, and that its quota is asked for.
+    Asked(Uuid),
+}
+
+/// A job is one version's for one set of readers; whose quota it stands on is no other's.
+pub(super) type JobKey = (super::served::Key, Which);
+
+/// How much is kept in all, as it was summed a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    summed_at: Instant,
+    bytes: u64,
+}
+
+/// Why one copy was not made.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    /// The source file holds a column that the view does not show, or notes of its writer.
+    #[error("the file holds more than the view shows")]
+    HoldsMore,
+    /// The source file lacks a column that is never NULL.
+    #[error("the file lacks a column that the view shows")]
+    HoldsLess,
+    /// The file could not be made, or looked into.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// One of the files that were to be mixed could not be read.
+    #[error("`{path}`: {error}")]
+    Member {
+        /// Which, as its table's log spells it.
+        path: String,
+        /// Why.
+        #[source]
+        error: EngineError,
+    },
+}
+
+impl Fault {
+    /// Whether trying again may help although nobody mends anything.
+    fn is_temporary(&self) -> bool {
+        let (Self::Engine(error) | Self::Member { error, .. }) = self else { return false };
+        matches!(error, EngineError::Unavailable(_) | EngineError::Full(_) | EngineError::Stopped)
+    }
+
+    /// Tells operators of it; a source file's path is named as such.
+    fn log(&self, copy: &Copy) {
+        let (source, error): (&str, &dyn std::error::Error) = match self {
+            Self::Member { path, error } => (path, error),
+            other => (&copy.source, other),
+        };
+        tracing::error!(copy.id = %copy.id, copy.source = source, error, "a copy could not be made");
+    }
+
+    /// What it comes to for those who wait.
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Engine(error) | Self::Member { error, .. } if self.is_temporary() => {
+                Failure::Unavailable(error.to_string())
+            }
+            _ => Failure::Unreadable(UNREADABLE),
+        }
+    }
+}
+
+impl From<Arc<Failure>> for ServiceError {
+    fn from(failure: Arc<Failure>) -> Self {
+        match &*failure {
+            Failure::Unreadable(message) => Self::Unreadable { message: (*message).to_owned(), source: failure.into() },
+            Failure::Unavailable(_) => {
+                Self::Unavailable { what: "the storage behind this table", source: failure.into() }
+            }
+            Failure::TooMany(message) => {
+                Self::Limited { message: (*message).to_owned(), retry_after_seconds: TOO_MANY_REST_SECONDS }
+            }
+        }
+    }
+}
+
+impl Service {
+    /// The newest version of `source` that is ready for the readers of `view`: this one where its copies are there or
+    /// can be had in time, and until then the one that they were served before.
+    pub(in crate::service) async fn serve_newest(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        place: &Place,
+    ) -> Result<Arc<Served>, ServiceError> {
+        self.note_asking(view, self.clock.now()).await?;
+        if let Standing::Ready(served) = self.standing(view, source).await? {
+            return Ok(served);
+        }
+        let job = self.start_job(view, source, Which::Newest)?;
+        if let Some(failure) = job.failure() {
+            return Err(failure.into());
+        }
+        if let Some(served) = self.served_before(view, source).await? {
+            return Ok(served);
+        }
+        self.wait_for(view, source, &job, place).await
+    }
+
+    /// The number of the version that [`Self::serve_newest`] would answer now; what is lacking begins to be made.
+    pub(in crate::service) async fn version_served(
+        &self,
+        view: &Entitled,
+        source: &Source,
+    ) -> Result<u64, ServiceError> {
+        self.note_asking(view, self.clock.now()).await?;
+        if !matches!(self.standing(view, source).await?, Standing::Ready(_)) {
+            self.start_job(view, source, Which::Newest)?;
+            if let Some(served) = self.served_before(view, source).await? {
+                return Ok(served.snapshot.version());
+            }
+        }
+        Ok(source.snapshot.version())
+    }
+
+    /// Exactly this version.
+    pub(in crate::service) async fn serve_version(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        place: &Place,
+    ) -> Result<Arc<Served>, ServiceError> {
+        self.note_asking(view, self.clock.now()).await?;
+        if let Standing::Ready(served) = self.standing(view, source).await? {
+            return Ok(served);
+        }
+        let job = self.start_job(view, source, Which::Asked(view.recipient_id))?;
+        self.wait_for(view, source, &job, place).await
+    }
+
+    /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
+    pub(in crate::service) async fn prepare(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
+        if !matches!(self.standing(view, source).await?, Standing::Ready(_)) {
+            self.start_job(view, source, Which::Newest)?;
+        }
+        Ok(())
+    }
+
+    /// The version that the readers of `view` were served before `source`, if it is still there.
+    async fn served_before(&self, view: &Entitled, source: &Source) -> Result<Option<Arc<Served>>, ServiceError> {
+        let Some(serving) = self.db.find_serving(view.set).await? else { return Ok(None) };
+        let Ok(version) = u64::try_from(serving.table_version) else { return Ok(None) };
+        if serving.delta_id != source.snapshot.metadata().id || version >= source.snapshot.version() {
+            return Ok(None);
+        }
+        // A version that the log no longer reaches back to was served long ago.
+        let Ok(snapshot) = self.lake.at_version(&source.location, version).await else { return Ok(None) };
+        let before = Source { snapshot, location: source.location.clone() };
+        match self.standing(view, &before).await? {
+            Standing::Ready(served) => Ok(Some(served)),
+            Standing::Ungrouped { .. } | Standing::Lacking { .. } => Ok(None),
+        }
+    }
+
+    /// Waits for `job`; whoever waits leaves its place to others meanwhile.
+    async fn wait_for(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        job: &Job,
+        place: &Place,
+    ) -> Result<Arc<Served>, ServiceError> {
+        let patience = Duration::from_secs(self.workshop.settings().wait_seconds);
+        match place.aside(timeout(patience, job.outcome())).await {
+            Ok(Ok(())) => {
+                if let Standing::Ready(served) = self.standing(view, source).await? {
+                    return Ok(served);
+                }
+            }
+            Ok(Err(failure)) => return Err(failure.into()),
+            Err(_) => {}
+        }
+        Err(ServiceError::NotReady(
+            "this table is being prepared for you, which takes a moment the first time; try again".to_owned(),
+        ))
+    }
+
+    /// The job that makes `view` over `source`; joins the one that is there.
+    fn start_job(&self, view: &Entitled, source: &Source, which: Which) -> Result<Arc<Job>, ServiceError> {
+        self.workshop.root()?;
+        let key = (source.key(view), which);
+        let mut jobs = self.workshop.jobs();
+        if let Some(job) = jobs.get(&key) {
+            return Ok(Arc::clone(job));
+        }
+        let (progress, watched) = watch::channel(Progress::default());
+        let job = Arc::new(Job { progress: watched });
+        jobs.insert(key.clone(), Arc::clone(&job));
+        let (service, view, source) = (self.clone(), view.clone(), source.clone());
+        tokio::spawn(async move {
+            let _forget = Forget { workshop: service.workshop.clone(), key };
+            let outcome = service.make_all(&view, &source, which).await;
+            progress.send_modify(|progress| progress.outcome = Some(outcome.map_err(Arc::new)));
+        });
+        Ok(job)
+    }
+
+    /// Makes, or waits for, every copy that is lacking.
+    async fn make_all(&self, view: &Entitled, source: &Source, which: Which) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut done = Done::default();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (kind, missing) = match self.standing(view, source).await.map_err(unavailable)? {
+                Standing::Ready(_) => break,
+                Standing::Ungrouped { .. } => {
+                    self.form_groups(view, source).await.map_err(unavailable)?;
+                    continue;
+                }
+                Standing::Lacking { kind, missing, .. } => (kind, missing),
+            };
+            let now = self.clock.now();
+            let is_held = |copy: &Copy| is_held(copy, now);
+            let failed = missing
+                .iter()
+                .filter_map(|(_, copy)| copy.as_ref())
+                .find(|copy| copy.state == CopyState::Failed && copy.kind == CopyKind::File && is_held(copy));
+            if failed.is_some() {
+                return Err(Failure::Unreadable(UNREADABLE));
+            }
+            let free = missing.into_iter().filter(|(_, copy)| !copy.as_ref().is_some_and(is_held));
+            let free: Vec<Need> = free.map(|(need, _)| need).collect();
+            let mut has_claimed = false;
+            for needs in free.chunks(CLAIM) {
+                let claimed = match kind {
+                    CopyKind::File => self.claim_room(view, source, needs, which).await?,
+                    CopyKind::Source => self.claim(view, source, kind, needs).await.map_err(unavailable)?,
+                };
+                if !claimed.is_empty() {
+                    has_claimed = true;
+                    done.add(self.make_claimed(view, source, claimed).await?);
+                }
+            }
+            if !has_claimed {
+                // Another server is at what is left.
+                looks.tick().await;
+            }
+        }
+        if done.files > 0 {
+            tracing::info!(view = %view.published.view, table.version = source.snapshot.version(), files = done.files,
+                bytes = done.bytes, elapsed_ms = started.elapsed().as_millis(), "made copies");
+            self.trail.record_later(self.made_event(view, source, &done, started));
+        }
+        Ok(())
+    }
+
+    /// Claims copies of files where there is room for them. One job after the other, so that none overlooks what another
+    /// has just claimed; a job of another server may.
+    async fn claim_room(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        needs: &[Need],
+        which: Which,
+    ) -> Result<Vec<(Need, Copy)>, Failure> {
+        let mut room = self.workshop.0.room.lock().await;
+        self.check_room(view, which, &mut room).await?;
+        let claimed = self.claim(view, source, CopyKind::File, needs).await.map_err(unavailable)?;
+        if let Some(room) = room.as_mut() {
+            let bytes = claimed.iter().map(|(_, copy)| copy.bytes).sum();
+            room.bytes = room.bytes.saturating_add(bytes);
+        }
+        Ok(claimed)
+    }
+
+    /// Refuses to make more where there is as much as there may be, in all or for the recipient that asks; what is being
+    /// made counts as much as the files that it is made of. What all of a view's readers are served is no recipient's own.
+    async fn check_room(&self, view: &Entitled, which: Which, room: &mut Option<Room>) -> Result<(), Failure> {
+        let settings = self.workshop.settings();
+        let check = |most: u64, bytes: u64, message: &'static str| {
+            if bytes < most {
+                return Ok(());
+            }
+            tracing::warn!(view = %view.published.view, ?which, bytes, most, "no more copies are made");
+            Err(Failure::TooMany(message))
+        };
+        if settings.max_bytes > 0 {
+            let bytes = match room.filter(|room| room.summed_at.elapsed() < SUMMED_FOR) {
+                Some(room) => room.bytes,
+                None => {
+                    let summed_at = Instant::now();
+                    let bytes = self.db.sum_copy_bytes(None).await.map_err(|error| unavailable(error.into()))?;
+                    room.insert(Room { summed_at, bytes }).bytes
+                }
+            };
+            check(settings.max_bytes, bytes, TOO_MANY)?;
+        }
+        if let Which::Asked(recipient_id) = which
+            && settings.max_bytes_per_recipient > 0
+        {
+            let bytes = self.db.sum_copy_bytes(Some(recipient_id)).await;
+            let bytes = bytes.map_err(|error| unavailable(error.into()))?;
+            check(settings.max_bytes_per_recipient, bytes, TOO_MANY_OF_RECIPIENT)?;
+        }
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        kind: CopyKind,
+        needs: &[Need],
+    ) -> Result<Vec<(Need, Copy)>, ServiceError> {
+        let now = self.clock.now();
+        let mut claimed = Vec::new();
+        let mut tx = self.db.begin().await?;
+        tx.keep_server_alive(self.workshop.holder(), now).await?;
+        for need in needs {
+            let Some(file) = source.snapshot.files().get(need.index) else { continue };
+            let (object_key, bytes) = match kind {
+                CopyKind::File => {
+                    let more = need.more.iter().filter_map(|index| source.snapshot.files().get(*index));
+                    let bytes = more.map(|file| file.size).fold(file.size, u64::saturating_add);
+                    (object_key(need.unit, Uuid::new_v4()), bytes)
+                }
+                CopyKind::Source => (source.location.resolve(file.path)?.to_string(), 0),
+            };
+            let copy = Copy {
+                id: Uuid::now_v7(),
+                unit: need.unit,
+                kind,
+                view_id: view.set.view_id,
+                view_version: view.set.view_version,
+                rules: view.set.rules,
+                source: match need.more.len() {
+                    0 => file.path.to_owned(),
+                    more => format!("{} and {more} more", file.path),
+                },
+                object_key,
+                state: CopyState::Making,
+                bytes,
+                rows: 0,
+                stats: None,
+                created_at: now,
+                needed_until: now,
+                holder: self.workshop.holder(),
+                held_until: now + HOLD,
+                attempts: 1,
+                failure: None,
+                deleted_at: None,
+            };
+            if tx.claim_copy(&copy, now).await? {
+                claimed.push((need.clone(), copy));
+            }
+        }
+        tx.commit().await?;
+        Ok(claimed)
+    }
+
+    async fn make_claimed(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        claimed: Vec<(Need, Copy)>,
+    ) -> Result<Done, Failure> {
+        let permits = self.workshop.permits_of(view.recipient_id);
+        let most = usize::try_from(self.workshop.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
+        let schema = Schema::parse(&source.snapshot.metadata().schema_string).map_err(|error| {
+            tracing::error!(view = %view.published.view, %error, "the source's schema cannot be read");
+            Failure::Unreadable(UNREADABLE)
+        })?;
+        let schema = Arc::new(view.published.plan.completed(&schema));
+        let makings = claimed.into_iter().map(|(need, copy)| {
+            let (permits, schema) = (Arc::clone(&permits), Arc::clone(&schema));
+            async move { self.make_one(view, source, schema, need, copy, &permits).await }
+        });
+        let mut finished = Box::pin(stream::iter(makings).buffer_unordered(most).ready_chunks(COMMIT));
+        let mut living = interval(ALIVE_AGAIN);
+        living.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut done, mut failure) = (Done::default(), None);
+        loop {
+            tokio::select! {
+                chunk = finished.next() => {
+                    let Some(chunk) = chunk else { break };
+                    match self.register(chunk).await.map_err(unavailable)? {
+                        (made, None) => done.add(made),
+                        (made, failed) => {
+                            done.add(made);
+                            failure = failed;
+                        }
+                    }
+                }
+                _ = living.tick() => self.keep_alive().await.map_err(unavailable)?,
+            }
+        }
+        failure.map_or(Ok(done), Err)
+    }
+
+    async fn make_one(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        schema: Arc<Schema>,
+        need: Need,
+        copy: Copy,
+        permits: &Semaphore,
+    ) -> (Copy, Result<MadeCopy, Fault>) {
+        // Closed never: whoever waits here gets its turn.
+        let _permit = permits.acquire().await;
+        let made = match copy.kind {
+            CopyKind::File => self.make_file(view, source, schema, &need, &copy).await,
+            CopyKind::Source => self.look_into(view, source, &need, &copy).await,
+        };
+        (copy, made)
+    }
+
+    async fn make_file(
+        &self,
+        view: &Entitled,
+        source: &Source,
+        schema: Arc<Schema>,
+        need: &Need,
+        copy: &Copy,
+    ) -> Result<MadeCopy, Fault> {
+        let root = self.workshop.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
+        let (engine, rules) = (self.workshop.engine(), &view.rules);
+        let (writer, path) = (|| Arc::clone(root.writer()), || root.path(&copy.object_key));
+        let made = if need.grouped_as_of.is_some() {
+            let indices: Vec<usize> = std::iter::once(need.index).chain(need.more.iter().copied()).collect();
+            let files = indices.iter().map(|index| source_file(source, Arc::clone(&schema), *index));
+            let mut files = files.collect::<Result<Vec<_>, _>>()?;
+            let key = || self.workshop.0.unit_key.shuffle(need.unit);
+            loop {
+                let mixed = engine.mix(files.clone(), Arc::clone(rules), key(), writer(), path()).await;
+                let MixFault { file, error } = match mixed {
+                    Ok(made) => break made,
+                    Err(fault) => fault,
+                };
+                if let Some(at) = file
+                    && let EngineError::Lacks(column) = &error
+                    && self.excuse(source, &schema, &indices, &mut files, at, column).await?
+                {
+                    continue;
+                }
+                let path = file.and_then(|at| source.snapshot.files().get(*indices.get(at)?));
+                return Err(match path.map(|file| file.path.to_owned()) {
+                    Some(path) if indices.len() > 1 => Fault::Member { path, error },
+                    _ => Fault::Engine(error),
+                });
+            }
+        } else {
+            let make = |file| engine.make(file, Arc::clone(rules), writer(), path());
+            self.with_file(source, &schema, need.index, make).await?
+        };
+        if made.rows > 0 {
+            root.settle(&copy.object_key).await.map_err(|error| EngineError::Full(Arc::new(error)))?;
+        }
+        Ok(MadeCopy { id: copy.id, bytes: made.bytes, rows: made.rows, stats: Some(made.stats) })
+    }
+
+    /// Whether a source file's footer tells of nothing but the columns that the view shows.
+    async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
+        let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
+        let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
+        let footer = self.workshop.engine().footer(&source.location, &path, file.size).await?;
+        let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
+        if footer.has_notes || footer.leaves.iter().any(|column| !shown.contains(column)) {
+            return Err(Fault::HoldsMore);
+        }
+        let metadata = source.snapshot.metadata();
+        let source_schema = Schema::parse(&metadata.schema_string).map_err(|_| EngineError::Missing)?;
+        let is_needed = |column: &&ColumnPath| {
+            let is_partition = matches!(column.0.as_slice(), [name] if metadata.partition_columns.contains(name));
+            !is_partition && source_schema.lookup(column).is_ok_and(|found| !found.nullable())
+        };
+        if shown.iter().filter(is_needed).any(|column| !footer.leaves.contains(column)) {
+            return Err(Fault::HoldsLess);
+        }
+        let rows = file.live_rows().unwrap_or_default();
+        Ok(MadeCopy { id: copy.id, bytes: file.size, rows, stats: None })
+    }
+
+    /// Puts what was made, and what could not be, into the register.
+    async fn register(
+        &self,
+        chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
+    ) -> Result<(Done, Option<Failure>), ServiceError> {
+        let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
+        let holder = self.workshop.holder();
+        let mut tx = self.db.begin().await?;
+        for (copy, made) in chunk {
+            match made {
+                Ok(made) => {
+                    let is_ours = tx.complete_copy(&made, holder).await?;
+                    match copy.kind {
+                        CopyKind::Source => {}
+                        CopyKind::File if is_ours => done.add(Done { files: 1, rows: made.rows, bytes: made.bytes }),
+                        CopyKind::File => lost.push(copy.object_key),
+                    }
+                }
+                Err(fault @ (Fault::HoldsMore | Fault::HoldsLess)) => {
+                    // A file never loses a column, nor gains one.
+                    let never = self.clock.now() + TimeDelta::days(36_500);
+                    tx.fail_copy(copy.id, holder, &fault.to_string(), never).await?;
+                }
+                Err(fault) => {
+                    fault.log(&copy);
+                    self.metrics.copy_failed();
+                    failure = Some(fault.failure());
+                    if fault.is_temporary() {
+                        // Whoever asks next may try at once.
+                        tx.drain_copy(copy.id, None).await?;
+                    } else {
+                        tx.fail_copy(copy.id, holder, &fault.to_string(), self.again_at(&copy)).await?;
+                    }
+                }
+            }
+        }
+        tx.commit().await?;
+        // What others took over, or nobody may read any more, was written for nothing.
+        for key in lost {
+            self.workshop.root()?.delete(&key).await?;
+        }
+        self.metrics.copies_made(done.files, done.bytes);
+        Ok((done, failure))
+    }
+
+    /// When a copy that could not be made is tried again.
+    fn again_at(&self, copy: &Copy) -> DateTime<Utc> {
+        let doublings = u32::try_from(copy.attempts.clamp(1, 16) - 1).unwrap_or(0);
+        self.clock.now() + (FIRST_REST * 2i32.pow(doublings)).min(LONGEST_REST)
+    }
+
+    async fn keep_alive(&self) -> Result<(), ServiceError> {
+        let mut tx = self.db.begin().await?;
+        tx.keep_server_alive(self.workshop.holder(), self.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// What the trail learns of a job's work.
+    fn made_event(&self, view: &Entitled, source: &Source, done: &Done, started: Instant) -> Event {
+        let actor = Actor::system("weir");
+        let published = &view.published.view;
+        Event {
+            object: Some(Object { kind: "view".into(), id: Some(published.id), name: Some(published.to_string()) }),
+            recipient_id: Some(view.recipient_id),
+            share_id: Some(view.share_id),
+            table_version: Some(source.snapshot.version()),
+            files: Some(done.files),
+            rows: Some(done.rows),
+            bytes: Some(done.bytes),
+            duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ..Event::new(actor, "copies.make")
+        }
+    }
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    files: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Job {
+    fn failure(&self) -> Option<Arc<Failure>> {
+        self.progress.borrow().outcome.clone()?.err()
+    }
+
+    /// How the job ends.
+    async fn outcome(&self) -> Result<(), Arc<Failure>> {
+        let mut progress = self.progress.clone();
+        let ended = progress.wait_for(|progress| progress.outcome.is_some()).await;
+        let outcome = ended.ok().and_then(|progress| progress.outcome.clone());
+        outcome.unwrap_or_else(|| Err(Arc::new(Failure::Unavailable("the work was broken off".to_owned()))))
+    }
+}
+
+/// Takes a job off the list when it ends, however it ends.
+struct Forget {
+    workshop: Workshop,
+    key: JobKey,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.workshop.jobs().remove(&self.key);
+    }
+}
+
+fn unavailable(error: ServiceError) -> Failure {
+    tracing::error!(error = &error as &dyn std::error::Error, "copies could not be made for now");
+    Failure::Unavailable(error.to_string())
+}
+
+/// A file of the source as the engine takes it.
+pub(super) fn source_file(source: &Source, schema: Arc<Schema>, index: usize) -> Result<SourceFile, EngineError> {
+    let file = source.snapshot.files().get(index).ok_or(EngineError::Missing)?;
+    SourceFile::new(&source.location, source.snapshot.metadata(), &schema, &file)
+}

@@ -1,0 +1,317 @@
+//! Copies: the governed files that recipients of views read instead of source files.
+//!
+//! Lives here: who may share which copies ([`Entitled`]), which files are mixed ([`mixing`]), making copies ([`making`]),
+//! putting a table together from them ([`served`]), deleting them ([`keeping`]), and the register that says what there is.
+//! Never here: what a copy holds, which is the engine's, or who may ask, which is the decision's.
+
+mod keeping;
+mod making;
+mod mixing;
+mod older;
+mod published;
+mod register;
+mod served;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use moka::future::Cache;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::{
+    config::ViewSettings,
+    domain::{
+        access::recipient::Recipient,
+        catalog::{
+            share::SharedView,
+            view::{
+                mask::{LowZips, PseudonymKeys, Scope},
+                plan::Today,
+            },
+        },
+        core::seal::RootKey,
+        materialize::copy::{Entitlement, FileKey, UnitKey},
+    },
+    engine::{Engine, Rules},
+    storage::{CopyRoot, TableLocation},
+    store::{CopySet, EntitlementRow},
+};
+
+use self::making::{Job, JobKey, Room};
+
+pub use self::{
+    keeping::Reconciled,
+    register::{CopiesQuery, ListedCopy, Preparation},
+};
+pub(super) use self::{
+    published::{PublishedView, PublishedViews, plan_of},
+    served::{Served, Source},
+};
+use super::{Service, core::error::ServiceError};
+
+/// Published versions that are kept in memory; each is a few kilobytes and never changes.
+const KEPT_VERSIONS: u64 = 10_000;
+/// How long a recipient's asking stands before it is noted anew: one write in so long, not one a query.
+const ASKING_NOTED_EVERY: Duration = Duration::from_secs(600);
+
+/// Memory for knowing which files are mixed with each other, in bytes; what is forgotten is read again.
+const GROUPS_BYTES: u64 = 64 << 20;
+
+fn groups_weight(_: &Uuid, groups: &Arc<mixing::Groups>) -> u32 {
+    let bytes = groups.capacity() * (size_of::<(Uuid, (Uuid, i64))>() + 1);
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// What makes copies and knows those of this server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Workshop(Arc<Shop>);
+
+#[derive(Debug)]
+struct Shop {
+    /// Where copies live; without it, views can only be looked at.
+    root: Option<CopyRoot>,
+    engine: Engine,
+    unit_key: UnitKey,
+    /// What pseudonyms are derived from, and its number among all keys there ever were.
+    root_key: RootKey,
+    key_version: u32,
+    /// The ZIP prefixes that are not shown.
+    zips: LowZips,
+    settings: ViewSettings,
+    /// Who this server is among those that make copies.
+    holder: Uuid,
+    published: Cache<(Uuid, i64), Arc<PublishedView>>,
+    served: Cache<served::Key, Arc<Served>>,
+    /// What each set's readers were served last, as long as that is remembered.
+    latest: Mutex<HashMap<CopySet, Weak<Served>>>,
+    /// Which files of the version served last are mixed with each other, by scope; the register has it.
+    groups: Cache<Uuid, Arc<mixing::Groups>>,
+    /// Scopes and views that are known to use them.
+    scopes: Cache<(Uuid, Uuid), ()>,
+    jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
+    /// Held by whoever claims copies.
+    room: tokio::sync::Mutex<Option<Room>>,
+    recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
+    noted: Cache<(CopySet, Uuid, Uuid), ()>,
+}
+
+/// What a workshop is built from.
+#[derive(Debug)]
+pub struct WorkshopParts {
+    /// Where copies live, if anywhere.
+    pub root: Option<CopyRoot>,
+    /// Makes files.
+    pub engine: Engine,
+    /// The root key that pseudonyms and units are derived from.
+    pub root_key: RootKey,
+    /// Its number among all keys that this installation ever had, from 1; pseudonyms name it.
+    pub key_version: u32,
+    /// The settings of views.
+    pub settings: ViewSettings,
+    /// Memory for tables put together from copies, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Workshop {
+    /// A workshop with nothing in hand.
+    pub fn new(parts: WorkshopParts) -> Self {
+        let weight = |_: &served::Key, served: &Arc<Served>| {
+            u32::try_from(served.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
+        };
+        Self(Arc::new(Shop {
+            unit_key: UnitKey::new(&parts.root_key),
+            root: parts.root,
+            engine: parts.engine,
+            root_key: parts.root_key,
+            key_version: parts.key_version,
+            zips: LowZips::new(&parts.settings.zip3_low_population, parts.settings.zip3_replaces_published),
+            settings: parts.settings,
+            holder: Uuid::new_v4(),
+            published: Cache::new(KEPT_VERSIONS),
+            served: Cache::builder().max_capacity(parts.cache_bytes / 1024).weigher(weight).build(),
+            latest: Mutex::default(),
+            groups: Cache::builder().max_capacity(GROUPS_BYTES / 1024).weigher(groups_weight).build(),
+            jobs: Mutex::default(),
+            room: Default::default(),
+            scopes: Cache::new(KEPT_VERSIONS),
+            recipients: Mutex::default(),
+            noted: Cache::builder().max_capacity(100_000).time_to_live(ASKING_NOTED_EVERY).build(),
+        }))
+    }
+
+    /// The settings of views.
+    pub fn settings(&self) -> &ViewSettings {
+        &self.0.settings
+    }
+
+    /// What makes and looks at files.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// The place of copies; without one, what to do.
+    pub(super) fn root(&self) -> Result<&CopyRoot, ServiceError> {
+        self.0.root.as_ref().ok_or_else(|| {
+            ServiceError::conflict("this server has no place for copies; set `views.root` and start it again")
+        })
+    }
+
+    /// The key that the ids of a table's files are made with, for the one recipient that knows it by this id.
+    pub(super) fn file_key(&self, table_id: Uuid) -> FileKey {
+        self.0.unit_key.file_key(table_id)
+    }
+
+    /// Who this server is among those that claim what they make.
+    pub(super) fn holder(&self) -> Uuid {
+        self.0.holder
+    }
+
+    /// The place of copies, where there is one.
+    pub(super) fn place(&self) -> Option<TableLocation> {
+        self.0.root.as_ref().map(|root| root.location().clone())
+    }
+
+    /// Whether there is a place for copies.
+    pub fn has_root(&self) -> bool {
+        self.0.root.is_some()
+    }
+
+    /// Whether a table's location and the place of copies lie in each other.
+    pub fn meets(&self, location: &str) -> bool {
+        self.0.root.as_ref().is_some_and(|root| root.meets(location))
+    }
+
+    /// What a set's readers were served last, where it is remembered.
+    fn latest(&self, set: CopySet) -> Option<Arc<Served>> {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).get(&set)?.upgrade()
+    }
+
+    fn remember(&self, set: CopySet, served: &Arc<Served>) {
+        let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.retain(|_, served| served.strong_count() > 0);
+        latest.insert(set, Arc::downgrade(served));
+    }
+
+    fn forget(&self, set: CopySet) {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).remove(&set);
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, HashMap<JobKey, Arc<Job>>> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What lets so many files of one recipient be made at a time.
+    fn permits_of(&self, recipient_id: Uuid) -> Arc<Semaphore> {
+        let mut recipients = self.0.recipients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(permits) = recipients.get(&recipient_id).and_then(Weak::upgrade) {
+            return permits;
+        }
+        recipients.retain(|_, permits| permits.strong_count() > 0);
+        let most = usize::try_from(self.0.settings.concurrent_files_per_recipient).unwrap_or(1).max(1);
+        let permits = Arc::new(Semaphore::new(most));
+        recipients.insert(recipient_id, Arc::downgrade(&permits));
+        permits
+    }
+}
+
+/// A version of a view as one recipient is entitled to read it.
+#[derive(Clone, Debug)]
+pub(super) struct Entitled {
+    /// The version.
+    pub(super) published: Arc<PublishedView>,
+    /// Whose copies it reads.
+    pub(super) set: CopySet,
+    /// What its copies are made by.
+    pub(super) rules: Arc<Rules>,
+    pub(super) recipient_id: Uuid,
+    pub(super) share_id: Uuid,
+}
+
+impl Entitled {
+    /// How the recipient knows the table: as nobody else does.
+    pub(super) fn table_id(&self) -> Uuid {
+        let mut name = Vec::with_capacity(56);
+        name.extend_from_slice(&self.set.view_version.to_be_bytes());
+        name.extend_from_slice(&self.set.rules.0);
+        name.extend_from_slice(self.recipient_id.as_bytes());
+        name.extend_from_slice(self.share_id.as_bytes());
+        Uuid::new_v5(&self.set.view_id, &name)
+    }
+}
+
+impl Service {
+    /// What a recipient may see of a view through a share, at this moment.
+    pub(super) async fn entitle(
+        &self,
+        view: &SharedView,
+        recipient: &Recipient,
+        share_id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Entitled, ServiceError> {
+        let published = self.published_view(view).await?;
+        Ok(self.entitle_to(published, recipient, share_id, now))
+    }
+
+    /// [`Self::entitle`] to a version at hand.
+    pub(super) fn entitle_to(
+        &self,
+        published: Arc<PublishedView>,
+        recipient: &Recipient,
+        share_id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Entitled {
+        let shop = &self.workshop.0;
+        let references = &published.references;
+        let today = now.date_naive();
+        let named = references.properties.iter();
+        let properties = named.filter_map(|name| Some((name.as_str(), recipient.spec.properties.get(name)?))).collect();
+        let uses = |scope| references.scopes.contains(&scope);
+        let entitlement = Entitlement {
+            view_id: published.view.id,
+            view_version: published.view.version,
+            properties,
+            recipient_id: uses(Scope::Recipient).then_some(recipient.id),
+            share_id: uses(Scope::Share).then_some(share_id),
+            key_version: (!references.scopes.is_empty()).then_some(shop.key_version),
+            day: (references.today == Today::Day).then_some(today),
+            year: (references.today >= Today::Year).then_some(today.year()),
+            zips: references.zips.then(|| shop.zips.text()),
+        };
+        let set =
+            CopySet { view_id: published.view.id, view_version: published.view.version, rules: entitlement.rules() };
+        let rules = Rules {
+            condition: published.plan.filter.as_ref().map(|filter| filter.bind(&recipient.spec.properties, today)),
+            plan: Arc::clone(&published.plan),
+            keys: PseudonymKeys::new(&shop.root_key, shop.key_version, recipient.id, share_id),
+            today,
+            zips: shop.zips.clone(),
+        };
+        Entitled { published, set, rules: Arc::new(rules), recipient_id: recipient.id, share_id }
+    }
+
+    /// Notes that a recipient asked for its copies: they are made ahead from now on.
+    async fn note_asking(&self, view: &Entitled, now: DateTime<Utc>) -> Result<(), ServiceError> {
+        let key = (view.set, view.recipient_id, view.share_id);
+        if self.workshop.0.noted.contains_key(&key) {
+            return Ok(());
+        }
+        let row =
+            EntitlementRow { set: view.set, recipient_id: view.recipient_id, share_id: view.share_id, asked_at: now };
+        let mut tx = self.db.begin().await?;
+        tx.touch_entitlement(&row).await?;
+        tx.commit().await?;
+        self.workshop.0.noted.insert(key, ()).await;
+        Ok(())
+    }
+
+    /// How long a URL to a copy may live at most.
+    fn longest_url(&self) -> TimeDelta {
+        let seconds = self.settings.url_ttl_seconds.max(self.settings.proxied_url_ttl_seconds);
+        i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::days(7))
+    }
+}

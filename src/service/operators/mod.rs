@@ -1,0 +1,373 @@
+//! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
+//! it.
+
+pub mod sign_in;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    config::OperatorSettings,
+    domain::{
+        access::{limits::span, token::BearerToken},
+        audit::{Event, Object, timestamp},
+        core::{
+            name::{Name, NameKind, name_key},
+            spec::Mode,
+        },
+        operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role},
+    },
+    store::{Db, StoreError, Tx},
+};
+
+use super::{
+    Service,
+    access::tokens::NOT_ISSUED,
+    audit::write,
+    core::{
+        change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
+        clock::Clock,
+        context::OperatorContext,
+        error::ServiceError,
+        idempotency, lookup,
+        page::{Page, PageRequest},
+        precondition::Precondition,
+    },
+};
+
+/// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
+const MAX_LIVE_TOKENS: i64 = 10;
+
+/// A token that was just made, in clear.
+#[derive(Debug)]
+pub struct IssuedOperatorToken {
+    /// What is kept of it.
+    pub token: OperatorToken,
+    /// The token itself; shown now or never.
+    pub secret: BearerToken,
+}
+
+fn not_found(name: &str) -> ServiceError {
+    ServiceError::NotFound { kind: "operator", name: name.to_owned() }
+}
+
+fn token_not_found(id: Uuid) -> ServiceError {
+    ServiceError::NotFound { kind: "token", name: id.to_string() }
+}
+
+fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
+    let name = Some(operator.name.to_string());
+    ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
+}
+
+/// Moves an operator to `after` in a transaction that holds the chain's lock.
+pub(super) async fn move_in(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    after: Operator,
+    reason: &str,
+    action: &'static str,
+) -> Result<Operator, StoreError> {
+    let after = tx.update_operator(after).await?;
+    let event = Event { change: Some(json!({"reason": reason})), ..event(ctx, action, &after) };
+    write::append(tx, event, ctx.now).await?;
+    Ok(after)
+}
+
+/// Ends an operator's token now, in a transaction that holds the chain's lock.
+pub(super) async fn end_token_in(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    operator: &Operator,
+    id: Uuid,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
+    tx.revoke_operator_token(id, ctx.now).await?;
+    let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
+    let event = Event { change: Some(change), token_id: Some(id), ..event(ctx, "operator.token.revoke", operator) };
+    write::append(tx, event, ctx.now).await
+}
+
+fn parse_name(name: &str) -> Result<Name, ServiceError> {
+    let parsed = Name::parse(NameKind::Operator, name);
+    let parsed = parsed.map_err(|error| ServiceError::invalid("operator", error.to_string()))?;
+    if parsed.key() == name_key(BOOTSTRAP) {
+        let message = format!("`{BOOTSTRAP}` is the name of the bootstrap token; take another");
+        return Err(ServiceError::invalid("operator", message));
+    }
+    Ok(parsed)
+}
+
+async fn find(tx: &mut Tx, name: &str) -> Result<Operator, ServiceError> {
+    tx.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
+}
+
+async fn insert(tx: &mut Tx, ctx: &OperatorContext, name: Name, spec: OperatorSpec) -> Result<Operator, ServiceError> {
+    let operator = Operator {
+        id: Uuid::now_v7(),
+        name,
+        spec,
+        disabled_at: None,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+        revision: 1,
+    };
+    tx.insert_operator(&operator).await?;
+    let change = Some(audited(None, Some(&operator)));
+    let created = Event { change, ..event(ctx, "operator.create", &operator) };
+    write::append(tx, created, ctx.now).await?;
+    Ok(operator)
+}
+
+async fn issue(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    operator: &Operator,
+    life_seconds: u64,
+) -> Result<IssuedOperatorToken, ServiceError> {
+    if tx.count_live_operator_tokens(operator.id, ctx.now).await? >= MAX_LIVE_TOKENS {
+        let message = format!(
+            "operator `{}` has {MAX_LIVE_TOKENS} tokens that work; revoke those that are not needed first",
+            operator.name
+        );
+        return Err(ServiceError::conflict(message));
+    }
+    let secret = match ctx.is_dry() {
+        true => BearerToken::presented(NOT_ISSUED),
+        false => BearerToken::generate_for_operator(),
+    };
+    let token = OperatorToken {
+        id: Uuid::now_v7(),
+        operator_id: operator.id,
+        created_at: ctx.now,
+        expires_at: ctx.now.checked_add_signed(span(life_seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC),
+        revoked_at: None,
+    };
+    tx.insert_operator_token(&token, &secret.hash()).await?;
+    let change = json!({"after": {"expires_at": timestamp(token.expires_at)}});
+    let issued =
+        Event { change: Some(change), token_id: Some(token.id), ..event(ctx, "operator.token.issue", operator) };
+    write::append(tx, issued, ctx.now).await?;
+    Ok(IssuedOperatorToken { token, secret })
+}
+
+fn life(settings: &OperatorSettings, asked: Option<u64>) -> Result<u64, ServiceError> {
+    let longest = settings.token_max_seconds;
+    let asked = asked.unwrap_or(settings.token_default_seconds);
+    if (1..=longest).contains(&asked) {
+        return Ok(asked);
+    }
+    Err(ServiceError::invalid("expires_in_seconds", format!("must be between 1 and {longest}")))
+}
+
+/// Refuses what would leave nobody who can make operators.
+async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> Result<(), ServiceError> {
+    let is_admin = operator.spec.role == Role::Admin && operator.disabled_at.is_none();
+    if is_admin && !tx.has_admin(Some(operator.id), now).await? {
+        let message =
+            format!("operator `{}` is the last enabled admin; make another one, with a token, first", operator.name);
+        return Err(ServiceError::conflict(message));
+    }
+    Ok(())
+}
+
+/// Makes an operator with a token, straight on the database: how the first admin is made, and how one gets in again
+/// when no admin can. Works beside running servers.
+pub async fn create_operator(
+    db: &Db,
+    clock: &Clock,
+    settings: &OperatorSettings,
+    name: &str,
+    role: Role,
+    expires_in_seconds: Option<u64>,
+) -> Result<IssuedOperatorToken, ServiceError> {
+    let name = parse_name(name)?;
+    let life = life(settings, expires_in_seconds)?;
+    let mut tx = db.begin().await?;
+    tx.lock_audit_head().await?;
+    let ctx = OperatorContext::system("command line", clock.now());
+    let operator = insert(&mut tx, &ctx, name, OperatorSpec { role, description: None }).await?;
+    let issued = issue(&mut tx, &ctx, &operator, life).await?;
+    tx.commit().await?;
+    Ok(issued)
+}
+
+impl Service {
+    /// Creates an operator, or confirms that it is as described.
+    pub async fn put_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        named: &Named,
+    ) -> Result<Put<Operator>, ServiceError> {
+        let name = parse_name(name)?;
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(existing) = tx.find_operator(name.key()).await? {
+            let after = Operator { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
+            confirm("operator", name.as_str(), &existing, &after)?;
+            return Ok(Put::Confirmed(existing));
+        }
+        let operator = insert(&mut tx, ctx, name, new_spec(named)?).await?;
+        tx.commit().await?;
+        Ok(Put::Created(operator))
+    }
+
+    /// An operator.
+    pub async fn get_operator(&self, name: &str) -> Result<Operator, ServiceError> {
+        self.db.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
+    }
+
+    /// Operators by name.
+    pub async fn list_operators(&self, page: &PageRequest) -> Result<Page<Operator>, ServiceError> {
+        let opened = self.begin_page(page, "operators".into())?;
+        let operators = self.db.list_operators(opened.after.as_deref(), opened.limit).await?;
+        Ok(self.end_page(opened, operators, |operator| operator.name.key().to_owned()))
+    }
+
+    /// Changes an operator; a lesser role counts from the commit on.
+    pub async fn update_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+        named: &Named,
+    ) -> Result<Operator, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let before = find(&mut tx, name).await?;
+        Precondition::check(condition, before.id, before.revision)?;
+        let mut after = Operator { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
+        if differing(&before, &after).is_empty() {
+            return Ok(before);
+        }
+        if after.spec.role != Role::Admin {
+            keep_an_admin(&mut tx, &before, ctx.now).await?;
+        }
+        after.updated_at = ctx.now;
+        let after = tx.update_operator(after).await?;
+        let change = Some(audited(Some(&before), Some(&after)));
+        let event = Event { change, ..event(ctx, "operator.update", &after) };
+        write::append(&mut tx, event, ctx.now).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Deletes an operator with its tokens. What it did stays on record.
+    pub async fn delete_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        condition: Option<&Precondition>,
+    ) -> Result<(), ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        Precondition::check(condition, operator.id, operator.revision)?;
+        keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        tx.delete_operator(operator.id, operator.revision).await?;
+        let change = Some(audited(Some(&operator), None));
+        let event = Event { change, ..event(ctx, "operator.delete", &operator) };
+        write::append(&mut tx, event, ctx.now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Refuses an operator everything until it is enabled.
+    pub async fn disable_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<Operator, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        if operator.disabled_at.is_some() {
+            return Ok(operator);
+        }
+        keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
+        self.move_operator(tx, ctx, after, reason, "operator.disable").await
+    }
+
+    /// Lets a disabled operator in again, with the tokens that have not ended.
+    pub async fn enable_operator(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        reason: &str,
+    ) -> Result<Operator, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        if operator.disabled_at.is_none() {
+            return Ok(operator);
+        }
+        let after = Operator { disabled_at: None, updated_at: ctx.now, ..operator };
+        self.move_operator(tx, ctx, after, reason, "operator.enable").await
+    }
+
+    async fn move_operator(
+        &self,
+        mut tx: Tx,
+        ctx: &OperatorContext,
+        after: Operator,
+        reason: &str,
+        action: &'static str,
+    ) -> Result<Operator, ServiceError> {
+        let after = move_in(&mut tx, ctx, after, reason, action).await?;
+        tx.commit().await?;
+        Ok(after)
+    }
+
+    /// Issues a token to an operator; it is shown in this one answer.
+    pub async fn issue_operator_token(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        expires_in_seconds: Option<u64>,
+    ) -> Result<IssuedOperatorToken, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
+            let message = format!(
+                "this request issued token `{id}` before, and a token is shown once; revoke it if its answer was lost"
+            );
+            return Err(ServiceError::conflict(message));
+        }
+        let operator = find(&mut tx, name).await?;
+        let life = life(&self.sign_in.settings, expires_in_seconds)?;
+        let issued = issue(&mut tx, ctx, &operator, life).await?;
+        idempotency::remember(&mut tx, ctx, issued.token.id).await?;
+        tx.commit().await?;
+        Ok(issued)
+    }
+
+    /// An operator's tokens by their creation.
+    pub async fn list_operator_tokens(
+        &self,
+        name: &str,
+        page: &PageRequest,
+    ) -> Result<Page<OperatorToken>, ServiceError> {
+        let operator = self.get_operator(name).await?;
+        let opened = self.begin_page(page, format!("tokens of operator {}", operator.id))?;
+        let tokens = self.db.list_operator_tokens(operator.id, opened.after_created(), opened.limit).await?;
+        Ok(self.end_page(opened, tokens, |token| super::core::page::created_key(token.created_at, token.id)))
+    }
+
+    /// Ends an operator's token now, be it the last one of the last admin: a token that leaked must end. One that was
+    /// revoked before stays revoked as it was.
+    pub async fn revoke_operator_token(
+        &self,
+        ctx: &OperatorContext,
+        name: &str,
+        id: Uuid,
+        reason: Option<&str>,
+    ) -> Result<OperatorToken, ServiceError> {
+        let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        let operator = find(&mut tx, name).await?;
+        let found = tx.find_operator_bearer_by_id(id).await?.filter(|bearer| bearer.operator.id == operator.id);
+        let token = found.ok_or_else(|| token_not_found(id))?.token;
+        if token.revoked_at.is_some() {
+            return Ok(token);
+        }
+        end_token_in(&mut tx, ctx, &operator, id, reason).await?;
+        tx.commit().await?;
+        Ok(OperatorToken { revoked_at: Some(ctx.now), ..token })
+    }
+}

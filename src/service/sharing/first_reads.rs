@@ -1,0 +1,249 @@
+//! What was announced of file URLs, so that the many ranges of one file do not make as many audit events, and none leaves
+//! unannounced: the first read of a URL by an address is an event that announces up to the whole file, and only reading
+//! beyond that is another. Reads within are summed, one event a URL, address and minute.
+//!
+//! Forgetting one only means that it is announced again.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::sync;
+
+use crate::domain::{
+    access::limits::{ends_minute, minute},
+    audit::{Event, timestamp},
+};
+
+/// The action of the event that announces what is read of a URL.
+pub(in crate::service) const FILE_READ: &str = "file.read";
+/// The action of the event that stands for the reads after it.
+const SUMMARY: &str = "file.read.summary";
+/// How many readings one generation remembers; two are kept. About 20 MB when full.
+const GENERATION: usize = 100_000;
+/// How many readings are summed at a time; when there are more, what was summed is told early. Some 10 MB when full.
+const MOST_SUMS: usize = 10_000;
+/// How many announcements of different readings are made at a time at least, before one has to wait for another.
+const TURNS: usize = 256;
+
+/// Remembers readings in bounded memory: when the young generation is full it becomes the old one.
+#[derive(Debug)]
+pub struct FirstReads {
+    state: Mutex<State>,
+    turns: Box<[sync::Mutex<()>]>,
+}
+
+impl Default for FirstReads {
+    fn default() -> Self {
+        Self { state: Mutex::default(), turns: (0..TURNS).map(|_| sync::Mutex::default()).collect() }
+    }
+}
+
+type Key = [u8; 16];
+
+/// One URL as one address reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The URL and the address.
+    key: Key,
+}
+
+impl Reading {
+    /// Bytes behind the URL `sealed`, read by `address`.
+    pub fn of(sealed: &str, address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { key: key(&["read", sealed, &address.to_string()]) }
+    }
+
+    /// A look at the file's size alone, which never stands for its bytes.
+    pub fn look(sealed: &str, address: IpAddr) -> Self {
+        Self { key: key(&["look", sealed, &address.to_canonical().to_string()]) }
+    }
+}
+
+/// What was announced of a reading, and how much of it was read; in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    announced: u64,
+    read: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    young: HashMap<Key, Account>,
+    old: HashMap<Key, Account>,
+    minute: i64,
+    sums: HashMap<Key, Sum>,
+}
+
+/// The later reads of one URL by one address in this minute.
+#[derive(Debug)]
+struct Sum {
+    event: Event,
+    reads: u64,
+    bytes: u64,
+}
+
+impl FirstReads {
+    /// Takes `bytes` from what was announced of `reading`; false where that is not enough.
+    pub fn take(&self, reading: &Reading, bytes: u64) -> bool {
+        let mut state = self.lock();
+        let Some(account) = state.account(reading.key) else { return false };
+        let read = account.read.saturating_add(bytes);
+        let is_announced = read <= account.announced;
+        if is_announced {
+            account.read = read;
+        }
+        is_announced
+    }
+
+    /// Waits until nobody else announces this reading, so that ranges which come together share one event.
+    pub async fn turn(&self, reading: &Reading) -> sync::MutexGuard<'_, ()> {
+        self.turns[usize::from(reading.key[0]) % TURNS].lock().await
+    }
+
+    /// Remembers that `announced` more bytes are on record, of which `bytes` are read at once.
+    pub fn announce(&self, reading: &Reading, announced: u64, bytes: u64) {
+        let mut state = self.lock();
+        let account = state.open(reading.key);
+        account.announced = account.announced.saturating_add(announced);
+        account.read = account.read.saturating_add(bytes);
+    }
+
+    /// Counts `bytes` that were taken from what was announced of `reading`; `event` describes the file. Answers the events
+    /// that are due.
+    pub fn add(&self, reading: &Reading, event: &Event, bytes: u64, now: DateTime<Utc>) -> Vec<Event> {
+        let (mut state, key) = (self.lock(), reading.key);
+        let mut due = state.turn(now);
+        if state.sums.len() >= MOST_SUMS && !state.sums.contains_key(&key) {
+            due.extend(state.take());
+        }
+        let sum = state.sums.entry(key).or_insert_with(|| Sum { event: event.clone(), reads: 0, bytes: 0 });
+        (sum.reads, sum.bytes) = (sum.reads + 1, sum.bytes.saturating_add(bytes));
+        due
+    }
+
+    /// The sums of minutes that are over; of this one, too, where `all` is asked for.
+    pub fn summaries(&self, now: DateTime<Utc>, all: bool) -> Vec<Event> {
+        let mut state = self.lock();
+        if all { state.take() } else { state.turn(now) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn account(&mut self, key: Key) -> Option<&mut Account> {
+        match self.young.get_mut(&key) {
+            Some(account) => Some(account),
+            None => self.old.get_mut(&key),
+        }
+    }
+
+    /// The account of `key` among the young.
+    fn open(&mut self, key: Key) -> &mut Account {
+        if self.young.len() >= GENERATION && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let before = self.old.remove(&key).unwrap_or_default();
+        self.young.entry(key).or_insert(before)
+    }
+
+    fn turn(&mut self, now: DateTime<Utc>) -> Vec<Event> {
+        let current = minute(now);
+        if !ends_minute(self.minute, current) {
+            return Vec::new();
+        }
+        let due = self.take();
+        self.minute = current;
+        due
+    }
+
+    fn take(&mut self) -> Vec<Event> {
+        let since = DateTime::from_timestamp(self.minute.saturating_mul(60), 0).unwrap_or_default();
+        let sums = std::mem::take(&mut self.sums).into_values();
+        // Their bytes were counted when they were announced.
+        let summary = |Sum { event, reads, bytes }| Event {
+            action: SUMMARY.into(),
+            bytes: None,
+            files: None,
+            request_id: None,
+            change: Some(json!({"reads": reads, "bytes": bytes, "minute": timestamp(since)})),
+            ..event
+        };
+        sums.map(summary).collect()
+    }
+}
+
+/// What the URL `sealed` is known by, whoever reads it.
+pub(in crate::service) fn url_digest(sealed: &str) -> Key {
+    key(&["url", sealed])
+}
+
+/// A digest, so that no URL that opens anything stays in memory.
+fn key(parts: &[&str]) -> Key {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part.len().to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let digest = hasher.finalize();
+    std::array::from_fn(|i| digest[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::Actor;
+
+    fn reading(url: &str) -> Reading {
+        Reading::of(url, IpAddr::from([192, 0, 2, 1]))
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_are_remembered() {
+        let reads = FirstReads::default();
+        for i in 0..(2 * GENERATION + 10) {
+            reads.announce(&reading(&i.to_string()), 1, 0);
+        }
+        assert!(reads.take(&reading(&(2 * GENERATION).to_string()), 1));
+        assert!(!reads.take(&reading("0"), 1));
+        let state = reads.lock();
+        assert!(state.young.len() + state.old.len() <= 2 * GENERATION);
+    }
+
+    #[test]
+    fn nothing_is_read_beyond_what_was_announced() {
+        let reads = FirstReads::default();
+        assert!(!reads.take(&reading("url"), 1));
+        reads.announce(&reading("url"), 100, 10);
+        assert!(!reads.take(&Reading::of("url", IpAddr::from([192, 0, 2, 2])), 1), "another address");
+        assert!(!reads.take(&Reading::look("url", IpAddr::from([192, 0, 2, 1])), 0), "a look is no read");
+        assert!(reads.take(&reading("url"), 90));
+        assert!(!reads.take(&reading("url"), 1));
+        reads.announce(&reading("url"), 100, 1);
+        assert!(reads.take(&reading("url"), 99) && !reads.take(&reading("url"), 1));
+    }
+
+    #[test]
+    fn ranges_after_the_first_are_one_event_a_minute() {
+        let (reads, event) = (FirstReads::default(), Event::new(Actor::ANONYMOUS, FILE_READ));
+        let at = |seconds: i64| DateTime::from_timestamp(1_790_000_040 + seconds, 0).unwrap();
+        for seconds in 0..50 {
+            assert!(reads.add(&reading("url"), &event, 10, at(seconds)).is_empty());
+        }
+        let due = reads.add(&reading("url"), &event, 10, at(60));
+        assert_eq!(due.len(), 1);
+        assert_eq!((due[0].action.as_ref(), due[0].bytes), ("file.read.summary", None));
+        let change = due[0].change.as_ref().unwrap();
+        assert_eq!((&change["reads"], &change["bytes"]), (&json!(50), &json!(500)));
+        assert_eq!(reads.summaries(at(61), true).len(), 1);
+    }
+}

@@ -1,0 +1,262 @@
+//! Grants and their endings: both append-only, so that who could read what at any moment stays answerable.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::{
+    domain::access::grant::{Agreement, Ending, Grant},
+    store::{
+        Result, StoreError, Tx,
+        core::value::{Micros, micros, time},
+        reads, writes,
+    },
+};
+
+/// The columns of [`GrantRow`], from `grants g` and `grant_endings e`.
+macro_rules! grant_columns {
+    () => {
+        "g.id AS grant_id, g.share_id AS grant_share_id, g.recipient_id AS grant_recipient_id, \
+         g.valid_from AS grant_valid_from, g.valid_until AS grant_valid_until, g.purpose AS grant_purpose, \
+         g.agreement_ref, g.agreement_sha256, g.agreement_valid_until, g.granted_by AS grant_granted_by, \
+         g.created_at AS grant_created_at, e.ended_at, e.end_reason, e.ended_by, e.replaced_by"
+    };
+}
+pub(in crate::store) use grant_columns;
+
+#[derive(FromRow)]
+pub(in crate::store) struct GrantRow {
+    grant_id: Uuid,
+    grant_share_id: Uuid,
+    grant_recipient_id: Uuid,
+    grant_valid_from: Micros,
+    grant_valid_until: Micros,
+    grant_purpose: Option<String>,
+    agreement_ref: Option<String>,
+    agreement_sha256: Option<String>,
+    agreement_valid_until: Option<Micros>,
+    grant_granted_by: String,
+    grant_created_at: Micros,
+    ended_at: Option<Micros>,
+    end_reason: Option<String>,
+    ended_by: Option<String>,
+    replaced_by: Option<Uuid>,
+}
+
+impl TryFrom<GrantRow> for Grant {
+    type Error = StoreError;
+
+    fn try_from(row: GrantRow) -> Result<Self> {
+        let ending = match (row.ended_at, row.ended_by) {
+            (None, None) => None,
+            (Some(Micros(at)), Some(ended_by)) => {
+                Some(Ending { at, reason: row.end_reason, ended_by, replaced_by: row.replaced_by })
+            }
+            _ => return Err(StoreError::Corrupt("grant_endings.ended_by")),
+        };
+        let agreement = row.agreement_ref.map(|reference| Agreement {
+            reference,
+            sha256: row.agreement_sha256,
+            valid_until: time(row.agreement_valid_until),
+        });
+        Ok(Self {
+            id: row.grant_id,
+            share_id: row.grant_share_id,
+            recipient_id: row.grant_recipient_id,
+            valid_from: row.grant_valid_from.0,
+            valid_until: row.grant_valid_until.0,
+            purpose: row.grant_purpose,
+            agreement,
+            granted_by: row.grant_granted_by,
+            created_at: row.grant_created_at.0,
+            ending,
+        })
+    }
+}
+
+/// A grant with the names of what it is about: those of today, or the last known ones of what is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedGrant {
+    /// The grant.
+    pub grant: Grant,
+    /// The share's name.
+    pub share: String,
+    /// The recipient's name.
+    pub recipient: String,
+}
+
+#[derive(FromRow)]
+struct NamedGrantRow {
+    #[sqlx(flatten)]
+    grant: GrantRow,
+    share_name: String,
+    recipient_name: String,
+}
+
+impl TryFrom<NamedGrantRow> for NamedGrant {
+    type Error = StoreError;
+
+    fn try_from(row: NamedGrantRow) -> Result<Self> {
+        Ok(Self { grant: row.grant.try_into()?, share: row.share_name, recipient: row.recipient_name })
+    }
+}
+
+/// Which grants are listed; what is `None` does not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GrantFilter {
+    /// Only those on this share.
+    pub share_id: Option<Uuid>,
+    /// Only those of this recipient.
+    pub recipient_id: Option<Uuid>,
+    /// Only those that allowed at this moment.
+    pub in_force_at: Option<DateTime<Utc>>,
+    /// Only those that had not ended at this moment, begun or not; the agreement's end is not looked at.
+    pub open_at: Option<DateTime<Utc>>,
+}
+
+macro_rules! select_named_grants {
+    () => {
+        concat!(
+            "SELECT ",
+            grant_columns!(),
+            ", COALESCE(s.name, g.share_name) AS share_name, COALESCE(r.name, g.recipient_name) AS recipient_name \
+             FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id LEFT JOIN shares s ON s.id = g.share_id \
+             LEFT JOIN recipients r ON r.id = g.recipient_id WHERE "
+        )
+    };
+}
+
+/// The body of both questions for grants that end soon; `$end` is the end that is meant.
+macro_rules! ending {
+    ($db:ident, $end:literal, $now:ident, $until:ident, $after:ident, $limit:ident) => {{
+        let sql = concat!(
+            select_named_grants!(),
+            $end,
+            " > $1 AND ",
+            $end,
+            " <= $2 AND g.valid_until > $1 AND e.grant_id IS NULL AND s.id IS NOT NULL AND r.state <> 'offboarded' \
+             AND g.id > $3 AND NOT EXISTS (SELECT 1 FROM grants n LEFT JOIN grant_endings m ON m.grant_id = n.id \
+             WHERE n.recipient_id = g.recipient_id AND n.share_id = g.share_id AND m.grant_id IS NULL \
+             AND n.valid_until > ",
+            $end,
+            " AND (n.agreement_valid_until IS NULL OR n.agreement_valid_until > ",
+            $end,
+            ")) ORDER BY g.id LIMIT $4"
+        );
+        let rows: Vec<NamedGrantRow> = sqlx::query_as(sql)
+            .bind(Micros::from($now))
+            .bind(Micros::from($until))
+            .bind($after)
+            .bind(i64::from($limit))
+            .fetch_all($db)
+            .await?;
+        rows.into_iter().map(NamedGrant::try_from).collect()
+    }};
+}
+
+reads! {
+    /// The grant with this id.
+    pub async fn find_grant(self, db, id: Uuid) -> Result<Option<NamedGrant>> {
+        let sql = concat!(select_named_grants!(), "g.id = $1");
+        let row: Option<NamedGrantRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
+        row.map(NamedGrant::try_from).transpose()
+    }
+
+    /// Grants in the order of their creation, from behind the one created `after.0` with the id `after.1`.
+    pub async fn list_grants(
+        self, db, filter: &GrantFilter, after: Option<(DateTime<Utc>, Uuid)>, limit: u32
+    ) -> Result<Vec<NamedGrant>> {
+        let mut query = QueryBuilder::new(concat!(select_named_grants!(), "TRUE"));
+        if let Some(share_id) = filter.share_id {
+            query.push(" AND g.share_id = ").push_bind(share_id);
+        }
+        if let Some(recipient_id) = filter.recipient_id {
+            query.push(" AND g.recipient_id = ").push_bind(recipient_id);
+        }
+        for at in [filter.in_force_at, filter.open_at].into_iter().flatten().map(Micros::from) {
+            query.push(" AND g.valid_until > ").push_bind(at);
+            query.push(" AND (e.ended_at IS NULL OR e.ended_at > ").push_bind(at).push(")");
+        }
+        if let Some(at) = filter.in_force_at.map(Micros::from) {
+            query.push(" AND g.valid_from <= ").push_bind(at).push(" AND g.created_at <= ").push_bind(at);
+            query.push(" AND (g.agreement_valid_until IS NULL OR g.agreement_valid_until > ").push_bind(at).push(")");
+        }
+        if let Some((created_at, id)) = after {
+            query.push(" AND (g.created_at, g.id) > (").push_bind(Micros::from(created_at));
+            query.push(", ").push_bind(id).push(")");
+        }
+        query.push(" ORDER BY g.created_at, g.id LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<NamedGrantRow> = query.build_query_as().fetch_all(db).await?;
+        rows.into_iter().map(NamedGrant::try_from).collect()
+    }
+
+    /// Grants that end after `now` and not after `until`, and that no other grant of the recipient on the share outlives;
+    /// by id, from behind `after`.
+    pub async fn list_ending_grants(
+        self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
+    ) -> Result<Vec<NamedGrant>> {
+        ending!(db, "g.valid_until", now, until, after, limit)
+    }
+
+    /// Grants whose agreement ends after `now` and not after `until`, and that no other grant of the recipient on the
+    /// share outlives; by id, from behind `after`.
+    pub async fn list_grants_of_ending_agreements(
+        self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
+    ) -> Result<Vec<NamedGrant>> {
+        ending!(db, "g.agreement_valid_until", now, until, after, limit)
+    }
+
+    /// Every grant that a recipient ever had on a share, by the beginning of their windows. Whoever adds one holds the
+    /// audit head's lock, so that what this answers stays true until the commit.
+    pub async fn list_grants_of(self, db, share_id: Uuid, recipient_id: Uuid) -> Result<Vec<Grant>> {
+        let sql = concat!(
+            "SELECT ", grant_columns!(), " FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id \
+             WHERE g.recipient_id = $1 AND g.share_id = $2 ORDER BY g.valid_from, g.id"
+        );
+        let rows: Vec<GrantRow> = sqlx::query_as(sql).bind(recipient_id).bind(share_id).fetch_all(db).await?;
+        rows.into_iter().map(Grant::try_from).collect()
+    }
+}
+
+impl Tx {
+    /// Keeps a new grant, which has no ending yet; [`StoreError::Stale`] where its share or its recipient is gone.
+    pub async fn insert_grant(&mut self, grant: &Grant) -> Result<()> {
+        const SQL: &str = "INSERT INTO grants (id, share_id, share_name, recipient_id, recipient_name, valid_from, \
+            valid_until, purpose, agreement_ref, agreement_sha256, agreement_valid_until, granted_by, created_at) \
+            SELECT $1, s.id, s.name, r.id, r.name, $4, $5, $6, $7, $8, $9, $10, $11 \
+            FROM shares s, recipients r WHERE s.id = $2 AND r.id = $3";
+        let agreement = grant.agreement.as_ref();
+        let added = writes!(self, db => sqlx::query(SQL)
+            .bind(grant.id)
+            .bind(grant.share_id)
+            .bind(grant.recipient_id)
+            .bind(Micros::from(grant.valid_from))
+            .bind(Micros::from(grant.valid_until))
+            .bind(&grant.purpose)
+            .bind(agreement.map(|agreement| agreement.reference.as_str()))
+            .bind(agreement.and_then(|agreement| agreement.sha256.as_deref()))
+            .bind(micros(agreement.and_then(|agreement| agreement.valid_until)))
+            .bind(&grant.granted_by)
+            .bind(Micros::from(grant.created_at))
+            .execute(db)
+            .await?
+            .rows_affected());
+        if added == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Ends a grant for good; a second ending is [`Constraint::GrantEnded`](crate::store::Constraint::GrantEnded).
+    pub async fn end_grant(&mut self, id: Uuid, ending: &Ending) -> Result<()> {
+        const SQL: &str = "INSERT INTO grant_endings (grant_id, ended_at, end_reason, ended_by, replaced_by) \
+            VALUES ($1, $2, $3, $4, $5)";
+        writes!(self, db => sqlx::query(SQL)
+            .bind(id)
+            .bind(Micros::from(ending.at))
+            .bind(&ending.reason)
+            .bind(&ending.ended_by)
+            .bind(ending.replaced_by)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! How a database is opened: which settings make it durable, bounded and private.
+
+use std::{fs::File, io::ErrorKind, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, time::Duration};
+
+use sqlx::{
+    Connection, Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::store::{Db, Result, StoreError};
+
+use super::reach::{reach, unopened};
+
+/// How long a call waits for a connection, and a SQLite writer for another process's transaction.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many connections each [`crate::store::Line`] has: one that asks, and one that is given back meanwhile.
+const APART: u32 = 2;
+
+/// How long a connection may have been idle and still be handed out untested; no database is back so soon after it went.
+const TRUSTED_IDLE: Duration = Duration::from_millis(100);
+
+/// A statement that takes longer is given up; so is a transaction that waits for its client that long, because it may
+/// hold the audit chain's head.
+///
+/// A commit that was answered must last, whatever the server's or the role's default for it is.
+macro_rules! session {
+    () => {
+        "SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    };
+}
+
+/// What every connection begins with.
+const POSTGRES_SESSION: &str = session!();
+/// What those of [`crate::store::Line::Trail`] begin with: requests wait no longer for the audit chain's head, and whoever
+/// revokes, who waits on, is behind nobody but the one who holds it.
+const POSTGRES_TRAIL: &str = concat!(session!(), "; SET lock_timeout = '5s'");
+/// What a connection that only looks begins with.
+const POSTGRES_READ_ONLY: &str = concat!(session!(), "; SET default_transaction_read_only = on");
+
+impl Db {
+    /// Opens the database at `url`, `sqlite://<file>` (made if absent, mode 0600) or `postgres://…`, with at most
+    /// `max_connections` connections (on SQLite: that many readers, and one writer).
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => connect_sqlite(url, max_connections).await,
+            Some(("postgres" | "postgresql", _)) => {
+                connect_postgres(url, max_connections, POSTGRES_SESSION, POSTGRES_TRAIL).await
+            }
+            _ => Err(StoreError::Url),
+        }
+    }
+
+    /// Opens the database at `url` to look at it: nothing can be written, nothing is made, and a server that runs on it
+    /// is not disturbed.
+    pub async fn connect_read_only(url: &str) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => {
+                let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+                let options = options.read_only(true).create_if_missing(false).busy_timeout(ACQUIRE_TIMEOUT);
+                let path = options.get_filename().to_owned();
+                let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+                let reader = pool.connect_with(options).await.map_err(|error| unopened(&path, error))?;
+                Ok(Self::Sqlite { writer: reader.clone(), reader })
+            }
+            Some(("postgres" | "postgresql", _)) => {
+                connect_postgres(url, 1, POSTGRES_READ_ONLY, POSTGRES_READ_ONLY).await
+            }
+            _ => Err(StoreError::Url),
+        }
+    }
+}
+
+async fn connect_sqlite(url: &str, max_connections: u32) -> Result<Db> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    let path = options.get_filename().to_owned();
+    // A database in memory would be another one for every connection.
+    if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
+        return Err(StoreError::Url);
+    }
+    create_private(&path)?;
+    let options = options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(ACQUIRE_TIMEOUT);
+    let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None).max_lifetime(None);
+    let writer = pool().max_connections(1).connect_with(options.clone()).await;
+    let writer = writer.map_err(|error| unopened(&path, error))?;
+    let reader = pool().max_connections(max_connections).connect_with(options.pragma("query_only", "ON")).await?;
+    Ok(Db::Sqlite { reader, writer })
+}
+
+/// Makes the file before SQLite does, so that nobody else could ever read it; SQLite gives its companions the same
+/// mode.
+pub(in crate::store) fn create_private(path: &Path) -> Result<()> {
+    match File::options().create_new(true).write(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(StoreError::File { path: path.to_owned(), source }),
+    }
+}
+
+async fn connect_postgres(
+    url: &str,
+    max_connections: u32,
+    session: &'static str,
+    trail_session: &'static str,
+) -> Result<Db> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| StoreError::Url)?;
+    let options = options.application_name("weir");
+    reach(&options).await?;
+    let pool = |session: &'static str| {
+        PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A round trip before every query would double the price of the short ones.
+            .test_before_acquire(false)
+            .before_acquire(|connection, metadata| {
+                Box::pin(async move { Ok(metadata.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
+            })
+            .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }))
+    };
+    let apart = |session| pool(session).max_connections(APART).connect_lazy_with(options.clone());
+    let (look_ups, trail) = (apart(session), apart(trail_session));
+    Ok(Db::Postgres { pool: pool(session).connect_with(options).await?, look_ups, trail })
+}

@@ -1,0 +1,16 @@
+//! The database itself: connections, transactions' parts, migrations, values, and what every noun is kept by.
+
+pub(super) mod backup;
+pub(super) mod clock;
+pub(super) mod connect;
+pub(super) mod declared;
+pub(super) mod durability;
+pub(super) mod error;
+pub(super) mod idempotency;
+pub(super) mod keys;
+pub(super) mod lock;
+pub(super) mod reach;
+pub(super) mod schema;
+pub(super) mod servers;
+pub(super) mod sqlite;
+pub(super) mod value;

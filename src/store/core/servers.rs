@@ -1,0 +1,76 @@
+//! Servers at work: until when each counts as alive, which is how long what it has claimed is left to it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::store::{CLOCKS_APART, Db, Result, Tx, writes};
+
+use super::value::Micros;
+
+/// How long a server counts as alive that was heard of: longer than clocks may differ and it may be silent, together, so
+/// that one whose clock is behind is not dead to the others while it works.
+const ALIVE: TimeDelta = TimeDelta::seconds(14);
+/// What is to live longer was heard of by a clock that was ahead.
+pub(in crate::store) const LONGEST_LIFE: TimeDelta =
+    TimeDelta::seconds(ALIVE.num_seconds() + CLOCKS_APART.num_seconds());
+/// How long a server is remembered that is not heard of, and how far ahead a time may be and still be believed.
+const KEPT: TimeDelta = TimeDelta::days(1);
+
+impl Tx {
+    /// The server `id` is alive; what it has claimed is left to it for a few seconds more.
+    pub async fn keep_server_alive(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "INSERT INTO servers (id, alive_until) VALUES ($1, $2) \
+            ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until";
+        self.forget_servers(now).await?;
+        let until = Micros::from(now + ALIVE);
+        writes!(self, db => sqlx::query(SQL).bind(id).bind(until).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Writes `filler` for the server `id`: once that is committed, the database has room and takes changes.
+    pub async fn write_filler(&mut self, id: Uuid, now: DateTime<Utc>, filler: &[u8]) -> Result<()> {
+        const SQL: &str = "INSERT INTO servers (id, alive_until, filler) VALUES ($1, $2, $3) \
+            ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until, filler = excluded.filler";
+        self.forget_servers(now).await?;
+        let at = Micros::from(now);
+        writes!(self, db => sqlx::query(SQL).bind(id).bind(at).bind(filler).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
+    async fn forget_servers(&mut self, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "DELETE FROM servers WHERE alive_until < $1 OR alive_until > $2";
+        let (old, ahead) = (Micros::from(now - KEPT), Micros::from(now + KEPT));
+        writes!(self, db => sqlx::query(SQL).bind(old).bind(ahead).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Gives back what the server `id` holds: the leases of background tasks, the units that it is at, and the reports that
+    /// it makes.
+    pub async fn release_server(&mut self, id: Uuid) -> Result<()> {
+        const LEASES: &str = "DELETE FROM leases WHERE holder = $1";
+        const SERVER: &str = "DELETE FROM servers WHERE id = $1";
+        const REPORTS: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
+            WHERE state = 'making' AND holder = $1";
+        writes!(self, db => sqlx::query(LEASES).bind(id).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(REPORTS).bind(id).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(SERVER).bind(id).execute(db).await?.rows_affected());
+        Ok(())
+    }
+}
+
+impl Db {
+    /// Ends what servers that died have claimed. Called by the one server of a SQLite file, which knows that there is no
+    /// other; on PostgreSQL others may be alive, and nothing is ended.
+    pub async fn end_claims_of_the_dead(&self, now: DateTime<Utc>) -> Result<()> {
+        let mut tx = match self {
+            Self::Sqlite { .. } => self.begin().await?,
+            Self::Postgres { .. } => return Ok(()),
+        };
+        const REPORTS: &str = "UPDATE reports SET claimed_until = $1 WHERE state = 'making' AND claimed_until > $1";
+        let at = Micros::from(now);
+        writes!(&mut tx, db => sqlx::query("DELETE FROM servers").execute(db).await?.rows_affected());
+        writes!(&mut tx, db => sqlx::query("DELETE FROM leases").execute(db).await?.rows_affected());
+        writes!(&mut tx, db => sqlx::query(REPORTS).bind(at).execute(db).await?.rows_affected());
+        tx.commit().await
+    }
+}

@@ -1,0 +1,299 @@
+//! Monthly reports: one for each month and recipient, and their files, which are written once.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::{
+    domain::insight::report::{FileEntry, Month, ReportFile},
+    store::{
+        CLOCKS_APART, Result, StoreError, Tx,
+        core::value::{Micros, time, word},
+        reads, writes,
+    },
+};
+
+/// For how long a report is left to who makes it, unless it says that it goes on.
+const CLAIM: TimeDelta = TimeDelta::seconds(30);
+
+/// How far a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportState {
+    /// Its events are being counted.
+    Making,
+    /// Its files are there, and stay as they are.
+    Ready,
+    /// It cannot be made as things are.
+    Failed,
+}
+
+impl ReportState {
+    /// The word kept in the database and answered.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Making => "making",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state that [`Self::as_str`] named.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Making, Self::Ready, Self::Failed].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A report as it is kept, without its files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredReport {
+    /// Its identity.
+    pub id: Uuid,
+    /// The month.
+    pub month: Month,
+    /// The recipient that it is about; `None` for all.
+    pub recipient_id: Option<Uuid>,
+    /// The recipient's name when the report was asked for.
+    pub recipient: Option<String>,
+    /// How far it is.
+    pub state: ReportState,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// When.
+    pub requested_at: DateTime<Utc>,
+    /// When its files were written.
+    pub ready_at: Option<DateTime<Utc>>,
+    /// Why it could not be made.
+    pub failure: Option<String>,
+    /// The checkpoint that covers its events.
+    pub checkpoint_seq: Option<i64>,
+}
+
+/// A file that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Which.
+    pub file: ReportFile,
+    /// Its size and hash.
+    pub entry: FileEntry,
+}
+
+/// Which reports are listed; what is `None` does not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReportFilter {
+    /// Only those of this month.
+    pub month: Option<Month>,
+    /// Only those about this recipient.
+    pub recipient_id: Option<Uuid>,
+}
+
+#[derive(FromRow)]
+struct ReportRow {
+    id: Uuid,
+    month: String,
+    recipient_id: Uuid,
+    recipient: Option<String>,
+    state: String,
+    requested_by: String,
+    requested_at: Micros,
+    ready_at: Option<Micros>,
+    failure: Option<String>,
+    checkpoint_seq: Option<i64>,
+}
+
+impl TryFrom<ReportRow> for StoredReport {
+    type Error = StoreError;
+
+    fn try_from(row: ReportRow) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            month: word(Month::parse, "reports.month", &row.month)?,
+            recipient_id: Some(row.recipient_id).filter(|id| !id.is_nil()),
+            recipient: row.recipient,
+            state: word(ReportState::parse, "reports.state", &row.state)?,
+            requested_by: row.requested_by,
+            requested_at: row.requested_at.0,
+            ready_at: time(row.ready_at),
+            failure: row.failure,
+            checkpoint_seq: row.checkpoint_seq,
+        })
+    }
+}
+
+macro_rules! select_reports {
+    () => {
+        "SELECT id, month, recipient_id, recipient, state, requested_by, requested_at, ready_at, failure, \
+         checkpoint_seq FROM reports "
+    };
+}
+
+reads! {
+    /// The report with this id.
+    pub async fn find_report(self, db, id: Uuid) -> Result<Option<StoredReport>> {
+        let sql = concat!(select_reports!(), "WHERE id = $1");
+        let row: Option<ReportRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// The report of this month about this recipient, or about all.
+    pub async fn find_report_of(
+        self, db, month: Month, recipient_id: Option<Uuid>
+    ) -> Result<Option<StoredReport>> {
+        let sql = concat!(select_reports!(), "WHERE month = $1 AND recipient_id = $2");
+        let query = sqlx::query_as(sql).bind(month.to_string()).bind(recipient_id.unwrap_or_default());
+        let row: Option<ReportRow> = query.fetch_optional(db).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    /// Reports in the order in which they were asked for, from behind `after`.
+    pub async fn list_reports(
+        self, db, filter: &ReportFilter, after: Option<Uuid>, limit: u32
+    ) -> Result<Vec<StoredReport>> {
+        let mut query = QueryBuilder::new(concat!(select_reports!(), "WHERE TRUE"));
+        if let Some(month) = filter.month {
+            query.push(" AND month = ").push_bind(month.to_string());
+        }
+        if let Some(id) = filter.recipient_id {
+            query.push(" AND recipient_id = ").push_bind(id);
+        }
+        if let Some(id) = after {
+            query.push(" AND id > ").push_bind(id);
+        }
+        query.push(" ORDER BY id LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<ReportRow> = query.build_query_as().fetch_all(db).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    /// Reports that are to be made and that nobody makes at `now`; a longer claim than could be made now was made by a clock
+    /// that was ahead.
+    pub async fn list_unmade_reports(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Uuid>> {
+        let sql = "SELECT id FROM reports WHERE state = 'making' AND (claimed_until <= $1 OR claimed_until > $2) \
+                   ORDER BY id LIMIT $3";
+        let (now, ahead) = (Micros::from(now), Micros::from(now + CLAIM + CLOCKS_APART));
+        Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(i64::from(limit)).fetch_all(db).await?)
+    }
+
+    /// The files of a report, by name, without their content.
+    pub async fn list_report_files(self, db, id: Uuid) -> Result<Vec<StoredFile>> {
+        let sql = "SELECT name, bytes, sha256 FROM report_files WHERE report_id = $1 ORDER BY name";
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(sql).bind(id).fetch_all(db).await?;
+        let file = |(name, bytes, sha256): (String, i64, String)| {
+            let bytes = u64::try_from(bytes).map_err(|_| StoreError::Corrupt("report_files.bytes"))?;
+            let file = word(ReportFile::parse, "report_files.name", &name)?;
+            Ok(StoredFile { file, entry: FileEntry { bytes, sha256 } })
+        };
+        rows.into_iter().map(file).collect()
+    }
+
+    /// What a report's file holds.
+    pub async fn find_report_file(self, db, id: Uuid, file: ReportFile) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT content FROM report_files WHERE report_id = $1 AND name = $2";
+        Ok(sqlx::query_scalar(sql).bind(id).bind(file.as_str()).fetch_optional(db).await?)
+    }
+}
+
+impl Tx {
+    /// Keeps a report that is to be made; one of its month and recipient must not be there.
+    pub async fn insert_report(&mut self, report: &StoredReport) -> Result<()> {
+        const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at, \
+            claimed_until) VALUES ($1, $2, $3, $4, 'making', $5, $6, $6)";
+        writes!(self, db => sqlx::query(SQL)
+            .bind(report.id)
+            .bind(report.month.to_string())
+            .bind(report.recipient_id.unwrap_or_default())
+            .bind(&report.recipient)
+            .bind(&report.requested_by)
+            .bind(Micros::from(report.requested_at))
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(())
+    }
+
+    /// Has the server `holder` take a report that nobody makes at `now`, for half a minute; false where somebody does, or
+    /// did.
+    pub async fn claim_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool> {
+        const SQL: &str = "UPDATE reports SET claimed_until = $3, holder = $5 \
+            WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
+        let claimed = writes!(self, db => sqlx::query(SQL)
+            .bind(id)
+            .bind(Micros::from(now))
+            .bind(Micros::from(now + CLAIM))
+            .bind(Micros::from(now + CLAIM + CLOCKS_APART))
+            .bind(holder)
+            .execute(db)
+            .await?
+            .rows_affected());
+        Ok(claimed == 1)
+    }
+
+    /// Goes on making a report, from `now` for as long as a claim; [`StoreError::Stale`] where it was made, given back or
+    /// taken by another server since.
+    pub async fn hold_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET claimed_until = $3 \
+            WHERE id = $1 AND state = 'making' AND holder = $2";
+        let until = Micros::from(now + CLAIM);
+        let held =
+            writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).bind(until).execute(db).await?.rows_affected());
+        if held == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Gives back a report that the server `holder` could not finish, so that nobody waits for the end of its claim.
+    pub async fn release_report(&mut self, id: Uuid, holder: Uuid) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
+            WHERE id = $1 AND state = 'making' AND holder = $2";
+        writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).execute(db).await?.rows_affected());
+        Ok(())
+    }
+
+    /// Writes the files of a report, which is ready by that; [`StoreError::Stale`] where somebody else has written them.
+    pub async fn complete_report(
+        &mut self,
+        id: Uuid,
+        files: &[(StoredFile, Vec<u8>)],
+        checkpoint_seq: i64,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        const READY: &str = "UPDATE reports SET state = 'ready', ready_at = $2, checkpoint_seq = $3, failure = NULL \
+            WHERE id = $1 AND state = 'making'";
+        const FILE: &str = "INSERT INTO report_files (report_id, name, bytes, sha256, content) \
+            VALUES ($1, $2, $3, $4, $5)";
+        let completed = writes!(self, db => sqlx::query(READY)
+            .bind(id)
+            .bind(Micros::from(now))
+            .bind(checkpoint_seq)
+            .execute(db)
+            .await?
+            .rows_affected());
+        if completed != 1 {
+            return Err(StoreError::Stale);
+        }
+        for (StoredFile { file, entry }, content) in files {
+            writes!(self, db => sqlx::query(FILE)
+                .bind(id)
+                .bind(file.as_str())
+                .bind(i64::try_from(entry.bytes).unwrap_or(i64::MAX))
+                .bind(&entry.sha256)
+                .bind(content.as_slice())
+                .execute(db)
+                .await?
+                .rows_affected());
+        }
+        Ok(())
+    }
+
+    /// Gives a report up for the time being; [`StoreError::Stale`] where it was made since.
+    pub async fn fail_report(&mut self, id: Uuid, failure: &str) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET state = 'failed', failure = $2 WHERE id = $1 AND state = 'making'";
+        let failed = writes!(self, db => sqlx::query(SQL).bind(id).bind(failure).execute(db).await?.rows_affected());
+        if failed == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+
+    /// Has a report made that was given up; [`StoreError::Stale`] where it was not.
+    pub async fn revive_report(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL, claimed_until = $2 \
+            WHERE id = $1 AND state = 'failed'";
+        let at = Micros::from(now);
+        let revived = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+        if revived == 1 { Ok(()) } else { Err(StoreError::Stale) }
+    }
+}
