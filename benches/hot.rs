@@ -22,7 +22,7 @@ use weir::{
         catalog::share::{Share, ShareSpec},
         core::{
             name::{Name, NameKind},
-            seal::{Purpose, RootKey, Sealer},
+            seal::{RootKey, SealPurpose, Sealer},
         },
         sharing::predicate::Filter,
     },
@@ -52,7 +52,7 @@ fn hashing(criterion: &mut Criterion) {
 }
 
 fn sealing(criterion: &mut Criterion) {
-    let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], Purpose::FileUrl);
+    let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], SealPurpose::FileUrl);
     // What a file's URL seals: two ids, an end, and a path.
     let plain = [b'p'; 41 + 100];
     let sealed = sealer.seal(&plain, b"");

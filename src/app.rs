@@ -12,7 +12,7 @@ use crate::{
         DatabaseKind, Problems, Settings, StorageSettings,
         keys::{check_keys as check_key_files, load_keys, read_keys},
     },
-    domain::core::seal::{Purpose, RootKey, Sealer},
+    domain::core::seal::{RootKey, SealPurpose, Sealer},
     engine::{Engine, EngineSettings},
     http::{
         Faces,
@@ -27,21 +27,21 @@ use crate::{
         Parts, Service,
         audit::{
             recover::{Recovery, RecoveryError},
-            seal::Notary,
+            seal::AuditSealer,
             verify::AuditError,
-            write::Trail,
+            write::AuditWriter,
         },
         catalog::schema_holds::SchemaHolds,
         core::{
             clock::Clock,
-            desk::Desk,
             keys::{KeyringError, activate_key, check_keys, pseudonym_key},
-            meter::Meter,
-            places::{Places, Room},
+            lookup_batcher::LookupBatcher,
+            places::{PlaceLimits, Places},
+            rate_limiter::RateLimiter,
             vitals::Vitals,
         },
         insight::signals::Signals,
-        materialize::{Workshop, WorkshopParts},
+        materialize::{Materializer, WorkshopParts},
         operators::sign_in::SignIn,
         sharing::{first_reads::FirstReads, stream::Preparers},
     },
@@ -100,7 +100,7 @@ impl App {
         config_file: Option<PathBuf>,
         migrate: Migrate,
     ) -> anyhow::Result<Self> {
-        let Ground { service, keyring, lock } = stand(clock, settings, config_file, migrate).await?;
+        let Foundation { service, keyring, lock } = stand(clock, settings, config_file, migrate).await?;
         let draining = Draining::default();
         let listeners = Listeners::bind(listeners(settings, &faces(settings, &service, &draining)))?;
         recover(&service).await?;
@@ -148,7 +148,7 @@ impl App {
 }
 
 /// What a server is, but for its sockets.
-struct Ground {
+struct Foundation {
     service: Service,
     keyring: Keyring,
     lock: ServerLock,
@@ -174,7 +174,7 @@ async fn stand(
     settings: &Settings,
     config_file: Option<PathBuf>,
     migrate: Migrate,
-) -> anyhow::Result<Ground> {
+) -> anyhow::Result<Foundation> {
     let kind = settings.database.kind().context("database.url is neither sqlite:// nor postgres://")?;
     let keys = load_keys(&settings.secrets, kind)?;
     let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
@@ -188,7 +188,8 @@ async fn stand(
     let guarded = guarded(settings, config_file);
     let storages = Storages::open(&settings.storage, &guarded).map_err(|problems| unopened("storages", &problems))?;
     check_export_apart(settings, &storages)?;
-    let notary = Notary::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
+    let audit_sealer =
+        AuditSealer::new(db.clone(), clock.clone(), &keys, open_archive(settings)?, settings.audit.clone())?;
     let metrics = Arc::new(Metrics::new(storages.iter().map(|storage| storage.name())));
     let lake = Lake::new(LakeSettings {
         cache_bytes: settings.lake.cache_bytes,
@@ -196,23 +197,29 @@ async fn stand(
         ..LakeSettings::default()
     })
     .counted_by(Arc::clone(&metrics));
-    let workshop = open_workshop(settings, &db, &keys, &known).await?;
+    let materializer = open_workshop(settings, &db, &keys, &known).await?;
     let signals = Arc::new(Signals::new(settings.notify.clone(), &settings.audit)?);
     metrics.expect_webhooks(signals.webhooks());
     let vitals = Vitals::default();
     let service = Service::from(Parts {
-        workshop,
-        trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals), &vitals),
-        desk: Desk::of(&db, &vitals),
+        materializer,
+        audit_writer: AuditWriter::start(
+            db.clone(),
+            clock.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&signals),
+            &vitals,
+        ),
+        lookups: LookupBatcher::of(&db, &vitals),
         vitals,
         db,
         lake,
         storages: Arc::new(storages),
         preparers: Preparers::default(),
-        pages: Sealer::new(&keys, Purpose::PageToken),
-        files: Sealer::new(&keys, Purpose::FileUrl),
+        pages: Sealer::new(&keys, SealPurpose::PageToken),
+        files: Sealer::new(&keys, SealPurpose::FileUrl),
         first_reads: Arc::new(FirstReads::default()),
-        meter: Arc::new(Meter::default()),
+        rate_limiter: Arc::new(RateLimiter::default()),
         identities: identities(settings)?,
         schema_holds: Arc::new(SchemaHolds::default()),
         sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
@@ -220,12 +227,12 @@ async fn stand(
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
-        notary,
+        audit_sealer,
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         clock,
         metrics,
     });
-    Ok(Ground { service, keyring: Keyring { keys, known }, lock })
+    Ok(Foundation { service, keyring: Keyring { keys, known }, lock })
 }
 
 /// Adds to `problems` what a start would refuse of `settings`, all of it, without a network call and without making
@@ -304,7 +311,8 @@ fn check_places(settings: &Settings, guarded: &[PathBuf], problems: &mut Problem
 /// Brings a restored copy of the database up to its audit export as a server's start does, without serving it; answers
 /// what the start would have found.
 pub async fn recover_copy(settings: &Settings) -> anyhow::Result<(Service, Option<Recovery>)> {
-    let Ground { service, keyring, lock: _lock } = stand(Clock::system(), settings, None, Migrate::IfEmbedded).await?;
+    let Foundation { service, keyring, lock: _lock } =
+        stand(Clock::system(), settings, None, Migrate::IfEmbedded).await?;
     let recovery = service.recover().await.context("the copy and the audit export do not fit together")?;
     keyring.activate(&service).await?;
     Ok((service, recovery))
@@ -343,11 +351,16 @@ async fn recover(service: &Service) -> anyhow::Result<()> {
 }
 
 /// Opens the place of copies, where one is configured, and what makes them.
-async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], known: &[String]) -> anyhow::Result<Workshop> {
+async fn open_workshop(
+    settings: &Settings,
+    db: &Db,
+    keys: &[RootKey],
+    known: &[String],
+) -> anyhow::Result<Materializer> {
     let target = settings.views.target();
     let root = target.map(|target| CopyRoot::open(&target).map_err(|problems| unopened("place of copies", &problems)));
     let (root_key, key_version) = pseudonym_key(keys, known, settings.views.pseudonym_key.as_deref())?;
-    let workshop = Workshop::new(WorkshopParts {
+    let materializer = Materializer::new(WorkshopParts {
         root: root.transpose()?,
         engine: Engine::new(EngineSettings {
             concurrent_files: settings.views.concurrent_files(),
@@ -361,10 +374,10 @@ async fn open_workshop(settings: &Settings, db: &Db, keys: &[RootKey], known: &[
     let mut after: Option<String> = None;
     loop {
         let tables = db.list_tables(after.as_deref(), TABLES_CHECKED_AT_ONCE).await?;
-        if let Some(table) = tables.iter().find(|table| workshop.meets(&table.spec.location)) {
+        if let Some(table) = tables.iter().find(|table| materializer.meets(&table.spec.location)) {
             bail!("views.root and the table `{}` lie in each other; give copies a place of their own", table.name);
         }
-        let Some(last) = tables.last() else { return Ok(workshop) };
+        let Some(last) = tables.last() else { return Ok(materializer) };
         after = Some(last.name.key().to_owned());
     }
 }
@@ -434,7 +447,7 @@ fn faces(settings: &Settings, service: &Service, draining: &Draining) -> Faces {
     let proxies = Proxies(server.trusted_proxies.iter().map(|network| network.0).collect());
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let limits = |requests, per_address| Limits {
-        places: Places::new(Room {
+        places: Places::new(PlaceLimits {
             requests: count(requests),
             per_address: count(per_address),
             per_recipient: count(server.max_requests_per_recipient),

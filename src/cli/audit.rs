@@ -29,7 +29,7 @@ use crate::{
     service::{
         audit::{
             export::{ExportWalk, read_keys as read_exported_keys},
-            seal::Notary,
+            seal::AuditSealer,
             verify::{Since, Verified, verify_database, verify_export},
         },
         core::clock::Clock,
@@ -128,16 +128,16 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Checkpoint(file) => {
-            let (notary, db) = notary(&file.load()?).await?;
-            notary.seal().await?;
+            let (audit_sealer, db) = audit_sealer(&file.load()?).await?;
+            audit_sealer.seal().await?;
             let newest = db.find_last_checkpoint().await?;
             db.close().await;
             write!(print::out(), "{}", newest.map(|checkpoint| checkpoint.note).unwrap_or_default())?;
             Ok(())
         }
         Command::Detach(arguments) => {
-            let (notary, db) = notary(&arguments.file.load()?).await?;
-            let detached = notary.detach(&arguments.month, arguments.with_personal).await?;
+            let (audit_sealer, db) = audit_sealer(&arguments.file.load()?).await?;
+            let detached = audit_sealer.detach(&arguments.month, arguments.with_personal).await?;
             print::line(format!(
                 "{} events deleted; up to {} they live in the export only",
                 detached.events, detached.through
@@ -171,14 +171,15 @@ fn freed(reclaimed: Reclaimed) -> String {
     }
 }
 
-/// A notary on a connection that may change what the server's own may not.
-pub(super) async fn notary(settings: &Settings) -> anyhow::Result<(Notary, Db)> {
+/// A audit_sealer on a connection that may change what the server's own may not.
+pub(super) async fn audit_sealer(settings: &Settings) -> anyhow::Result<(AuditSealer, Db)> {
     let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
     let db = Db::connect(url.expose(), 1).await?;
     db.check_schema().await?;
     let keys = read_keys(&settings.secrets)?;
-    let notary = Notary::new(db.clone(), Clock::system(), &keys, open_archive(settings)?, settings.audit.clone())?;
-    Ok((notary, db))
+    let audit_sealer =
+        AuditSealer::new(db.clone(), Clock::system(), &keys, open_archive(settings)?, settings.audit.clone())?;
+    Ok((audit_sealer, db))
 }
 
 pub(super) fn own_keys(settings: &Settings) -> anyhow::Result<Vec<VerifierKey>> {

@@ -194,7 +194,7 @@ async fn write_profile(service: &Service, recipient: &str, path: &Path, endpoint
     if let Some(mut profile) = read_profile(path)? {
         let token = BearerToken::presented(&profile.bearer_token);
         let sought = Sought { by: Seeker::Token(token.hash()), share: None, table: None };
-        let bearer = service.desk.find(sought).await?.and_then(|reached| reached.bearer);
+        let bearer = service.lookups.find(sought).await?.and_then(|reached| reached.bearer);
         if bearer.is_some_and(|bearer| bearer.token.state(now) == TokenState::Active) {
             // The server may listen elsewhere than the last time.
             profile.endpoint = endpoint.to_owned();

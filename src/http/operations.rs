@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{StatusCode, header};
 
-use super::middleware::{Draining, Told};
+use super::middleware::{AlreadyLogged, Draining};
 use crate::service::Service;
 
 /// Alive: this process answers.
@@ -31,7 +31,7 @@ pub async fn readyz(State((service, draining)): State<(Service, Draining)>) -> R
 }
 
 fn not_ready(why: &'static str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, Extension(Told), why).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, Extension(AlreadyLogged), why).into_response()
 }
 
 /// The metrics, in the OpenMetrics text format that Prometheus reads.

@@ -1,4 +1,4 @@
-//! Actions of a log as columns: one schema and one tolerance for snapshots, older versions and commits alike.
+//! Actions of a log as columns: one schema and one limits for snapshots, older versions and commits alike.
 //!
 //! Texts may be written as numbers and numbers as texts, as the JSON reader of the kernel takes them; metadata may leave
 //! out what has a default, and schemas may name types as the JVM's readers do. Never here: what an action means.

@@ -17,9 +17,9 @@ use super::{
     judging::{GivenUp, Judges},
     kernel::Loader,
     log_store::{LogLimits, LogTip},
+    single_flight::SingleFlight,
     skipping::Order,
     snapshot::Snapshot,
-    turnstile::Turnstile,
 };
 
 /// Tables whose last version is remembered. Each costs a few hundred bytes; beyond this, the least used ones are
@@ -93,8 +93,8 @@ type Answer<T> = Result<T, LakeError>;
 /// What is remembered of a table beyond its cached snapshots.
 #[derive(Debug, Default)]
 struct Table {
-    latest: Arc<Turnstile<Answer<Arc<Snapshot>>>>,
-    version: Arc<Turnstile<Answer<u64>>>,
+    latest: Arc<SingleFlight<Answer<Arc<Snapshot>>>>,
+    version: Arc<SingleFlight<Answer<u64>>>,
     memory: Mutex<Memory>,
 }
 

@@ -25,7 +25,7 @@ use super::error::{Cause, LakeError};
 
 const SEED: u64 = 0x1d5_0a11;
 /// Where tables are written before they are moved to their place, so that none is ever there in part.
-const WORKSHOP: &str = ".writing";
+const WRITING: &str = ".writing";
 
 const MEMBERS: usize = 8_000;
 const PROVIDERS: usize = 600;
@@ -99,15 +99,15 @@ pub async fn write_demo_lake(dir: &Path) -> Result<DemoLake, LakeError> {
     let io_failed = |error: io::Error| failed(Arc::new(error));
     tokio::fs::create_dir_all(dir).await.map_err(io_failed)?;
     let dir = tokio::fs::canonicalize(dir).await.map_err(io_failed)?;
-    let workshop = dir.join(WORKSHOP);
-    remove_if_there(&workshop).await.map_err(io_failed)?;
+    let writing = dir.join(WRITING);
+    remove_if_there(&writing).await.map_err(io_failed)?;
     let mut tables = Vec::new();
     for plan in [claims, prior_authorizations, provider_directory] {
         // Each table has a sequence of its own, so that making one again does not depend on the others.
         let plan = plan(StdRng::seed_from_u64(SEED));
         let folder = dir.join(plan.name);
         if !tokio::fs::try_exists(folder.join("_delta_log")).await.map_err(io_failed)? {
-            let draft = workshop.join(plan.name);
+            let draft = writing.join(plan.name);
             let (name, description) = (plan.name, plan.description);
             write(plan, &draft).await.map_err(|error| failed(Arc::from(error)))?;
             tokio::fs::rename(&draft, &folder).await.map_err(io_failed)?;
@@ -116,7 +116,7 @@ pub async fn write_demo_lake(dir: &Path) -> Result<DemoLake, LakeError> {
             tables.push(DemoTable { name: plan.name, folder, description: plan.description });
         }
     }
-    remove_if_there(&workshop).await.map_err(io_failed)?;
+    remove_if_there(&writing).await.map_err(io_failed)?;
     Ok(DemoLake { tables })
 }
 

@@ -637,7 +637,7 @@ impl FilesBuilder {
 
     pub(super) fn finish(mut self) -> Files {
         self.close_chunk();
-        let chunks = melted(self.chunks);
+        let chunks = compacted(self.chunks);
         let mut len = 0;
         let starts = chunks
             .iter()
@@ -669,24 +669,24 @@ impl FilesBuilder {
     }
 }
 
-/// Neighbours are melted together until each is at least twice as large as the next, or the two have no room in one: so
+/// Neighbours are merged until each is at least twice as large as the next, or the two have no room in one: so
 /// many small commits do not leave many chunks, and a file is copied a few times in its life, not with every commit.
-fn melted(chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
-    let mut melted: Vec<Arc<Chunk>> = Vec::with_capacity(chunks.len());
+fn compacted(chunks: Vec<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
+    let mut compacted: Vec<Arc<Chunk>> = Vec::with_capacity(chunks.len());
     for chunk in chunks.into_iter().filter(|chunk| chunk.len() > 0) {
-        melted.push(chunk);
-        while let [.., before, last] = &melted[..] {
+        compacted.push(chunk);
+        while let [.., before, last] = &compacted[..] {
             let is_room = before.len() + last.len() <= CHUNK_FILES
                 && before.columns.stats.values().len() + last.columns.stats.values().len() <= CHUNK_STATS;
             if !is_room || before.len() >= 2 * last.len() {
                 break;
             }
             let Ok(columns) = before.columns.with(&last.columns) else { break };
-            melted.truncate(melted.len() - 2);
-            melted.push(Arc::new(Chunk::new(columns)));
+            compacted.truncate(compacted.len() - 2);
+            compacted.push(Arc::new(Chunk::new(columns)));
         }
     }
-    melted
+    compacted
 }
 
 /// Where the vectors of deleted rows of some files are found, column by column.

@@ -19,10 +19,10 @@ mod kernel;
 mod log_store;
 mod path_keys;
 mod rows;
+mod single_flight;
 mod skipping;
 mod snapshot;
 mod statistics;
-mod turnstile;
 
 pub use cache::{Lake, LakeSettings};
 pub use deletion_vector::{DeletionVector, VectorError, VectorPlace};

@@ -9,7 +9,7 @@ use delta_kernel::{
 };
 
 use crate::domain::catalog::{
-    clients::Shown,
+    clients::ReadNeeds,
     delta::{Metadata, Protocol, required_features},
 };
 
@@ -167,8 +167,8 @@ impl Snapshot {
     }
 
     /// What a client is to read of it.
-    pub fn shown(&self) -> Shown<'_> {
-        Shown {
+    pub fn shown(&self) -> ReadNeeds<'_> {
+        ReadNeeds {
             needed: &self.required_features,
             schema_string: &self.metadata.schema_string,
             partition_columns: &self.metadata.partition_columns,

@@ -30,7 +30,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::domain::sharing::predicate::{Comparison, Outcomes, Scalar, ValueType, read_date, read_instant};
+use crate::domain::sharing::predicate::{Outcomes, Relation, Scalar, ValueType, read_date, read_instant};
 
 /// Writers cut long texts in statistics at 32 characters or later; a maximum this long may be the beginning of a value.
 const SHORTEST_CUT: usize = 32;
@@ -73,7 +73,7 @@ pub(super) struct ColumnKey {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum BoundTest {
     IsNull,
-    Compare(Comparison, Scalar),
+    Compare(Relation, Scalar),
 }
 
 /// What is known of one column, for each file of a chunk.
@@ -107,10 +107,10 @@ impl Holds {
 
     /// The same of a column of floats: NaN is larger than every number to some readers, and to others every comparison
     /// with it is false.
-    fn with_floats(self, comparison: Comparison, compared: Outcomes) -> Outcomes {
+    fn with_floats(self, comparison: Relation, compared: Outcomes) -> Outcomes {
         let of_nan = match comparison {
-            Comparison::Greater | Comparison::GreaterOrEqual => Outcomes::TRUE.union(Outcomes::FALSE),
-            Comparison::Equal | Comparison::Less | Comparison::LessOrEqual => Outcomes::FALSE,
+            Relation::Greater | Relation::GreaterOrEqual => Outcomes::TRUE.union(Outcomes::FALSE),
+            Relation::Equal | Relation::Less | Relation::LessOrEqual => Outcomes::FALSE,
         };
         self.with(compared.union(of_nan.only_if(self.nan)))
     }
@@ -577,7 +577,7 @@ mod tests {
         keys.iter().map(|key| found[key].clone()).collect()
     }
 
-    fn compare(comparison: Comparison, value_type: ValueType, value: &str) -> BoundTest {
+    fn compare(comparison: Relation, value_type: ValueType, value: &str) -> BoundTest {
         BoundTest::Compare(comparison, value_type.read(value).unwrap())
     }
 
@@ -593,7 +593,7 @@ mod tests {
 
     #[test]
     fn check_091_bounds_prune_for_all_eight_types() {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        use Relation::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
         for (value_type, low, high, below, inside, above) in [
             (ValueType::Int, "2", "10", "1", "5", "11"),
             (ValueType::Long, "-9000000000", "9000000000", "-9000000001", "5", "9000000001"),
@@ -634,7 +634,7 @@ mod tests {
 
     #[test]
     fn bounds_themselves_belong_to_the_file() {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        use Relation::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
         for (value_type, low, high) in [
             (ValueType::Int, "2", "10"),
             (ValueType::Text, r#""b""#, r#""m""#),
@@ -658,8 +658,7 @@ mod tests {
     fn a_long_maximum_may_be_the_beginning_of_a_text() {
         let cut = "x".repeat(SHORTEST_CUT);
         let stats = between(r#""a""#, &format!("\"{cut}\""));
-        let after =
-            |value: &str| outcome(ValueType::Text, &stats, &compare(Comparison::Greater, ValueType::Text, value));
+        let after = |value: &str| outcome(ValueType::Text, &stats, &compare(Relation::Greater, ValueType::Text, value));
         assert!(!after(&format!("{cut}yy")).cannot_match());
         assert!(after("y").cannot_match());
         // A character of two units of UTF-16 is cut in half, and a maximum has another one behind.
@@ -668,18 +667,18 @@ mod tests {
         let halved = outcome(
             ValueType::Text,
             &between(r#""a""#, &format!("\"{halved}\"")),
-            &compare(Comparison::Equal, ValueType::Text, &value),
+            &compare(Relation::Equal, ValueType::Text, &value),
         );
         assert!(!halved.cannot_match());
         // Writers may be told to cut earlier.
         for behind in ["\u{FFFD}", "\u{7F}", "\u{10FFFF}"] {
             let stats = between(r#""a""#, &format!("\"xyz{behind}\""));
             let equal =
-                |value: &str| outcome(ValueType::Text, &stats, &compare(Comparison::Equal, ValueType::Text, value));
+                |value: &str| outcome(ValueType::Text, &stats, &compare(Relation::Equal, ValueType::Text, value));
             assert!(!equal("xyz\u{10FFFF}\u{10FFFF}").cannot_match() && equal("xz").cannot_match(), "{behind:?}");
         }
         let short = between(r#""a""#, r#""x""#);
-        let test = compare(Comparison::Greater, ValueType::Text, "x");
+        let test = compare(Relation::Greater, ValueType::Text, "x");
         assert!(outcome(ValueType::Text, &short, &test).cannot_match());
     }
 
@@ -687,7 +686,7 @@ mod tests {
     fn a_timestamp_may_be_a_millisecond_later_than_its_statistics() {
         let stats = between(r#""2020-01-01T00:00:00.000Z""#, r#""2020-01-01T00:00:00.123Z""#);
         let equal =
-            |value| outcome(ValueType::Timestamp, &stats, &compare(Comparison::Equal, ValueType::Timestamp, value));
+            |value| outcome(ValueType::Timestamp, &stats, &compare(Relation::Equal, ValueType::Timestamp, value));
         assert!(!equal("2020-01-01T00:00:00.123999Z").cannot_match());
         assert!(equal("2020-01-01T00:00:00.124001Z").cannot_match());
         assert!(equal("2019-12-31T23:59:59.999999Z").cannot_match());
@@ -696,7 +695,7 @@ mod tests {
     #[test]
     fn a_timestamp_with_an_offset_may_be_a_minute_away() {
         let can_equal = |stats: &str, value: &str| {
-            let test = compare(Comparison::Equal, ValueType::Timestamp, value);
+            let test = compare(Relation::Equal, ValueType::Timestamp, value);
             !outcome(ValueType::Timestamp, &between(stats, stats), &test).cannot_match()
         };
         // 01:01:01 in Stockholm, which was 53 minutes and 28 seconds before UTC, or 44 minutes and 30 seconds behind it in
@@ -718,7 +717,7 @@ mod tests {
         let values = StringArray::from(vec!["1850-01-01T01:01:01+00:53"]);
         let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Timestamp };
         let column = find(&[key], &stats, &[values]).remove(0);
-        let equal = compare(Comparison::Equal, ValueType::Timestamp, "1850-01-01T00:07:33Z");
+        let equal = compare(Relation::Equal, ValueType::Timestamp, "1850-01-01T00:07:33Z");
         assert!(!column.outcomes(&equal)[0].cannot_match());
     }
 
@@ -728,21 +727,21 @@ mod tests {
         assert_eq!(read_instant("1582-10-15T00:00:00Z"), Some((GREGORIAN_SINCE_MICROS, GREGORIAN_SINCE_MICROS)));
         assert_eq!(read_instant("1972-01-07T00:00:00Z").unwrap().0, WHOLE_MINUTES_SINCE);
         let equal = |stats: &str, value: &str| {
-            outcome(ValueType::Date, &between(stats, stats), &compare(Comparison::Equal, ValueType::Date, value))
+            outcome(ValueType::Date, &between(stats, stats), &compare(Relation::Equal, ValueType::Date, value))
         };
         assert!(!equal(r#""1500-03-01""#, "1500-03-10").cannot_match());
         assert!(equal(r#""1500-03-01""#, "1500-03-20").cannot_match());
         assert!(equal(r#""1583-03-01""#, "1583-03-02").cannot_match());
         let equal = |value: &str| {
             let stats = between(r#""1500-03-01T00:00:00.000Z""#, r#""1500-03-01T00:00:00.000Z""#);
-            outcome(ValueType::Timestamp, &stats, &compare(Comparison::Equal, ValueType::Timestamp, value))
+            outcome(ValueType::Timestamp, &stats, &compare(Relation::Equal, ValueType::Timestamp, value))
         };
         assert!(!equal("1500-03-10T00:00:00Z").cannot_match() && equal("1500-03-20T00:00:00Z").cannot_match());
     }
 
     #[test]
     fn nan_may_be_in_every_file_whose_statistics_do_not_exclude_it() {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        use Relation::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
         for value_type in [ValueType::Float, ValueType::Double] {
             let test = |comparison| compare(comparison, value_type, "5");
             let stats = between("1.0", "2.0");
@@ -773,7 +772,7 @@ mod tests {
 
     #[test]
     fn what_statistics_do_not_say_may_be_anything() {
-        let test = compare(Comparison::Equal, ValueType::Int, "5");
+        let test = compare(Relation::Equal, ValueType::Int, "5");
         for stats in [
             "",
             "null",
@@ -793,7 +792,7 @@ mod tests {
             assert_eq!(outcome(ValueType::Int, stats, &BoundTest::IsNull), MUST.union(CANNOT), "{stats}");
         }
         let nan = between(r#""NaN""#, r#""NaN""#);
-        let test = compare(Comparison::Greater, ValueType::Double, "5");
+        let test = compare(Relation::Greater, ValueType::Double, "5");
         assert!(!outcome(ValueType::Double, &nan, &test).cannot_match());
     }
 
@@ -805,7 +804,7 @@ mod tests {
         assert_eq!(is_null(&counted("3")), MUST);
         assert_eq!(is_null(&counted("1")), MUST.union(CANNOT));
         assert_eq!(is_null("{}"), MUST.union(CANNOT));
-        let equal = compare(Comparison::Equal, ValueType::Int, "5");
+        let equal = compare(Relation::Equal, ValueType::Int, "5");
         assert!(outcome(ValueType::Int, &counted("3"), &equal).cannot_match());
         assert!(!(!outcome(ValueType::Int, &counted("3"), &equal)).cannot_match());
     }
@@ -818,7 +817,7 @@ mod tests {
         let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Date };
         let column = find(std::slice::from_ref(&key), &stats, std::slice::from_ref(&values)).remove(0);
         assert_eq!(column.holds.len(), 4);
-        let equal = column.outcomes(&compare(Comparison::Equal, ValueType::Date, "2020-01-01"));
+        let equal = column.outcomes(&compare(Relation::Equal, ValueType::Date, "2020-01-01"));
         assert_eq!(equal, [MUST, CANNOT, Outcomes::NULL_COMPARED, MUST, Outcomes::ANYTHING]);
         let is_null = column.outcomes(&BoundTest::IsNull);
         assert_eq!(is_null, [CANNOT, CANNOT, MUST, CANNOT, MUST.union(CANNOT)]);
@@ -830,7 +829,7 @@ mod tests {
         let values = StringArray::from(vec!["2020-06-01 12:00:00"]);
         let key = ColumnKey { name: "p".into(), partition: Some(0), value_type: ValueType::Timestamp };
         let column = find(&[key], &stats, &[values]).remove(0);
-        let equal = |value| column.outcomes(&compare(Comparison::Equal, ValueType::Timestamp, value))[0];
+        let equal = |value| column.outcomes(&compare(Relation::Equal, ValueType::Timestamp, value))[0];
         assert_eq!(equal("2020-06-01T04:00:00Z"), MUST.union(CANNOT));
         assert_eq!(equal("2020-06-03T04:00:00Z"), CANNOT);
     }

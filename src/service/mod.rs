@@ -25,11 +25,14 @@ use crate::{
 };
 
 use self::{
-    audit::{seal::Notary, write::Trail},
+    audit::{seal::AuditSealer, write::AuditWriter},
     catalog::schema_holds::SchemaHolds,
-    core::{clock::Clock, context::OperatorContext, desk::Desk, error::ServiceError, meter::Meter, vitals::Vitals},
+    core::{
+        clock::Clock, context::OperatorContext, error::ServiceError, lookup_batcher::LookupBatcher,
+        rate_limiter::RateLimiter, vitals::Vitals,
+    },
     insight::signals::Signals,
-    materialize::Workshop,
+    materialize::Materializer,
     operators::sign_in::SignIn,
     sharing::{first_reads::FirstReads, stream::Preparers},
 };
@@ -62,11 +65,11 @@ pub struct Parts {
     /// Object stores.
     pub storages: Arc<Storages>,
     /// What makes and keeps the copies of views.
-    pub workshop: Workshop,
+    pub materializer: Materializer,
     /// The audit trail.
-    pub trail: Trail,
+    pub audit_writer: AuditWriter,
     /// What requests are decided from, looked up together.
-    pub desk: Desk<Sought, Reached>,
+    pub lookups: LookupBatcher<Sought, Reached>,
     /// Prepares the chunks of large answers.
     pub preparers: Preparers,
     /// Seals page tokens.
@@ -76,7 +79,7 @@ pub struct Parts {
     /// The file URLs whose first read is already recorded.
     pub first_reads: Arc<FirstReads>,
     /// What callers did in this minute.
-    pub meter: Arc<Meter>,
+    pub rate_limiter: Arc<RateLimiter>,
     /// The objects whose recipients are not served their table's newest version.
     pub schema_holds: Arc<SchemaHolds>,
     /// Issuers of OpenID Connect that are believed.
@@ -92,7 +95,7 @@ pub struct Parts {
     /// The settings of reports.
     pub reports: ReportSettings,
     /// Seals the audit trail, and signs what is made of it.
-    pub notary: Notary,
+    pub audit_sealer: AuditSealer,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
     /// Tells the time.
@@ -130,9 +133,9 @@ impl Service {
             return Ok((tx, OperatorContext { actor, now, ..ctx.clone() }));
         }
         // The turn is for the lock alone, which SQLite takes with the transaction.
-        let early = self.db.locks_at_begin().then(|| self.trail.take_turn());
+        let early = self.db.locks_at_begin().then(|| self.audit_writer.take_turn());
         let mut tx = self.db.begin_change().await?;
-        let turn = early.unwrap_or_else(|| self.trail.take_turn());
+        let turn = early.unwrap_or_else(|| self.audit_writer.take_turn());
         tx.lock_audit_head().await?;
         drop(turn);
         let now = self.clock.now();

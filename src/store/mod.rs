@@ -22,7 +22,7 @@ pub use self::{
     access::{
         freezes::Freeze,
         grants::{GrantFilter, NamedGrant},
-        lookup::{Footing, Found, Ground, Reached, Seeker, Sought},
+        lookup::{AccessBasisIds, AccessFacts, Found, Reached, Seeker, Sought},
         quota::{UrlBytes, UrlDigest},
         tokens::EndingToken,
     },
@@ -66,20 +66,20 @@ pub enum Db {
     Postgres {
         /// Connections for everything that has none of its own.
         pool: PgPool,
-        /// Those of [`Line::LookUps`].
+        /// Those of [`PoolRole::LookUps`].
         look_ups: PgPool,
-        /// Those of [`Line::Trail`].
-        trail: PgPool,
+        /// Those of [`PoolRole::AuditWriter`].
+        audit_writer: PgPool,
     },
 }
 
 /// Who has connections apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum PoolRole {
     /// Whoever looks up what requests are decided from.
     LookUps,
     /// Whoever writes requests to the audit trail.
-    Trail,
+    AuditWriter,
 }
 
 /// An open transaction; rolled back when dropped.
@@ -204,15 +204,15 @@ impl Db {
 
     /// The same database through connections apart. Whoever asks there waits for nobody else, and finds statements prepared
     /// and connections warm: the common pool hands out all of its connections in turn.
-    pub fn apart(&self, line: Line) -> Self {
+    pub fn apart(&self, role: PoolRole) -> Self {
         match self {
             Self::Sqlite { .. } => self.clone(),
-            Self::Postgres { look_ups, trail, .. } => {
-                let pool = match line {
-                    Line::LookUps => look_ups.clone(),
-                    Line::Trail => trail.clone(),
+            Self::Postgres { look_ups, audit_writer, .. } => {
+                let pool = match role {
+                    PoolRole::LookUps => look_ups.clone(),
+                    PoolRole::AuditWriter => audit_writer.clone(),
                 };
-                Self::Postgres { pool, look_ups: look_ups.clone(), trail: trail.clone() }
+                Self::Postgres { pool, look_ups: look_ups.clone(), audit_writer: audit_writer.clone() }
             }
         }
     }
@@ -225,8 +225,8 @@ impl Db {
                 // The last connection to go leaves one database file behind, so it must be one that can write.
                 writer.close().await;
             }
-            Self::Postgres { pool, look_ups, trail } => {
-                for pool in [pool, look_ups, trail] {
+            Self::Postgres { pool, look_ups, audit_writer } => {
+                for pool in [pool, look_ups, audit_writer] {
                     pool.close().await;
                 }
             }

@@ -98,7 +98,7 @@ impl Progress {
         &mut self,
         name: &'static str,
         period: TimeDelta,
-        Ground { vitals, clock }: Ground<'_>,
+        Surroundings { vitals, clock }: Surroundings<'_>,
         work: impl Future<Output = Outcome>,
     ) -> Outcome {
         let outcome = match self.has_panicked {
@@ -114,7 +114,7 @@ impl Progress {
 
 /// What a task runs by.
 #[derive(Clone, Copy)]
-struct Ground<'a> {
+struct Surroundings<'a> {
     vitals: &'a Vitals,
     clock: &'a Clock,
 }
@@ -138,8 +138,8 @@ impl Task {
             return None;
         }
         let lag = progress.due.map_or_else(TimeDelta::zero, |due| now - due);
-        let ground = Ground { vitals: &service.vitals, clock: &service.clock };
-        let outcome = progress.run(self.name, self.period, ground, (self.run)(service.clone())).await;
+        let surroundings = Surroundings { vitals: &service.vitals, clock: &service.clock };
+        let outcome = progress.run(self.name, self.period, surroundings, (self.run)(service.clone())).await;
         service.metrics.task_ran(self.name, lag, service.clock.now().timestamp(), outcome.is_err());
         if let Err(error) = &outcome {
             // An outage is told once, not every second.
@@ -186,19 +186,19 @@ impl std::fmt::Debug for Tasks {
 impl Tasks {
     /// Every task of `service`, each due at once.
     pub fn of(service: &Service) -> Self {
-        let refreshing = Duration::from_secs(service.workshop.settings().refresh_seconds);
+        let refreshing = Duration::from_secs(service.materializer.settings().refresh_seconds);
         let mut all = vec![
             Task::new("clock", TIMING, |service| async move { service.watch_clock().await }),
             Task::new("database", LOOKING, |service| async move { service.watch_database().await }),
             Task::new("tidying", TIDYING, |service| async move { tidy(&service).await }),
-            Task::new("erasure", ERASING, |service| async move { service.notary.erase_due().await.map(drop) }),
+            Task::new("erasure", ERASING, |service| async move { service.audit_sealer.erase_due().await.map(drop) }),
             Task::new("usage", COUNTING, |service| async move { service.count_usage().await }),
             Task::new("schemas", WATCHING, |service| async move { service.watch_schemas().await }),
             Task::new("copies", KEEPING, |service| async move { service.keep_copies().await }),
             Task::new("groups", GROUPING, |service| async move { service.forget_groups().await }),
             Task::new("refresh", refreshing, |service| async move { service.refresh_copies().await }),
             Task::new("reconcile", COMPARING, |service| async move { compare(&service).await }),
-            Task::new("checkpoints", SEALING, |service| async move { service.notary.seal_due().await }),
+            Task::new("checkpoints", SEALING, |service| async move { service.audit_sealer.seal_due().await }),
             Task::new("reports", REPORTING, |service| async move { service.tend_reports().await }),
             Task::new("endings", ENDINGS, |service| async move { service.tell_endings().await }),
             Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
@@ -262,11 +262,11 @@ impl Worker {
             }
         }
         self.service.record_summaries(true);
-        if timeout(LAST_EVENTS, self.service.trail.finish()).await.is_err() {
+        if timeout(LAST_EVENTS, self.service.audit_writer.finish()).await.is_err() {
             tracing::error!("the database does not answer: the last events are not recorded, and nothing is sealed");
             return;
         }
-        match timeout(LAST_SEAL, self.service.notary.seal()).await {
+        match timeout(LAST_SEAL, self.service.audit_sealer.seal()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => report("checkpoints", &error),
             Err(_) => tracing::warn!("the last checkpoint was not exported in time; the next start makes up for it"),
@@ -300,7 +300,7 @@ async fn alert(service: &Service) -> Result<(), ServiceError> {
 
 /// Compares the register of copies with their store, where there is one.
 async fn compare(service: &Service) -> Result<(), ServiceError> {
-    if !service.workshop.has_root() {
+    if !service.materializer.has_root() {
         return Ok(());
     }
     let ctx = OperatorContext::system("weir", service.clock.now());
@@ -324,10 +324,10 @@ mod tests {
         let (vitals, mut progress) = (Vitals::default(), Progress::default());
         let clock = Clock::new(|| DateTime::UNIX_EPOCH);
         let (period, later) = (TimeDelta::seconds(60), Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(60)));
-        let ground = Ground { vitals: &vitals, clock: &clock };
+        let surroundings = Surroundings { vitals: &vitals, clock: &clock };
         for round in 0..3 {
             {
-                let mut run = std::pin::pin!(progress.run("a task", period, ground, panics()));
+                let mut run = std::pin::pin!(progress.run("a task", period, surroundings, panics()));
                 let is_waiting = futures::poll!(&mut run).is_pending();
                 // The first time it is waited for the task to be started again, and only then.
                 assert_eq!(
@@ -341,7 +341,7 @@ mod tests {
             }
             assert_eq!((progress.due, vitals.ended()), (later.filter(|_| round > 0), None), "{round}");
         }
-        progress.run("a task", period, ground, async { Ok(()) }).await.unwrap();
+        progress.run("a task", period, surroundings, async { Ok(()) }).await.unwrap();
         assert_eq!((progress.due, progress.has_panicked), (later, false));
     }
 }

@@ -329,3 +329,69 @@ fn standard_output_is_written_to_in_one_place() {
     let writers: Vec<PathBuf> = writers.map(|file| file.strip_prefix(&source).unwrap().to_owned()).collect();
     assert_eq!(writers, [Path::new("cli/print.rs")], "a failed write is told from other failures there alone");
 }
+
+/// The rooms of the floors that have them; each room has one name on every floor.
+const ROOMS: [&str; 8] = ["access", "audit", "catalog", "core", "insight", "materialize", "operators", "sharing"];
+
+#[test]
+fn floors_have_the_same_rooms_and_nothing_beside_them() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for floor in ["domain", "store", "service", "http/admin"] {
+        for entry in std::fs::read_dir(src.join(floor)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(name == "mod.rs" || ROOMS.contains(&name), "`{floor}/{name}` is no room; see docs/ARCHITECTURE.md");
+        }
+    }
+}
+
+/// The names of the types that `text` makes public on its own level.
+fn public_types(text: &str) -> Vec<String> {
+    let code = without_comments_and_strings(text);
+    let names = code.lines().filter_map(|line| {
+        let rest = line
+            .strip_prefix("pub ")
+            .or_else(|| line.strip_prefix("pub(").and_then(|rest| rest.split_once(") ")).map(|(_, rest)| rest))?;
+        let (kind, rest) = rest.split_once(' ')?;
+        let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+        ["struct", "enum", "trait", "type"].contains(&kind).then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+/// The public types of one name on one floor, each with its files. The commands of the command line each have their own
+/// `Arguments`, which nobody names but beside the command.
+fn doubled<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+    let mut homes = std::collections::BTreeMap::<(String, String), Vec<&str>>::new();
+    for (path, text) in files {
+        let floor = path.trim_end_matches(".rs").split('/').next().unwrap();
+        for name in public_types(text).into_iter().filter(|_| floor != "cli") {
+            homes.entry((floor.to_owned(), name)).or_default().push(path);
+        }
+    }
+    homes.retain(|_, homes| homes.len() > 1);
+    homes.into_iter().map(|((floor, name), homes)| format!("`{name}` on `{floor}`: {}", homes.join(", "))).collect()
+}
+
+#[test]
+fn one_name_is_one_thing_on_a_floor() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files: Vec<(String, String)> = rust_files(&src)
+        .into_iter()
+        .map(|file| {
+            (file.strip_prefix(&src).unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&file).unwrap())
+        })
+        .collect();
+    let found = doubled(files.iter().map(|(path, text)| (path.as_str(), text.as_str())));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_second_type_of_a_name_is_found() {
+    let files = [
+        ("domain/a.rs", "pub struct Page<T>(T);\n// pub struct Note;\nstruct Own;\npub enum Kind {}"),
+        ("domain/b/c.rs", "pub(super) type Page = u8;\npub fn Kind() {}\nstruct Own;\npub struct Note;"),
+        ("store/a.rs", "pub trait Page {}"),
+    ];
+    assert_eq!(doubled(files), ["`Page` on `domain`: domain/a.rs, domain/b/c.rs"]);
+}

@@ -13,7 +13,7 @@ use weir::{
     config::{Settings, Sources},
     domain::audit::{Actor, Event},
     service::{
-        audit::write::Trail,
+        audit::write::AuditWriter,
         core::{clock::Clock, vitals::Vitals},
         insight::signals::Signals,
     },
@@ -108,7 +108,7 @@ async fn a_writer_that_ends_is_started_again_and_until_then_nothing_is_ready() {
         });
         let settings = Settings::load(Sources::default()).unwrap();
         let signals = Signals::new(settings.notify, &settings.audit).unwrap();
-        let trail = Trail::start(db.clone(), clock, Arc::new(Metrics::new([])), Arc::new(signals), &vitals);
+        let trail = AuditWriter::start(db.clone(), clock, Arc::new(Metrics::new([])), Arc::new(signals), &vitals);
         trail.record(event()).await.unwrap_err();
         assert_eq!(vitals.ended(), Some("audit trail"));
         is_broken.store(false, Ordering::SeqCst);

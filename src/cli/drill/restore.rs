@@ -83,8 +83,8 @@ async fn rehearse(
     // Tightened after the backup, which knows nothing of it.
     canary::revoke_token(client, &token.id).await?;
     let began = Instant::now();
-    let (notary, db) = audit::notary(settings).await?;
-    let sealed = notary.seal().await;
+    let (audit_sealer, db) = audit::audit_sealer(settings).await?;
+    let sealed = audit_sealer.seal().await;
     db.close().await;
     sealed.context("the trail could not be sealed and exported")?;
     findings.measure("sealed", began.elapsed());
@@ -127,7 +127,7 @@ async fn rehearse(
         findings.fault(format!("the restored copy does not verify: {error}"));
     }
     findings.measure("verified", began.elapsed());
-    service.trail.finish().await;
+    service.audit_writer.finish().await;
     service.db.close().await;
     Ok(())
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::sharing::negotiation::{Declared, Format, negotiate};
+use crate::domain::sharing::negotiation::{ClientCapabilities, Format, negotiate};
 
 use super::{
     delta::{COLUMN_MAPPING, DELETION_VECTORS},
@@ -42,7 +42,7 @@ const CONNECTORS: [Connector; 4] = [
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'a> {
+pub struct ReadNeeds<'a> {
     /// The reader features that it needs.
     pub needed: &'a BTreeSet<String>,
     /// Its schema, as a log writes it.
@@ -64,13 +64,13 @@ pub struct Clients {
 
 impl Clients {
     /// Those of what is shown.
-    pub fn of(shown: &Shown<'_>) -> Self {
+    pub fn of(shown: &ReadNeeds<'_>) -> Self {
         Self { verdicts: verdicts(shown), oldest_versions: oldest_versions(shown) }
     }
 }
 
 /// For each connector `ok`, or why it cannot read what is shown.
-fn verdicts(shown: &Shown<'_>) -> BTreeMap<&'static str, String> {
+fn verdicts(shown: &ReadNeeds<'_>) -> BTreeMap<&'static str, String> {
     let schema = Schema::parse(shown.schema_string).ok();
     let verdict = |connector: &Connector| {
         let found = connector.obstacle(shown, schema.as_ref());
@@ -80,7 +80,7 @@ fn verdicts(shown: &Shown<'_>) -> BTreeMap<&'static str, String> {
 }
 
 /// For each connector that needs a certain version to read what is shown, the oldest one.
-fn oldest_versions(shown: &Shown<'_>) -> BTreeMap<&'static str, String> {
+fn oldest_versions(shown: &ReadNeeds<'_>) -> BTreeMap<&'static str, String> {
     let schema = Schema::parse(shown.schema_string).ok();
     let readers = CONNECTORS
         .iter()
@@ -150,14 +150,14 @@ pub(in crate::domain) fn releases_for(features: &[String]) -> Releases {
 }
 
 impl Connector {
-    fn declared(&self) -> Declared {
+    fn declared(&self) -> ClientCapabilities {
         let features = if self.format == Format::Delta { self.reader.features() } else { &[] };
         let reader_features = features.iter().map(|(name, _)| name.to_lowercase()).collect();
-        Declared { formats: vec![self.format], reader_features }
+        ClientCapabilities { formats: vec![self.format], reader_features }
     }
 
     /// What keeps it from reading.
-    fn obstacle(&self, shown: &Shown<'_>, schema: Option<&Schema>) -> Option<String> {
+    fn obstacle(&self, shown: &ReadNeeds<'_>, schema: Option<&Schema>) -> Option<String> {
         if let Some(refusal) = shown.refusal {
             return Some(format!("the table's log names a file by a path that is not served: {refusal}"));
         }
@@ -242,7 +242,7 @@ mod tests {
     fn verdicts_on(features: &[&str], data_type: &str, is_partition: bool) -> BTreeMap<&'static str, String> {
         let needed = features.iter().map(|name| (*name).to_owned()).collect();
         let partition_columns = if is_partition { vec!["c".to_owned()] } else { vec![] };
-        verdicts(&Shown {
+        verdicts(&ReadNeeds {
             needed: &needed,
             schema_string: &schema(data_type),
             partition_columns: &partition_columns,
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(variant["spark_delta"], "ok");
         let refusal = Some("it is absolute");
         let (needed, schema) = (BTreeSet::new(), schema("\"long\""));
-        let hostile = Shown { needed: &needed, schema_string: &schema, partition_columns: &[], refusal };
+        let hostile = ReadNeeds { needed: &needed, schema_string: &schema, partition_columns: &[], refusal };
         assert!(verdicts(&hostile).values().all(|verdict| verdict.ends_with("it is absolute")));
     }
 
@@ -307,7 +307,7 @@ mod tests {
         let oldest = |features: &[&str]| {
             let needed = features.iter().map(|name| (*name).to_owned()).collect();
             let schema = schema("\"long\"");
-            let shown = Shown { needed: &needed, schema_string: &schema, partition_columns: &[], refusal: None };
+            let shown = ReadNeeds { needed: &needed, schema_string: &schema, partition_columns: &[], refusal: None };
             oldest_versions(&shown).into_iter().map(|(name, version)| format!("{name}: {version}")).collect::<Vec<_>>()
         };
         assert_eq!(oldest(&[]), ["pandas_delta: delta-sharing 1.1.0", "spark_delta: delta-sharing-spark 3.1.0"]);

@@ -31,14 +31,14 @@ pub fn hmac(key: &[u8]) -> Hmac<Sha256> {
 
 /// What a derived key is for. A seal made for one purpose does not open for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SealPurpose {
     /// Tokens that continue a listing of the sharing protocol or the admin API.
     PageToken,
     /// URLs of files that come through the server.
     FileUrl,
 }
 
-impl Purpose {
+impl SealPurpose {
     fn label(self) -> &'static [u8] {
         match self {
             Self::PageToken => b"weir/page-token/v1",
@@ -101,7 +101,7 @@ pub struct NotSealed;
 
 impl Sealer {
     /// A sealer for `purpose`; the first of `keys` seals, the others still open what they sealed.
-    pub fn new(keys: &[RootKey], purpose: Purpose) -> Self {
+    pub fn new(keys: &[RootKey], purpose: SealPurpose) -> Self {
         let keys = keys.iter().map(|root| {
             let mut key = Zeroizing::new([0u8; 32]);
             root.derive(purpose.label(), key.as_mut());
@@ -242,19 +242,19 @@ mod tests {
 
     #[test]
     fn a_seal_opens_only_for_its_purpose_context_and_key() {
-        let pages = Sealer::new(&[root(1)], Purpose::PageToken);
+        let pages = Sealer::new(&[root(1)], SealPurpose::PageToken);
         let sealed = pages.seal(b"at 7", b"shares");
         assert_eq!(pages.open(&sealed, b"shares").unwrap(), b"at 7");
         assert_eq!(pages.open(&sealed, b"tables"), Err(NotSealed));
-        assert_eq!(Sealer::new(&[root(1)], Purpose::FileUrl).open(&sealed, b"shares"), Err(NotSealed));
-        assert_eq!(Sealer::new(&[root(2)], Purpose::PageToken).open(&sealed, b"shares"), Err(NotSealed));
-        let rotated = Sealer::new(&[root(2), root(1)], Purpose::PageToken);
+        assert_eq!(Sealer::new(&[root(1)], SealPurpose::FileUrl).open(&sealed, b"shares"), Err(NotSealed));
+        assert_eq!(Sealer::new(&[root(2)], SealPurpose::PageToken).open(&sealed, b"shares"), Err(NotSealed));
+        let rotated = Sealer::new(&[root(2), root(1)], SealPurpose::PageToken);
         assert_eq!(rotated.open(&sealed, b"shares").unwrap(), b"at 7");
     }
 
     #[test]
     fn many_seals_open_one_by_one_and_none_is_another() {
-        let sealer = Sealer::new(&[root(1)], Purpose::FileUrl);
+        let sealer = Sealer::new(&[root(1)], SealPurpose::FileUrl);
         let mut sealing = sealer.sealing();
         sealing.next = u64::MAX - 1;
         let seals: Vec<String> = (0..4)
@@ -278,7 +278,7 @@ mod tests {
     proptest! {
         #[test]
         fn an_altered_seal_never_opens(plain: Vec<u8>, at: prop::sample::Index, to in "[A-Za-z0-9_-]") {
-            let sealer = Sealer::new(&[root(1)], Purpose::FileUrl);
+            let sealer = Sealer::new(&[root(1)], SealPurpose::FileUrl);
             let sealed = sealer.seal(&plain, b"");
             prop_assert_eq!(sealer.open(&sealed, b"").unwrap(), plain);
             let at = at.index(sealed.len());
@@ -288,7 +288,7 @@ mod tests {
 
         #[test]
         fn a_seal_is_xchacha20_poly1305(plain: Vec<u8>, context: Vec<u8>) {
-            let sealer = Sealer::new(&[root(1)], Purpose::FileUrl);
+            let sealer = Sealer::new(&[root(1)], SealPurpose::FileUrl);
             let sealed = BASE64_URL_SAFE_NO_PAD.decode(sealer.seal(&plain, &context)).unwrap();
             let (nonce, body) = sealed[KEY_ID_BYTES..].split_at(PREFIX_BYTES + COUNTER_BYTES);
             let reference = XChaCha20Poly1305::new(sealer.keys[0].1.as_ref().into());
@@ -298,7 +298,7 @@ mod tests {
 
         #[test]
         fn junk_never_opens_and_never_panics(junk: String) {
-            prop_assert!(Sealer::new(&[root(1)], Purpose::FileUrl).open(&junk, b"").is_err());
+            prop_assert!(Sealer::new(&[root(1)], SealPurpose::FileUrl).open(&junk, b"").is_err());
         }
     }
 }

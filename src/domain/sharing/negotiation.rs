@@ -29,7 +29,7 @@ impl Format {
 
 /// What a client declares in its `delta-sharing-capabilities` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Declared {
+pub struct ClientCapabilities {
     /// The formats that it can read and we can write; empty where it named none, which means parquet.
     pub formats: Vec<Format>,
     /// The reader features that it supports, in lower case.
@@ -65,7 +65,7 @@ fn advice(missing: &[String]) -> String {
 }
 
 /// Chooses the format for a snapshot that needs the reader features `needed`.
-pub fn negotiate(needed: &BTreeSet<String>, declared: &Declared) -> Result<Format, NotReadable> {
+pub fn negotiate(needed: &BTreeSet<String>, declared: &ClientCapabilities) -> Result<Format, NotReadable> {
     let parquet = declared.formats.is_empty() || declared.formats.contains(&Format::Parquet);
     let delta = declared.formats.contains(&Format::Delta);
     if parquet && needed.is_empty() {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     fn chosen(needed: &[&str], formats: &[Format], declared: &[&str]) -> Result<Format, Vec<String>> {
-        let declared = Declared { formats: formats.to_vec(), reader_features: features(declared) };
+        let declared = ClientCapabilities { formats: formats.to_vec(), reader_features: features(declared) };
         negotiate(&features(needed), &declared).map_err(|error| error.missing)
     }
 

@@ -36,4 +36,4 @@ pub struct Cause(pub Arc<ServiceError>);
 
 /// Left in the extensions of a response whose status is no fault of this request: what there was to log is logged.
 #[derive(Clone, Copy, Debug)]
-pub struct Told;
+pub struct AlreadyLogged;

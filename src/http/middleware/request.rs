@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Cause, ClientAddress, RequestId, Told};
+use super::{AlreadyLogged, Cause, ClientAddress, RequestId};
 use crate::telemetry::{InFlight, Metrics, error_chain};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -98,7 +98,9 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
     let cause = response.extensions().get::<Cause>().map(|cause| error_chain(cause.0.as_ref()));
     let (status, ms) = (status.as_u16(), took.as_millis());
     match (status, cause) {
-        (500.., None) if response.extensions().get::<Told>().is_some() => tracing::info!(status, ms, "answered"),
+        (500.., None) if response.extensions().get::<AlreadyLogged>().is_some() => {
+            tracing::info!(status, ms, "answered")
+        }
         (500.., cause) => tracing::error!(status, ms, cause = cause.as_deref().unwrap_or("unknown"), "answered"),
         (_, Some(cause)) => tracing::info!(status, ms, cause, "answered"),
         (_, None) => tracing::info!(status, ms, "answered"),

@@ -5,7 +5,7 @@
 
 use http::HeaderMap;
 
-use crate::domain::sharing::negotiation::{Declared, Format};
+use crate::domain::sharing::negotiation::{ClientCapabilities, Format};
 
 /// The header's name, in requests and responses.
 pub const HEADER: &str = "delta-sharing-capabilities";
@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 8 * 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Formats and reader features.
-    pub declared: Declared,
+    pub declared: ClientCapabilities,
     /// Whether it wants an EndStreamAction as the last line.
     pub end_stream_action: bool,
 }

@@ -79,7 +79,7 @@ impl Error {
 
 /// What an error says, until [`write_errors`] writes it down.
 #[derive(Clone, Debug)]
-struct Told {
+struct ErrorText {
     code: &'static str,
     message: String,
     request_id: String,
@@ -93,7 +93,9 @@ pub struct Contact(pub Arc<str>);
 /// and hardly anything else, so that it ends with the request's id and whom to tell it.
 pub async fn write_errors(State(contact): State<Contact>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let Some(Told { code, message, request_id }) = response.extensions_mut().remove::<Told>() else { return response };
+    let Some(ErrorText { code, message, request_id }) = response.extensions_mut().remove::<ErrorText>() else {
+        return response;
+    };
     let message = signed(&message, &request_id, &contact.0);
     let line = to_line(&ErrorBody { error_code: code, message: &message, request_id: &request_id });
     // A length of the empty body may be there already.
@@ -158,7 +160,7 @@ impl IntoResponse for Error {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
         }
         let Self { code, message, request_id, .. } = self;
-        response.extensions_mut().insert(Told { code, message, request_id });
+        response.extensions_mut().insert(ErrorText { code, message, request_id });
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(Cause(Arc::new(cause)));
         }

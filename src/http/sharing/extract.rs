@@ -12,7 +12,7 @@ use crate::{
     service::{
         Service,
         core::error::ServiceError,
-        sharing::{Asked, Caller},
+        sharing::{Caller, RequestedNames},
     },
 };
 
@@ -48,7 +48,7 @@ impl CallerOf {
         &self,
         service: &Service,
         action: &'static str,
-        asked: Asked<'_>,
+        asked: RequestedNames<'_>,
         error: ServiceError,
     ) -> Error {
         self.error(service.refuse_request(&self.caller, action, asked, error).await)
@@ -56,7 +56,7 @@ impl CallerOf {
 
     /// The same for a request about the table that the path names.
     pub(super) async fn refuse_table(&self, service: &Service, action: &'static str, error: ServiceError) -> Error {
-        self.refuse(service, action, Asked::Table(&self.table_path()), error).await
+        self.refuse(service, action, RequestedNames::Table(&self.table_path()), error).await
     }
 
     /// The same for a request that was found wrong while it was read.
@@ -114,7 +114,7 @@ impl FromRequestParts<Service> for CallerOf {
             let of = Self { caller, names: HashMap::new(), parameters: HashMap::new() };
             let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
             let error = ServiceError::Parameter(unreadable.to_owned());
-            return Err(of.refuse(service, action_of(route), Asked::Own, error).await);
+            return Err(of.refuse(service, action_of(route), RequestedNames::Own, error).await);
         };
         Ok(Self { caller, names, parameters: pairs.into_iter().collect() })
     }

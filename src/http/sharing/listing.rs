@@ -16,8 +16,8 @@ use crate::{
         Service,
         core::error::ServiceError,
         sharing::{
-            Asked,
-            listing::{MAX_RESULTS, Page, PageRequest, TableItem},
+            RequestedNames,
+            listing::{ListingPage, ListingRequest, MAX_RESULTS, TableItem},
         },
     },
 };
@@ -99,7 +99,7 @@ impl From<TableItem> for TableBody {
 pub(super) async fn list_shares(State(service): State<Service>, of: CallerOf) -> Result<Response, Error> {
     let page = match page_request(&of) {
         Ok(page) => page,
-        Err(error) => return Err(of.refuse(&service, "shares.list", Asked::Own, error).await),
+        Err(error) => return Err(of.refuse(&service, "shares.list", RequestedNames::Own, error).await),
     };
     let listed = service.list_granted_shares(&of.caller, &page).await;
     let (page, all_ended) = listed.map_err(|error| of.error(error))?;
@@ -119,7 +119,7 @@ pub(super) async fn list_schemas(State(service): State<Service>, of: CallerOf) -
     let share = of.name("share");
     let page = match page_request(&of) {
         Ok(page) => page,
-        Err(error) => return Err(of.refuse(&service, "schemas.list", Asked::Share(&share), error).await),
+        Err(error) => return Err(of.refuse(&service, "schemas.list", RequestedNames::Share(&share), error).await),
     };
     let page = service.list_granted_schemas(&of.caller, &share, &page).await.map_err(|error| of.error(error))?;
     Ok(list(page, |schema| SchemaBody { name: schema.name, share: schema.share }))
@@ -138,13 +138,13 @@ async fn list_tables_in(service: &Service, of: &CallerOf, schema: Option<&str>) 
     let share = of.name("share");
     let page = match page_request(of) {
         Ok(page) => page,
-        Err(error) => return Err(of.refuse(service, "tables.list", Asked::Share(&share), error).await),
+        Err(error) => return Err(of.refuse(service, "tables.list", RequestedNames::Share(&share), error).await),
     };
     let tables = service.list_granted_tables(&of.caller, &share, schema, &page).await;
     Ok(list(tables.map_err(|error| of.error(error))?, TableBody::from))
 }
 
-fn page_request(of: &CallerOf) -> Result<PageRequest, ServiceError> {
+fn page_request(of: &CallerOf) -> Result<ListingRequest, ServiceError> {
     let parameter = ServiceError::Parameter;
     let max_results = match of.parameter("maxResults") {
         None => MAX_RESULTS,
@@ -157,10 +157,10 @@ fn page_request(of: &CallerOf) -> Result<PageRequest, ServiceError> {
             })?
         }
     };
-    Ok(PageRequest { max_results, page_token: of.parameter("pageToken").map(str::to_owned) })
+    Ok(ListingRequest { max_results, page_token: of.parameter("pageToken").map(str::to_owned) })
 }
 
-fn list<T, B: Serialize>(page: Page<T>, body: impl Fn(T) -> B) -> Response {
+fn list<T, B: Serialize>(page: ListingPage<T>, body: impl Fn(T) -> B) -> Response {
     let items = page.items.into_iter().map(body).collect();
     json(&ListBody { items, next_page_token: page.next_page_token })
 }

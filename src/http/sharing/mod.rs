@@ -20,7 +20,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode};
 
-use crate::service::{Service, core::error::ServiceError, sharing::Asked};
+use crate::service::{Service, core::error::ServiceError, sharing::RequestedNames};
 
 use super::{client, fault};
 
@@ -70,7 +70,7 @@ async fn refuse_unrouted(service: &Service, request: Request, status: StatusCode
     let (parts, _) = request.into_parts();
     let caller = caller(&parts, client::request_id(&parts.extensions));
     let unknown = ServiceError::NotFound { kind: "route", name: String::new() };
-    match service.refuse_request(&caller, extract::UNKNOWN_REQUEST, Asked::Own, unknown).await {
+    match service.refuse_request(&caller, extract::UNKNOWN_REQUEST, RequestedNames::Own, unknown).await {
         ServiceError::NotFound { .. } => Error::status(status, fault::message_of(status), &caller.request_id),
         error => Error::new(error, &caller.request_id),
     }

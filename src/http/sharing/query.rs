@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::{
-    domain::sharing::{negotiation::Declared, predicate::Filter},
+    domain::sharing::{negotiation::ClientCapabilities, predicate::Filter},
     http::{
         body,
         stalls::{Source, watched},
@@ -79,8 +79,8 @@ pub(super) async fn query_table(
         Err(Wrong { error, past }) => return Err(of.error(admitted.refuse_about(past, error).await)),
     };
     let answer = match &query.asked {
-        Asked::Snapshot(request) => service.query_table(admitted, request).await,
-        Asked::Since(request) => service.query_changes(admitted, request).await,
+        RequestedNames::Snapshot(request) => service.query_table(admitted, request).await,
+        RequestedNames::Since(request) => service.query_changes(admitted, request).await,
     };
     let answer = answer.map_err(|error| of.error(error))?;
     // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
@@ -132,18 +132,18 @@ pub(super) fn respond(
 
 /// A query as its body has it.
 struct Query {
-    asked: Asked,
+    asked: RequestedNames,
     /// Whether something is asked for that only an EndStreamAction can tell.
     wants_end: bool,
 }
 
-enum Asked {
+enum RequestedNames {
     Snapshot(QueryRequest),
     Since(ChangesRequest),
 }
 
 impl Query {
-    fn parse(bytes: &[u8], declared: Declared) -> Result<Self, Wrong> {
+    fn parse(bytes: &[u8], declared: ClientCapabilities) -> Result<Self, Wrong> {
         let body = QueryBody::parse(bytes)?;
         let wants_end = body.include_refresh_token || body.max_files.is_some();
         let page = PageAsk { max_files: body.max_files, page_token: body.page_token.clone() };
@@ -153,7 +153,7 @@ impl Query {
                 let predicate_digest = predicates.as_deref().map(digest);
                 // What is long is not kept for as long as the query runs.
                 let is_long = predicates.as_ref().is_some_and(|text| text.len() > KEPT_PREDICATES);
-                Asked::Snapshot(QueryRequest {
+                RequestedNames::Snapshot(QueryRequest {
                     declared,
                     as_of,
                     predicates: if is_long { predicate_digest.clone() } else { predicates },
@@ -168,7 +168,7 @@ impl Query {
                     include_refresh_token: body.include_refresh_token,
                 })
             }
-            QueryRange::Since { starting, ending } => Asked::Since(ChangesRequest {
+            QueryRange::Since { starting, ending } => RequestedNames::Since(ChangesRequest {
                 declared,
                 feed: Feed::Files,
                 starting: Moment::Version(starting),
@@ -183,7 +183,7 @@ impl Query {
 }
 
 /// Reads what a body says; a long one on a thread of its own, so that nobody else waits for it.
-async fn parse(service: &Service, bytes: Bytes, declared: Declared) -> Result<Query, Wrong> {
+async fn parse(service: &Service, bytes: Bytes, declared: ClientCapabilities) -> Result<Query, Wrong> {
     if bytes.len() <= PARSED_AT_ONCE {
         return Query::parse(&bytes, declared);
     }

@@ -25,7 +25,7 @@ use crate::{
         core::{
             context::OperatorContext,
             error::ServiceError,
-            meter::{self, Tolerance},
+            rate_limiter::{self, RateLimits},
         },
         sharing::Caller,
     },
@@ -78,7 +78,7 @@ impl Service {
         let event = activation_event(caller, "activation.view", found.as_ref());
         match decide(&found, caller, now) {
             Ok((activation, bearer)) => {
-                self.trail.record(event).await?;
+                self.audit_writer.record(event).await?;
                 Ok(ActivationOffer {
                     provider: self.provider(),
                     recipient: shown_name(&bearer.recipient),
@@ -209,7 +209,7 @@ impl Service {
         action: &'static str,
         now: DateTime<Utc>,
     ) -> Result<(), ServiceError> {
-        if self.meter.activation_is_limited(caller.address, self.activation_tolerance(), now) {
+        if self.rate_limiter.activation_is_limited(caller.address, self.activation_limits(), now) {
             let event = activation_event(caller, action, None);
             return Err(self.refuse_activation(caller, event, Reason::TooManyFailures, now).await);
         }
@@ -227,10 +227,10 @@ impl Service {
         self.metrics.decided(&event.action, Outcome::Deny.as_str(), reason.code());
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
-        let noted = self.meter.activation_failed(caller.address, &event, self.activation_tolerance(), now);
-        meter::record(&self.trail, noted.summaries);
+        let noted = self.rate_limiter.activation_failed(caller.address, &event, self.activation_limits(), now);
+        rate_limiter::record(&self.audit_writer, noted.summaries);
         if noted.is_recorded
-            && let Err(unavailable) = self.trail.record(event).await
+            && let Err(unavailable) = self.audit_writer.record(event).await
         {
             return unavailable;
         }
@@ -240,8 +240,8 @@ impl Service {
         ServiceError::Denied { reason, message: message(reason, caller) }
     }
 
-    fn activation_tolerance(&self) -> Tolerance {
-        Tolerance {
+    fn activation_limits(&self) -> RateLimits {
+        RateLimits {
             recorded: self.settings.failures_recorded_per_minute,
             answered: self.settings.activation_failures_per_minute,
         }

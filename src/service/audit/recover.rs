@@ -124,7 +124,7 @@ impl Service {
     /// everything is frozen, and what was revoked is revoked again. Nothing else may write meanwhile. `None` where
     /// nothing was lost, or nothing is exported.
     pub async fn recover(&self) -> Result<Option<Recovery>, RecoveryError> {
-        let Some(archive) = self.notary.archive() else { return Ok(None) };
+        let Some(archive) = self.audit_sealer.archive() else { return Ok(None) };
         let exported = self.db.find_exported_through().await?.unwrap_or_default();
         let newest = export::newest_behind(archive, exported).await.map_err(AuditError::from)?;
         let Some(through) = newest else { return Ok(None) };
@@ -134,7 +134,7 @@ impl Service {
             // A server was stopped before it could remember that it had exported this one.
             return Ok(None);
         }
-        let keys = self.notary.verifiers();
+        let keys = self.audit_sealer.verifiers();
         let head = self.db.find_audit_head().await?;
         let (mut export, common) = self.begin_walk(archive, &keys, head).await?;
         let own = self.list_hashes(common, head).await?;

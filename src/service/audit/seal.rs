@@ -21,7 +21,7 @@ use crate::{
         core::seal::RootKey,
         insight::{report::Month, usage::hour},
     },
-    service::core::{clock::Clock, leisure},
+    service::core::{clock::Clock, pacing},
     storage::Archive,
     store::{Constraint, Db, StoreError, StoredCheckpoint, StoredEvent, Tx},
 };
@@ -43,7 +43,7 @@ const WALKED_AT_ONCE: usize = 32;
 
 /// Seals the trail of one database.
 #[derive(Clone, Debug)]
-pub struct Notary {
+pub struct AuditSealer {
     db: Db,
     clock: Clock,
     /// The first signs, all are believed.
@@ -62,8 +62,8 @@ pub struct Detached {
     pub events: u64,
 }
 
-impl Notary {
-    /// A notary that signs with the first of `roots`.
+impl AuditSealer {
+    /// A audit_sealer that signs with the first of `roots`.
     pub fn new(
         db: Db,
         clock: Clock,
@@ -75,7 +75,7 @@ impl Notary {
         Ok(Self { db, clock, keys: keys.into(), archive, settings, holder: Uuid::now_v7() })
     }
 
-    /// The public keys of what this notary signed, the active one first.
+    /// The public keys of what this audit_sealer signed, the active one first.
     pub fn verifiers(&self) -> Vec<VerifierKey> {
         self.keys.iter().map(|key| key.verifier().clone()).collect()
     }
@@ -237,7 +237,7 @@ impl Notary {
         while walk.head().seq < target {
             let begun = Instant::now();
             let left = target - walk.head().seq;
-            let left = u32::try_from(left).unwrap_or(leisure::PAGE).min(leisure::PAGE);
+            let left = u32::try_from(left).unwrap_or(pacing::PAGE).min(pacing::PAGE);
             let page = self.db.list_chain(walk.head().seq, left).await?;
             if page.is_empty() {
                 return Err(Broken::at(walk.next_seq(), "the event is missing").into());
@@ -250,7 +250,7 @@ impl Notary {
                     yield_now().await;
                 }
             }
-            leisure::rest_after_page(begun, target - walk.head().seq).await;
+            pacing::rest_after_page(begun, target - walk.head().seq).await;
         }
         Ok(())
     }
@@ -433,7 +433,7 @@ enum Due {
 }
 
 fn system_event(action: &'static str, change: serde_json::Value) -> Event {
-    let actor = Actor::system("notary");
+    let actor = Actor::system("audit_sealer");
     Event { change: Some(change), ..Event::new(actor, action) }
 }
 

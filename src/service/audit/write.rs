@@ -28,11 +28,11 @@ use crate::{
         audit::{Event, Outcome},
     },
     service::{
-        core::{clock::Clock, desk::gather, error::ServiceError, vitals::Vitals},
+        core::{clock::Clock, error::ServiceError, lookup_batcher::gather, vitals::Vitals},
         insight::signals::{Sighting, Signals},
         sharing::quota::{Delivered, Quotas},
     },
-    store::{Cause, Db, Footing, Ground, Line, StoreError, Tx},
+    store::{AccessBasisIds, AccessFacts, Cause, Db, PoolRole, StoreError, Tx},
     telemetry::{Metrics, error_chain},
 };
 
@@ -60,7 +60,7 @@ const FILLER: usize = 8192;
 
 /// What an allowed request stands on; looked at again under the lock before the event is written.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct AccessBasis {
     /// What shows who asks.
     pub credential: Credential,
     /// The recipient whose it is.
@@ -81,26 +81,26 @@ pub struct Standing {
     pub delivered: Option<Delivered>,
 }
 
-impl Standing {
+impl AccessBasis {
     /// What is read again of it.
-    pub(in crate::service) fn footing(&self) -> Footing {
+    pub(in crate::service) fn ids(&self) -> AccessBasisIds {
         let Self { credential, recipient_id, share_id, .. } = *self;
-        Footing { credential, recipient_id, share_id, object_id: self.object.map(|(id, _)| id) }
+        AccessBasisIds { credential, recipient_id, share_id, object_id: self.object.map(|(id, _)| id) }
     }
 
     /// Decides again on what is now where this stands.
     pub(in crate::service) fn decide<'a>(
         &self,
-        ground: Option<&'a Ground>,
+        facts: Option<&'a AccessFacts>,
         now: DateTime<Utc>,
     ) -> Result<Allowed<'a>, Reason> {
         let target = match self.share_id {
             None => Target::Own,
-            Some(_) => Target::Share(ground.and_then(|ground| ground.access.as_ref())),
+            Some(_) => Target::Share(facts.and_then(|facts| facts.access.as_ref())),
         };
-        let bearer = ground.and_then(|ground| ground.bearer.as_ref());
+        let bearer = facts.and_then(|facts| facts.bearer.as_ref());
         let allowed = decide(Facts { now, address: self.address, bearer, target })?;
-        let revision = ground.and_then(|ground| ground.object);
+        let revision = facts.and_then(|facts| facts.object);
         let same_object = self.object.is_none_or(|(_, before)| revision == Some(before));
         if same_object && self.fits(&allowed) { Ok(allowed) } else { Err(Reason::AccessChanged) }
     }
@@ -120,7 +120,7 @@ impl Standing {
 
 /// The way into the audit trail for requests.
 #[derive(Clone, Debug)]
-pub struct Trail {
+pub struct AuditWriter {
     queue: mpsc::Sender<Entry>,
     /// Events that nobody waits for, so that the last ones are not lost when the server stops.
     later: TaskTracker,
@@ -142,7 +142,7 @@ enum Entry {
 /// Who waits for an event to be durable, and what must still hold then.
 #[derive(Debug)]
 struct Waiting {
-    standing: Option<Standing>,
+    basis: Option<AccessBasis>,
     /// Whether the event is written; where it is on record already, it is written as a refusal alone.
     is_told: bool,
     /// When nobody waits any more, and nothing is written; never where it has to be written all the same.
@@ -233,7 +233,7 @@ impl Drop for Turn {
     }
 }
 
-impl Trail {
+impl AuditWriter {
     /// Starts the one writer of this process.
     pub fn start(db: Db, clock: Clock, metrics: Arc<Metrics>, signals: Arc<Signals>, vitals: &Vitals) -> Self {
         #[cfg(feature = "benchmark-without-audit")]
@@ -241,7 +241,7 @@ impl Trail {
         let (queue, mut entries) = mpsc::channel(QUEUE);
         let (turns, condition) = (Turns(Arc::new(watch::Sender::new((0, 0)))), Arc::new(Condition::default()));
         let writer = Writer {
-            db: db.apart(Line::Trail),
+            db: db.apart(PoolRole::AuditWriter),
             id: Uuid::now_v7(),
             clock,
             metrics: Arc::clone(&metrics),
@@ -289,13 +289,13 @@ impl Trail {
 
     /// Writes `event` if what it stands on is still alive under the lock. Otherwise writes the refusal instead and
     /// answers its reason: nothing may be given out then.
-    pub async fn record_allowed(&self, event: Event, standing: Standing) -> Result<Result<(), Reason>, ServiceError> {
-        self.submit(event, Some(standing), true, Some(PATIENCE)).await
+    pub async fn record_allowed(&self, event: Event, basis: AccessBasis) -> Result<Result<(), Reason>, ServiceError> {
+        self.submit(event, Some(basis), true, Some(PATIENCE)).await
     }
 
     /// The same for what is on record already and is only counted: `event` is written if it is refused.
-    pub async fn count_allowed(&self, event: Event, standing: Standing) -> Result<Result<(), Reason>, ServiceError> {
-        self.submit(event, Some(standing), false, Some(PATIENCE)).await
+    pub async fn count_allowed(&self, event: Event, basis: AccessBasis) -> Result<Result<(), Reason>, ServiceError> {
+        self.submit(event, Some(basis), false, Some(PATIENCE)).await
     }
 
     /// Writes `event` without keeping anybody waiting: for what only tells how something already recorded went on. While
@@ -322,13 +322,13 @@ impl Trail {
     async fn submit(
         &self,
         event: Event,
-        standing: Option<Standing>,
+        basis: Option<AccessBasis>,
         is_told: bool,
         patience: Option<Duration>,
     ) -> Result<Result<(), Reason>, ServiceError> {
         let (reply, answer) = oneshot::channel();
         let until = patience.map(|patience| Instant::now() + patience);
-        let waiting = Waiting { standing, is_told, until, reply };
+        let waiting = Waiting { basis, is_told, until, reply };
         let sent = self.queue.try_send(Entry::Event(Box::new((event, waiting))));
         sent.map_err(|error| Outage::silent(&error.to_string()))?;
         let answer = match patience {
@@ -471,28 +471,28 @@ async fn write_batch(
 ) -> Result<Vec<Result<(), Reason>>, StoreError> {
     let mut tx = db.begin().await?;
     let mut head = tx.lock_audit_head().await?;
-    let footings: HashSet<Footing> =
-        waiting.iter().filter_map(|waiting| waiting.standing.as_ref()).map(Standing::footing).collect();
-    let grounds = tx.find_grounds(&footings.into_iter().collect::<Vec<_>>()).await?;
+    let ids: HashSet<AccessBasisIds> =
+        waiting.iter().filter_map(|waiting| waiting.basis.as_ref()).map(AccessBasis::ids).collect();
+    let facts = tx.find_access_facts(&ids.into_iter().collect::<Vec<_>>()).await?;
     let now = clock.now();
-    let bearers = grounds.values().filter_map(|ground| ground.bearer.as_ref());
-    let standings = waiting.iter().filter_map(|waiting| waiting.standing.as_ref());
-    let read = standings.filter_map(|standing| Some((standing.recipient_id, standing.delivered?.url)));
+    let bearers = facts.values().filter_map(|facts| facts.bearer.as_ref());
+    let standings = waiting.iter().filter_map(|waiting| waiting.basis.as_ref());
+    let read = standings.filter_map(|basis| Some((basis.recipient_id, basis.delivered?.url)));
     let mut quotas = Quotas::read(&mut tx, bearers, read, now).await?;
     let (mut used, mut sightings) = (HashSet::new(), Vec::new());
     let mut decisions = Vec::with_capacity(waiting.len());
     for (event, waiting) in events.iter_mut().zip(waiting) {
-        let decision = match &waiting.standing {
+        let decision = match &waiting.basis {
             None => Ok(()),
-            Some(standing) => {
-                let allowed = standing.decide(grounds.get(&standing.footing()), now);
-                let spent = allowed.and_then(|allowed| spend(standing, allowed.bearer, event, &mut quotas, now));
+            Some(basis) => {
+                let allowed = basis.decide(facts.get(&basis.ids()), now);
+                let spent = allowed.and_then(|allowed| spend(basis, allowed.bearer, event, &mut quotas, now));
                 spent.map(|token| {
                     used.extend(token);
                     sightings.push(Sighting {
-                        recipient_id: standing.recipient_id,
+                        recipient_id: basis.recipient_id,
                         recipient: event.recipient.clone().unwrap_or_default(),
-                        address: standing.address,
+                        address: basis.address,
                     });
                 })
             }
@@ -524,16 +524,16 @@ fn refuse(event: &mut Event, reason: Reason) {
 
 /// Counts what `event` issues or delivers, and answers the token if its last use is to be noted anew.
 fn spend(
-    standing: &Standing,
+    basis: &AccessBasis,
     bearer: &Bearer,
     event: &Event,
     quotas: &mut Quotas,
     now: DateTime<Utc>,
 ) -> Result<Option<Uuid>, Reason> {
-    quotas.spend(bearer, event, standing.delivered.as_ref())?;
+    quotas.spend(bearer, event, basis.delivered.as_ref())?;
     // One that is ahead was noted by a clock that was.
     let is_noted = bearer.token.last_used_at.is_some_and(|at| (now - at).abs() < USE_NOTED_EVERY);
-    Ok(match standing.credential {
+    Ok(match basis.credential {
         Credential::Token(id) => (!is_noted).then_some(id),
         Credential::Identity { .. } => None,
     })
@@ -559,7 +559,7 @@ mod tests {
         let settings = Settings::load(Sources::default()).unwrap();
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let vitals = Vitals::default();
-        let trail = Trail::start(db.clone(), Clock::system(), Arc::new(Metrics::new([])), signals, &vitals);
+        let trail = AuditWriter::start(db.clone(), Clock::system(), Arc::new(Metrics::new([])), signals, &vitals);
         // A change that has come and is not at the chain yet, such as one that waits for a connection.
         let turn = trail.take_turn();
         let mut reads = Box::pin(futures::future::join_all((0..8).map(|_| trail.record(event("read")))));

@@ -14,7 +14,7 @@ use crate::{
         },
         audit::{Event, Object},
         catalog::{
-            clients::{Clients, Shown},
+            clients::{Clients, ReadNeeds},
             raw_disclosure::RawDisclosure,
             share::{ObjectSpec, Share, ShareSpec, SharedObject, SharedView, SourceName},
             table::Table,
@@ -203,7 +203,7 @@ impl Service {
             None => Clients::of(&snapshot.shown()),
             Some(published) => {
                 let (needed, metadata) = (published.required_features(), published.metadata());
-                Clients::of(&Shown {
+                Clients::of(&ReadNeeds {
                     needed: &needed,
                     schema_string: &metadata.schema_string,
                     partition_columns: &metadata.partition_columns,
@@ -562,7 +562,7 @@ impl Service {
     fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
         let place = match object.view {
             None => self.storages.locate(&table.spec.location).ok(),
-            Some(_) => self.workshop.place(),
+            Some(_) => self.materializer.place(),
         };
         let Some(location) = place else { return Delivery::Proxied };
         effective(DeliveryFacts {

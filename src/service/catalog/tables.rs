@@ -183,7 +183,7 @@ impl Service {
         location: &str,
     ) -> Result<(TableLocation, Arc<Snapshot>), ServiceError> {
         let located = self.storages.locate(location).map_err(refused_location)?;
-        if self.workshop.meets(located.url()) {
+        if self.materializer.meets(located.url()) {
             let message = "and the place of copies (`views.root`) lie in each other; tables and copies never share one";
             return Err(ServiceError::invalid("location", message));
         }

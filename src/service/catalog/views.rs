@@ -334,7 +334,7 @@ impl Service {
         name: &str,
         acknowledged: &BTreeSet<String>,
     ) -> Result<Published, ServiceError> {
-        self.workshop.root()?;
+        self.materializer.root()?;
         let (view, table) = self.find_view(name).await?;
         let source = self.source_of(&table).await?;
         let partition_columns = &source.snapshot.metadata().partition_columns;
@@ -426,7 +426,7 @@ impl Service {
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
             ..event(ctx, "view.preview", &view)
         };
-        self.trail.record(event).await?;
+        self.audit_writer.record(event).await?;
         Ok(Preview { evidence, digest })
     }
 
@@ -499,7 +499,7 @@ impl Service {
         let mut rows = Vec::new();
         for need in self.needs(view, &source.snapshot, CopyKind::File)?.all {
             let left = limit - rows.len();
-            let preview = |file| self.workshop.engine().preview(file, Arc::clone(&view.rules), left);
+            let preview = |file| self.materializer.engine().preview(file, Arc::clone(&view.rules), left);
             let more = self.with_file(source, &schema, need.index, preview).await;
             rows.extend(more.map_err(failed)?);
             if rows.len() >= limit {
@@ -524,7 +524,7 @@ impl Service {
                 async move {
                     let mut counts = Counts { live: 0, shown: vec![0; conditions.len()] };
                     for (shown, condition) in counts.shown.iter_mut().zip(conditions) {
-                        let count = |file| self.workshop.engine().count(file, condition.clone());
+                        let count = |file| self.materializer.engine().count(file, condition.clone());
                         let counted = self.with_file(source, &schema, index, count).await?;
                         (counts.live, *shown) = (counted.live, counted.shown);
                     }
@@ -538,7 +538,7 @@ impl Service {
                 sum.shown.iter_mut().zip(counts.shown).for_each(|(sum, shown)| *sum += shown);
                 Ok::<_, EngineError>(sum)
             });
-        let patience = Duration::from_secs(self.workshop.settings().wait_seconds);
+        let patience = Duration::from_secs(self.materializer.settings().wait_seconds);
         match tokio::time::timeout(patience, counts).await {
             Ok(counts) => counts.map(Some).map_err(failed),
             Err(_) => {
@@ -669,7 +669,7 @@ fn evidence(
     let leaves = schema.leaves();
     let hidden: Vec<String> =
         leaves.iter().filter(|(path, _)| !seen.contains(path)).map(|(path, _)| path.to_string()).collect();
-    let column = |shown: &plan::Shown| {
+    let column = |shown: &plan::ShownLeaf| {
         json!({
             "name": shown.name.to_string(),
             "from": shown.from.to_string(),

@@ -40,7 +40,7 @@ pub struct OperatorContext {
     /// Makes a repeated creation answer what the first one made.
     pub idempotency: Option<IdempotencyKey>,
     /// Whether what was asked has led to an event.
-    pub told: Told,
+    pub event_flag: EventFlag,
 }
 
 /// Whether a change is made, or only told what it would come to.
@@ -55,11 +55,11 @@ pub enum Run {
 
 /// Whether a request has led to an event of its own; shared by the copies of its context.
 #[derive(Clone, Debug, Default)]
-pub struct Told(Arc<AtomicBool>);
+pub struct EventFlag(Arc<AtomicBool>);
 
-impl Told {
+impl EventFlag {
     /// Whether it has.
-    pub fn is_told(&self) -> bool {
+    pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -76,7 +76,7 @@ impl OperatorContext {
             now,
             run: Run::Real,
             idempotency: None,
-            told: Told::default(),
+            event_flag: EventFlag::default(),
         }
     }
 
@@ -98,7 +98,7 @@ impl OperatorContext {
     /// An event of `action` on `object` by this actor.
     pub(in crate::service) fn event(&self, action: impl Into<Cow<'static, str>>, object: Object) -> Event {
         // The event of a dry run is not kept, so that another one tells that the operator asked.
-        self.told.0.store(!self.is_dry(), Ordering::Relaxed);
+        self.event_flag.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {
             object: Some(object),
             request_id: self.request_id.clone(),

@@ -18,14 +18,14 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{error::ServiceError, meter::network};
+use super::{error::ServiceError, rate_limiter::network};
 
 /// What a client is told to wait when its address or its recipient has no place left.
 const WAIT_SECONDS: u64 = 5;
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct PlaceLimits {
     /// In all.
     pub requests: usize,
     /// For one address; of IPv6 for its first 64 bits.
@@ -42,7 +42,7 @@ pub struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    room: Room,
+    room: PlaceLimits,
     all: Arc<Semaphore>,
     addresses: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
     recipients: Mutex<HashMap<Uuid, usize>>,
@@ -79,7 +79,7 @@ pub struct Charged(Option<(Places, Uuid)>);
 
 impl Places {
     /// As many places as `room` says.
-    pub fn new(room: Room) -> Self {
+    pub fn new(room: PlaceLimits) -> Self {
         let all = Arc::new(Semaphore::new(room.requests.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Inner { room, all, addresses: Mutex::default(), recipients: Mutex::default() }))
     }
@@ -196,7 +196,8 @@ mod tests {
 
     use super::*;
 
-    const ROOM: Room = Room { requests: 3, per_address: 2, per_recipient: 2, patience: Duration::from_millis(1) };
+    const ROOM: PlaceLimits =
+        PlaceLimits { requests: 3, per_address: 2, per_recipient: 2, patience: Duration::from_millis(1) };
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])

@@ -26,8 +26,8 @@ impl Service {
     /// nobody asks.
     pub async fn watch_database(&self) -> Result<(), ServiceError> {
         let answered = self.check_database().await;
-        if self.trail.was_refused() {
-            self.trail.check().await?;
+        if self.audit_writer.was_refused() {
+            self.audit_writer.check().await?;
         }
         answered
     }
@@ -38,7 +38,7 @@ impl Service {
             let source = format!("`{name}` has ended and is started again").into();
             return Err(ServiceError::Unavailable { what: "the server", source });
         }
-        let (answered, written) = tokio::join!(self.check_database(), self.trail.check());
+        let (answered, written) = tokio::join!(self.check_database(), self.audit_writer.check());
         answered.and(written)
     }
 }

@@ -345,7 +345,7 @@ impl Service {
 
     /// Makes a report, unless somebody does or did.
     async fn make_report(&self, id: Uuid) -> Result<(), ServiceError> {
-        let holder = self.workshop.holder();
+        let holder = self.materializer.holder();
         let mut tx = self.db.begin().await?;
         let is_claimed = tx.claim_report(id, holder, self.clock.now()).await?;
         tx.commit().await?;
@@ -402,7 +402,7 @@ impl Service {
         let last = self.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
         let range = self.db.find_seqs_between(report.month.start(), report.month.end()).await?;
         let covered = range.map_or(last, |(_, last)| last).max(1);
-        let checkpoint = self.notary.cover(covered).await.map_err(|error| match error {
+        let checkpoint = self.audit_sealer.cover(covered).await.map_err(|error| match error {
             AuditError::Store(error) => Unmade::from(error),
             error => Unmade::Failed(format!("{error}; run `weir audit verify`")),
         })?;
@@ -495,10 +495,10 @@ impl Service {
             events: report.events,
             files: entries.collect(),
             checkpoint: checkpoint.note.clone(),
-            key: self.notary.active_key()?.verifier().to_string(),
+            key: self.audit_sealer.active_key()?.verifier().to_string(),
         };
         let manifest = manifest.json();
-        let signature = self.notary.sign_statement(Statement::of(manifest.as_bytes()).as_str())?;
+        let signature = self.audit_sealer.sign_statement(Statement::of(manifest.as_bytes()).as_str())?;
         files.push(filed(ReportFile::Manifest, manifest));
         files.push(filed(ReportFile::Signature, signature));
         Ok(files)

@@ -24,7 +24,7 @@ use crate::{
     },
     service::{
         Service,
-        core::{error::ServiceError, leisure, page::PageRequest},
+        core::{error::ServiceError, pacing, page::PageRequest},
     },
     store::{
         StoreError, StoredEvent, Tx, UsageDay, UsageFilter, UsageGroup, UsageKey, UsageKeys, UsagePeriod, UsageSums,
@@ -113,7 +113,7 @@ impl Service {
                 continue;
             };
             // What was detached before it was counted is not there any more, and leaves a gap.
-            let page = self.db.list_chain(progress.seq, leisure::PAGE).await?;
+            let page = self.db.list_chain(progress.seq, pacing::PAGE).await?;
             let Some(last) = page.last().map(|(event, _)| event.seq) else { return Ok(()) };
             // A page takes milliseconds, which no request should wait for.
             let sums = spawn_blocking(move || sum_up(page.iter().map(|(event, _)| event), &key)).await;
@@ -125,7 +125,7 @@ impl Service {
                 Err(StoreError::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
-            leisure::rest_after_page(begun, waiting - i64::from(leisure::PAGE)).await;
+            pacing::rest_after_page(begun, waiting - i64::from(pacing::PAGE)).await;
         }
     }
 

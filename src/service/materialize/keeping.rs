@@ -55,20 +55,20 @@ pub struct Reconciled {
 impl Service {
     /// One round of deleting and renewing.
     pub async fn keep_copies(&self) -> Result<(), ServiceError> {
-        let Ok(root) = self.workshop.root() else { return Ok(()) };
+        let Ok(root) = self.materializer.root() else { return Ok(()) };
         let now = self.clock.now();
         if !self.take_lease("copies.keep", now).await? {
             return Ok(());
         }
         self.end_unentitled(now).await?;
-        let max_age = seconds(self.workshop.settings().max_age_seconds);
+        let max_age = seconds(self.materializer.settings().max_age_seconds);
         for copy in self.db.list_aged_copies(now - max_age, RENEWED).await? {
             let mut tx = self.db.begin().await?;
             tx.drain_copy(copy.id, None).await?;
             tx.commit().await?;
         }
         // Nobody needs a copy before its last URL is dead, and it has been idle since that was handed out.
-        let idle = seconds(self.workshop.settings().idle_seconds) - self.longest_url();
+        let idle = seconds(self.materializer.settings().idle_seconds) - self.longest_url();
         let idle_since = now - idle.max(TimeDelta::zero());
         let (mut deleted, mut bytes, mut failures) = (0u64, 0u64, Vec::new());
         for copy in self.db.list_idle_copies(now, idle_since, ROUND).await? {
@@ -100,7 +100,7 @@ impl Service {
             self.metrics.copies_deleted(deleted, bytes);
             let actor = Actor::system("weir");
             let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
-            self.trail.record(event).await?;
+            self.audit_writer.record(event).await?;
         }
         failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
@@ -108,16 +108,16 @@ impl Service {
     /// Whether this server is the one that does a background task for now.
     pub(super) async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
         let mut tx = self.db.begin().await?;
-        let taken = tx.take_lease(name, self.workshop.holder(), now, now + LEASE).await?;
+        let taken = tx.take_lease(name, self.materializer.holder(), now, now + LEASE).await?;
         tx.commit().await?;
         Ok(taken)
     }
 
     /// Gives back what this server holds, so that the others need not wait: leases, and the units that it is at.
     pub async fn release_claims(&self) -> Result<(), ServiceError> {
-        self.notary.release().await?;
+        self.audit_sealer.release().await?;
         let mut tx = self.db.begin().await?;
-        tx.release_server(self.workshop.holder()).await?;
+        tx.release_server(self.materializer.holder()).await?;
         Ok(tx.commit().await?)
     }
 
@@ -212,10 +212,11 @@ impl Service {
     /// Makes what tables behind views have gained, for the readers that are active.
     pub async fn refresh_copies(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        if self.workshop.root().is_err() || !self.take_lease("copies.refresh", now).await? {
+        if self.materializer.root().is_err() || !self.take_lease("copies.refresh", now).await? {
             return Ok(());
         }
-        let active_since = now - TimeDelta::days(i64::try_from(self.workshop.settings().active_days).unwrap_or(366));
+        let active_since =
+            now - TimeDelta::days(i64::try_from(self.materializer.settings().active_days).unwrap_or(366));
         let mut active: HashMap<(Uuid, i64), HashSet<(Uuid, Uuid)>> = HashMap::new();
         for row in self.db.list_active_entitlements(active_since, REFRESHED).await? {
             let readers = active.entry((row.set.view_id, row.set.view_version)).or_default();
@@ -247,7 +248,7 @@ impl Service {
     /// Compares the register with the store, and reports what they do not agree about. What is gone from the store is
     /// taken off the register, so that it is made anew; what is in the store alone is left there for an operator.
     pub async fn reconcile_copies(&self, ctx: &OperatorContext) -> Result<Reconciled, ServiceError> {
-        let root = self.workshop.root()?;
+        let root = self.materializer.root()?;
         let settled = Utc::now() - SETTLED;
         let mut found = Reconciled::default();
         let mut stored = HashSet::new();
@@ -289,7 +290,7 @@ impl Service {
         }
         let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
         let root = Object { kind: "copies".into(), id: None, name: None };
-        self.trail.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
+        self.audit_writer.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
         self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
         if !found.orphans.is_empty() || !found.missing.is_empty() {
             tracing::warn!(

@@ -32,8 +32,8 @@ use crate::{
 };
 
 use super::{
-    Entitled, Workshop,
-    served::{Need, Served, Source, Standing},
+    Entitled, Materializer,
+    served::{MaterializationState, Need, Served, Source},
 };
 
 /// How long servers of an older release, which do not look whether a maker is alive, leave a claimed copy to it.
@@ -112,7 +112,7 @@ pub(super) type JobKey = (super::served::Key, Which);
 
 /// How much is kept in all, as it was summed a moment ago.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct KeptBytes {
     summed_at: Instant,
     bytes: u64,
 }
@@ -191,7 +191,7 @@ impl Service {
         place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
-        if let Standing::Ready(served) = self.standing(view, source).await? {
+        if let MaterializationState::Ready(served) = self.state_of(view, source).await? {
             return Ok(served);
         }
         let job = self.start_job(view, source, Which::Newest)?;
@@ -211,7 +211,7 @@ impl Service {
         source: &Source,
     ) -> Result<u64, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
-        if !matches!(self.standing(view, source).await?, Standing::Ready(_)) {
+        if !matches!(self.state_of(view, source).await?, MaterializationState::Ready(_)) {
             self.start_job(view, source, Which::Newest)?;
             if let Some(served) = self.served_before(view, source).await? {
                 return Ok(served.snapshot.version());
@@ -228,7 +228,7 @@ impl Service {
         place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
         self.note_asking(view, self.clock.now()).await?;
-        if let Standing::Ready(served) = self.standing(view, source).await? {
+        if let MaterializationState::Ready(served) = self.state_of(view, source).await? {
             return Ok(served);
         }
         let job = self.start_job(view, source, Which::Asked(view.recipient_id))?;
@@ -237,7 +237,7 @@ impl Service {
 
     /// Begins to make what `view` over `source` lacks, and keeps nobody waiting.
     pub(in crate::service) async fn prepare(&self, view: &Entitled, source: &Source) -> Result<(), ServiceError> {
-        if !matches!(self.standing(view, source).await?, Standing::Ready(_)) {
+        if !matches!(self.state_of(view, source).await?, MaterializationState::Ready(_)) {
             self.start_job(view, source, Which::Newest)?;
         }
         Ok(())
@@ -253,9 +253,9 @@ impl Service {
         // A version that the log no longer reaches back to was served long ago.
         let Ok(snapshot) = self.lake.at_version(&source.location, version).await else { return Ok(None) };
         let before = Source { snapshot, location: source.location.clone() };
-        match self.standing(view, &before).await? {
-            Standing::Ready(served) => Ok(Some(served)),
-            Standing::Ungrouped { .. } | Standing::Lacking { .. } => Ok(None),
+        match self.state_of(view, &before).await? {
+            MaterializationState::Ready(served) => Ok(Some(served)),
+            MaterializationState::Ungrouped { .. } | MaterializationState::Lacking { .. } => Ok(None),
         }
     }
 
@@ -267,10 +267,10 @@ impl Service {
         job: &Job,
         place: &Place,
     ) -> Result<Arc<Served>, ServiceError> {
-        let patience = Duration::from_secs(self.workshop.settings().wait_seconds);
+        let patience = Duration::from_secs(self.materializer.settings().wait_seconds);
         match place.aside(timeout(patience, job.outcome())).await {
             Ok(Ok(())) => {
-                if let Standing::Ready(served) = self.standing(view, source).await? {
+                if let MaterializationState::Ready(served) = self.state_of(view, source).await? {
                     return Ok(served);
                 }
             }
@@ -284,9 +284,9 @@ impl Service {
 
     /// The job that makes `view` over `source`; joins the one that is there.
     fn start_job(&self, view: &Entitled, source: &Source, which: Which) -> Result<Arc<Job>, ServiceError> {
-        self.workshop.root()?;
+        self.materializer.root()?;
         let key = (source.key(view), which);
-        let mut jobs = self.workshop.jobs();
+        let mut jobs = self.materializer.jobs();
         if let Some(job) = jobs.get(&key) {
             return Ok(Arc::clone(job));
         }
@@ -295,7 +295,7 @@ impl Service {
         jobs.insert(key.clone(), Arc::clone(&job));
         let (service, view, source) = (self.clone(), view.clone(), source.clone());
         tokio::spawn(async move {
-            let _forget = Forget { workshop: service.workshop.clone(), key };
+            let _forget = Forget { materializer: service.materializer.clone(), key };
             let outcome = service.make_all(&view, &source, which).await;
             progress.send_modify(|progress| progress.outcome = Some(outcome.map_err(Arc::new)));
         });
@@ -309,13 +309,13 @@ impl Service {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let (kind, missing) = match self.standing(view, source).await.map_err(unavailable)? {
-                Standing::Ready(_) => break,
-                Standing::Ungrouped { .. } => {
+            let (kind, missing) = match self.state_of(view, source).await.map_err(unavailable)? {
+                MaterializationState::Ready(_) => break,
+                MaterializationState::Ungrouped { .. } => {
                     self.form_groups(view, source).await.map_err(unavailable)?;
                     continue;
                 }
-                Standing::Lacking { kind, missing, .. } => (kind, missing),
+                MaterializationState::Lacking { kind, missing, .. } => (kind, missing),
             };
             let now = self.clock.now();
             let is_held = |copy: &Copy| is_held(copy, now);
@@ -347,7 +347,7 @@ impl Service {
         if done.files > 0 {
             tracing::info!(view = %view.published.view, table.version = source.snapshot.version(), files = done.files,
                 bytes = done.bytes, elapsed_ms = started.elapsed().as_millis(), "made copies");
-            self.trail.record_later(self.made_event(view, source, &done, started));
+            self.audit_writer.record_later(self.made_event(view, source, &done, started));
         }
         Ok(())
     }
@@ -361,7 +361,7 @@ impl Service {
         needs: &[Need],
         which: Which,
     ) -> Result<Vec<(Need, Copy)>, Failure> {
-        let mut room = self.workshop.0.room.lock().await;
+        let mut room = self.materializer.0.room.lock().await;
         self.check_room(view, which, &mut room).await?;
         let claimed = self.claim(view, source, CopyKind::File, needs).await.map_err(unavailable)?;
         if let Some(room) = room.as_mut() {
@@ -373,8 +373,8 @@ impl Service {
 
     /// Refuses to make more where there is as much as there may be, in all or for the recipient that asks; what is being
     /// made counts as much as the files that it is made of. What all of a view's readers are served is no recipient's own.
-    async fn check_room(&self, view: &Entitled, which: Which, room: &mut Option<Room>) -> Result<(), Failure> {
-        let settings = self.workshop.settings();
+    async fn check_room(&self, view: &Entitled, which: Which, room: &mut Option<KeptBytes>) -> Result<(), Failure> {
+        let settings = self.materializer.settings();
         let check = |most: u64, bytes: u64, message: &'static str| {
             if bytes < most {
                 return Ok(());
@@ -388,7 +388,7 @@ impl Service {
                 None => {
                     let summed_at = Instant::now();
                     let bytes = self.db.sum_copy_bytes(None).await.map_err(|error| unavailable(error.into()))?;
-                    room.insert(Room { summed_at, bytes }).bytes
+                    room.insert(KeptBytes { summed_at, bytes }).bytes
                 }
             };
             check(settings.max_bytes, bytes, TOO_MANY)?;
@@ -413,7 +413,7 @@ impl Service {
         let now = self.clock.now();
         let mut claimed = Vec::new();
         let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.workshop.holder(), now).await?;
+        tx.keep_server_alive(self.materializer.holder(), now).await?;
         for need in needs {
             let Some(file) = source.snapshot.files().get(need.index) else { continue };
             let (object_key, bytes) = match kind {
@@ -442,7 +442,7 @@ impl Service {
                 stats: None,
                 created_at: now,
                 needed_until: now,
-                holder: self.workshop.holder(),
+                holder: self.materializer.holder(),
                 held_until: now + HOLD,
                 attempts: 1,
                 failure: None,
@@ -462,8 +462,8 @@ impl Service {
         source: &Source,
         claimed: Vec<(Need, Copy)>,
     ) -> Result<Done, Failure> {
-        let permits = self.workshop.permits_of(view.recipient_id);
-        let most = usize::try_from(self.workshop.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
+        let permits = self.materializer.permits_of(view.recipient_id);
+        let most = usize::try_from(self.materializer.settings().concurrent_files_per_recipient).unwrap_or(1).max(1);
         let schema = Schema::parse(&source.snapshot.metadata().schema_string).map_err(|error| {
             tracing::error!(view = %view.published.view, %error, "the source's schema cannot be read");
             Failure::Unreadable(UNREADABLE)
@@ -521,14 +521,14 @@ impl Service {
         need: &Need,
         copy: &Copy,
     ) -> Result<MadeCopy, Fault> {
-        let root = self.workshop.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
-        let (engine, rules) = (self.workshop.engine(), &view.rules);
+        let root = self.materializer.root().map_err(|error| EngineError::Full(Arc::new(error)))?;
+        let (engine, rules) = (self.materializer.engine(), &view.rules);
         let (writer, path) = (|| Arc::clone(root.writer()), || root.path(&copy.object_key));
         let made = if need.grouped_as_of.is_some() {
             let indices: Vec<usize> = std::iter::once(need.index).chain(need.more.iter().copied()).collect();
             let files = indices.iter().map(|index| source_file(source, Arc::clone(&schema), *index));
             let mut files = files.collect::<Result<Vec<_>, _>>()?;
-            let key = || self.workshop.0.unit_key.shuffle(need.unit);
+            let key = || self.materializer.0.unit_key.shuffle(need.unit);
             loop {
                 let mixed = engine.mix(files.clone(), Arc::clone(rules), key(), writer(), path()).await;
                 let MixFault { file, error } = match mixed {
@@ -561,7 +561,7 @@ impl Service {
     async fn look_into(&self, view: &Entitled, source: &Source, need: &Need, copy: &Copy) -> Result<MadeCopy, Fault> {
         let file = source.snapshot.files().get(need.index).ok_or(EngineError::Missing)?;
         let path = source.location.resolve(file.path).map_err(|_| EngineError::Missing)?;
-        let footer = self.workshop.engine().footer(&source.location, &path, file.size).await?;
+        let footer = self.materializer.engine().footer(&source.location, &path, file.size).await?;
         let shown: Vec<ColumnPath> = view.published.plan.shown().into_iter().map(|shown| shown.name).collect();
         if footer.has_notes || footer.leaves.iter().any(|column| !shown.contains(column)) {
             return Err(Fault::HoldsMore);
@@ -585,7 +585,7 @@ impl Service {
         chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
     ) -> Result<(Done, Option<Failure>), ServiceError> {
         let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
-        let holder = self.workshop.holder();
+        let holder = self.materializer.holder();
         let mut tx = self.db.begin().await?;
         for (copy, made) in chunk {
             match made {
@@ -618,7 +618,7 @@ impl Service {
         tx.commit().await?;
         // What others took over, or nobody may read any more, was written for nothing.
         for key in lost {
-            self.workshop.root()?.delete(&key).await?;
+            self.materializer.root()?.delete(&key).await?;
         }
         self.metrics.copies_made(done.files, done.bytes);
         Ok((done, failure))
@@ -632,7 +632,7 @@ impl Service {
 
     async fn keep_alive(&self) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.workshop.holder(), self.clock.now()).await?;
+        tx.keep_server_alive(self.materializer.holder(), self.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 
@@ -686,13 +686,13 @@ impl Job {
 
 /// Takes a job off the list when it ends, however it ends.
 struct Forget {
-    workshop: Workshop,
+    materializer: Materializer,
     key: JobKey,
 }
 
 impl Drop for Forget {
     fn drop(&mut self) {
-        self.workshop.jobs().remove(&self.key);
+        self.materializer.jobs().remove(&self.key);
     }
 }
 

@@ -144,12 +144,12 @@ impl Service {
                 .deletion_vector
                 .map(|vector| (vector.storage_type, vector.path_or_inline, vector.offset)),
         });
-        self.workshop.0.unit_key.mixed_unit(view.set.rules, group, members)
+        self.materializer.0.unit_key.mixed_unit(view.set.rules, group, members)
     }
 
     /// Notes that the view uses the scope, which is kept for as long as one does.
     async fn note_scope(&self, view: &Entitled, source: &Snapshot, scope: &Scope) -> Result<(), ServiceError> {
-        let (scopes, key) = (&self.workshop.0.scopes, (scope.id, view.set.view_id));
+        let (scopes, key) = (&self.materializer.0.scopes, (scope.id, view.set.view_id));
         if scopes.contains_key(&key) {
             return Ok(());
         }
@@ -157,14 +157,14 @@ impl Service {
         tx.note_mixed_scope(scope.id, view.set.view_id, &source.metadata().id, self.clock.now()).await?;
         tx.commit().await?;
         // The scope may have been forgotten since somebody asked for it.
-        self.workshop.0.groups.invalidate(&scope.id).await;
+        self.materializer.0.groups.invalidate(&scope.id).await;
         scopes.insert(key, ()).await;
         Ok(())
     }
 
     /// The groups of those `files`, which are a version's, that are in one; it may hold others of the same scope.
     async fn groups_of(&self, scope: &Scope, files: &[Uuid]) -> Result<Arc<Groups>, ServiceError> {
-        let cache = &self.workshop.0.groups;
+        let cache = &self.materializer.0.groups;
         let known = cache.get(&scope.id).await.unwrap_or_default();
         let unknown: Vec<Uuid> = files.iter().filter(|file| !known.contains_key(*file)).copied().collect();
         if unknown.is_empty() {
@@ -199,7 +199,7 @@ impl Service {
         if ungrouped.is_empty() {
             return Ok(());
         }
-        let key = &self.workshop.0.unit_key;
+        let key = &self.materializer.0.unit_key;
         let mut grouped = Vec::new();
         let history = self.lake.history_until(location, Arc::clone(snapshot)).await;
         let look = history.walk_back(snapshot.version(), |commit| {
@@ -237,7 +237,7 @@ impl Service {
     /// no version names which the table's log can still be read at.
     pub async fn forget_groups(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        if self.workshop.root().is_err() || !self.take_lease("copies.groups", now).await? {
+        if self.materializer.root().is_err() || !self.take_lease("copies.groups", now).await? {
             return Ok(());
         }
         for scope in self.db.list_unused_scopes(LISTED).await? {

@@ -42,7 +42,7 @@ use crate::{
     store::{CopySet, EntitlementRow},
 };
 
-use self::making::{Job, JobKey, Room};
+use self::making::{Job, JobKey, KeptBytes};
 
 pub use self::{
     keeping::Reconciled,
@@ -69,7 +69,7 @@ fn groups_weight(_: &Uuid, groups: &Arc<mixing::Groups>) -> u32 {
 
 /// What makes copies and knows those of this server. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Workshop(Arc<Shop>);
+pub struct Materializer(Arc<Shop>);
 
 #[derive(Debug)]
 struct Shop {
@@ -95,12 +95,12 @@ struct Shop {
     scopes: Cache<(Uuid, Uuid), ()>,
     jobs: Mutex<HashMap<JobKey, Arc<Job>>>,
     /// Held by whoever claims copies.
-    room: tokio::sync::Mutex<Option<Room>>,
+    room: tokio::sync::Mutex<Option<KeptBytes>>,
     recipients: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
     noted: Cache<(CopySet, Uuid, Uuid), ()>,
 }
 
-/// What a workshop is built from.
+/// What a materializer is built from.
 #[derive(Debug)]
 pub struct WorkshopParts {
     /// Where copies live, if anywhere.
@@ -117,8 +117,8 @@ pub struct WorkshopParts {
     pub cache_bytes: u64,
 }
 
-impl Workshop {
-    /// A workshop with nothing in hand.
+impl Materializer {
+    /// A materializer with nothing in hand.
     pub fn new(parts: WorkshopParts) -> Self {
         let weight = |_: &served::Key, served: &Arc<Served>| {
             u32::try_from(served.resident_bytes().div_ceil(1024)).unwrap_or(u32::MAX)
@@ -265,7 +265,7 @@ impl Service {
         share_id: Uuid,
         now: DateTime<Utc>,
     ) -> Entitled {
-        let shop = &self.workshop.0;
+        let shop = &self.materializer.0;
         let references = &published.references;
         let today = now.date_naive();
         let named = references.properties.iter();
@@ -297,7 +297,7 @@ impl Service {
     /// Notes that a recipient asked for its copies: they are made ahead from now on.
     async fn note_asking(&self, view: &Entitled, now: DateTime<Utc>) -> Result<(), ServiceError> {
         let key = (view.set, view.recipient_id, view.share_id);
-        if self.workshop.0.noted.contains_key(&key) {
+        if self.materializer.0.noted.contains_key(&key) {
             return Ok(());
         }
         let row =
@@ -305,7 +305,7 @@ impl Service {
         let mut tx = self.db.begin().await?;
         tx.touch_entitlement(&row).await?;
         tx.commit().await?;
-        self.workshop.0.noted.insert(key, ()).await;
+        self.materializer.0.noted.insert(key, ()).await;
         Ok(())
     }
 

@@ -165,7 +165,7 @@ impl Service {
         &self,
         view: &SharedView,
     ) -> Result<Arc<PublishedView>, ServiceError> {
-        let published = &self.workshop.0.published;
+        let published = &self.materializer.0.published;
         let key = (view.id, view.version);
         if let Some(known) = published.get(&key).await {
             return Ok(known);

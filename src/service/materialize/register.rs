@@ -22,7 +22,7 @@ use crate::{
     store::{CopyFilter, CopySet},
 };
 
-use super::served::{Source, Standing};
+use super::served::{MaterializationState, Source};
 
 /// Which copies are listed.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +96,7 @@ impl Service {
 
     async fn listed(&self, copy: Copy, names: &mut Names) -> Result<ListedCopy, ServiceError> {
         let set = CopySet::of(&copy);
-        let idle = i64::try_from(self.workshop.settings().idle_seconds).unwrap_or(i64::MAX);
+        let idle = i64::try_from(self.materializer.settings().idle_seconds).unwrap_or(i64::MAX);
         let idle = chrono::TimeDelta::try_seconds(idle).unwrap_or_default() - self.longest_url();
         let view = match names.views.get(&set.view_id) {
             Some(view) => view.clone(),
@@ -171,13 +171,13 @@ impl Service {
     }
 
     async fn counted(&self, view: &super::Entitled, source: &Source) -> Result<(usize, usize, usize), ServiceError> {
-        Ok(match self.standing(view, source).await? {
-            Standing::Ready(served) => {
+        Ok(match self.state_of(view, source).await? {
+            MaterializationState::Ready(served) => {
                 let files = served.copies();
                 (files, files, 0)
             }
-            Standing::Ungrouped { files } => (files, 0, 0),
-            Standing::Lacking { total, missing, .. } => {
+            MaterializationState::Ungrouped { files } => (files, 0, 0),
+            MaterializationState::Lacking { total, missing, .. } => {
                 let failed = missing.iter().filter_map(|(_, copy)| copy.as_ref());
                 let failed = failed.filter(|copy| copy.state == CopyState::Failed).count();
                 (total, total - missing.len(), failed)

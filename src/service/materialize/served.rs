@@ -146,7 +146,7 @@ pub(in crate::service) struct Needs {
 
 /// Where a version of a table stands.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(super) enum MaterializationState {
     /// All copies are there.
     Ready(Arc<Served>),
     /// Some of its files, of which there are so many, are not in the groups yet that they are mixed in.
@@ -165,7 +165,7 @@ impl Service {
         kind: CopyKind,
     ) -> Result<Needs, ServiceError> {
         let delta_id = &source.metadata().id;
-        let unit_key = &self.workshop.0.unit_key;
+        let unit_key = &self.materializer.0.unit_key;
         let partitions = Partitions::of(view, source)?;
         let (mut all, mut is_certain) = (Vec::new(), true);
         for (index, file) in source.files().iter().enumerate() {
@@ -215,22 +215,22 @@ impl Service {
     }
 
     /// Where `view` over `source` stands; what is there is kept for as long as URLs to it may live.
-    pub(super) async fn standing(&self, view: &Entitled, from: &Source) -> Result<Standing, ServiceError> {
+    pub(super) async fn state_of(&self, view: &Entitled, from: &Source) -> Result<MaterializationState, ServiceError> {
         let (key, source) = (from.key(view), &from.snapshot);
-        if let Some(served) = self.workshop.0.served.get(&key).await {
+        if let Some(served) = self.materializer.0.served.get(&key).await {
             // The set may have been ended since, or a copy found missing, whatever they were kept for.
             let serving = self.db.find_serving(view.set).await?;
             if serving.is_some_and(|serving| serving.epoch == served.epoch) && self.keep(&served).await? {
-                return Ok(Standing::Ready(served));
+                return Ok(MaterializationState::Ready(served));
             }
-            self.workshop.0.served.invalidate(&key).await;
+            self.materializer.0.served.invalidate(&key).await;
         }
-        let before = self.workshop.latest(view.set);
+        let before = self.materializer.latest(view.set);
         let is_mixed = view.published.plan.layout_over(&source.metadata().partition_columns) == Layout::Mixed;
         let mut needs = if is_mixed {
             match self.needs_mixed(view, source).await? {
                 Some(mixed) => mixed,
-                None => return Ok(Standing::Ungrouped { files: source.files().len() }),
+                None => return Ok(MaterializationState::Ungrouped { files: source.files().len() }),
             }
         } else {
             match self.needs_through(view, source)? {
@@ -252,7 +252,7 @@ impl Service {
         let missing: Vec<Need> = needs.all.iter().filter(|need| !is_ready(need)).cloned().collect();
         if !missing.is_empty() {
             let missing = missing.into_iter().map(|need| (need.clone(), rows.remove(&need.unit))).collect();
-            return Ok(Standing::Lacking { kind: needs.kind, total, missing });
+            return Ok(MaterializationState::Lacking { kind: needs.kind, total, missing });
         }
         let fresh: Vec<Uuid> = rows.values().map(|copy| copy.id).collect();
         let copy = |unit: UnitId| match rows.remove(&unit) {
@@ -262,14 +262,14 @@ impl Service {
         let known: HashMap<UnitId, KnownCopy> = needs.all.iter().map(|need| need.unit).filter_map(copy).collect();
         let Some(held) = self.hold_and_advance(view, source, &known, before.as_deref(), &fresh).await? else {
             // Some were deleted between the two looks.
-            self.workshop.forget(view.set);
+            self.materializer.forget(view.set);
             let missing = needs.all.into_iter().map(|need| (need, None)).collect();
-            return Ok(Standing::Lacking { kind: needs.kind, total, missing });
+            return Ok(MaterializationState::Lacking { kind: needs.kind, total, missing });
         };
         let served = Arc::new(self.assemble(view, from, &needs, known, held)?);
-        self.workshop.remember(view.set, &served);
-        self.workshop.0.served.insert(key, Arc::clone(&served)).await;
-        Ok(Standing::Ready(served))
+        self.materializer.remember(view.set, &served);
+        self.materializer.0.served.insert(key, Arc::clone(&served)).await;
+        Ok(MaterializationState::Ready(served))
     }
 
     /// What the register says of the copies that are needed, but for those that the readers were served `before`.
@@ -352,7 +352,7 @@ impl Service {
         now: DateTime<Utc>,
     ) -> Result<Option<TableLocation>, ServiceError> {
         let published = self.published_view(view).await?;
-        let root = self.workshop.root()?;
+        let root = self.materializer.root()?;
         let yesterday = (published.references.today != Today::Unused).then_some(now - TimeDelta::days(1));
         for at in [Some(now), yesterday].into_iter().flatten() {
             let set = self.entitle_to(Arc::clone(&published), recipient, share_id, at).set;
@@ -413,7 +413,7 @@ impl Service {
         let snapshot = Snapshot::assembled(version, committed_at, protocol, metadata, listed)?;
         let location = match needs.kind {
             CopyKind::Source => from.location.clone(),
-            CopyKind::File => self.workshop.root()?.location().clone(),
+            CopyKind::File => self.materializer.root()?.location().clone(),
         };
         let Held { epoch, until } = held;
         Ok(Served { snapshot: Arc::new(snapshot), location, known, epoch, kept_until: Mutex::new(until) })

@@ -25,10 +25,10 @@ use crate::{
     service::{
         Service,
         core::{
-            context::{OperatorContext, Run, Told},
+            context::{EventFlag, OperatorContext, Run},
             error::ServiceError,
-            meter::{self, Noted},
             places::Place,
+            rate_limiter::{self, CountedRefusal},
         },
     },
     store::Tx,
@@ -158,7 +158,7 @@ impl Service {
             now,
             run: asked.run,
             idempotency: None,
-            told: Told::default(),
+            event_flag: EventFlag::default(),
         })
     }
 
@@ -276,7 +276,7 @@ impl Service {
         event.reason = Some(reason.code().into());
         let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
         let address = address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        let noted = self.meter.authentication_failed(address, None, &event, self.failure_tolerance(), now);
+        let noted = self.rate_limiter.authentication_failed(address, None, &event, self.failure_limits(), now);
         let is_limited = noted.is_limited;
         self.record_noted(noted, event).await?;
         if is_limited {
@@ -298,19 +298,19 @@ impl Service {
         };
         // Whatever stands in it the caller may have made up: it has to be erasable.
         event.personal.path = Some(asked.path.chars().take(LONGEST_PATH).collect());
-        let (operator, tolerance) = (actor.id.unwrap_or_default(), self.failure_tolerance());
-        let noted = self.meter.operator_refused(operator, &event, tolerance, self.clock.now());
+        let (operator, limits) = (actor.id.unwrap_or_default(), self.failure_limits());
+        let noted = self.rate_limiter.operator_refused(operator, &event, limits, self.clock.now());
         self.record_noted(noted, event).await
     }
 
-    async fn record_noted(&self, noted: Noted, event: Event) -> Result<(), ServiceError> {
-        meter::record(&self.trail, noted.summaries);
-        if noted.is_recorded { self.trail.record(event).await } else { Ok(()) }
+    async fn record_noted(&self, noted: CountedRefusal, event: Event) -> Result<(), ServiceError> {
+        rate_limiter::record(&self.audit_writer, noted.summaries);
+        if noted.is_recorded { self.audit_writer.record(event).await } else { Ok(()) }
     }
 
     /// Records that an operator read what it asked for.
     pub async fn record_reading(&self, actor: &Actor, asked: &Asked) -> Result<(), ServiceError> {
-        self.trail.record(route_event(actor, asked, READ)).await
+        self.audit_writer.record(route_event(actor, asked, READ)).await
     }
 }
 

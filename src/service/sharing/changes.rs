@@ -10,15 +10,15 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         catalog::delta::{DELETION_VECTORS, Metadata, Protocol, required_features},
-        sharing::negotiation::Declared,
+        sharing::negotiation::ClientCapabilities,
     },
     lake::{Changes, Commit, Feed, FileAction, History, Outline},
     service::{Service, core::error::ServiceError},
 };
 
 use super::{
-    Described, Stamp, TableHead, TablePath,
-    attempt::Attempt,
+    Stamp, TableDescription, TableHead, TablePath,
+    audited_request::AuditedRequest,
     continuation::PageToken,
     query::{Disclosed, PageAsk, digest},
     stream::{Answer, Lines},
@@ -38,7 +38,7 @@ pub enum Moment {
 #[derive(Clone, Debug)]
 pub struct ChangesRequest {
     /// What the client can read.
-    pub declared: Declared,
+    pub declared: ClientCapabilities,
     /// Files added and removed, or the change data feed.
     pub feed: Feed,
     /// Where the range begins.
@@ -72,7 +72,7 @@ impl Service {
     /// Opens the table, and reads the range.
     async fn prepare_changes(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         found: FoundTable,
         path: &TablePath,
         request: &ChangesRequest,
@@ -100,9 +100,9 @@ impl Service {
                 && format == crate::domain::sharing::negotiation::Format::Delta,
         };
         let described = if tells.metadata {
-            Described::State(Arc::clone(changes.start()))
+            TableDescription::State(Arc::clone(changes.start()))
         } else {
-            Described::State(history.state_at(last).await?)
+            TableDescription::State(history.state_at(last).await?)
         };
         let head_version = if tells.metadata { first } else { last };
         let stamp =

@@ -183,13 +183,13 @@ fn refused(message: impl Into<String>) -> ServiceError {
 mod tests {
     use zeroize::Zeroizing;
 
-    use crate::domain::core::seal::{Purpose, RootKey};
+    use crate::domain::core::seal::{RootKey, SealPurpose};
 
     use super::*;
 
     #[test]
     fn tokens_continue_only_what_they_were_made_for() {
-        let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], Purpose::PageToken);
+        let sealer = Sealer::new(&[RootKey::new(Zeroizing::new([7; 32]))], SealPurpose::PageToken);
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
         let mine = Continuations {
             sealer: &sealer,

@@ -15,7 +15,7 @@ use crate::{
     storage::TableLocation,
 };
 
-use super::{attempt::Granted, files::SealedFile, table::FoundTable};
+use super::{audited_request::Granted, files::SealedFile, table::FoundTable};
 
 /// A deletion vector's file: its path in the table, and the URL that opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]

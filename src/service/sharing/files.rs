@@ -21,7 +21,7 @@ use crate::{
         Service,
         core::{
             error::ServiceError,
-            meter::{self, Stream},
+            rate_limiter::{self, Stream},
         },
     },
     storage::{Object, StorageError, TableLocation},
@@ -30,7 +30,7 @@ use crate::{
 
 use super::{
     Caller,
-    attempt::{Attempt, Granted, Hold, Subject},
+    audited_request::{AccessRecheck, AuditedRequest, Granted, Subject},
     first_reads::{FILE_READ, Reading, url_digest},
     quota::Delivered,
 };
@@ -69,7 +69,7 @@ pub struct OpenedFile<'a> {
     /// The entity tag that this recipient is told, with its quotes, where the store has one. It says nothing of what the
     /// store's is made of, and is no other recipient's.
     pub etag: Option<String>,
-    attempt: Attempt<'a>,
+    attempt: AuditedRequest<'a>,
     granted: Granted,
     sealed: String,
     stream: Stream,
@@ -79,7 +79,7 @@ pub struct OpenedFile<'a> {
 #[derive(Debug)]
 struct Running {
     service: Service,
-    hold: Hold,
+    recheck: AccessRecheck,
     _stream: Stream,
 }
 
@@ -100,7 +100,7 @@ impl Delivery {
 
     /// A running download ends with what it stands on.
     pub async fn look_again(&mut self) -> Result<(), ServiceError> {
-        self.running.hold.look_again(&self.running.service).await
+        self.running.recheck.look_again(&self.running.service).await
     }
 }
 
@@ -178,18 +178,18 @@ impl Service {
     /// Opens the file behind a sealed URL, if it may still be read.
     pub async fn open_file<'a>(&'a self, caller: &'a Caller, sealed: &str) -> Result<OpenedFile<'a>, ServiceError> {
         let Ok(file) = self.open_seal(sealed) else {
-            return Err(Attempt::of(self, caller, FILE_READ, None).refuse(Reason::FileUnknown, None).await);
+            return Err(AuditedRequest::of(self, caller, FILE_READ, None).refuse(Reason::FileUnknown, None).await);
         };
         let bearer = self.find_again(file.credential_at(self.clock.now())).await?;
         let found = self.db.find_object_by_id(file.object_id).await?;
         let access = match (&bearer, &found) {
             (Some(bearer), Some((share, ..))) => {
                 let (by, share) = (Seeker::Recipient(bearer.recipient.id), Some(share.name.key().to_owned()));
-                self.desk.find(Sought { by, share, table: None }).await?.and_then(|reached| reached.access)
+                self.lookups.find(Sought { by, share, table: None }).await?.and_then(|reached| reached.access)
             }
             _ => None,
         };
-        let mut attempt = Attempt::of(self, caller, FILE_READ, bearer);
+        let mut attempt = AuditedRequest::of(self, caller, FILE_READ, bearer);
         let granted = attempt.decide_access(access.as_ref(), &Subject::file()).await?;
         let Some((_, object, table)) = found else {
             return Err(attempt.refuse(Reason::TableNotFound, Some(&Subject::file())).await);
@@ -267,12 +267,12 @@ impl Service {
     /// summed, but were decided all the same; of a recipient whose bytes a day are limited they are counted first.
     async fn record_read(&self, file: OpenedFile<'_>, bytes: u64) -> Result<(Object, Running), ServiceError> {
         let OpenedFile { object, mut attempt, mut granted, sealed, stream, .. } = file;
-        let hold = attempt.hold(&granted)?;
+        let recheck = attempt.recheck(&granted)?;
         let address = attempt.caller.address;
         if bytes > 0 {
             let ends_at = attempt.event.url_expires_at.unwrap_or(attempt.now);
             let (url, size) = (url_digest(&sealed), object.size());
-            granted.standing.delivered = Some(Delivered { url, size, bytes, ends_at });
+            granted.basis.delivered = Some(Delivered { url, size, bytes, ends_at });
         }
         let reading = if bytes == 0 { Reading::look(&sealed, address) } else { Reading::of(&sealed, address) };
         let mut is_announced = self.first_reads.take(&reading, bytes);
@@ -287,14 +287,14 @@ impl Service {
                 attempt.allow(&granted).await?;
                 // Remembered only once it is recorded, so that no range can overtake the event.
                 self.first_reads.announce(&reading, announced, bytes);
-                return Ok((object, Running { service: self.clone(), hold, _stream: stream }));
+                return Ok((object, Running { service: self.clone(), recheck, _stream: stream }));
             }
         }
         let is_counted = bytes > 0 && granted.bearer.recipient.spec.limits.bytes_per_day.is_some();
         let event = if is_counted { attempt.count(&granted).await? } else { attempt.event };
         let due = self.first_reads.add(&reading, &event, bytes, self.clock.now());
-        meter::record(&self.trail, due);
-        Ok((object, Running { service: self.clone(), hold, _stream: stream }))
+        rate_limiter::record(&self.audit_writer, due);
+        Ok((object, Running { service: self.clone(), recheck, _stream: stream }))
     }
 
     fn open_seal(&self, sealed: &str) -> Result<SealedFile, NotSealed> {

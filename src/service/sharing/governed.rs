@@ -89,7 +89,7 @@ impl Service {
     /// How the recipient knows the table and its files.
     pub(super) fn alias(&self, view: &Entitled) -> Alias {
         let table_id = view.table_id();
-        Alias { table_id: table_id.to_string(), file_key: self.workshop.file_key(table_id) }
+        Alias { table_id: table_id.to_string(), file_key: self.materializer.file_key(table_id) }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
 };
 
 use super::{
-    Asked, Caller,
-    attempt::{Attempt, Granted, Subject},
+    Caller, RequestedNames,
+    audited_request::{AuditedRequest, Granted, Subject},
 };
 
 /// How many items a page has where the caller does not say (Delta Sharing protocol, 1.1), and the most there can be.
@@ -34,7 +34,7 @@ const READ_AT_ONCE: u32 = 500;
 
 /// Which part of a listing is asked for.
 #[derive(Clone, Debug)]
-pub struct PageRequest {
+pub struct ListingRequest {
     /// At most this many items; 0 asks only whether there are any.
     pub max_results: u32,
     /// Where the page before ended.
@@ -43,7 +43,7 @@ pub struct PageRequest {
 
 /// A page of a listing.
 #[derive(Clone, Debug)]
-pub struct Page<T> {
+pub struct ListingPage<T> {
     /// The items, in the order of their names' keys.
     pub items: Vec<T>,
     /// Asks for the next page; `None` on the last one.
@@ -73,9 +73,9 @@ impl Service {
     pub async fn list_granted_shares(
         &self,
         caller: &Caller,
-        page: &PageRequest,
-    ) -> Result<(Page<Share>, bool), ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "shares.list", Asked::Own).await?;
+        page: &ListingRequest,
+    ) -> Result<(ListingPage<Share>, bool), ServiceError> {
+        let mut attempt = AuditedRequest::begin(self, caller, "shares.list", RequestedNames::Own).await?;
         let granted = attempt.decide_own().await?;
         let recipient_id = granted.bearer.recipient.id;
         let context = format!("sharing/shares/{recipient_id}");
@@ -97,7 +97,7 @@ impl Service {
         granted: &Granted,
         now: DateTime<Utc>,
         mut after: Option<String>,
-        page: &PageRequest,
+        page: &ListingRequest,
     ) -> Result<(Vec<Share>, bool), ServiceError> {
         let wanted = limit(page) as usize;
         let (mut shares, mut has_ended) = (Vec::new(), false);
@@ -121,7 +121,7 @@ impl Service {
 
     /// One share.
     pub async fn get_granted_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "share.get", Asked::Share(share)).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, "share.get", RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
         let share = self.described(granted.share()?.clone(), &granted, granted.grant_until);
         attempt.allow(&granted).await?;
@@ -149,9 +149,9 @@ impl Service {
         &self,
         caller: &Caller,
         share: &str,
-        page: &PageRequest,
-    ) -> Result<Page<SchemaItem>, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "schemas.list", Asked::Share(share)).await?;
+        page: &ListingRequest,
+    ) -> Result<ListingPage<SchemaItem>, ServiceError> {
+        let mut attempt = AuditedRequest::begin(self, caller, "schemas.list", RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
         let share = granted.share()?;
         let context = format!("sharing/schemas/{}/{}", granted.bearer.recipient.id, share.id);
@@ -162,7 +162,8 @@ impl Service {
             name: schema.to_string(),
             share: share.name.to_string(),
         };
-        let page = Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
+        let page =
+            ListingPage { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
         attempt.allow(&granted).await?;
         Ok(page)
     }
@@ -173,9 +174,9 @@ impl Service {
         caller: &Caller,
         share: &str,
         schema: Option<&str>,
-        page: &PageRequest,
-    ) -> Result<Page<TableItem>, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "tables.list", Asked::Share(share)).await?;
+        page: &ListingRequest,
+    ) -> Result<ListingPage<TableItem>, ServiceError> {
+        let mut attempt = AuditedRequest::begin(self, caller, "tables.list", RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
         let found = granted.share()?.clone();
         let schema_key = schema.map(name_key);
@@ -199,13 +200,14 @@ impl Service {
             format!("{}\u{0}{}", object.schema.key(), object.name.key())
         });
         let to_item = |(object, _)| TableItem { object, share: found.clone() };
-        let page = Page { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
+        let page =
+            ListingPage { items: page.items.into_iter().map(to_item).collect(), next_page_token: page.next_page_token };
         attempt.allow(&granted).await?;
         Ok(page)
     }
 
     /// The key that the page before ended with.
-    fn open_listing(&self, page: &PageRequest, context: &str) -> Result<Option<String>, ServiceError> {
+    fn open_listing(&self, page: &ListingRequest, context: &str) -> Result<Option<String>, ServiceError> {
         let Some(token) = &page.page_token else { return Ok(None) };
         let opened = self.pages.open(token, context.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         opened.map(Some).ok_or_else(|| {
@@ -217,10 +219,10 @@ impl Service {
     fn cut_listing<T>(
         &self,
         mut rest: Vec<T>,
-        page: &PageRequest,
+        page: &ListingRequest,
         context: &str,
         key: impl Fn(&T) -> String,
-    ) -> Page<T> {
+    ) -> ListingPage<T> {
         let wanted = usize::try_from(page.max_results).unwrap_or(usize::MAX);
         let has_more = rest.len() > wanted;
         rest.truncate(wanted);
@@ -229,11 +231,11 @@ impl Service {
             Some(last) => self.pages.seal(key(last).as_bytes(), context.as_bytes()),
             None => page.page_token.clone().unwrap_or_else(|| self.pages.seal(b"", context.as_bytes())),
         });
-        Page { items: rest, next_page_token }
+        ListingPage { items: rest, next_page_token }
     }
 }
 
 /// One more than the page holds, which tells whether there is another page.
-fn limit(page: &PageRequest) -> u32 {
+fn limit(page: &ListingRequest) -> u32 {
     page.max_results.saturating_add(1)
 }

@@ -4,7 +4,7 @@
 //! event (which decides again), and only then hand anything out. Start with [`query`]. Never here: what a line looks
 //! like on the wire.
 
-mod attempt;
+mod audited_request;
 pub mod changes;
 mod continuation;
 pub mod delivery;
@@ -82,7 +82,7 @@ pub struct TablePath {
 
 /// What a request asks for, as the caller spelt it.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked<'a> {
+pub enum RequestedNames<'a> {
     /// The caller's own shares.
     Own,
     /// A share, or what it holds.
@@ -91,7 +91,7 @@ pub enum Asked<'a> {
     Table(&'a TablePath),
 }
 
-impl Asked<'_> {
+impl RequestedNames<'_> {
     /// What is looked up for it. What nothing can be named is not looked up, so that no text is longer than names are.
     fn sought(self, by: Seeker) -> Sought {
         let key = |text: &str| (text.len() <= LONGEST_SPELLING).then(|| name_key(text));
@@ -110,7 +110,7 @@ pub struct TableHead {
     /// The object through which it is shared.
     pub object: SharedObject,
     /// What the table is.
-    pub described: Described,
+    pub described: TableDescription,
     /// The version that the answer is about; of a range, the first.
     pub version: u64,
     /// The format that the client gets.
@@ -133,14 +133,14 @@ pub struct Alias {
 
 /// What a table is at one version, with its files or without.
 #[derive(Clone, Debug)]
-pub enum Described {
+pub enum TableDescription {
     /// With its files.
     Snapshot(Arc<Snapshot>),
     /// Without.
     State(Arc<TableState>),
 }
 
-impl Described {
+impl TableDescription {
     /// The protocol in force.
     pub fn protocol(&self) -> &Protocol {
         match self {

@@ -12,7 +12,7 @@ use crate::{
     store::{Reached, Seeker, StoreError},
 };
 
-use super::{Asked, Caller};
+use super::{Caller, RequestedNames};
 
 /// How many texts of a JWT's claims are looked for; more do not fit into one that is read.
 const MOST_TEXTS: usize = 2_048;
@@ -45,12 +45,12 @@ impl Service {
     pub(super) async fn find_presented(
         &self,
         caller: &Caller,
-        asked: Asked<'_>,
+        asked: RequestedNames<'_>,
         now: DateTime<Utc>,
     ) -> Result<Result<Presented, IdentityError>, ServiceError> {
         let Some(token) = &caller.token else { return Ok(Ok(Presented::nobody(Reason::TokenUnknown))) };
         if !self.identities.may_be_token(token.reveal()) {
-            let reached = self.desk.find(asked.sought(Seeker::Token(token.hash()))).await?;
+            let reached = self.lookups.find(asked.sought(Seeker::Token(token.hash()))).await?;
             return Ok(Ok(Presented { reached, ..Presented::nobody(Reason::TokenUnknown) }));
         }
         // Its issuer may have to be asked for its keys first.
@@ -65,7 +65,7 @@ impl Service {
         }
     }
 
-    async fn find_holder_of(&self, verified: &Verified, asked: Asked<'_>) -> Result<Presented, ServiceError> {
+    async fn find_holder_of(&self, verified: &Verified, asked: RequestedNames<'_>) -> Result<Presented, ServiceError> {
         let audiences: Vec<&str> = verified.audiences.iter().map(String::as_str).collect();
         // What nobody can be bound to is not looked for.
         let could_be_bound = |text: &str| text.len() <= LONGEST_IDENTITY_TEXT && !text.contains(char::is_control);
@@ -80,12 +80,12 @@ impl Service {
         let subject = verified.claims.text("sub").map(|subject| subject.chars().take(KEPT_SUBJECT).collect());
         let reached = match holder.and_then(|holder| holder.bearer(verified.until)) {
             None => None,
-            Some(bearer) if matches!(asked, Asked::Own) => {
+            Some(bearer) if matches!(asked, RequestedNames::Own) => {
                 Some(Reached { bearer: Some(bearer), access: None, object: Ok(None) })
             }
             Some(bearer) => {
                 let sought = asked.sought(Seeker::Recipient(bearer.recipient.id));
-                self.desk.find(sought).await?.map(|reached| Reached { bearer: Some(bearer), ..reached })
+                self.lookups.find(sought).await?.map(|reached| Reached { bearer: Some(bearer), ..reached })
             }
         };
         Ok(Presented { reached, unknown: Reason::IdentityUnbound, subject })

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         access::limits::span,
         core::seal::hex,
-        sharing::{negotiation::Declared, predicate::Filter},
+        sharing::{negotiation::ClientCapabilities, predicate::Filter},
     },
     lake::{FileRef, LakeError, Order, Snapshot},
     service::{Service, core::error::ServiceError, materialize::Entitled},
@@ -20,7 +20,7 @@ use crate::{
 
 use super::{
     TableHead,
-    attempt::Attempt,
+    audited_request::AuditedRequest,
     continuation::{Continuations, PageToken, RefreshToken},
     delivery::{SignedUrls, Signer},
     stream::{Answer, Ending, Lines},
@@ -49,7 +49,7 @@ pub enum AsOf {
 #[derive(Clone, Debug, Default)]
 pub struct QueryRequest {
     /// What the client can read.
-    pub declared: Declared,
+    pub declared: ClientCapabilities,
     /// Which version.
     pub as_of: AsOf,
     /// The predicates as they were sent, or their digest where they are long.
@@ -183,7 +183,7 @@ impl Service {
     /// Opens the table, and chooses the files and the tokens by which the client goes on.
     async fn prepare_query(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         mut found: FoundTable,
         request: &QueryRequest,
     ) -> Result<(FoundTable, TableHead, SnapshotFiles, (Option<String>, Option<String>)), ServiceError> {
@@ -210,7 +210,7 @@ impl Service {
     /// Signs the first lines, records what is disclosed, and only then answers.
     pub(super) async fn answer(
         &self,
-        mut attempt: Attempt<'_>,
+        mut attempt: AuditedRequest<'_>,
         found: &FoundTable,
         head: TableHead,
         lines: Lines,
@@ -230,15 +230,15 @@ impl Service {
         // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
         let answer = Answer::new(head, lines, signer, self.preparers.clone(), expires_at, n_files > 0).await;
         let mut answer = attempt.settle(answer).await?;
-        let hold = attempt.hold(&found.granted)?;
+        let recheck = attempt.recheck(&found.granted)?;
         let event = attempt.allow(&found.granted).await?;
         self.metrics.files_issued(delivery.as_str(), n_files, disclosed.bytes);
-        answer.begin(Ending::new(self, event, started, stream, hold));
+        answer.begin(Ending::new(self, event, started, stream, recheck));
         Ok(answer)
     }
 
     /// What seals the tokens of this recipient for this object.
-    pub(super) fn continuations<'a>(&'a self, attempt: &Attempt<'_>, found: &FoundTable) -> Continuations<'a> {
+    pub(super) fn continuations<'a>(&'a self, attempt: &AuditedRequest<'_>, found: &FoundTable) -> Continuations<'a> {
         Continuations {
             sealer: &self.pages,
             recipient_id: found.granted.bearer.recipient.id,

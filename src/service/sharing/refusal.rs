@@ -5,8 +5,8 @@
 use crate::service::{Service, core::error::ServiceError};
 
 use super::{
-    Asked, Caller,
-    attempt::{Attempt, Subject},
+    Caller, RequestedNames,
+    audited_request::{AuditedRequest, Subject},
 };
 
 impl Service {
@@ -16,17 +16,17 @@ impl Service {
         &self,
         caller: &Caller,
         action: &'static str,
-        asked: Asked<'_>,
+        asked: RequestedNames<'_>,
         error: ServiceError,
     ) -> ServiceError {
-        let mut attempt = match Attempt::begin(self, caller, action, asked).await {
+        let mut attempt = match AuditedRequest::begin(self, caller, action, asked).await {
             Ok(attempt) => attempt,
             Err(unavailable) => return unavailable,
         };
         let decided = match asked {
-            Asked::Own => attempt.decide_own().await.map(drop),
-            Asked::Share(share) => attempt.decide_share(&Subject::share(share)).await.map(drop),
-            Asked::Table(path) => self.find_table(&mut attempt, path).await.map(drop),
+            RequestedNames::Own => attempt.decide_own().await.map(drop),
+            RequestedNames::Share(share) => attempt.decide_share(&Subject::share(share)).await.map(drop),
+            RequestedNames::Table(path) => self.find_table(&mut attempt, path).await.map(drop),
         };
         let outcome: Result<(), ServiceError> = attempt.settle(decided.and(Err(error))).await;
         outcome.err().unwrap_or_else(|| ServiceError::internal("a refusal was no error"))

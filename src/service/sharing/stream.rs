@@ -11,13 +11,13 @@ use crate::{
     domain::audit::{Event, Outcome},
     service::{
         Service,
-        core::{error::ServiceError, meter::Stream},
+        core::{error::ServiceError, rate_limiter::Stream},
     },
 };
 
 use super::{
     TableHead,
-    attempt::Hold,
+    audited_request::AccessRecheck,
     changes::{ChangeLines, CommitLines},
     delivery::{SignedUrls, Signer},
     query::SnapshotFiles,
@@ -259,17 +259,23 @@ pub(super) struct Ending {
     /// How many files were handed out so far.
     files: u64,
     _stream: Stream,
-    hold: Hold,
+    recheck: AccessRecheck,
 }
 
 impl Ending {
-    /// The ending of the answer that `event` recorded and that stands on `hold`.
-    pub(super) fn new(service: &Service, event: Event, started: Instant, stream: Stream, hold: Hold) -> Self {
-        Self { service: service.clone(), event, started, files: 0, _stream: stream, hold }
+    /// The ending of the answer that `event` recorded and that stands on `recheck`.
+    pub(super) fn new(
+        service: &Service,
+        event: Event,
+        started: Instant,
+        stream: Stream,
+        recheck: AccessRecheck,
+    ) -> Self {
+        Self { service: service.clone(), event, started, files: 0, _stream: stream, recheck }
     }
 
     async fn look_again(&mut self) -> Result<(), ServiceError> {
-        self.hold.look_again(&self.service).await
+        self.recheck.look_again(&self.service).await
     }
 
     fn refuse(mut self, error: &ServiceError) {
@@ -290,6 +296,6 @@ impl Ending {
         event.url_expires_at = None;
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
         // The disclosure itself was recorded before the answer began, so that nobody needs to wait for this.
-        self.service.trail.record_later(event);
+        self.service.audit_writer.record_later(event);
     }
 }

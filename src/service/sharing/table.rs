@@ -6,7 +6,7 @@ use crate::{
     domain::{
         access::limits::span,
         catalog::{delta::Metadata, share::SharedObject},
-        sharing::negotiation::{Declared, Format, negotiate},
+        sharing::negotiation::{ClientCapabilities, Format, negotiate},
     },
     lake::{Feed, History, LakeError, Snapshot},
     service::{
@@ -18,8 +18,8 @@ use crate::{
 };
 
 use super::{
-    Asked, Caller, Described, Stamp, TableHead, TablePath,
-    attempt::{Attempt, Granted, Subject},
+    Caller, RequestedNames, Stamp, TableDescription, TableHead, TablePath,
+    audited_request::{AuditedRequest, Granted, Subject},
     continuation::Pin,
     query::{AsOf, timestamp_of},
 };
@@ -43,7 +43,7 @@ pub(super) struct FoundTable {
 /// A request about a table whose caller may read it, and which is yet to be answered or refused.
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    pub(super) attempt: Attempt<'a>,
+    pub(super) attempt: AuditedRequest<'a>,
     pub(super) found: FoundTable,
     pub(super) path: &'a TablePath,
     pub(super) started: Instant,
@@ -72,7 +72,7 @@ impl Service {
         path: &TablePath,
         since: Option<&str>,
     ) -> Result<u64, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "table.version", Asked::Table(path)).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, "table.version", RequestedNames::Table(path)).await?;
         let found = self.find_version(&mut attempt, path, since).await;
         let (found, version) = attempt.settle(found).await?;
         attempt.event.table_version = Some(version);
@@ -82,7 +82,7 @@ impl Service {
 
     async fn find_version(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         path: &TablePath,
         since: Option<&str>,
     ) -> Result<(FoundTable, u64), ServiceError> {
@@ -117,9 +117,9 @@ impl Service {
         caller: &Caller,
         path: &TablePath,
         as_of: AsOf,
-        declared: &Declared,
+        declared: &ClientCapabilities,
     ) -> Result<TableHead, ServiceError> {
-        let mut attempt = Attempt::begin(self, caller, "table.metadata", Asked::Table(path)).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, "table.metadata", RequestedNames::Table(path)).await?;
         let found = self.find_head(&mut attempt, path, as_of, declared).await;
         let (found, head) = attempt.settle(found).await?;
         attempt.allow(&found.granted).await?;
@@ -128,10 +128,10 @@ impl Service {
 
     async fn find_head(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         path: &TablePath,
         as_of: AsOf,
-        declared: &Declared,
+        declared: &ClientCapabilities,
     ) -> Result<(FoundTable, TableHead), ServiceError> {
         let mut found = self.find_table(attempt, path).await?;
         let (snapshot, stamp) = self.snapshot_as_of(&mut found, as_of, None).await?;
@@ -148,7 +148,7 @@ impl Service {
         path: &'a TablePath,
     ) -> Result<Admitted<'a>, ServiceError> {
         let started = Instant::now();
-        let mut attempt = Attempt::begin(self, caller, action, Asked::Table(path)).await?;
+        let mut attempt = AuditedRequest::begin(self, caller, action, RequestedNames::Table(path)).await?;
         let found = self.find_table(&mut attempt, path).await;
         let found = attempt.settle(found).await?;
         Ok(Admitted { attempt, found, path, started })
@@ -157,7 +157,7 @@ impl Service {
     /// Decides, and finds the table in its storage.
     pub(super) async fn find_table(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         path: &TablePath,
     ) -> Result<FoundTable, ServiceError> {
         let granted = attempt.decide_share(&Subject::table(path)).await?;
@@ -270,16 +270,16 @@ impl Service {
     /// Agrees on a format with the client.
     pub(super) async fn agree(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         found: &FoundTable,
         snapshot: Arc<Snapshot>,
-        declared: &Declared,
+        declared: &ClientCapabilities,
         stamp: Stamp,
     ) -> Result<TableHead, ServiceError> {
         let version = snapshot.version();
         attempt.event.table_version = Some(version);
         let format = self.negotiate(attempt, snapshot.required_features(), declared).await?;
-        let described = Described::Snapshot(snapshot);
+        let described = TableDescription::Snapshot(snapshot);
         let alias = found.view.as_ref().map(|view| self.alias(view));
         Ok(TableHead { object: found.object.clone(), described, version, format, stamp, alias })
     }
@@ -287,9 +287,9 @@ impl Service {
     /// Chooses the format, or records that the client cannot read the table.
     pub(super) async fn negotiate(
         &self,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut AuditedRequest<'_>,
         needed: &BTreeSet<String>,
-        declared: &Declared,
+        declared: &ClientCapabilities,
     ) -> Result<Format, ServiceError> {
         match negotiate(needed, declared) {
             Ok(format) => {

@@ -39,7 +39,7 @@ pub(super) struct Presigner {
     /// What all paths begin with.
     root: String,
     region: String,
-    is_payed_by_requester: bool,
+    requester_pays: bool,
 }
 
 impl Presigner {
@@ -57,7 +57,7 @@ impl Presigner {
             host: url[Position::BeforeHost..Position::AfterPort].to_owned(),
             root: url.path().strip_suffix(PROBE)?.to_owned(),
             region: value("X-Amz-Credential")?.split('/').nth(2)?.to_owned(),
-            is_payed_by_requester: value("x-amz-request-payer").is_some(),
+            requester_pays: value("x-amz-request-payer").is_some(),
         })
     }
 
@@ -72,7 +72,7 @@ impl Presigner {
             ("X-Amz-Expires", seconds.to_string()),
             ("X-Amz-SignedHeaders", "host".to_owned()),
         ];
-        if self.is_payed_by_requester {
+        if self.requester_pays {
             parameters.push(("x-amz-request-payer", "requester".to_owned()));
         }
         if let Some(token) = &credential.token {

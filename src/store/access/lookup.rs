@@ -155,7 +155,7 @@ pub type Reached = Found<Result<Option<(SharedObject, Table)>, Arc<StoreError>>>
 
 /// The ids of what an allowed request stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Footing {
+pub struct AccessBasisIds {
     /// What shows who asks.
     pub credential: Credential,
     /// The recipient whose it is.
@@ -167,7 +167,7 @@ pub struct Footing {
 }
 
 /// What a request stands on, as it is now: of the object its revision, if it is still in the share.
-pub type Ground = Found<Option<i64>>;
+pub type AccessFacts = Found<Option<i64>>;
 
 /// What a decision is made from, and the object that is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,7 +203,7 @@ impl Lookup for Sought {
     }
 }
 
-impl Lookup for Footing {
+impl Lookup for AccessBasisIds {
     type Share = (Uuid, Option<Uuid>);
 
     fn share(&self) -> Self::Share {
@@ -362,21 +362,21 @@ reads! {
         found(sought, rows, |object| object.0.map(TryInto::try_into).transpose().map_err(Arc::new))
     }
 
-    /// What each of these footings, which differ, stands on now; those of recipients that are gone are left out.
-    pub async fn find_grounds(self, db, footings: &[Footing]) -> Result<HashMap<Footing, Ground>> {
-        if footings.is_empty() {
+    /// What each of these ids, which differ, stands on now; those of recipients that are gone are left out.
+    pub async fn find_access_facts(self, db, ids: &[AccessBasisIds]) -> Result<HashMap<AccessBasisIds, AccessFacts>> {
+        if ids.is_empty() {
             return Ok(HashMap::new());
         }
         let mut query = QueryBuilder::new(
             "WITH asked (place, with_grants, token_id, recipient_id, share_id, object_id) AS ("
         );
-        query.push_values(numbered(footings), |mut values, (place, with_grants, footing)| {
-            let token_id = match footing.credential {
+        query.push_values(numbered(ids), |mut values, (place, with_grants, ids)| {
+            let token_id = match ids.credential {
                 Credential::Token(id) => Some(id),
                 Credential::Identity { .. } => None,
             };
-            values.push_bind(place).push_bind(with_grants).push_bind(token_id).push_bind(footing.recipient_id);
-            values.push_bind(footing.share_id).push_bind(footing.object_id);
+            values.push_bind(place).push_bind(with_grants).push_bind(token_id).push_bind(ids.recipient_id);
+            values.push_bind(ids.share_id).push_bind(ids.object_id);
         });
         query.push(concat!(
             ") SELECT ", caller_columns!(), ", o.revision AS object_revision FROM asked a \
@@ -386,7 +386,7 @@ reads! {
             "LEFT JOIN objects o ON o.id = a.object_id AND o.share_id = a.share_id WHERE a.place >= 0"
         ));
         let rows: Vec<GroundRow> = query.build_query_as().fetch_all(db).await?;
-        found(footings, rows.into_iter().map(|row| (row.caller, row.object_revision)), |revision| revision)
+        found(ids, rows.into_iter().map(|row| (row.caller, row.object_revision)), |revision| revision)
     }
 
     /// The token with this id and its recipient, whatever their states.

@@ -34,7 +34,7 @@ macro_rules! session {
 
 /// What every connection begins with.
 const POSTGRES_SESSION: &str = session!();
-/// What those of [`crate::store::Line::Trail`] begin with: requests wait no longer for the audit chain's head, and whoever
+/// What those of [`crate::store::Line::AuditWriter`] begin with: requests wait no longer for the audit chain's head, and whoever
 /// revokes, who waits on, is behind nobody but the one who holds it.
 const POSTGRES_TRAIL: &str = concat!(session!(), "; SET lock_timeout = '5s'");
 /// What a connection that only looks begins with.
@@ -124,6 +124,6 @@ async fn connect_postgres(
             .after_connect(move |connection, _| Box::pin(async move { connection.execute(session).await.map(|_| ()) }))
     };
     let apart = |session| pool(session).max_connections(APART).connect_lazy_with(options.clone());
-    let (look_ups, trail) = (apart(session), apart(trail_session));
-    Ok(Db::Postgres { pool: pool(session).connect_with(options).await?, look_ups, trail })
+    let (look_ups, audit_writer) = (apart(session), apart(trail_session));
+    Ok(Db::Postgres { pool: pool(session).connect_with(options).await?, look_ups, audit_writer })
 }

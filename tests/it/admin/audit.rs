@@ -171,7 +171,7 @@ async fn every_use_of_an_operators_token_is_recorded(app: TestApp) {
 
 async fn a_search_that_is_broken_off_says_where_it_goes_on(app: TestApp) {
     app.put("/recipients/acme", json!({})).await.expect(201);
-    app.service.notary.seal().await.unwrap();
+    app.service.audit_sealer.seal().await.unwrap();
     app.put("/recipients/other", json!({})).await.expect(201);
     let query = AuditQuery {
         action: Some("recipient.create".to_owned()),

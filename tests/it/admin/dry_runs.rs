@@ -135,7 +135,7 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
     app.pass(32 * 86_400);
     let ids = something_of_everything(&app).await;
     let location = app.location("claims");
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     let before = kept(&app).await;
     for operation in described(&app).await {
         let id = operation.description["operationId"].as_str().unwrap();
@@ -153,7 +153,7 @@ async fn a_rehearsed_change_is_checked_and_keeps_nothing(app: TestApp) {
         if id.contains("issue") || id == "rotate_token" {
             assert!(answer.text.contains("dry-run") && !answer.text.contains("weir_"), "{id}: {}", answer.text);
         }
-        app.service.trail.finish().await;
+        app.service.audit_writer.finish().await;
         let after = kept(&app).await;
         for (table, rows) in &before {
             assert_eq!(rows, &after[table], "{id} changed {table}");

@@ -251,7 +251,7 @@ async fn a_flood_of_refusals_is_summed(app: TestApp) {
     }
     app.admin_as(&other, Method::DELETE, "/shares/s", None).await.problem(403, "forbidden");
     app.service.record_summaries(true);
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     let refused = app.get("/audit?action=admin.change&max_results=1000").await.expect(200);
     let by = |name: &str| refused["items"].as_array().unwrap().iter().filter(|e| e["actor"]["name"] == name).count();
     assert_eq!((by("ann"), by("bob")), (20, 1));

@@ -20,7 +20,7 @@ use weir::{
         insight::report::{FileEntry, Manifest, ReportFile, Statement},
     },
     service::{
-        audit::{export::ExportWalk, seal::Notary, verify::AuditError},
+        audit::{export::ExportWalk, seal::AuditSealer, verify::AuditError},
         core::clock::Clock,
         insight::report_verification::{VerifiedReport, verify_report},
     },
@@ -120,8 +120,8 @@ async fn export(app: &TestApp) -> (TempDir, Archive) {
     let now = app.now();
     let settings = weir::config::Settings::load(Default::default()).unwrap().audit;
     let (db, clock) = (app.service.db.clone(), Clock::new(move || now));
-    let notary = Notary::new(db, clock, &[root(KEY)], Some(archive.clone()), settings).unwrap();
-    notary.seal().await.unwrap();
+    let audit_sealer = AuditSealer::new(db, clock, &[root(KEY)], Some(archive.clone()), settings).unwrap();
+    audit_sealer.seal().await.unwrap();
     (folder, archive)
 }
 
@@ -204,7 +204,7 @@ fn traffic(chance: &mut Chance) -> Event {
             files: Some(files),
             ..recipient_event(recipient, table, "table.changes")
         },
-        10 => Event::new(Actor::system("notary"), "audit.erase"),
+        10 => Event::new(Actor::system("audit_sealer"), "audit.erase"),
         _ => Event { files: Some(files), bytes: Some(size), rows: Some(files * 10), ..base },
     }
 }
@@ -630,7 +630,7 @@ async fn a_partners_report_shows_nobody_else(app: TestApp) {
     app.shared(other["token"].as_str().unwrap(), "/shares").await.expect(200);
     let path = format!("/recipients/acme/tokens/{}/revoke", app.token_for_acme().await["id"].as_str().unwrap());
     app.post(&path, json!({"reason": "lost"})).await.expect(200);
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     pass_until(&app, "2026-11-01T00:05:00Z");
     let own = files(&app, &made(&app, json!({"month": MONTH, "recipient": "acme"})).await).await;
     let said = json_of(&own);

@@ -143,7 +143,7 @@ async fn every_role_may_what_the_documents_say_and_nothing_else(app: TestApp) {
         app.pass(60);
     }
     app.service.record_summaries(true);
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     let page = app.admin_as(&admin, Method::GET, "/audit?decision=deny&max_results=1000", None).await.expect(200);
     let reasons: BTreeSet<&str> =
         page["items"].as_array().unwrap().iter().map(|e| e["reason"].as_str().unwrap()).collect();

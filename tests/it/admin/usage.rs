@@ -62,7 +62,7 @@ async fn usage_is_what_the_trail_says(app: TestApp) {
     app.shared(&token, &format!("{base}/metadata")).await.expect(200);
     assert_eq!(app.shared(&token, "/shares/other").await.status, 404);
     assert_eq!(app.shared("nobody", "/shares").await.status, 401);
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     let items = usage(&app, "group_by=recipient").await;
     assert_eq!(numbers(&items, "requests"), [Some(1), Some(3)], "{items:?}");
     assert_eq!(numbers(&items, "denials"), [Some(1), Some(1)]);

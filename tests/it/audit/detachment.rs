@@ -23,14 +23,14 @@ async fn personal_parts_are_erased_at_their_age_and_the_chain_still_verifies() {
         let trail = Trail::sealed(&db).await;
         trail.pass(TimeDelta::days(100));
         trail.append(4).await;
-        assert_eq!(trail.notary.erase_due().await.unwrap(), 0);
+        assert_eq!(trail.audit_sealer.erase_due().await.unwrap(), 0);
         trail.pass(TimeDelta::days(295) + TimeDelta::seconds(1));
-        assert_eq!(trail.notary.erase_due().await.unwrap(), 30);
+        assert_eq!(trail.audit_sealer.erase_due().await.unwrap(), 30);
         assert_eq!(personal_parts(&trail).await, 4);
         let verified = trail.compare().await.unwrap();
         // The erasure is an event itself.
         assert_eq!((verified.head.seq, verified.compared), (35, 30));
-        assert_eq!(trail.notary.erase_due().await.unwrap(), 0);
+        assert_eq!(trail.audit_sealer.erase_due().await.unwrap(), 0);
     }
 }
 
@@ -40,8 +40,8 @@ async fn a_month_that_the_export_holds_is_detached_and_the_chain_verifies_from_i
         let trail = Trail::sealed(&db).await;
         trail.pass(TimeDelta::hours(2));
         trail.append(15).await;
-        trail.notary.seal().await.unwrap();
-        let detached = trail.notary.detach("2026-08", true).await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
+        let detached = trail.audit_sealer.detach("2026-08", true).await.unwrap();
         assert_eq!((detached.through, detached.events), (30, 30));
         let freed = db.reclaim_audit().await.unwrap();
         match &*db {
@@ -59,14 +59,14 @@ async fn a_month_that_the_export_holds_is_detached_and_the_chain_verifies_from_i
         assert_eq!((verified.after, verified.head.seq, verified.compared), (30, 46, 45));
         assert_eq!(trail.verify(Since::Beginning).await.unwrap().after, 30);
         assert_eq!(trail.verify_export().await.unwrap().after, 0);
-        let again = trail.notary.detach("2026-08", true).await.unwrap();
+        let again = trail.audit_sealer.detach("2026-08", true).await.unwrap();
         assert_eq!((again.through, again.events), (30, 0));
         // The triggers are where they were.
         let refused: StoreError = db.execute("DELETE FROM audit_events WHERE seq = 31").await.unwrap_err().into();
         assert!(matches!(refused, StoreError::Conflict(Constraint::AppendOnly)), "{refused:?}");
         // The trail goes on.
         trail.append(3).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 49);
     }
 }
@@ -83,9 +83,9 @@ async fn a_large_trail_on_postgresql_has_the_time_that_it_takes() {
     let trail = Trail::sealed(&db).await;
     trail.pass(TimeDelta::hours(2));
     trail.append(15).await;
-    trail.notary.seal().await.unwrap();
+    trail.audit_sealer.seal().await.unwrap();
     db.execute(UNHURRIED).await.unwrap();
-    assert_eq!(trail.notary.detach("2026-08", true).await.unwrap().events, 30);
+    assert_eq!(trail.audit_sealer.detach("2026-08", true).await.unwrap().events, 30);
     assert_eq!(db.reclaim_audit().await.unwrap(), Reclaimed::Reusable);
     // No other statement has that much.
     let Db::Postgres { pool, .. } = &*db else { unreachable!() };
@@ -117,18 +117,18 @@ async fn nothing_that_is_needed_is_detached() {
             let error = outcome.map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         };
-        refused(trail.notary.detach("2026-08", true).await, "has not ended");
-        refused(trail.notary.detach("august", true).await, "is no month");
+        refused(trail.audit_sealer.detach("2026-08", true).await, "has not ended");
+        refused(trail.audit_sealer.detach("august", true).await, "is no month");
         trail.pass(TimeDelta::hours(2));
-        refused(trail.notary.detach("2026-08", false).await, "still have their address");
+        refused(trail.audit_sealer.detach("2026-08", false).await, "still have their address");
         let kept = trail.folder.path().join(format!("events/{:020}.ndjson", 20));
         let text = fs::read(&kept).unwrap();
         fs::write(&kept, "").unwrap();
-        assert_eq!(first_bad(trail.notary.detach("2026-08", true).await.map(|_| unreachable!())), 11);
+        assert_eq!(first_bad(trail.audit_sealer.detach("2026-08", true).await.map(|_| unreachable!())), 11);
         fs::write(&kept, text).unwrap();
         // An event that was not exported stays.
         db.execute("UPDATE audit_checkpoints SET exported_at = NULL WHERE seq > 10").await.unwrap();
-        assert_eq!(trail.notary.detach("2026-08", true).await.unwrap().through, 10);
+        assert_eq!(trail.audit_sealer.detach("2026-08", true).await.unwrap().through, 10);
         assert_eq!(trail.verify(Since::Beginning).await.unwrap().after, 10);
     }
 }
@@ -139,11 +139,11 @@ async fn events_whose_urls_live_are_not_detached() {
         let trail = Trail::on(&db);
         trail.pass(TimeDelta::minutes(50));
         trail.append(10).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         trail.pass(TimeDelta::minutes(15));
-        let error = trail.notary.detach("2026-08", true).await.unwrap_err().to_string();
+        let error = trail.audit_sealer.detach("2026-08", true).await.unwrap_err().to_string();
         assert!(error.contains("still live"), "{error}");
         trail.pass(TimeDelta::minutes(15));
-        assert_eq!(trail.notary.detach("2026-08", true).await.unwrap().events, 10);
+        assert_eq!(trail.audit_sealer.detach("2026-08", true).await.unwrap().events, 10);
     }
 }

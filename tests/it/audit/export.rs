@@ -23,21 +23,21 @@ async fn sealed_through(trail: &Trail) -> i64 {
 async fn checkpoints_are_made_when_they_are_due_and_only_then() {
     for db in TestDatabase::each().await {
         let trail = Trail::on(&db);
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(sealed_through(&trail).await, 0, "there is nothing to seal");
         trail.append(3).await;
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(sealed_through(&trail).await, 3, "the first one need not wait");
         trail.append(3).await;
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(sealed_through(&trail).await, 3, "too early");
         trail.pass(TimeDelta::seconds(300));
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(sealed_through(&trail).await, 6, "its time has come");
         trail.append(25).await;
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(sealed_through(&trail).await, 26, "so many are not kept waiting");
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         assert_eq!(sealed_through(&trail).await, 31, "asked for");
         assert_eq!(trail.compare().await.unwrap().compared, 31);
     }
@@ -47,7 +47,7 @@ async fn checkpoints_are_made_when_they_are_due_and_only_then() {
 async fn each_checkpoint_names_the_one_before_and_is_signed() {
     for db in TestDatabase::each().await {
         let trail = Trail::sealed(&db).await;
-        let keys = trail.notary.verifiers();
+        let keys = trail.audit_sealer.verifiers();
         let mut before: Option<String> = None;
         for stored in db.list_checkpoints(0, 10).await.unwrap() {
             let checkpoint = Checkpoint::open(&stored.note, &keys).unwrap();
@@ -93,7 +93,7 @@ async fn an_export_that_was_broken_off_is_finished() {
         // As if the server had died before it remembered what it had exported, and while it wrote.
         db.execute("UPDATE audit_checkpoints SET exported_at = NULL").await.unwrap();
         fs::remove_file(trail.folder.path().join(format!("checkpoints/{:020}.txt", 30))).unwrap();
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 30);
         assert!(db.list_unexported_checkpoints(1).await.unwrap().is_empty());
     }
@@ -113,7 +113,7 @@ async fn a_database_restored_from_a_backup_adds_nothing_to_the_export_that_is_ah
         db.execute(sql).await.unwrap();
     }
     trail.append(5).await;
-    let refused = trail.notary.seal().await.unwrap_err().to_string();
+    let refused = trail.audit_sealer.seal().await.unwrap_err().to_string();
     assert!(refused.contains("is ahead of the database"), "{refused}");
     assert_eq!(trail.verify_export().await.unwrap().head.seq, 30, "the evidence is as it was");
     assert_eq!(first_bad(trail.compare().await), 21);
@@ -127,7 +127,7 @@ async fn nothing_is_added_to_a_place_that_lacks_what_was_exported() {
             fs::remove_dir_all(trail.folder.path().join(folder)).unwrap();
         }
         trail.append(5).await;
-        let refused = trail.notary.seal().await.unwrap_err().to_string();
+        let refused = trail.audit_sealer.seal().await.unwrap_err().to_string();
         assert!(refused.contains("lacks checkpoint 30"), "{refused}");
         assert!(trail.archive.list("checkpoints").await.unwrap().is_empty());
     }
@@ -137,10 +137,10 @@ async fn nothing_is_added_to_a_place_that_lacks_what_was_exported() {
 async fn two_replicas_make_one_chain_of_checkpoints() {
     for db in TestDatabase::each().await {
         let trail = Trail::on(&db);
-        let other = trail.notary.clone();
+        let other = trail.audit_sealer.clone();
         for _ in 0..5 {
             trail.append(7).await;
-            let (one, two) = tokio::join!(trail.notary.seal(), other.seal());
+            let (one, two) = tokio::join!(trail.audit_sealer.seal(), other.seal());
             one.and(two).unwrap();
         }
         assert_eq!(trail.compare().await.unwrap().compared, 35);
@@ -230,7 +230,7 @@ async fn an_export_verifies_only_byte_for_byte_as_it_was_written() {
 async fn a_file_that_no_export_writes_is_found() {
     let db = TestDatabase::sqlite().await;
     let trail = Trail::sealed(&db).await;
-    let key = trail.notary.verifiers().remove(0);
+    let key = trail.audit_sealer.verifiers().remove(0);
     let own = format!("keys/{}.txt", key.name());
     let (forged, ours) = (trail.notary_with(&[9]).verifiers().remove(0).to_string(), key.to_string());
     let files = [
@@ -302,7 +302,7 @@ async fn an_export_whose_tail_was_cut_shows_against_the_database() {
 async fn an_export_is_verified_from_a_checkpoint_on() {
     let db = TestDatabase::sqlite().await;
     let trail = Trail::sealed(&db).await;
-    let keys = trail.notary.verifiers();
+    let keys = trail.audit_sealer.verifiers();
     let walk = ExportWalk::since(&trail.archive, &keys, Some(10)).await.unwrap();
     let verified = verify_export(walk, &mut |_| {}).await.unwrap();
     assert_eq!((verified.after, verified.head.seq, verified.checkpoints), (10, 30, 2));

@@ -49,9 +49,9 @@ async fn the_trail_is_exported_under_credentials_of_its_own_and_verifies_from_th
     for db in TestDatabase::each().await {
         let trail = trail(&db, &server);
         trail.append(25).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         trail.append(5).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         let bucket = server.store(AUDIT_BUCKET);
         for path in [events(10), checkpoint(10), events(20), checkpoint(20), events(30), checkpoint(30)] {
             assert!(bucket.head(&path).await.unwrap().size > 0, "{path}");
@@ -62,7 +62,7 @@ async fn the_trail_is_exported_under_credentials_of_its_own_and_verifies_from_th
         assert_eq!((verified.head.seq, verified.checkpoints), (30, 4));
         // What is exported twice is not replaced.
         db.execute("UPDATE audit_checkpoints SET exported_at = NULL").await.unwrap();
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 30);
         empty(&server).await;
     }
@@ -92,7 +92,7 @@ async fn an_export_that_the_buckets_owner_changed_is_not_believed() {
         let db = TestDatabase::sqlite().await;
         let trail = trail(&db, &server);
         trail.append(30).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         let bad = match change {
             0 => {
                 edit(events(20), "fraud", "trade").await;
@@ -140,7 +140,7 @@ async fn an_export_whose_tail_or_everything_was_deleted_shows_against_the_databa
     for db in TestDatabase::each().await {
         let trail = trail(&db, &server);
         trail.append(30).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         let bucket = server.store(AUDIT_BUCKET);
         bucket.delete(&events(30)).await.unwrap();
         bucket.delete(&checkpoint(30)).await.unwrap();
@@ -160,7 +160,7 @@ async fn other_credentials_open_nothing_and_are_told_from_a_trail_that_was_chang
     let db = TestDatabase::sqlite().await;
     let sealed = trail(&db, &server);
     sealed.append(10).await;
-    sealed.notary.seal().await.unwrap();
+    sealed.audit_sealer.seal().await.unwrap();
     let mut wrong = server.options_of(Key::Audit);
     wrong.insert("aws_secret_access_key".to_owned(), "not-the-secret".to_owned());
     let mut unknown = server.options_of(Key::Audit);
@@ -171,11 +171,11 @@ async fn other_credentials_open_nothing_and_are_told_from_a_trail_that_was_chang
         is_denied(trail.compare().await);
         is_denied(trail.verify_export().await);
         trail.append(1).await;
-        is_denied(trail.notary.seal().await);
+        is_denied(trail.audit_sealer.seal().await);
         assert_eq!(db.find_exported_through().await.unwrap(), Some(10), "nothing is taken for exported");
     }
     // Whoever has them exports what was sealed meanwhile.
-    sealed.notary.seal_due().await.unwrap();
+    sealed.audit_sealer.seal_due().await.unwrap();
     assert_eq!(sealed.compare().await.unwrap().compared, 13);
 }
 
@@ -185,15 +185,15 @@ async fn a_bucket_that_may_only_be_read_takes_nothing_and_is_made_up_for() {
     for db in TestDatabase::each().await {
         let trail = trail(&db, &server);
         trail.append(10).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         server.set_read_only(true);
         trail.append(10).await;
-        is_denied(trail.notary.seal().await);
-        is_denied(trail.notary.seal_due().await);
+        is_denied(trail.audit_sealer.seal().await);
+        is_denied(trail.audit_sealer.seal_due().await);
         assert_eq!(trail.verify(Since::Beginning).await.unwrap().checkpoints, 2, "it is sealed all the same");
         assert_eq!(trail.compare().await.unwrap().compared, 10);
         server.set_read_only(false);
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 20);
         empty(&server).await;
     }
@@ -205,18 +205,18 @@ async fn an_outage_delays_the_export_and_nothing_else() {
     for db in TestDatabase::each().await {
         let trail = trail(&db, &server);
         trail.append(10).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         server.stop().await;
         for _ in 0..2 {
             trail.append(10).await;
-            let refused = trail.notary.seal().await;
+            let refused = trail.audit_sealer.seal().await;
             assert!(matches!(&refused, Err(AuditError::Storage(error)) if error.is_outage()), "{refused:?}");
         }
         assert_eq!(trail.verify(Since::Beginning).await.unwrap().checkpoints, 3, "it is sealed all the same");
         let compared = trail.compare().await;
         assert!(matches!(&compared, Err(AuditError::Storage(error)) if error.is_outage()), "{compared:?}");
         server.resume().await;
-        trail.notary.seal_due().await.unwrap();
+        trail.audit_sealer.seal_due().await.unwrap();
         assert_eq!(trail.compare().await.unwrap().compared, 30);
         empty(&server).await;
     }

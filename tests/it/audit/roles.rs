@@ -32,7 +32,7 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
     db.check_schema().await.unwrap();
     let trail = Trail::sealed(&db).await;
     trail.pass(chrono::TimeDelta::days(396));
-    assert_eq!(trail.notary.erase_due().await.unwrap(), 30);
+    assert_eq!(trail.audit_sealer.erase_due().await.unwrap(), 30);
     assert_eq!(trail.compare().await.unwrap().compared, 30);
 
     let Db::Postgres { pool, .. } = &db else { unreachable!("it is PostgreSQL") };
@@ -62,7 +62,7 @@ async fn the_serving_role_does_its_work_and_cannot_change_the_trail() {
     tx.commit().await.unwrap();
     // What only the owner may do.
     trail.pass(chrono::TimeDelta::days(1));
-    assert!(trail.notary.detach("2026-08", true).await.is_err());
+    assert!(trail.audit_sealer.detach("2026-08", true).await.is_err());
     assert_eq!(trail.verify(Since::Beginning).await.unwrap().head.seq, 31);
 
     // A right that is missing is told as that, and not as a failure of nobody knows what.

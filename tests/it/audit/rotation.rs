@@ -6,7 +6,7 @@ use weir::{
     domain::audit::checkpoint::{Checkpoint, SigningKey, VerifierKey},
     service::audit::{
         export::ExportWalk,
-        seal::Notary,
+        seal::AuditSealer,
         verify::{AuditError, Since, Verified, verify_database, verify_export},
     },
     store::Db,
@@ -28,8 +28,8 @@ async fn compare(trail: &Trail, keys: &[VerifierKey], since: Option<i64>) -> Res
     verify_database(&trail.db, keys, since, Some(export), &mut |_| {}).await
 }
 
-fn key_of(notary: &Notary) -> VerifierKey {
-    notary.verifiers().remove(0)
+fn key_of(audit_sealer: &AuditSealer) -> VerifierKey {
+    audit_sealer.verifiers().remove(0)
 }
 
 async fn note(trail: &Trail, seq: i64) -> String {
@@ -45,7 +45,7 @@ async fn whoever_believes_the_old_key_follows_the_trail_to_the_new_one() {
     for db in TestDatabase::each().await {
         let trail = Trail::sealed(&db).await;
         let next = trail.notary_with(&[NEXT, KEY]);
-        let (old, new) = (key_of(&trail.notary), key_of(&next));
+        let (old, new) = (key_of(&trail.audit_sealer), key_of(&next));
         for _ in 0..2 {
             trail.append(7).await;
             next.seal().await.unwrap();
@@ -81,11 +81,11 @@ async fn servers_that_differ_in_their_active_key_make_one_trail_all_the_same() {
         let trail = Trail::sealed(&db).await;
         // One has the new key in front already, the other still behind.
         let (first, second) = (trail.notary_with(&[NEXT, KEY]), trail.notary_with(&[KEY, NEXT]));
-        for notary in [&first, &second, &first, &second, &second, &first] {
+        for audit_sealer in [&first, &second, &first, &second, &second, &first] {
             trail.append(3).await;
-            notary.seal().await.unwrap();
+            audit_sealer.seal().await.unwrap();
         }
-        let verified = compare(&trail, &[key_of(&trail.notary)], None).await.unwrap();
+        let verified = compare(&trail, &[key_of(&trail.audit_sealer)], None).await.unwrap();
         assert_eq!((verified.head.seq, verified.compared), (48, 48));
     }
 }
@@ -97,12 +97,12 @@ async fn a_key_that_the_old_one_did_not_hand_on_to_is_not_followed() {
         let stranger = trail.notary_with(&[NEXT]);
         trail.append(7).await;
         assert_eq!(first_bad(stranger.seal().await.map(|()| unreachable!("it seals nothing"))), 30);
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         // Somebody with the database rewrites the last checkpoint, and hands it on to a key of their own.
         let root = weir::domain::core::seal::RootKey::new(zeroize::Zeroizing::new([NEXT; 32]));
         let forger = SigningKey::derive(&root).unwrap();
         let genuine = note(&trail, 37).await;
-        let stated = Checkpoint::open(&genuine, &trail.notary.verifiers()).unwrap();
+        let stated = Checkpoint::open(&genuine, &trail.audit_sealer.verifiers()).unwrap();
         let forged = forger.sign(&Checkpoint { next_key: Some(forger.verifier().clone()), ..stated });
         let sql = sqlx::AssertSqlSafe(format!("UPDATE audit_checkpoints SET note = '{forged}' WHERE seq = 37"));
         match &*db {

@@ -14,7 +14,7 @@ async fn what_checkpoints_say_of_times_leaves_no_event_out() {
         // A clock that was an hour ahead for a while.
         for minutes in [5, 5, 60, 5, -60, 5, 5] {
             trail.append(4).await;
-            trail.notary.seal().await.unwrap();
+            trail.audit_sealer.seal().await.unwrap();
             trail.pass(TimeDelta::minutes(minutes));
             times.push(trail.now());
         }

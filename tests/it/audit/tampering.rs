@@ -155,7 +155,7 @@ async fn what_does_not_verify_is_never_signed() {
         let trail = Trail::sealed(&db).await;
         trail.append(5).await;
         tamper(&db, "UPDATE audit_events SET body = replace(body, 'fraud', 'trade') WHERE seq = 33").await;
-        assert!(trail.notary.seal().await.is_err());
+        assert!(trail.audit_sealer.seal().await.is_err());
         assert_eq!(db.find_last_checkpoint().await.unwrap().unwrap().seq, 30);
     }
 }

@@ -1,4 +1,4 @@
-//! A trail to verify: events, a notary with an export, and a clock.
+//! A trail to verify: events, a audit_sealer with an export, and a clock.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use weir::{
     service::{
         audit::{
             export::ExportWalk,
-            seal::Notary,
+            seal::AuditSealer,
             verify::{AuditError, Since, Verified, verify_database, verify_export},
         },
         core::clock::Clock,
@@ -34,7 +34,7 @@ pub const KEY: u8 = 5;
 /// A trail under test.
 pub struct Trail {
     pub db: Db,
-    pub notary: Notary,
+    pub audit_sealer: AuditSealer,
     pub archive: Archive,
     pub folder: TempDir,
     settings: AuditSettings,
@@ -66,20 +66,20 @@ impl Trail {
             personal_retention_days: 395,
             export,
         };
-        let notary = notary(db, &now, &[KEY], &archive, &settings);
-        Self { db: db.clone(), notary, archive, folder, settings, now }
+        let audit_sealer = audit_sealer(db, &now, &[KEY], &archive, &settings);
+        Self { db: db.clone(), audit_sealer, archive, folder, settings, now }
     }
 
-    /// Another notary of the same trail, with these root keys.
-    pub fn notary_with(&self, keys: &[u8]) -> Notary {
-        notary(&self.db, &self.now, keys, &self.archive, &self.settings)
+    /// Another audit_sealer of the same trail, with these root keys.
+    pub fn notary_with(&self, keys: &[u8]) -> AuditSealer {
+        audit_sealer(&self.db, &self.now, keys, &self.archive, &self.settings)
     }
 
     /// A trail of 30 events, sealed and exported.
     pub async fn sealed(db: &Db) -> Self {
         let trail = Self::on(db);
         trail.append(30).await;
-        trail.notary.seal().await.unwrap();
+        trail.audit_sealer.seal().await.unwrap();
         trail
     }
 
@@ -117,33 +117,33 @@ impl Trail {
 
     /// Verifies the database alone.
     pub async fn verify(&self, since: Since) -> Result<Verified, AuditError> {
-        verify_database(&self.db, &self.notary.verifiers(), since, None, &mut |_| {}).await
+        verify_database(&self.db, &self.audit_sealer.verifiers(), since, None, &mut |_| {}).await
     }
 
     /// Verifies the database against the export.
     pub async fn compare(&self) -> Result<Verified, AuditError> {
-        let keys = self.notary.verifiers();
+        let keys = self.audit_sealer.verifiers();
         let export = ExportWalk::from_start(&self.archive, &keys).await?;
         verify_database(&self.db, &keys, Since::Beginning, Some(export), &mut |_| {}).await
     }
 
     /// Verifies the export alone.
     pub async fn verify_export(&self) -> Result<Verified, AuditError> {
-        verify_export(ExportWalk::from_start(&self.archive, &self.notary.verifiers()).await?, &mut |_| {}).await
+        verify_export(ExportWalk::from_start(&self.archive, &self.audit_sealer.verifiers()).await?, &mut |_| {}).await
     }
 }
 
-fn notary(
+fn audit_sealer(
     db: &Db,
     now: &Arc<Mutex<DateTime<Utc>>>,
     keys: &[u8],
     archive: &Archive,
     settings: &AuditSettings,
-) -> Notary {
+) -> AuditSealer {
     let told = Arc::clone(now);
     let clock = Clock::new(move || *told.lock().unwrap());
     let keys: Vec<RootKey> = keys.iter().map(|byte| RootKey::new(Zeroizing::new([*byte; 32]))).collect();
-    Notary::new(db.clone(), clock, &keys, Some(archive.clone()), settings.clone()).unwrap()
+    AuditSealer::new(db.clone(), clock, &keys, Some(archive.clone()), settings.clone()).unwrap()
 }
 
 /// The first bad sequence number that verifying found.

@@ -46,14 +46,14 @@ async fn what_nobody_waits_for_is_kept_while_the_chain_is_locked(app: TestApp) {
     let mut holder = app.service.db.begin().await.unwrap();
     holder.lock_audit_head().await.unwrap();
     for _ in 0..3 {
-        app.service.trail.record_later(Event::new(Actor::system("test"), "kept"));
+        app.service.audit_writer.record_later(Event::new(Actor::system("test"), "kept"));
     }
     // Locked for longer than the writer tries: what asks in vain twice gives the measure.
     for _ in 0..2 {
         assert_eq!(app.shared(&token, "/shares").await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     drop(holder);
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     assert_eq!(app.events("kept").await.len(), 3);
     let metrics = app.service.metrics.encode().unwrap();
     assert!(metrics.contains("weir_audit_events_lost_total 0"), "{metrics}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use weir::{
     config::{AuditSettings, Settings, Sources},
     domain::core::seal::RootKey,
-    service::audit::seal::Notary,
+    service::audit::seal::AuditSealer,
 };
 use zeroize::Zeroizing;
 
@@ -135,9 +135,9 @@ async fn read_from(app: &TestApp, token: &str, address: &str) -> Answer {
     app.send(request.body(axum::body::Body::empty()).unwrap()).await
 }
 
-fn notary(app: &TestApp, settings: AuditSettings) -> Notary {
+fn audit_sealer(app: &TestApp, settings: AuditSettings) -> AuditSealer {
     let keys = [RootKey::new(Zeroizing::new([7; 32]))];
-    Notary::new(app.service.db.clone(), app.service.clock.clone(), &keys, None, settings).unwrap()
+    AuditSealer::new(app.service.db.clone(), app.service.clock.clone(), &keys, None, settings).unwrap()
 }
 
 fn audit_settings() -> AuditSettings {
@@ -202,14 +202,14 @@ async fn networks_are_erased_at_the_age_of_what_is_personal() {
         app.share_claims().await;
         app.grant_acme().await;
         let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
-        let notary = notary(&app, AuditSettings { personal_retention_days: 10, ..audit_settings() });
+        let audit_sealer = audit_sealer(&app, AuditSettings { personal_retention_days: 10, ..audit_settings() });
         read_from(&app, &token, "198.51.100.7").await;
         app.pass(6 * DAY);
         read_from(&app, &token, "198.51.100.7").await;
         read_from(&app, &token, "203.0.113.7").await;
         deliver(&app).await;
         app.pass(5 * DAY);
-        notary.erase_due().await.unwrap();
+        audit_sealer.erase_due().await.unwrap();
         let left = kept(&app, "").await;
         assert_eq!(left.len(), 1, "the message of 11 days ago is gone");
         assert_eq!(left[0]["message"]["data"]["network"], "203.0.113.0/24");
@@ -217,7 +217,7 @@ async fn networks_are_erased_at_the_age_of_what_is_personal() {
         deliver(&app).await;
         assert_eq!(receiver.received().len(), 2, "it was seen since");
         app.pass(11 * DAY);
-        notary.erase_due().await.unwrap();
+        audit_sealer.erase_due().await.unwrap();
         assert!(kept(&app, "").await.is_empty());
         read_from(&app, &token, "198.51.100.9").await;
         deliver(&app).await;
@@ -277,7 +277,7 @@ async fn a_burst_of_refusals_is_told_once_a_window() {
         refused(50).await;
         app.pass(301);
         app.service.record_summaries(true);
-        app.service.trail.finish().await;
+        app.service.audit_writer.finish().await;
         app.service.tell_denials().await.unwrap();
         deliver(&app).await;
         let told = receiver.told("denials.burst");
@@ -314,7 +314,7 @@ async fn refusals_of_one_recipient_are_a_burst_of_its_own() {
 async fn a_late_checkpoint_is_told_once() {
     let exported = |settings: &mut Settings| settings.audit.export.url = Some("file:///nowhere".to_owned());
     for (app, receiver) in each(exported).await {
-        let notary = notary(&app, audit_settings());
+        let audit_sealer = audit_sealer(&app, audit_settings());
         app.put("/recipients/acme", json!({})).await.expect(201);
         let look = async || {
             app.service.watch_checkpoints().await.unwrap();
@@ -328,7 +328,7 @@ async fn a_late_checkpoint_is_told_once() {
         let told = look().await;
         let began = text(app.now() - TimeDelta::seconds(910));
         assert_eq!(told, [json!({"what": "unsealed", "through_seq": 0, "waiting_since": began})]);
-        notary.seal().await.unwrap();
+        audit_sealer.seal().await.unwrap();
         let sealed_at = text(app.now());
         let sealed = app.service.db.find_last_checkpoint().await.unwrap().unwrap().seq;
         app.pass(590);

@@ -9,7 +9,7 @@ use axum::{
 use futures::{StreamExt, future::join_all, stream};
 use http::{Method, Request, StatusCode, header};
 use serde_json::json;
-use weir::service::core::places::Room;
+use weir::service::core::places::PlaceLimits;
 
 use crate::support::app::{OPERATOR_TOKEN, ROOM, TestApp, on_both_databases};
 
@@ -67,7 +67,7 @@ async fn nobody_is_waited_for_who_may_not_ask(app: TestApp) {
 
 /// More than there are places, of recipients and of an operator, each up to what its sender may have at once.
 async fn half_sent_bodies_keep_nobody_out(app: TestApp) {
-    let room = Room { requests: 2, per_address: 2, per_recipient: 20, ..ROOM };
+    let room = PlaceLimits { requests: 2, per_address: 2, per_recipient: 20, ..ROOM };
     let (app, _) = app.with_room(room, room, NEVER);
     let acme = acme(&app).await;
     let rival = Reader::rival(&app).await;
@@ -108,7 +108,7 @@ async fn a_body_that_stalls_ends(app: TestApp) {
 
 async fn operators_and_health_checks_need_no_place_of_recipients(app: TestApp) {
     let patience = Duration::from_millis(50);
-    let room = Room { requests: 2, per_address: 1, per_recipient: 1, patience };
+    let room = PlaceLimits { requests: 2, per_address: 1, per_recipient: 1, patience };
     let (app, places) = app.with_room(room, ROOM, NEVER);
     let acme = acme(&app).await;
     let here = places.enter(HERE).await.unwrap();

@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use chrono::{DateTime, Utc};
 use http::Method;
 use serde_json::{Value, json};
-use weir::{domain::access::decision::Reason, service::core::places::Room};
+use weir::{domain::access::decision::Reason, service::core::places::PlaceLimits};
 
 use crate::support::{
     app::{OPERATOR_TOKEN, ROOM, TestApp},
@@ -141,7 +141,7 @@ async fn whoever_waits_for_an_issuer_keeps_nobody_out() {
         settings.identity.fetch_timeout_seconds = 60;
     })
     .await;
-    let room = Room { requests: 1, per_address: 1, ..ROOM };
+    let room = PlaceLimits { requests: 1, per_address: 1, ..ROOM };
     let (app, _) = app.with_room(room, room, Duration::from_secs(60));
     let reader = Reader::rival(&app).await;
     let token = issuer.token(app.now(), json!({}));

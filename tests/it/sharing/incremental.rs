@@ -156,7 +156,7 @@ async fn removes_say_what_the_log_says(app: TestApp) {
     }
 }
 
-/// Snapshots and commits are read by one reader, with one tolerance.
+/// Snapshots and commits are read by one reader, with one limits.
 async fn values_of_other_json_types_are_read_alike_by_every_question(app: TestApp) {
     let reader = Reader::acme(&app).await;
     let columns = [("id", "long"), ("p", "integer")];

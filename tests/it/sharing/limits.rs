@@ -120,7 +120,7 @@ async fn streams_are_limited_while_they_run(app: TestApp) {
     let token = acme(&app).await;
     app.patch("/recipients/acme", json!({"limits": {"concurrent_streams": 1}})).await.expect(200);
     let recipient = app.service.get_recipient("acme").await.unwrap();
-    let running = app.service.meter.begin_stream(recipient.id, 1);
+    let running = app.service.rate_limiter.begin_stream(recipient.id, 1);
     let limited = query(&app, &token).await;
     assert_eq!(retry_after(&limited), 5);
     limited.expect(429);
@@ -224,7 +224,7 @@ async fn a_recipients_refusals_are_summed_and_name_only_what_exists(app: TestApp
     assert!(!trail.to_string().contains("jane"), "{trail}");
     app.pass(60);
     app.service.record_summaries(false);
-    app.service.trail.finish().await;
+    app.service.audit_writer.finish().await;
     let summaries = app.events("refusals.summary").await;
     let count = |action: &str| {
         let of = summaries.iter().filter(|event| event["change"]["refused"] == action);
@@ -352,7 +352,7 @@ async fn a_recipient_without_limits_has_those_of_the_settings() {
     for app in TestApp::each_with(few).await {
         let token = acme(&app).await;
         let recipient = app.service.get_recipient("acme").await.unwrap();
-        let running = app.service.meter.begin_stream(recipient.id, 1);
+        let running = app.service.rate_limiter.begin_stream(recipient.id, 1);
         query(&app, &token).await.expect(429);
         drop(running);
         let statuses = [query(&app, &token).await, query(&app, &token).await, query(&app, &token).await];

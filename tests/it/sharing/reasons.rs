@@ -294,7 +294,7 @@ async fn meet(app: &TestApp, acme: &Reader<'_>, reason: Reason) -> (Answer, &'st
         Reason::ConcurrentStreams => {
             limit(json!({"concurrent_streams": 1})).await;
             let acme_id = app.service.get_recipient("acme").await.unwrap().id;
-            let _running = app.service.meter.begin_stream(acme_id, 1).unwrap();
+            let _running = app.service.rate_limiter.begin_stream(acme_id, 1).unwrap();
             acme.query("steps", json!({})).await
         }
         Reason::BytesPerDay => {

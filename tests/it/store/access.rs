@@ -11,7 +11,7 @@ use weir::{
         },
         catalog::share::Share,
     },
-    store::{Constraint, Db, Footing, Ground, Seeker, Sought, StoreError, Tx},
+    store::{AccessBasisIds, AccessFacts, Constraint, Db, Seeker, Sought, StoreError, Tx},
 };
 
 use crate::support::postgres::TestDatabase;
@@ -40,16 +40,16 @@ async fn share_access(db: &Db, recipient_id: Uuid, key: &str) -> Option<ShareAcc
     reached.access
 }
 
-fn footing(token: &Token, share_id: Option<Uuid>, object_id: Option<Uuid>) -> Footing {
-    Footing { credential: Credential::Token(token.id), recipient_id: token.recipient_id, share_id, object_id }
+fn ids(token: &Token, share_id: Option<Uuid>, object_id: Option<Uuid>) -> AccessBasisIds {
+    AccessBasisIds { credential: Credential::Token(token.id), recipient_id: token.recipient_id, share_id, object_id }
 }
 
 /// The token, as it is now.
 pub(super) async fn token_now(tx: &mut Tx, token: &Token) -> Bearer {
-    let footing = footing(token, None, None);
-    let ground = tx.find_grounds(&[footing]).await.unwrap().remove(&footing).unwrap();
-    assert_eq!((ground.access, ground.object), (None, None));
-    ground.bearer.unwrap()
+    let ids = ids(token, None, None);
+    let facts = tx.find_access_facts(&[ids]).await.unwrap().remove(&ids).unwrap();
+    assert_eq!((facts.access, facts.object), (None, None));
+    facts.bearer.unwrap()
 }
 
 #[tokio::test]
@@ -117,22 +117,22 @@ async fn access_to_a_share_holds_every_grant_of_the_recipient_and_no_other() {
 
         let mut tx = db.begin().await.unwrap();
         let credential = Credential::Token(Uuid::now_v7());
-        let footing = |recipient_id, share_id| Footing { credential, recipient_id, share_id, object_id: None };
+        let ids = |recipient_id, share_id| AccessBasisIds { credential, recipient_id, share_id, object_id: None };
         let of = [
-            footing(recipient.id, Some(share.id)),
-            footing(other.id, Some(share.id)),
-            footing(recipient.id, Some(Uuid::now_v7())),
-            footing(recipient.id, None),
-            footing(Uuid::now_v7(), Some(share.id)),
+            ids(recipient.id, Some(share.id)),
+            ids(other.id, Some(share.id)),
+            ids(recipient.id, Some(Uuid::now_v7())),
+            ids(recipient.id, None),
+            ids(Uuid::now_v7(), Some(share.id)),
         ];
-        let grounds = tx.find_grounds(&of).await.unwrap();
-        assert_eq!(grounds.len(), 4, "nothing is known of a recipient that is gone");
-        let accesses = of[..4].iter().map(|footing| grounds[footing].access.clone());
+        let facts = tx.find_access_facts(&of).await.unwrap();
+        assert_eq!(facts.len(), 4, "nothing is known of a recipient that is gone");
+        let accesses = of[..4].iter().map(|ids| facts[ids].access.clone());
         let of_all = ShareAccess { share: share.clone(), grants: vec![ended, later] };
         let of_other = ShareAccess { share, grants: vec![] };
         assert_eq!(accesses.collect::<Vec<_>>(), [Some(of_all), Some(of_other), None, None]);
-        assert!(grounds.values().all(|ground| ground.bearer.is_none()), "nobody has that token");
-        assert!(tx.find_grounds(&[]).await.unwrap().is_empty());
+        assert!(facts.values().all(|facts| facts.bearer.is_none()), "nobody has that token");
+        assert!(tx.find_access_facts(&[]).await.unwrap().is_empty());
     }
 }
 
@@ -201,17 +201,17 @@ async fn many_callers_reach_their_own_in_one_query_and_see_the_same_ground() {
         assert!(db.find_reached(&[]).await.unwrap().is_empty());
 
         let mut tx = db.begin().await.unwrap();
-        let stands = footing(&tokens[0], Some(share.id), Some(object.id));
-        let stolen = Footing { recipient_id: rival.id, ..stands };
-        let gone = footing(&tokens[0], Some(share.id), Some(Uuid::now_v7()));
-        let elsewhere = footing(&tokens[0], Some(empty.id), Some(object.id));
-        let grounds = tx.find_grounds(&[stands, stolen, gone, elsewhere]).await.unwrap();
-        let ground = |bearer, access, object| Ground { bearer, access, object };
+        let stands = ids(&tokens[0], Some(share.id), Some(object.id));
+        let stolen = AccessBasisIds { recipient_id: rival.id, ..stands };
+        let gone = ids(&tokens[0], Some(share.id), Some(Uuid::now_v7()));
+        let elsewhere = ids(&tokens[0], Some(empty.id), Some(object.id));
+        let facts = tx.find_access_facts(&[stands, stolen, gone, elsewhere]).await.unwrap();
+        let fact = |bearer, access, object| AccessFacts { bearer, access, object };
         let own = bearer(&tokens[0], &acme);
-        assert_eq!(grounds[&stands], ground(own.clone(), granted.clone(), Some(object.revision)));
-        assert_eq!(grounds[&stolen], ground(None, ungranted(&share), Some(object.revision)), "a token of another one");
-        assert_eq!(grounds[&gone], ground(own.clone(), granted, None));
-        assert_eq!(grounds[&elsewhere], ground(own, ungranted(&empty), None), "an object of another share");
+        assert_eq!(facts[&stands], fact(own.clone(), granted.clone(), Some(object.revision)));
+        assert_eq!(facts[&stolen], fact(None, ungranted(&share), Some(object.revision)), "a token of another one");
+        assert_eq!(facts[&gone], fact(own.clone(), granted, None));
+        assert_eq!(facts[&elsewhere], fact(own, ungranted(&empty), None), "an object of another share");
     }
 }
 
@@ -250,12 +250,12 @@ async fn bearers_of_a_long_batch_are_all_found() {
         for token in &tokens {
             tx.insert_token(token, None).await.unwrap();
         }
-        let mut footings: Vec<Footing> = tokens.iter().map(|token| footing(token, None, None)).collect();
-        footings.push(Footing { credential: Credential::Token(Uuid::now_v7()), ..footings[0] });
-        let grounds = tx.find_grounds(&footings).await.unwrap();
-        let kept = |(token, footing): (&Token, &Footing)| grounds[footing].bearer.as_ref().unwrap().token == *token;
-        assert!(tokens.iter().zip(&footings).all(kept));
-        assert_eq!(grounds[&footings[300]].bearer, None);
+        let mut ids: Vec<AccessBasisIds> = tokens.iter().map(|token| ids(token, None, None)).collect();
+        ids.push(AccessBasisIds { credential: Credential::Token(Uuid::now_v7()), ..ids[0] });
+        let facts = tx.find_access_facts(&ids).await.unwrap();
+        let kept = |(token, ids): (&Token, &AccessBasisIds)| facts[ids].bearer.as_ref().unwrap().token == *token;
+        assert!(tokens.iter().zip(&ids).all(kept));
+        assert_eq!(facts[&ids[300]].bearer, None);
         let ids: Vec<Uuid> = tokens.iter().map(|token| token.id).collect();
         tx.update_tokens_used(&ids, days(1)).await.unwrap();
         assert_eq!(token_now(&mut tx, &tokens[299]).await.token.last_used_at, Some(days(1)));

@@ -12,7 +12,7 @@ use weir::{
         core::name::{Name, NameKind},
         operators::{Operator, OperatorSpec, OperatorToken, Role},
     },
-    store::{Constraint, Footing, StoreError},
+    store::{AccessBasisIds, Constraint, StoreError},
 };
 
 use crate::support::postgres::TestDatabase;
@@ -165,18 +165,18 @@ async fn a_recipient_is_found_by_its_whole_identity_and_nobody_elses() {
         assert_eq!(db.find_holder(Uuid::now_v7()).await.unwrap(), None);
         let mut tx = db.begin().await.unwrap();
         let until = days(1);
-        let footing = |recipient: &Recipient, id| Footing {
+        let ids = |recipient: &Recipient, id| AccessBasisIds {
             credential: Credential::Identity { id, until },
             recipient_id: recipient.id,
             share_id: None,
             object_id: None,
         };
-        let (own, other) = (footing(&acme, id), footing(&acme, Uuid::now_v7()));
-        let rivals = footing(&rival, id);
-        let grounds = tx.find_grounds(&[own, other, rivals]).await.unwrap();
+        let (own, other) = (ids(&acme, id), ids(&acme, Uuid::now_v7()));
+        let rivals = ids(&rival, id);
+        let facts = tx.find_access_facts(&[own, other, rivals]).await.unwrap();
         let holder = Holder { recipient: acme.clone(), frozen: false };
-        assert_eq!(grounds[&own].bearer, holder.bearer(until));
-        assert_eq!((&grounds[&other].bearer, &grounds[&rivals].bearer), (&None, &None));
+        assert_eq!(facts[&own].bearer, holder.bearer(until));
+        assert_eq!((&facts[&other].bearer, &facts[&rivals].bearer), (&None, &None));
         let identity = Identity { id: Uuid::now_v7(), ..acme.spec.oidc.clone().unwrap() };
         assert_eq!(tx.find_recipient_by_identity(&identity).await.unwrap(), Some(acme.clone()));
         let same = tx.insert_recipient(&bound_to("third", identity)).await;

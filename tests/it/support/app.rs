@@ -19,7 +19,7 @@ use weir::{
     domain::{
         audit::Event,
         core::{
-            seal::{Purpose, RootKey, Sealer},
+            seal::{RootKey, SealPurpose, Sealer},
             secret::Secret,
         },
     },
@@ -33,17 +33,17 @@ use weir::{
     lake::{Lake, LakeSettings},
     service::{
         Parts, Service,
-        audit::{seal::Notary, write::Trail},
+        audit::{seal::AuditSealer, write::AuditWriter},
         catalog::schema_holds::SchemaHolds,
         core::{
             clock::Clock,
-            desk::Desk,
-            meter::Meter,
-            places::{Places, Room},
+            lookup_batcher::LookupBatcher,
+            places::{PlaceLimits, Places},
+            rate_limiter::RateLimiter,
             vitals::Vitals,
         },
         insight::signals::Signals,
-        materialize::{Workshop, WorkshopParts},
+        materialize::{Materializer, WorkshopParts},
         operators::sign_in::SignIn,
         sharing::{first_reads::FirstReads, stream::Preparers},
     },
@@ -166,13 +166,14 @@ pub fn fields(problem: &Value) -> Vec<String> {
 }
 
 /// The room of every [`TestApp`].
-pub const ROOM: Room = Room { requests: 100, per_address: 100, per_recipient: 100, patience: Duration::from_secs(20) };
+pub const ROOM: PlaceLimits =
+    PlaceLimits { requests: 100, per_address: 100, per_recipient: 100, patience: Duration::from_secs(20) };
 
 /// How long an answer may take, and a body.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// The limits of a face with so much room, whose requests' bodies arrive within `body_within`.
-fn limits(room: Room, body_within: Duration) -> Limits {
+fn limits(room: PlaceLimits, body_within: Duration) -> Limits {
     Limits { places: Places::new(room), answer_within: WITHIN, body_within }
 }
 
@@ -234,7 +235,7 @@ impl Ground {
             Longest { recipients: settings.sharing.token_max_seconds, operators: settings.operators.token_max_seconds };
         let bootstrap = Secret::new(OPERATOR_TOKEN);
         let copies = CopyRoot::open(&self.copies).unwrap();
-        let workshop = Workshop::new(WorkshopParts {
+        let materializer = Materializer::new(WorkshopParts {
             root: Some(copies.clone()),
             engine: Engine::new(EngineSettings::default()),
             root_key: keys[0].clone(),
@@ -245,18 +246,24 @@ impl Ground {
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let (vitals, db) = (Vitals::default(), &**self.database);
         let service = Service::from(Parts {
-            desk: Desk::of(db, &vitals),
-            workshop,
-            trail: Trail::start(db.clone(), clock.clone(), Arc::clone(&metrics), Arc::clone(&signals), &vitals),
+            lookups: LookupBatcher::of(db, &vitals),
+            materializer,
+            audit_writer: AuditWriter::start(
+                db.clone(),
+                clock.clone(),
+                Arc::clone(&metrics),
+                Arc::clone(&signals),
+                &vitals,
+            ),
             vitals,
             db: (**self.database).clone(),
             lake: Lake::new(LakeSettings::default()),
             storages: Arc::new(storages),
             preparers: Preparers::default(),
-            pages: Sealer::new(&keys, Purpose::PageToken),
-            files: Sealer::new(&keys, Purpose::FileUrl),
+            pages: Sealer::new(&keys, SealPurpose::PageToken),
+            files: Sealer::new(&keys, SealPurpose::FileUrl),
             first_reads: Arc::new(FirstReads::default()),
-            meter: Arc::new(Meter::default()),
+            rate_limiter: Arc::new(RateLimiter::default()),
             identities: Identities::new(&settings.identity, longest).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
             sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
@@ -264,7 +271,14 @@ impl Ground {
             settings: Arc::new(settings.sharing),
             usage: settings.usage,
             reports: settings.reports,
-            notary: Notary::new((**self.database).clone(), clock.clone(), &keys, None, settings.audit.clone()).unwrap(),
+            audit_sealer: AuditSealer::new(
+                (**self.database).clone(),
+                clock.clone(),
+                &keys,
+                None,
+                settings.audit.clone(),
+            )
+            .unwrap(),
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,
@@ -318,7 +332,7 @@ impl TestApp {
         let service = Service::from(Parts {
             lake: Lake::new(LakeSettings::default()),
             first_reads: Arc::new(FirstReads::default()),
-            meter: Arc::new(Meter::default()),
+            rate_limiter: Arc::new(RateLimiter::default()),
             schema_holds: Arc::new(SchemaHolds::default()),
             ..Parts::clone(&self.service)
         });
@@ -346,7 +360,7 @@ impl TestApp {
 
     /// The same server with other room for recipients' requests and for operators', and bodies that arrive within `body_within`;
     /// also answers the places of recipients.
-    pub fn with_room(&self, room: Room, admin_room: Room, body_within: Duration) -> (Self, Places) {
+    pub fn with_room(&self, room: PlaceLimits, admin_room: PlaceLimits, body_within: Duration) -> (Self, Places) {
         let limits = limits(room, body_within);
         let places = limits.places.clone();
         let admin_limits = self::limits(admin_room, body_within);

@@ -10,7 +10,7 @@ use std::{
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use serde_json::json;
-use weir::service::core::{context::OperatorContext, places::Room};
+use weir::service::core::{context::OperatorContext, places::PlaceLimits};
 
 use crate::support::{
     app::{ROOM, TestApp},
@@ -456,7 +456,7 @@ async fn a_first_reader_comes_back_while_the_work_goes_on(stage: Stage) {
 /// However many wait for copies, everybody else is answered.
 async fn whoever_waits_for_copies_keeps_nobody_out(stage: Stage) {
     shared_claims(&stage, Mapping::None).await;
-    let room = Room { requests: 1, per_address: 1, ..ROOM };
+    let room = PlaceLimits { requests: 1, per_address: 1, ..ROOM };
     let (app, _) = stage.app.with_room(room, room, Duration::from_secs(60));
     let (s3, way) = (stage.s3.as_ref().unwrap(), stage.ways()[0]);
     s3.hold();

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Claim, ColumnName, Comparison, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, MAX_PASSES, Outcomes, Predicate,
+    Claim, ColumnName, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, MAX_PASSES, Outcomes, Predicate, Relation,
     Test, ValueType, compare_constants,
 };
 
@@ -44,7 +44,7 @@ impl Expression {
         match self {
             Self::Predicate(predicate) => Some(predicate),
             Self::Column(column) => (column.value_type == Some(ValueType::Bool)).then(|| {
-                let test = Test::Compare(Comparison::Equal, Literal::is_true());
+                let test = Test::Compare(Relation::Equal, Literal::is_true());
                 Predicate::Leaf(Claim { column, test })
             }),
             Self::Constant(ValueType::Bool, text) => {
@@ -102,11 +102,11 @@ impl Reader {
                 };
                 return Some(Expression::Predicate(predicate));
             }
-            "equal" => Comparison::Equal,
-            "lessThan" => Comparison::Less,
-            "lessThanOrEqual" => Comparison::LessOrEqual,
-            "greaterThan" => Comparison::Greater,
-            "greaterThanOrEqual" => Comparison::GreaterOrEqual,
+            "equal" => Relation::Equal,
+            "lessThan" => Relation::Less,
+            "lessThanOrEqual" => Relation::LessOrEqual,
+            "greaterThan" => Relation::Greater,
+            "greaterThanOrEqual" => Relation::GreaterOrEqual,
             _ => return None,
         };
         Some(Expression::Predicate(compare(comparison, children)?))
@@ -134,7 +134,7 @@ fn is_null(children: Vec<Expression>) -> Option<Predicate> {
     }
 }
 
-fn compare(comparison: Comparison, children: Vec<Expression>) -> Option<Predicate> {
+fn compare(comparison: Relation, children: Vec<Expression>) -> Option<Predicate> {
     use Expression::{Column, Constant};
     let [left, right] = <[Expression; 2]>::try_from(children).ok()?;
     if left.value_type()? != right.value_type()? {
@@ -175,12 +175,12 @@ mod tests {
         ("double", "-0.25", ValueType::Double),
         ("timestamp", "2020-01-31T10:00:00.5Z", ValueType::Timestamp),
     ];
-    const OPERATORS: [(&str, Comparison); 5] = [
-        ("equal", Comparison::Equal),
-        ("lessThan", Comparison::Less),
-        ("lessThanOrEqual", Comparison::LessOrEqual),
-        ("greaterThan", Comparison::Greater),
-        ("greaterThanOrEqual", Comparison::GreaterOrEqual),
+    const OPERATORS: [(&str, Relation); 5] = [
+        ("equal", Relation::Equal),
+        ("lessThan", Relation::Less),
+        ("lessThanOrEqual", Relation::LessOrEqual),
+        ("greaterThan", Relation::Greater),
+        ("greaterThanOrEqual", Relation::GreaterOrEqual),
     ];
 
     fn parse(text: &str) -> Option<Predicate> {
@@ -226,7 +226,7 @@ mod tests {
         let is_null = json!({"op": "isNull", "children": [column("int")]});
         let (inner, yes) = (leaf(ValueType::Int, Test::IsNull), literal("bool", "true"));
         let tree = json!({"op": "not", "children": [{"op": "or", "children": [is_null, yes, column("bool")]}]});
-        let bare = leaf(ValueType::Bool, Test::Compare(Comparison::Equal, Literal::is_true()));
+        let bare = leaf(ValueType::Bool, Test::Compare(Relation::Equal, Literal::is_true()));
         let any = Predicate::Any(vec![inner, Predicate::Known(Outcomes::TRUE), bare]);
         assert_eq!(read(&tree), Some(Predicate::Not(Box::new(any))));
         assert_eq!(read(&literal("bool", "false")), Some(Predicate::Known(Outcomes::FALSE)));

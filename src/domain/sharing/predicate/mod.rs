@@ -74,13 +74,13 @@ pub enum Test {
     /// It is null.
     IsNull,
     /// It stands in this relation to a constant.
-    Compare(Comparison, Literal),
+    Compare(Relation, Literal),
 }
 
 /// A relation between a column on the left and a constant on the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Comparison {
+pub enum Relation {
     Equal,
     Less,
     LessOrEqual,
@@ -248,7 +248,7 @@ impl<L> Predicate<L> {
     }
 }
 
-impl Comparison {
+impl Relation {
     /// What `row <comparison> value` comes to for rows of which it is known that `low <= row <= high`.
     pub fn outcomes<T: PartialOrd + ?Sized>(self, low: &T, high: &T, value: &T) -> Outcomes {
         let (can_hold, can_fail) = match self {
@@ -295,7 +295,7 @@ impl Literal {
 }
 
 /// Compares two constants of one type.
-fn compare_constants(comparison: Comparison, left: &Scalar, right: &Scalar) -> Outcomes {
+fn compare_constants(comparison: Relation, left: &Scalar, right: &Scalar) -> Outcomes {
     match (left, right) {
         (Scalar::Integer(left), Scalar::Integer(right)) => comparison.outcomes(left, left, right),
         (Scalar::Float(left), Scalar::Float(right)) => comparison.outcomes(left, left, right),
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_comparison_is_decided_by_the_bounds_alone() {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        use Relation::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
         for (low, high) in [(2, 10), (5, 5), (i64::MIN, i64::MAX)] {
             for value in [1, 2, 3, 5, 9, 10, 11, i64::MIN, i64::MAX] {
                 for comparison in [Equal, Less, LessOrEqual, Greater, GreaterOrEqual] {
@@ -333,8 +333,8 @@ mod tests {
 
     #[test]
     fn zero_has_no_sign() {
-        assert!(!Comparison::Equal.outcomes(&-0.0, &-0.0, &0.0).cannot_match());
-        assert!(Comparison::Less.outcomes(&-0.0, &-0.0, &0.0).cannot_match());
+        assert!(!Relation::Equal.outcomes(&-0.0, &-0.0, &0.0).cannot_match());
+        assert!(Relation::Less.outcomes(&-0.0, &-0.0, &0.0).cannot_match());
     }
 
     #[test]

@@ -4,8 +4,7 @@
 //! read at all.
 
 use super::{
-    Claim, ColumnName, Comparison, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, Outcomes, Predicate, Test,
-    ValueType,
+    Claim, ColumnName, Literal, LiteralKind, MAX_CHARACTERS, MAX_DEPTH, Outcomes, Predicate, Relation, Test, ValueType,
 };
 
 /// How Spark qualifies a column of which it knows only the partition's value.
@@ -205,7 +204,7 @@ impl<'a> Parser<'a> {
         } else if self.eat_word("BETWEEN") {
             let low = self.operand()?;
             let high = self.eat_word("AND").then(|| self.operand())??;
-            let bounds = [(Comparison::GreaterOrEqual, low), (Comparison::LessOrEqual, high)];
+            let bounds = [(Relation::GreaterOrEqual, low), (Relation::LessOrEqual, high)];
             let bounds = bounds.into_iter().map(|(comparison, bound)| self.compare(comparison, &left, &bound));
             Some(Predicate::All(bounds.collect::<Option<_>>()?))
         } else {
@@ -217,12 +216,12 @@ impl<'a> Parser<'a> {
             None => {}
         }
         let (comparison, is_negated) = match self.peek() {
-            Some(Token::Symbol("=" | "==" | "<=>")) => (Comparison::Equal, false),
-            Some(Token::Symbol("<>" | "!=")) => (Comparison::Equal, true),
-            Some(Token::Symbol("<")) => (Comparison::Less, false),
-            Some(Token::Symbol("<=")) => (Comparison::LessOrEqual, false),
-            Some(Token::Symbol(">")) => (Comparison::Greater, false),
-            Some(Token::Symbol(">=")) => (Comparison::GreaterOrEqual, false),
+            Some(Token::Symbol("=" | "==" | "<=>")) => (Relation::Equal, false),
+            Some(Token::Symbol("<>" | "!=")) => (Relation::Equal, true),
+            Some(Token::Symbol("<")) => (Relation::Less, false),
+            Some(Token::Symbol("<=")) => (Relation::LessOrEqual, false),
+            Some(Token::Symbol(">")) => (Relation::Greater, false),
+            Some(Token::Symbol(">=")) => (Relation::GreaterOrEqual, false),
             _ => return Some(left),
         };
         self.at += 1;
@@ -236,7 +235,7 @@ impl<'a> Parser<'a> {
         self.eat_symbol("(").then_some(())?;
         loop {
             let value = self.operand()?;
-            equals.push(self.compare(Comparison::Equal, left, &value)?);
+            equals.push(self.compare(Relation::Equal, left, &value)?);
             if !self.eat_symbol(",") {
                 break;
             }
@@ -244,7 +243,7 @@ impl<'a> Parser<'a> {
         self.eat_symbol(")").then_some(Predicate::Any(equals))
     }
 
-    fn compare(&mut self, comparison: Comparison, left: &Expression, right: &Expression) -> Option<Predicate> {
+    fn compare(&mut self, comparison: Relation, left: &Expression, right: &Expression) -> Option<Predicate> {
         match (left, right) {
             (Expression::Column(column), Expression::Constant(literal)) => {
                 self.leaf(column.clone(), Test::Compare(comparison, literal.clone()))
@@ -389,7 +388,7 @@ mod tests {
         ColumnName { name: name.into(), value_type, is_partition: false }
     }
 
-    fn leaf(column: ColumnName, comparison: Comparison, text: &str, kind: LiteralKind) -> Predicate {
+    fn leaf(column: ColumnName, comparison: Relation, text: &str, kind: LiteralKind) -> Predicate {
         let test = Test::Compare(comparison, Literal { text: text.into(), kind });
         Predicate::Leaf(Claim { column, test })
     }
@@ -400,7 +399,7 @@ mod tests {
 
     #[test]
     fn every_relation_is_read_from_both_sides() {
-        use Comparison::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
+        use Relation::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual};
         let five = |comparison| leaf(named("a", None), comparison, "5", LiteralKind::Number);
         for (symbol, expected) in [
             ("=", five(Equal)),
@@ -435,7 +434,7 @@ mod tests {
             ("cast(5 as bigint)", "5", LiteralKind::Typed(ValueType::Long)),
             ("true", "true", LiteralKind::Typed(ValueType::Bool)),
         ] {
-            let expected = leaf(named("a", None), Comparison::Equal, value, kind);
+            let expected = leaf(named("a", None), Relation::Equal, value, kind);
             assert_eq!(parse(&format!("a = {text}")), Some(expected), "{text}");
         }
     }
@@ -443,7 +442,7 @@ mod tests {
     #[test]
     fn what_spark_sends_for_a_partition_is_understood() {
         let date = ColumnName { name: "date".into(), value_type: Some(ValueType::Date), is_partition: true };
-        let compared = leaf(date, Comparison::GreaterOrEqual, "2021-04-28", LiteralKind::Typed(ValueType::Date));
+        let compared = leaf(date, Relation::GreaterOrEqual, "2021-04-28", LiteralKind::Typed(ValueType::Date));
         let column = ColumnName { name: "date".into(), value_type: None, is_partition: true };
         let given = negated(Predicate::Leaf(Claim { column, test: Test::IsNull }));
         let text =
@@ -453,13 +452,13 @@ mod tests {
 
     #[test]
     fn junctions_bind_as_in_sql() {
-        let is = |name: &str| leaf(named(name, None), Comparison::Equal, "1", LiteralKind::Number);
+        let is = |name: &str| leaf(named(name, None), Relation::Equal, "1", LiteralKind::Number);
         let expected = Predicate::Any(vec![is("a"), Predicate::All(vec![is("b"), negated(is("c"))])]);
         assert_eq!(parse("a = 1 or b = 1 AND NOT c = 1"), Some(expected));
         assert_eq!(parse("a IN (1, 1)"), Some(Predicate::Any(vec![is("a"), is("a")])));
         assert_eq!(parse("a NOT IN (1)"), Some(negated(Predicate::Any(vec![is("a")]))));
-        let low = leaf(named("a", None), Comparison::GreaterOrEqual, "1", LiteralKind::Number);
-        let high = leaf(named("a", None), Comparison::LessOrEqual, "2", LiteralKind::Number);
+        let low = leaf(named("a", None), Relation::GreaterOrEqual, "1", LiteralKind::Number);
+        let high = leaf(named("a", None), Relation::LessOrEqual, "2", LiteralKind::Number);
         assert_eq!(parse("a BETWEEN 1 AND 2"), Some(Predicate::All(vec![low, high])));
         assert_eq!(parse("NOT NOT a = 1"), Some(is("a")));
         assert_eq!(parse("false"), Some(Predicate::Known(Outcomes::FALSE)));

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         catalog::view::{
             self, Layout, ViewSpec,
-            plan::{self, Effect, layout_of},
+            plan::{self, ColumnEffect, layout_of},
         },
         operators::Permission,
     },
@@ -52,7 +52,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 
 /// A view.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ViewView {
+pub struct ViewResponse {
     /// Its identity.
     pub id: Uuid,
     /// Its dotted name.
@@ -133,13 +133,13 @@ impl From<Preparation> for PreparationView {
     }
 }
 
-impl Tagged for ViewView {
+impl Tagged for ViewResponse {
     fn etag(&self) -> &str {
         &self.etag
     }
 }
 
-impl From<ViewDetail> for ViewView {
+impl From<ViewDetail> for ViewResponse {
     fn from(ViewDetail { view, table: _, versions, preparation }: ViewDetail) -> Self {
         let version = |version: view::ViewVersion| ViewVersionView {
             version: version.version,
@@ -305,7 +305,7 @@ impl From<ViewDiff> for ViewDiffView {
 
 impl From<plan::Change> for ViewChangeView {
     fn from(change: plan::Change) -> Self {
-        let shown = |shown: Option<Box<plan::Shown>>| match shown {
+        let shown = |shown: Option<Box<plan::ShownLeaf>>| match shown {
             None => Value::Null,
             Some(shown) => serde_json::json!({
                 "from": shown.from.to_string(),
@@ -339,11 +339,11 @@ impl From<plan::Change> for ViewChangeView {
     }
 }
 
-fn word(effect: Effect) -> &'static str {
+fn word(effect: ColumnEffect) -> &'static str {
     match effect {
-        Effect::Discloses => "discloses",
-        Effect::Hides => "hides",
-        Effect::Changes => "changes",
+        ColumnEffect::Discloses => "discloses",
+        ColumnEffect::Hides => "hides",
+        ColumnEffect::Changes => "changes",
     }
 }
 
@@ -354,40 +354,40 @@ fn word(effect: Effect) -> &'static str {
 #[utoipa::path(
     put, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "A dotted name")),
     request_body = ViewSpec,
-    responses((status = 201, description = "Drafted", body = ViewView), (status = 200, description = "As described", body = ViewView))
+    responses((status = 201, description = "Drafted", body = ViewResponse), (status = 200, description = "As described", body = ViewResponse))
 )]
 pub async fn put_view(
     State(admin): State<Admin>,
     Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
     AdminFields { named, .. }: AdminFields<ViewSpec>,
-) -> Result<Resource<ViewView>, Problem> {
+) -> Result<Resource<ViewResponse>, Problem> {
     let put = admin.service.put_view(&ctx, &name, &named).await?;
-    Ok(Resource::put(put.map(ViewView::from)))
+    Ok(Resource::put(put.map(ViewResponse::from)))
 }
 
 /// Answers a view, and how far the copies are that its recipients read.
 #[utoipa::path(
     get, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "A dotted name")),
-    responses((status = 200, body = ViewView))
+    responses((status = 200, body = ViewResponse))
 )]
 pub async fn get_view(
     State(admin): State<Admin>,
     AdminPath(name): AdminPath<String>,
-) -> Result<Resource<ViewView>, Problem> {
+) -> Result<Resource<ViewResponse>, Problem> {
     Ok(Resource::found(admin.service.get_view(&name).await?.into()))
 }
 
 /// Lists views by name.
 #[utoipa::path(
-    get, path = "/views", tag = "views", params(PageQuery), responses((status = 200, body = PageView<ViewView>))
+    get, path = "/views", tag = "views", params(PageQuery), responses((status = 200, body = PageView<ViewResponse>))
 )]
 pub async fn list_views(
     State(admin): State<Admin>,
     AdminQuery(page): AdminQuery<PageQuery>,
-) -> Result<Json<PageView<ViewView>>, Problem> {
+) -> Result<Json<PageView<ViewResponse>>, Problem> {
     let page = admin.service.list_views(&page.into()).await?;
-    Ok(Json(PageView::new(page, ViewView::from)))
+    Ok(Json(PageView::new(page, ViewResponse::from)))
 }
 
 /// Changes the draft of a view's next version; what is published stays as it is.
@@ -395,7 +395,7 @@ pub async fn list_views(
     patch, path = "/views/{name}", tag = "views",
     params(("name" = String, Path, description = "A dotted name"), ("If-Match" = Option<String>, Header)),
     request_body(content((ViewSpec = "application/merge-patch+json"), (ViewSpec = "application/json"))),
-    responses((status = 200, body = ViewView))
+    responses((status = 200, body = ViewResponse))
 )]
 pub async fn update_view(
     State(admin): State<Admin>,
@@ -403,7 +403,7 @@ pub async fn update_view(
     AdminPath(name): AdminPath<String>,
     IfMatch(condition): IfMatch,
     AdminFields { named, .. }: AdminFields<ViewSpec>,
-) -> Result<Resource<ViewView>, Problem> {
+) -> Result<Resource<ViewResponse>, Problem> {
     let view = admin.service.update_view(&ctx, &name, condition.as_ref(), &named).await?;
     Ok(Resource::found(view.into()))
 }

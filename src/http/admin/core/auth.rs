@@ -266,7 +266,7 @@ pub async fn authenticate(
     let recorded = match response.extensions().get::<Problem>() {
         Some(problem) => service.record_refusal(&context.actor, &asked, problem.code.reason()).await,
         // What was there already was shown.
-        None if !context.told.is_told() => service.record_reading(&context.actor, &asked).await,
+        None if !context.event_flag.is_raised() => service.record_reading(&context.actor, &asked).await,
         None => Ok(()),
     };
     recorded.map_or_else(|error| Problem::from(error).into_response(), |()| response)

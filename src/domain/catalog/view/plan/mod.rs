@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use diff::{Change, Effect, changes};
+pub use diff::{Change, ColumnEffect, changes};
 
 use crate::domain::catalog::schema::{
     ColumnPath, DataType, ELEMENT, Field, Found, KEY, LookupError, Schema, Step, VALUE,
@@ -91,7 +91,7 @@ pub enum Today {
 
 /// A shown leaf: a column or field without parts, and where it comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shown {
+pub struct ShownLeaf {
     /// Its name among the shown columns.
     pub name: ColumnPath,
     /// Where it comes from in the source.
@@ -267,7 +267,7 @@ impl ViewPlan {
     }
 
     /// Every leaf that is shown, in order.
-    pub fn shown(&self) -> Vec<Shown> {
+    pub fn shown(&self) -> Vec<ShownLeaf> {
         let mut shown = Vec::new();
         for field in &self.outputs {
             collect_shown(&field.output, &mut vec![field.name.clone()], &mut Vec::new(), &mut shown);
@@ -393,7 +393,7 @@ fn is_looser(was: &Field, is: &Field) -> bool {
     (!was.nullable && is.nullable) || below(&was.data_type, &is.data_type)
 }
 
-fn collect_shown(output: &Output, name: &mut Vec<String>, base: &mut Vec<String>, shown: &mut Vec<Shown>) {
+fn collect_shown(output: &Output, name: &mut Vec<String>, base: &mut Vec<String>, shown: &mut Vec<ShownLeaf>) {
     let mut below = |output: &Output, from: &[String], part: &str, name: &mut Vec<String>, base: &mut Vec<String>| {
         let length = base.len();
         base.extend_from_slice(from);
@@ -406,7 +406,7 @@ fn collect_shown(output: &Output, name: &mut Vec<String>, base: &mut Vec<String>
     match output {
         Output::Value { from, data_type, mask } => {
             let masked = mask.as_ref().and_then(|mask| mask.output_type(data_type).ok());
-            shown.push(Shown {
+            shown.push(ShownLeaf {
                 name: ColumnPath(name.clone()),
                 from: ColumnPath(base.iter().chain(from).cloned().collect()),
                 data_type: masked.unwrap_or_else(|| data_type.clone()),

@@ -649,7 +649,7 @@ fn changes_say_what_readers_newly_see() {
         "diagnoses",
     ]);
     let after = plan_of(CLAIMS, &[], columns.clone(), None).unwrap();
-    let told = |changes: Vec<Change>| -> Vec<(String, Effect)> {
+    let told = |changes: Vec<Change>| -> Vec<(String, ColumnEffect)> {
         let told = changes.into_iter().map(|change| match change {
             Change::Column { name, effect, .. } => (name.to_string(), effect),
             Change::Filter { effect, .. } => ("row_filter".to_owned(), effect),
@@ -658,21 +658,21 @@ fn changes_say_what_readers_newly_see() {
         told.collect()
     };
     let expected = [
-        ("claim_id", Effect::Hides),
-        ("zip", Effect::Discloses),
-        ("birth", Effect::Changes),
-        ("diagnoses.element.code", Effect::Discloses),
-        ("diagnoses.element.note", Effect::Discloses),
-        ("tags.element", Effect::Hides),
-        ("row_filter", Effect::Discloses),
+        ("claim_id", ColumnEffect::Hides),
+        ("zip", ColumnEffect::Discloses),
+        ("birth", ColumnEffect::Changes),
+        ("diagnoses.element.code", ColumnEffect::Discloses),
+        ("diagnoses.element.note", ColumnEffect::Discloses),
+        ("tags.element", ColumnEffect::Hides),
+        ("row_filter", ColumnEffect::Discloses),
     ];
     assert_eq!(told(changes(&before, &after, &[])), expected.map(|(name, effect)| (name.to_owned(), effect)));
     assert!(told(changes(&after, &after, &[])).is_empty());
     let filtered = |filter| plan_of(CLAIMS, &[], columns.clone(), Some(filter)).unwrap();
-    assert_eq!(told(changes(&after, &filtered("plan = 'x'"), &[])), [("row_filter".to_owned(), Effect::Hides)]);
+    assert_eq!(told(changes(&after, &filtered("plan = 'x'"), &[])), [("row_filter".to_owned(), ColumnEffect::Hides)]);
     assert_eq!(
         told(changes(&filtered("plan = 'x'"), &filtered("plan = 'y'"), &[])),
-        [("row_filter".to_owned(), Effect::Changes)]
+        [("row_filter".to_owned(), ColumnEffect::Changes)]
     );
     assert!(told(changes(&filtered("plan = 'x'"), &filtered("  plan\n= 'x'"), &[])).is_empty());
     let laid_out = |layout| {
@@ -682,8 +682,8 @@ fn changes_say_what_readers_newly_see() {
     };
     let (source, mixed) = (laid_out(Layout::Source), laid_out(Layout::Mixed));
     let layout = |effect| [("layout".to_owned(), effect)];
-    assert_eq!(told(changes(&source, &mixed, &[])), layout(Effect::Hides));
-    assert_eq!(told(changes(&mixed, &source, &[])), layout(Effect::Discloses));
+    assert_eq!(told(changes(&source, &mixed, &[])), layout(ColumnEffect::Hides));
+    assert_eq!(told(changes(&mixed, &source, &[])), layout(ColumnEffect::Discloses));
     // A partition column that the view hides, and that nobody acknowledged, is not told by the layout of a source's own.
     assert!(told(changes(&source, &mixed, &names(&["birth"]))).is_empty());
 }

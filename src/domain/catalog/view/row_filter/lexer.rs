@@ -6,7 +6,7 @@ use super::Fault;
 
 /// A word and the character that it begins at, counted from 1.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Token<'a> {
+pub(super) struct Lexeme<'a> {
     pub at: usize,
     pub kind: Kind<'a>,
 }
@@ -29,7 +29,7 @@ pub(super) enum Kind<'a> {
 const SYMBOLS: [&str; 13] = ["<=", ">=", "<>", "!=", "=", "<", ">", "(", ")", ",", ".", "-", "+"];
 
 /// The words of `text`.
-pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Fault> {
+pub(super) fn tokens(text: &str) -> Result<Vec<Lexeme<'_>>, Fault> {
     let mut tokens = Vec::new();
     let (mut rest, mut at) = (text, 1);
     loop {
@@ -38,7 +38,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Fault> {
         rest = &rest[blank..];
         let Some(first) = rest.chars().next() else { return Ok(tokens) };
         let (kind, behind) = token(first, rest, at)?;
-        tokens.push(Token { at, kind });
+        tokens.push(Lexeme { at, kind });
         at += rest[..rest.len() - behind.len()].chars().count();
         rest = behind;
     }

@@ -7,7 +7,7 @@ use crate::domain::catalog::{
 
 use super::{
     Column, Comparison, Fault, List, MAX_DEPTH, MAX_LEAVES, MAX_LIST, MAX_PROPERTY, Node, Operand,
-    lexer::{Kind, Token, shortened, tokens},
+    lexer::{Kind, Lexeme, shortened, tokens},
 };
 
 /// All that a value can be, for messages.
@@ -36,7 +36,7 @@ pub(super) fn is_reserved(word: &str) -> bool {
 }
 
 struct Parser<'a> {
-    tokens: Vec<Token<'a>>,
+    tokens: Vec<Lexeme<'a>>,
     next: usize,
     /// Where the text ends.
     end: usize,

@@ -19,18 +19,18 @@ type Ticket<T> = Shared<BoxFuture<'static, Result<T, Arc<JoinError>>>>;
 /// A caller who arrives while a look is under way may know of a change that this look has missed, so it waits for the
 /// next one, together with everyone else who arrives until then. However many call, at most one look runs and one waits.
 #[derive(Debug)]
-pub(super) struct Turnstile<T> {
+pub(super) struct SingleFlight<T> {
     waiting: Mutex<Option<Ticket<T>>>,
     turn: tokio::sync::Mutex<()>,
 }
 
-impl<T> Default for Turnstile<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { waiting: Mutex::new(None), turn: tokio::sync::Mutex::new(()) }
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Turnstile<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// Answers from a look that begins after this call. The look is a task of its own: it ends, and serves the others,
     /// even if the caller goes away. Errors only if the look panicked or the runtime is shutting down.
     pub(super) async fn pass<F>(self: &Arc<Self>, look: F) -> Result<T, Arc<JoinError>>
@@ -68,11 +68,11 @@ mod tests {
 
     #[tokio::test]
     async fn callers_who_arrive_together_share_one_look() {
-        let turnstile = Arc::new(Turnstile::default());
+        let single_flight = Arc::new(SingleFlight::default());
         let looks = Arc::new(AtomicUsize::new(0));
         let callers = (0..50).map(|_| {
             let looks = looks.clone();
-            turnstile.pass(async move { looks.fetch_add(1, Ordering::SeqCst) })
+            single_flight.pass(async move { looks.fetch_add(1, Ordering::SeqCst) })
         });
         futures::future::join_all(callers).await;
         assert_eq!(looks.load(Ordering::SeqCst), 1);
@@ -80,12 +80,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_never_gets_an_answer_older_than_its_question() {
-        let turnstile = Arc::new(Turnstile::default());
+        let single_flight = Arc::new(SingleFlight::default());
         let value = Arc::new(AtomicUsize::new(1));
         let (began, has_begun) = tokio::sync::oneshot::channel();
         let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
         let slow = {
-            let (turnstile, value) = (turnstile.clone(), value.clone());
+            let (single_flight, value) = (single_flight.clone(), value.clone());
             tokio::spawn(async move {
                 let look = async move {
                     let seen = value.load(Ordering::SeqCst);
@@ -93,14 +93,14 @@ mod tests {
                     may_go_on.await.unwrap();
                     seen
                 };
-                turnstile.pass(look).await.unwrap()
+                single_flight.pass(look).await.unwrap()
             })
         };
         has_begun.await.unwrap();
         value.store(2, Ordering::SeqCst);
         let mut late = {
             let value = value.clone();
-            Box::pin(turnstile.pass(async move { value.load(Ordering::SeqCst) }))
+            Box::pin(single_flight.pass(async move { value.load(Ordering::SeqCst) }))
         };
         assert!((&mut late).now_or_never().is_none());
         go_on.send(()).unwrap();

@@ -23,7 +23,7 @@ use crate::{
         },
         audit::{Actor, Event, Outcome, timestamp},
     },
-    service::{Service, audit::write::Trail},
+    service::{Service, audit::write::AuditWriter},
 };
 
 /// How many addresses, tokens and recipients are told apart in one minute.
@@ -77,11 +77,11 @@ struct State {
 
 /// Counts; cheap to share.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<State>);
+pub struct RateLimiter(Mutex<State>);
 
 /// How much is still bearable.
 #[derive(Clone, Copy, Debug)]
-pub struct Tolerance {
+pub struct RateLimits {
     /// How many refusals of one key are recorded by themselves in a minute; the rest becomes one event.
     pub recorded: u64,
     /// How many of one key are answered as what they are in a minute.
@@ -90,7 +90,7 @@ pub struct Tolerance {
 
 /// What to do with a refusal.
 #[derive(Debug, Default)]
-pub struct Noted {
+pub struct CountedRefusal {
     /// Write its event; it is among the first of its minute.
     pub is_recorded: bool,
     /// Tell the caller to slow down instead of what was wrong.
@@ -102,13 +102,13 @@ pub struct Noted {
 /// A recipient's answer that streams for as long as this lives.
 #[derive(Debug)]
 pub struct Stream {
-    meter: Arc<Meter>,
+    rate_limiter: Arc<RateLimiter>,
     recipient_id: Uuid,
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut state = self.meter.lock();
+        let mut state = self.rate_limiter.lock();
         if let Some(running) = state.streams.get_mut(&self.recipient_id) {
             *running = running.saturating_sub(1);
             if *running == 0 {
@@ -118,39 +118,45 @@ impl Drop for Stream {
     }
 }
 
-impl Meter {
+impl RateLimiter {
     /// Notes a failed authentication, whose event is `event`.
     pub fn authentication_failed(
         &self,
         address: IpAddr,
         token: Option<&TokenHash>,
         event: &Event,
-        tolerance: Tolerance,
+        limits: RateLimits,
         now: DateTime<Utc>,
-    ) -> Noted {
-        let mut noted = self.note(Key::Address(network(address)), event, tolerance, now);
+    ) -> CountedRefusal {
+        let mut noted = self.note(Key::Address(network(address)), event, limits, now);
         if let Some(token) = token {
             let by_token = Key::Token(std::array::from_fn(|i| token.0[i]));
-            noted.is_limited |= self.lock().count(by_token) > tolerance.answered;
+            noted.is_limited |= self.lock().count(by_token) > limits.answered;
         }
         noted
     }
 
     /// Notes that a code or a link did not lead anywhere; told apart from failed tokens.
-    pub fn activation_failed(&self, address: IpAddr, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
-        self.note(Key::Activation(network(address)), event, tolerance, now)
+    pub fn activation_failed(
+        &self,
+        address: IpAddr,
+        event: &Event,
+        limits: RateLimits,
+        now: DateTime<Utc>,
+    ) -> CountedRefusal {
+        self.note(Key::Activation(network(address)), event, limits, now)
     }
 
     /// Notes that a file's URL was never sealed here; told apart from failed tokens, and never limited.
-    pub fn unsealed(&self, address: IpAddr, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
-        self.note(Key::File(network(address)), event, tolerance, now)
+    pub fn unsealed(&self, address: IpAddr, event: &Event, limits: RateLimits, now: DateTime<Utc>) -> CountedRefusal {
+        self.note(Key::File(network(address)), event, limits, now)
     }
 
     /// Whether an address has failed at activation too often in this minute to be heard.
-    pub fn activation_is_limited(&self, address: IpAddr, tolerance: Tolerance, now: DateTime<Utc>) -> bool {
+    pub fn activation_is_limited(&self, address: IpAddr, limits: RateLimits, now: DateTime<Utc>) -> bool {
         let state = self.lock();
         let failed = state.refusals.get(&Key::Activation(network(address))).copied().unwrap_or_default();
-        state.minute == minute(now) && failed >= tolerance.answered
+        state.minute == minute(now) && failed >= limits.answered
     }
 
     /// Notes that a recipient was refused, whatever for.
@@ -158,10 +164,10 @@ impl Meter {
         &self,
         recipient_id: Uuid,
         event: &Event,
-        tolerance: Tolerance,
+        limits: RateLimits,
         now: DateTime<Utc>,
-    ) -> Noted {
-        self.note(Key::Recipient(recipient_id), event, tolerance, now)
+    ) -> CountedRefusal {
+        self.note(Key::Recipient(recipient_id), event, limits, now)
     }
 
     /// Notes that an operator was refused what it asked for.
@@ -169,21 +175,21 @@ impl Meter {
         &self,
         operator_id: Uuid,
         event: &Event,
-        tolerance: Tolerance,
+        limits: RateLimits,
         now: DateTime<Utc>,
-    ) -> Noted {
-        self.note(Key::Operator(operator_id), event, tolerance, now)
+    ) -> CountedRefusal {
+        self.note(Key::Operator(operator_id), event, limits, now)
     }
 
-    fn note(&self, key: Key, event: &Event, tolerance: Tolerance, now: DateTime<Utc>) -> Noted {
+    fn note(&self, key: Key, event: &Event, limits: RateLimits, now: DateTime<Utc>) -> CountedRefusal {
         let mut state = self.lock();
         let summaries = state.turn(now);
         let count = state.count(key);
-        let is_recorded = count <= tolerance.recorded;
+        let is_recorded = count <= limits.recorded;
         if !is_recorded {
             state.sum(key, event);
         }
-        Noted { is_recorded, is_limited: count > tolerance.answered, summaries }
+        CountedRefusal { is_recorded, is_limited: count > limits.answered, summaries }
     }
 
     /// Notes that `bytes` more were too many for a recipient, at this revision, on the day of `now`; or for a recipient that
@@ -227,7 +233,7 @@ impl Meter {
         }
         *running += 1;
         drop(state);
-        Some(Stream { meter: Arc::clone(self), recipient_id })
+        Some(Stream { rate_limiter: Arc::clone(self), recipient_id })
     }
 
     /// The events that stand for the refusals of minutes that are over; of this one, too, where `all` is asked for.
@@ -312,22 +318,22 @@ pub(in crate::service) fn network(address: IpAddr) -> IpAddr {
 
 impl Service {
     /// How many failed authentications of one address are recorded, and answered as such, in a minute.
-    pub(in crate::service) fn failure_tolerance(&self) -> Tolerance {
-        Tolerance { recorded: self.settings.failures_recorded_per_minute, answered: self.settings.failures_per_minute }
+    pub(in crate::service) fn failure_limits(&self) -> RateLimits {
+        RateLimits { recorded: self.settings.failures_recorded_per_minute, answered: self.settings.failures_per_minute }
     }
 
     /// Writes the events that stand for refusals which were not recorded by themselves. `all` takes those of the
     /// current minute, too, for when the server stops.
     pub fn record_summaries(&self, all: bool) {
-        record(&self.trail, self.meter.summaries(self.clock.now(), all));
-        record(&self.trail, self.first_reads.summaries(self.clock.now(), all));
+        record(&self.audit_writer, self.rate_limiter.summaries(self.clock.now(), all));
+        record(&self.audit_writer, self.first_reads.summaries(self.clock.now(), all));
     }
 }
 
 /// Writes summaries; nobody waits for them.
-pub(in crate::service) fn record(trail: &Trail, summaries: Vec<Event>) {
+pub(in crate::service) fn record(audit_writer: &AuditWriter, summaries: Vec<Event>) {
     for summary in summaries {
-        trail.record_later(summary);
+        audit_writer.record_later(summary);
     }
 }
 
@@ -335,7 +341,7 @@ pub(in crate::service) fn record(trail: &Trail, summaries: Vec<Event>) {
 mod tests {
     use super::*;
 
-    const TOLERANCE: Tolerance = Tolerance { recorded: 2, answered: 3 };
+    const RATE_LIMITS: RateLimits = RateLimits { recorded: 2, answered: 3 };
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_790_000_040 + seconds, 0).unwrap()
@@ -347,9 +353,9 @@ mod tests {
 
     #[test]
     fn a_flood_becomes_one_event_an_address_and_minute() {
-        let meter = Meter::default();
+        let meter = RateLimiter::default();
         let fail = |address: &str, seconds| {
-            let noted = meter.authentication_failed(address.parse().unwrap(), None, &event(), TOLERANCE, at(seconds));
+            let noted = meter.authentication_failed(address.parse().unwrap(), None, &event(), RATE_LIMITS, at(seconds));
             (noted.is_recorded, noted.is_limited, noted.summaries.len())
         };
         assert_eq!(fail("192.0.2.1", 0), (true, false, 0));
@@ -364,10 +370,10 @@ mod tests {
 
     #[test]
     fn refusals_of_one_recipient_are_summed_by_action_and_reason() {
-        let (meter, id) = (Meter::default(), Uuid::from_u128(1));
+        let (meter, id) = (RateLimiter::default(), Uuid::from_u128(1));
         let refused = |action: &'static str, reason: &'static str| {
             let event = Event { reason: Some(reason.into()), ..Event::new(Actor::ANONYMOUS, action) };
-            meter.recipient_refused(id, &event, TOLERANCE, at(0)).is_recorded
+            meter.recipient_refused(id, &event, RATE_LIMITS, at(0)).is_recorded
         };
         let recorded: Vec<bool> = (0..4).map(|_| refused("table.query", "TABLE_NOT_FOUND")).collect();
         assert_eq!(recorded, [true, true, false, false]);
@@ -394,7 +400,7 @@ mod tests {
 
     #[test]
     fn what_was_too_much_today_stays_so_until_tomorrow_or_another_limit() {
-        let (meter, id) = (Meter::default(), Uuid::from_u128(1));
+        let (meter, id) = (RateLimiter::default(), Uuid::from_u128(1));
         let spent = |revision, bytes, seconds| meter.is_spent(id, revision, bytes, at(seconds));
         assert!(!spent(1, 100, 0));
         meter.spent(id, 1, 100, at(0));
@@ -404,9 +410,9 @@ mod tests {
 
     #[test]
     fn a_summary_says_how_many_it_stands_for() {
-        let meter = Meter::default();
+        let meter = RateLimiter::default();
         for _ in 0..7 {
-            meter.authentication_failed("192.0.2.1".parse().unwrap(), None, &event(), TOLERANCE, at(0));
+            meter.authentication_failed("192.0.2.1".parse().unwrap(), None, &event(), RATE_LIMITS, at(0));
         }
         assert!(meter.summaries(at(59), false).is_empty());
         let summaries = meter.summaries(at(60), false);
@@ -417,22 +423,22 @@ mod tests {
 
     #[test]
     fn a_token_is_limited_wherever_it_comes_from() {
-        let meter = Meter::default();
+        let meter = RateLimiter::default();
         let hash = TokenHash([7; 32]);
         let fail = |i: u8| {
             let address = IpAddr::from([192, 0, 2, i]);
-            meter.authentication_failed(address, Some(&hash), &event(), TOLERANCE, at(0)).is_limited
+            meter.authentication_failed(address, Some(&hash), &event(), RATE_LIMITS, at(0)).is_limited
         };
         assert_eq!([fail(1), fail(2), fail(3), fail(4)], [false, false, false, true]);
     }
 
     #[test]
     fn an_ipv6_host_cannot_hide_in_its_network() {
-        let meter = Meter::default();
+        let meter = RateLimiter::default();
         let limited: Vec<bool> = (0..4)
             .map(|i| {
                 let address = format!("2001:db8::{i}").parse().unwrap();
-                meter.authentication_failed(address, None, &event(), TOLERANCE, at(0)).is_limited
+                meter.authentication_failed(address, None, &event(), RATE_LIMITS, at(0)).is_limited
             })
             .collect();
         assert_eq!(limited, [false, false, false, true]);
@@ -440,9 +446,9 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_what_does_not_fit_is_counted_together() {
-        let meter = Meter::default();
+        let meter = RateLimiter::default();
         for i in 0..u32::try_from(MOST_KEYS + 10).unwrap() {
-            meter.authentication_failed(IpAddr::from(i.to_be_bytes()), None, &event(), TOLERANCE, at(0));
+            meter.authentication_failed(IpAddr::from(i.to_be_bytes()), None, &event(), RATE_LIMITS, at(0));
         }
         assert_eq!(meter.lock().refusals.len(), MOST_KEYS + 1);
         assert_eq!(meter.summaries(at(60), false).len(), 1);
@@ -450,7 +456,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_the_minute_and_streams_while_they_run() {
-        let (meter, id) = (Arc::new(Meter::default()), Uuid::from_u128(1));
+        let (meter, id) = (Arc::new(RateLimiter::default()), Uuid::from_u128(1));
         let request = |seconds| meter.request(id, 2, at(seconds)).0;
         assert_eq!([request(0), request(1), request(2), request(60)], [true, true, false, true]);
 

@@ -1,6 +1,6 @@
 //! One request on its way: who asks, what is decided, and the event that will tell of it.
 //!
-//! Whoever goes this way cannot forget the audit trail: [`Attempt::allow`] and [`Attempt::refuse`] both write, and
+//! Whoever goes this way cannot forget the audit trail: [`AuditedRequest::allow`] and [`AuditedRequest::refuse`] both write, and
 //! nothing else ends an attempt.
 
 use std::{
@@ -29,18 +29,18 @@ use crate::{
     },
     service::{
         Service,
-        audit::write::Standing,
+        audit::write::AccessBasis,
         core::{
             error::ServiceError,
-            meter::{self, Noted, Stream},
             places::Charged,
+            rate_limiter::{self, CountedRefusal, Stream},
         },
     },
     store::StoreError,
 };
 
 use super::{
-    Asked, Caller, TablePath,
+    Caller, RequestedNames, TablePath,
     presented::{ISSUER_UNAVAILABLE, Presented},
 };
 
@@ -53,7 +53,7 @@ const ECHOED: usize = 80;
 
 /// A request on its way.
 #[derive(Debug)]
-pub(super) struct Attempt<'a> {
+pub(super) struct AuditedRequest<'a> {
     pub(super) service: &'a Service,
     pub(super) caller: &'a Caller,
     /// The event that will be written, filled in on the way.
@@ -85,7 +85,7 @@ pub(super) struct Granted {
     /// When the grant that allows does; `None` for what is the recipient's own.
     pub(super) grant_until: Option<DateTime<Utc>>,
     /// What the audit trail looks at again.
-    pub(super) standing: Standing,
+    pub(super) basis: AccessBasis,
 }
 
 impl Granted {
@@ -97,14 +97,14 @@ impl Granted {
 
 /// What a long answer stands on, to be looked at again while it runs.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct AccessRecheck {
     caller: Caller,
-    standing: Standing,
+    basis: AccessBasis,
     share: Name,
     looked_at: Instant,
 }
 
-impl Hold {
+impl AccessRecheck {
     /// Looks, once [`LOOK_AGAIN`] has passed since the last look, whether the answer may go on.
     pub(super) async fn look_again(&mut self, service: &Service) -> Result<(), ServiceError> {
         if self.looked_at.elapsed() >= LOOK_AGAIN {
@@ -116,9 +116,9 @@ impl Hold {
 
     /// Decides again as things are now, and answers the refusal.
     async fn check(&self, service: &Service) -> Result<(), ServiceError> {
-        let footing = self.standing.footing();
-        let ground = service.db.find_grounds(&[footing]).await?.remove(&footing);
-        let decided = self.standing.decide(ground.as_ref(), service.clock.now());
+        let ids = self.basis.ids();
+        let facts = service.db.find_access_facts(&[ids]).await?.remove(&ids);
+        let decided = self.basis.decide(facts.as_ref(), service.clock.now());
         decided.map(drop).map_err(|reason| {
             let subject = Subject::share(self.share.as_str());
             ServiceError::Denied { reason, message: message(reason, Some(&subject), &self.caller) }
@@ -126,13 +126,13 @@ impl Hold {
     }
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> AuditedRequest<'a> {
     /// Finds the caller and what is asked for, and begins the event of `action`.
     pub(super) async fn begin(
         service: &'a Service,
         caller: &'a Caller,
         action: &'static str,
-        asked: Asked<'_>,
+        asked: RequestedNames<'_>,
     ) -> Result<Self, ServiceError> {
         match service.find_presented(caller, asked, service.clock.now()).await? {
             Ok(Presented { reached, unknown, subject }) => {
@@ -207,8 +207,8 @@ impl<'a> Attempt<'a> {
     /// Counts a request; whether its recipient may send as many in a minute.
     fn is_within_limit(&self, recipient: &Recipient) -> bool {
         let limit = recipient.spec.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
-        let (is_within, summaries) = self.service.meter.request(recipient.id, limit, self.now);
-        meter::record(&self.service.trail, summaries);
+        let (is_within, summaries) = self.service.rate_limiter.request(recipient.id, limit, self.now);
+        rate_limiter::record(&self.service.audit_writer, summaries);
         is_within
     }
 
@@ -216,7 +216,7 @@ impl<'a> Attempt<'a> {
     pub(super) async fn begin_stream(&mut self, granted: &Granted) -> Result<Stream, ServiceError> {
         let recipient = &granted.bearer.recipient;
         let limit = recipient.spec.limits.concurrent_streams.unwrap_or(self.service.settings.concurrent_streams);
-        match self.service.meter.begin_stream(recipient.id, limit) {
+        match self.service.rate_limiter.begin_stream(recipient.id, limit) {
             Some(stream) => Ok(stream),
             None => Err(self.refuse(Reason::ConcurrentStreams, None).await),
         }
@@ -264,7 +264,7 @@ impl<'a> Attempt<'a> {
                     self.event.purpose = grant.purpose;
                     self.event.agreement = grant.agreement.map(|agreement| agreement.reference);
                 }
-                let standing = Standing {
+                let basis = AccessBasis {
                     credential: bearer.credential(),
                     recipient_id: bearer.recipient.id,
                     recipient_revision: bearer.recipient.revision,
@@ -275,7 +275,7 @@ impl<'a> Attempt<'a> {
                     address: self.caller.address,
                     delivered: None,
                 };
-                Ok(Granted { bearer, share, until, grant_until, standing })
+                Ok(Granted { bearer, share, until, grant_until, basis })
             }
             (Ok(_) | Err(Reason::TokenUnknown), None) => Err(self.refuse(self.unknown, subject).await),
             (Err(reason), bearer) => {
@@ -359,12 +359,12 @@ impl<'a> Attempt<'a> {
     async fn refuse_unauthenticated(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
         self.deny(code);
         let hash = self.caller.token.as_ref().map(BearerToken::hash);
-        let tolerance = self.service.failure_tolerance();
-        let noted = self.service.meter.authentication_failed(
+        let limits = self.service.failure_limits();
+        let noted = self.service.rate_limiter.authentication_failed(
             self.caller.address,
             hash.as_ref(),
             &self.event,
-            tolerance,
+            limits,
             self.now,
         );
         let error =
@@ -375,17 +375,17 @@ impl<'a> Attempt<'a> {
     /// Of URLs that nobody sealed, too, the first of a minute are recorded.
     async fn refuse_unsealed(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
         self.deny(reason.code());
-        let tolerance = self.service.failure_tolerance();
-        let noted = self.service.meter.unsealed(self.caller.address, &self.event, tolerance, self.now);
+        let limits = self.service.failure_limits();
+        let noted = self.service.rate_limiter.unsealed(self.caller.address, &self.event, limits, self.now);
         self.record_noted(noted, error).await
     }
 
-    async fn record_noted(&mut self, noted: Noted, error: ServiceError) -> ServiceError {
-        meter::record(&self.service.trail, noted.summaries);
+    async fn record_noted(&mut self, noted: CountedRefusal, error: ServiceError) -> ServiceError {
+        rate_limiter::record(&self.service.audit_writer, noted.summaries);
         if !noted.is_recorded {
             return error;
         }
-        match self.service.trail.record(self.event.clone()).await {
+        match self.service.audit_writer.record(self.event.clone()).await {
             Ok(()) => error,
             Err(unavailable) => unavailable,
         }
@@ -405,23 +405,23 @@ impl<'a> Attempt<'a> {
         self.record_noted(noted, error).await
     }
 
-    fn note_refusal(&mut self, code: &'static str) -> Noted {
+    fn note_refusal(&mut self, code: &'static str) -> CountedRefusal {
         self.deny(code);
-        let tolerance = self.service.failure_tolerance();
+        let limits = self.service.failure_limits();
         match self.event.recipient_id {
-            Some(id) => self.service.meter.recipient_refused(id, &self.event, tolerance, self.now),
-            None => Noted { is_recorded: true, ..Noted::default() },
+            Some(id) => self.service.rate_limiter.recipient_refused(id, &self.event, limits, self.now),
+            None => CountedRefusal { is_recorded: true, ..CountedRefusal::default() },
         }
     }
 
     /// What an answer about `granted` stands on.
-    pub(super) fn hold(&self, granted: &Granted) -> Result<Hold, ServiceError> {
+    pub(super) fn recheck(&self, granted: &Granted) -> Result<AccessRecheck, ServiceError> {
         let share = granted.share()?.name.clone();
-        Ok(Hold { caller: self.caller.clone(), standing: self.standing(granted), share, looked_at: Instant::now() })
+        Ok(AccessRecheck { caller: self.caller.clone(), basis: self.basis(granted), share, looked_at: Instant::now() })
     }
 
-    fn standing(&self, granted: &Granted) -> Standing {
-        Standing { object: self.object, ..granted.standing.clone() }
+    fn basis(&self, granted: &Granted) -> AccessBasis {
+        AccessBasis { object: self.object, ..granted.basis.clone() }
     }
 
     /// Passes on what was prepared for an answer. What could not be prepared ends the attempt, and is recorded unless
@@ -452,14 +452,14 @@ impl<'a> Attempt<'a> {
     async fn pass(mut self, granted: &Granted, is_told: bool) -> Result<Event, ServiceError> {
         let spends = self.spends(granted);
         if let Some((id, revision, bytes)) = spends
-            && self.service.meter.is_spent(id, revision, bytes, self.now)
+            && self.service.rate_limiter.is_spent(id, revision, bytes, self.now)
         {
             return Err(self.refuse(Reason::BytesPerDay, None).await);
         }
-        let (trail, event, standing) = (&self.service.trail, self.event.clone(), self.standing(granted));
+        let (trail, event, basis) = (&self.service.audit_writer, self.event.clone(), self.basis(granted));
         let outcome = match is_told {
-            true => trail.record_allowed(event, standing).await?,
-            false => trail.count_allowed(event, standing).await?,
+            true => trail.record_allowed(event, basis).await?,
+            false => trail.count_allowed(event, basis).await?,
         };
         let code = outcome.err().map_or("", Reason::code);
         if is_told || outcome.is_err() {
@@ -469,7 +469,7 @@ impl<'a> Attempt<'a> {
             Ok(()) => Ok(self.event),
             Err(reason) => {
                 if let (Reason::BytesPerDay, Some((id, revision, bytes))) = (reason, spends) {
-                    self.service.meter.spent(id, revision, bytes, self.now);
+                    self.service.rate_limiter.spent(id, revision, bytes, self.now);
                 }
                 let share = self.event.share.as_deref().unwrap_or_default();
                 Err(refusal(reason, Some(&Subject { kind: "share", names: vec![share] }), self.caller, self.now))
@@ -482,7 +482,7 @@ impl<'a> Attempt<'a> {
     fn spends(&self, granted: &Granted) -> Option<(Uuid, i64, u64)> {
         let recipient = &granted.bearer.recipient;
         recipient.spec.limits.bytes_per_day?;
-        if let Some(delivered) = &granted.standing.delivered {
+        if let Some(delivered) = &granted.basis.delivered {
             return Some((Uuid::from_bytes(delivered.url), recipient.revision, delivered.bytes));
         }
         let bytes = self.event.bytes.filter(|bytes| *bytes > 0)?;

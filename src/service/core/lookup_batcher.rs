@@ -15,8 +15,8 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{error::ServiceError, leisure, vitals::Vitals};
-use crate::store::{Db, Line, Reached, Sought, StoreError};
+use super::{error::ServiceError, pacing, vitals::Vitals};
+use crate::store::{Db, PoolRole, Reached, Sought, StoreError};
 
 /// How many questions wait before requests are turned away.
 const QUEUE: usize = 4096;
@@ -27,7 +27,7 @@ const BATCH: usize = 256;
 const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// Answers what is kept under keys of one kind. Cheap to clone.
-pub struct Desk<K, V> {
+pub struct LookupBatcher<K, V> {
     queue: mpsc::Sender<Question<K, V>>,
 }
 
@@ -38,24 +38,24 @@ struct Question<K, V> {
 
 type Reply<V> = oneshot::Sender<Result<Option<V>, Arc<StoreError>>>;
 
-impl<K, V> Clone for Desk<K, V> {
+impl<K, V> Clone for LookupBatcher<K, V> {
     fn clone(&self) -> Self {
         Self { queue: self.queue.clone() }
     }
 }
 
-impl<K, V> fmt::Debug for Desk<K, V> {
+impl<K, V> fmt::Debug for LookupBatcher<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Desk")
+        f.write_str("LookupBatcher")
     }
 }
 
-impl<K, V> Desk<K, V>
+impl<K, V> LookupBatcher<K, V>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + 'static,
 {
-    /// A desk that looks up by `ask`: what is kept under each of some different keys.
+    /// A batcher that looks up by `ask`: what is kept under each of some different keys.
     pub fn open<F>(vitals: &Vitals, ask: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HashMap<K, V>, StoreError>> + Send,
@@ -102,7 +102,7 @@ where
             Err(error) => answer(by_key.into_values().flatten(), &Err(Arc::new(error))),
         }
         if (!is_alone || !questions.is_empty()) && questions.len() < BATCH {
-            leisure::rest(begun, LONGEST_REST).await;
+            pacing::rest(begun, LONGEST_REST).await;
         }
     }
 }
@@ -130,10 +130,10 @@ fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<
     }
 }
 
-impl Desk<Sought, Reached> {
+impl LookupBatcher<Sought, Reached> {
     /// What every request of the data plane is decided from, asked of `db`.
     pub fn of(db: &Db, vitals: &Vitals) -> Self {
-        let db = db.apart(Line::LookUps);
+        let db = db.apart(PoolRole::LookUps);
         Self::open(vitals, move |sought: Vec<Sought>| {
             let db = db.clone();
             async move { db.find_reached(&sought).await }
@@ -153,11 +153,11 @@ mod tests {
     async fn questions_of_the_same_time_share_a_query() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
-        let desk = Desk::open(&Vitals::default(), move |keys: Vec<u32>| {
+        let batcher = LookupBatcher::open(&Vitals::default(), move |keys: Vec<u32>| {
             log.lock().unwrap().push(keys.len());
             async move { Ok(keys.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect()) }
         });
-        let answers = futures::future::join_all((0..100).map(|number| desk.find(number % 10))).await;
+        let answers = futures::future::join_all((0..100).map(|number| batcher.find(number % 10))).await;
         for (number, answer) in (0..100).zip(answers) {
             let key = number % 10;
             assert_eq!(answer.unwrap(), (key % 2 == 0).then_some(key * 10));
@@ -169,7 +169,7 @@ mod tests {
     async fn a_key_that_cannot_be_looked_up_costs_nobody_else_an_answer() {
         let queries = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&queries);
-        let desk = Desk::open(&Vitals::default(), move |keys: Vec<u32>| {
+        let batcher = LookupBatcher::open(&Vitals::default(), move |keys: Vec<u32>| {
             count.fetch_add(1, Ordering::SeqCst);
             async move {
                 if keys.contains(&13) {
@@ -178,7 +178,7 @@ mod tests {
                 Ok(keys.into_iter().map(|key| (key, key)).collect())
             }
         });
-        let (good, bad) = tokio::join!(desk.find(1), desk.find(13));
+        let (good, bad) = tokio::join!(batcher.find(1), batcher.find(13));
         assert_eq!(good.unwrap(), Some(1));
         assert!(matches!(bad, Err(ServiceError::Internal(_))));
         assert_eq!(queries.load(Ordering::SeqCst), 3);
