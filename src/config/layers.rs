@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserializer,
+    de::{DeserializeOwned, Visitor, value::Error},
+    forward_to_deserialize_any,
+};
 use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
@@ -10,8 +14,38 @@ use crate::domain::core::nearest::nearest;
 
 use super::{DEFAULT, problems::Problems, secret_files, storage::StorageSettings};
 
-/// The keys of one `[[storage]]`, which the defaults cannot show, for there is no default storage.
-const STORAGE_KEYS: [&str; 4] = ["name", "url", "delivery", "options"];
+/// Lists the keys of `T`, a struct: of an entry of a list the defaults cannot show them, for the list is empty there.
+fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    struct Keys<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Keys<'_> {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            Err(serde::de::Error::custom("no struct"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            name: &'static str,
+            keys: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Error> {
+            *self.0 = keys;
+            Err(serde::de::Error::custom(name))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut keys: &'static [&'static str] = &[];
+    // It fails for certain, once it has told the keys.
+    let _ = T::deserialize(Keys(&mut keys));
+    keys
+}
 
 /// The lowest layer.
 pub(super) fn defaults(problems: &mut Problems) -> Table {
@@ -113,8 +147,9 @@ pub(super) fn report_unknown(layer: &Table, defaults: &Table, problems: &mut Pro
     let storages = layer.get("storage").and_then(Value::as_array).into_iter().flatten();
     for (i, storage) in storages.enumerate() {
         for key in storage.as_table().into_iter().flat_map(Table::keys) {
-            if !STORAGE_KEYS.contains(&key.as_str()) {
-                problems.add(format!("storage[{i}].{key}"), suggest(key, STORAGE_KEYS.into_iter()));
+            let known = keys_of::<StorageSettings>();
+            if !known.contains(&key.as_str()) {
+                problems.add(format!("storage[{i}].{key}"), suggest(key, known.iter().copied()));
             }
         }
     }
@@ -184,7 +219,7 @@ pub(super) fn storages(merged: &Table, problems: &mut Problems) -> Vec<StorageSe
             ("options".to_owned(), Value::Table(Table::new())),
         ]);
         let mut known = entry.clone();
-        known.retain(|key, _| STORAGE_KEYS.contains(&key));
+        known.retain(|key, _| keys_of::<StorageSettings>().contains(&key));
         for key in ["name", "url"] {
             if !known.contains_key(key) {
                 problems.add(format!("{name}.{key}"), "is missing; every storage has a name and a url");

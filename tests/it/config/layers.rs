@@ -94,3 +94,40 @@ fn configuration_of_the_compose_file_is_valid() {
     assert_eq!(settings.database.kind(), Some(DatabaseKind::Postgres));
     assert_eq!(settings.storage[0].options["aws_secret_access_key"], "secret");
 }
+
+/// The entries of lists that `config/default.toml` shows in comments, as they would be written.
+fn shown_entries() -> Vec<String> {
+    let text = include_str!("../../../config/default.toml");
+    let mut entries: Vec<String> = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines() {
+        match line.strip_prefix("#   ") {
+            Some(header) if header.starts_with("[[") => {
+                entries.push(format!("{header}\n"));
+                is_inside = true;
+            }
+            Some(key) if is_inside && !key.starts_with(' ') => {
+                entries.last_mut().unwrap().push_str(&format!("{key}\n"));
+            }
+            Some(_) => {}
+            None => is_inside = false,
+        }
+    }
+    entries
+}
+
+#[test]
+fn every_key_of_an_entry_that_is_shown_is_known() {
+    let entries = shown_entries();
+    assert!(entries.len() >= 3, "{entries:?}");
+    for entry in entries {
+        let told = load(&entry, &[]).err().map(|problems| problems.to_string()).unwrap_or_default();
+        assert!(!told.contains("is unknown"), "{entry}\n{told}");
+    }
+}
+
+#[test]
+fn a_storage_may_be_looked_at_less_often() {
+    let toml = "[[storage]]\nname = \"lake\"\nurl = \"s3://lake\"\nmax_staleness_seconds = 30\n";
+    assert_eq!(load(toml, &[]).unwrap().storage[0].max_staleness_seconds, 30);
+}
