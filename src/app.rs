@@ -222,7 +222,11 @@ async fn stand(
         rate_limiter: Arc::new(RateLimiter::default()),
         identities: identities(settings)?,
         schema_holds: Arc::new(SchemaHolds::default()),
-        sign_in: Arc::new(SignIn::new(settings.bootstrap_token.as_ref(), settings.operators.clone())),
+        sign_in: Arc::new(SignIn::new(
+            settings.bootstrap_token.as_ref(),
+            settings.operators.clone(),
+            &settings.governance,
+        )),
         signals,
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),

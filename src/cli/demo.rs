@@ -92,10 +92,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Registers the tables, shares them, and grants the share to the recipient. What an earlier start made is left as it
 /// is, whatever was done with it since.
 async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
-    if was_granted(service, SHARE, RECIPIENT).await? {
+    let ctx = OperatorContext::system("demo", service.clock.now());
+    if was_granted(service, &ctx, SHARE, RECIPIENT).await? {
         return Ok(());
     }
-    let ctx = OperatorContext::system("demo", service.clock.now());
     let share = json!({"display_name": "An insurer's claims", "description": "Synthetic data: nobody in it exists"});
     service.put_declared::<ShareSpec>(&ctx, SHARE, &named(share)).await?;
     for table in &lake.tables {
@@ -114,10 +114,10 @@ async fn share(service: &Service, lake: &DemoLake) -> anyhow::Result<()> {
 /// Shares claims a second time, with a partner that may know no member and sees two plans; and beside them the
 /// directory, which holds nobody's secrets.
 async fn share_governed(service: &Service) -> anyhow::Result<()> {
-    if was_granted(service, GOVERNED_SHARE, GOVERNED_RECIPIENT).await? {
+    let ctx = OperatorContext::system("demo", service.clock.now());
+    if was_granted(service, &ctx, GOVERNED_SHARE, GOVERNED_RECIPIENT).await? {
         return Ok(());
     }
-    let ctx = OperatorContext::system("demo", service.clock.now());
     service.put_view(&ctx, VIEW, &claims_by_plan()).await?;
     let version = service.publish_view(&ctx, VIEW, &Default::default()).await?.version.version;
     let share = json!({"display_name": "An insurer's claims, without its members"});
@@ -177,10 +177,10 @@ async fn grant(
 }
 
 /// Whether an earlier start came to its last step with a share.
-async fn was_granted(service: &Service, share: &str, recipient: &str) -> anyhow::Result<bool> {
+async fn was_granted(service: &Service, ctx: &OperatorContext, share: &str, recipient: &str) -> anyhow::Result<bool> {
     let query = GrantsQuery { share: Some(share.to_owned()), recipient: Some(recipient.to_owned()), at: None };
     let first = PageRequest { max_results: Some(1), ..PageRequest::default() };
-    match service.list_grants(&query, &first).await {
+    match service.list_grants(ctx, &query, &first).await {
         Ok(page) => Ok(!page.items.is_empty()),
         // Neither the share nor the recipient may be there yet.
         Err(ServiceError::NotFound { .. } | ServiceError::Parameter(_) | ServiceError::Invalid(_)) => Ok(false),

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use url::Url;
 
-use crate::domain::{access::identity::LONGEST_IDENTITY_TEXT, operators::Role};
+use crate::domain::{
+    access::identity::LONGEST_IDENTITY_TEXT,
+    core::word::{AsWritten, Words},
+    operators::principal::Role,
+};
 
 use super::{empty_as_none, is_loopback, problems::Problems};
 
@@ -57,7 +61,7 @@ pub struct OperatorSignInSettings {
     /// The claim that holds the name which the audit trail records.
     pub name_claim: String,
     /// The role that each of the claim's values means.
-    pub roles: BTreeMap<String, Role>,
+    pub roles: BTreeMap<String, AsWritten<Role>>,
 }
 
 impl IdentitySettings {
@@ -113,6 +117,10 @@ impl IdentitySettings {
             if !is_text(text) {
                 problems.add(format!("identity.operators.{key}"), "is empty or too long; operators' sign-in needs it");
             }
+        }
+        for (value, role) in roles.iter().filter(|(_, role)| role.means().is_none()) {
+            let message = format!("unknown variant `{}`, expected one of {}", role.as_str(), Role::listed());
+            problems.add(format!("identity.operators.roles.{value}"), message);
         }
         if roles.is_empty() {
             problems.add(

@@ -6,6 +6,7 @@
 
 mod audit;
 mod database;
+mod governance;
 mod identity;
 pub mod keys;
 mod lake;
@@ -37,6 +38,7 @@ use crate::domain::core::secret::Secret;
 pub use self::{
     audit::{AuditSettings, ExportSettings},
     database::{DatabaseKind, DatabaseSettings},
+    governance::GovernanceSettings,
     identity::{IdentitySettings, IssuerSettings, OperatorSignInSettings},
     lake::LakeSettings,
     log::{LogFormat, LogSettings},
@@ -80,6 +82,8 @@ pub struct Settings {
     pub sharing: SharingSettings,
     /// `[operators]`.
     pub operators: OperatorSettings,
+    /// `[governance]`.
+    pub governance: GovernanceSettings,
     /// `[identity]`.
     pub identity: IdentitySettings,
     /// `[[storage]]`, in the order of the file.
@@ -137,6 +141,7 @@ impl Settings {
         let secrets = layers::section(&merged, &defaults, "secrets", &mut problems);
         let sharing = layers::section(&merged, &defaults, "sharing", &mut problems);
         let operators = layers::section(&merged, &defaults, "operators", &mut problems);
+        let governance = layers::section(&merged, &defaults, "governance", &mut problems);
         let identity = layers::section(&merged, &defaults, "identity", &mut problems);
         let storage = layers::storages(&merged, &mut problems);
         let audit = layers::section(&merged, &defaults, "audit", &mut problems);
@@ -153,6 +158,7 @@ impl Settings {
         else {
             return (None, problems);
         };
+        let Some(governance) = governance else { return (None, problems) };
         let (Some(usage), Some(lake), Some(views), Some(notify), Some(log)) = (usage, lake, views, notify, log) else {
             return (None, problems);
         };
@@ -163,6 +169,7 @@ impl Settings {
             secrets,
             sharing,
             operators,
+            governance,
             identity,
             storage,
             audit,

@@ -129,17 +129,23 @@ impl Service {
         if ctx.is_dry() {
             let mut tx = self.db.rehearse().await?;
             let now = self.clock.now();
-            let actor = self.admit_again(&mut tx, ctx, now).await?;
-            return Ok((tx, OperatorContext { actor, now, ..ctx.clone() }));
+            let (actor, principal) = self.admit_again(&mut tx, ctx, now).await?;
+            return Ok((tx, OperatorContext { actor, principal, now, ..ctx.clone() }));
         }
+        let mut tx = self.begin_locked().await?;
+        let now = self.clock.now();
+        let (actor, principal) = self.admit_again(&mut tx, ctx, now).await?;
+        Ok((tx, OperatorContext { actor, principal, now, ..ctx.clone() }))
+    }
+
+    /// Opens a transaction that holds the audit chain's lock.
+    async fn begin_locked(&self) -> Result<Tx, ServiceError> {
         // The turn is for the lock alone, which SQLite takes with the transaction.
         let early = self.db.locks_at_begin().then(|| self.audit_writer.take_turn());
         let mut tx = self.db.begin_change().await?;
         let turn = early.unwrap_or_else(|| self.audit_writer.take_turn());
         tx.lock_audit_head().await?;
         drop(turn);
-        let now = self.clock.now();
-        let actor = self.admit_again(&mut tx, ctx, now).await?;
-        Ok((tx, OperatorContext { actor, now, ..ctx.clone() }))
+        Ok(tx)
     }
 }

@@ -21,8 +21,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    core::seal::{hex, hmac},
-    operators::Role,
+    core::{
+        seal::{hex, hmac},
+        word::AsWritten,
+    },
+    operators::principal::Role,
 };
 
 /// The `prev_hash` of the first event.
@@ -37,8 +40,8 @@ pub struct Actor {
     pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
-    /// An operator's role at the time.
-    pub role: Option<Role>,
+    /// An operator's role at the time; of several, the one that may most.
+    pub role: Option<AsWritten<Role>>,
     /// Which of its tokens an operator used.
     pub token_id: Option<Uuid>,
 }
@@ -266,7 +269,7 @@ fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) ->
             members.add("id", actor.id);
             members.add("kind", Some(actor.kind));
             members.add("name", actor.name.as_ref());
-            members.add("role", actor.role);
+            members.add("role", actor.role.as_ref());
             members.add("token_id", actor.token_id);
         });
         members.add("agreement", event.agreement.as_ref());
@@ -467,7 +470,7 @@ mod tests {
     fn full_event() -> Event {
         let (id, text) = (Some(Uuid::from_u128(7)), || Some("\"ä\\\u{1}".to_owned()));
         Event {
-            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin), token_id: id },
+            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin.into()), token_id: id },
             action: "table.query".into(),
             object: Some(Object { kind: "table".into(), id, name: text() }),
             decision: Outcome::Deny,

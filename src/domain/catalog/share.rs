@@ -13,6 +13,7 @@ use crate::domain::{
         name::{Name, NameKind},
         spec::{Effect, FieldError, Spec},
     },
+    operators::principal::{Thing, check_domain},
 };
 
 use super::{raw_disclosure::DisclosureItem, shape::AcceptedShape};
@@ -29,13 +30,19 @@ pub struct ShareSpec {
     /// Properties that recipients see; the protocol's `properties`.
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub properties: BTreeMap<String, String>,
+    /// The domain that it belongs to: operators whose role counts there may act on it. Recipients never see it.
+    pub domain: Option<String>,
 }
 
 impl Spec for ShareSpec {
     const OPAQUE: &'static [&'static str] = &["properties"];
 
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        check_domain(self.domain.as_deref(), problems);
+    }
+
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        matches!(field, "display_name" | "description" | "properties").then_some(Effect::Neutral)
+        matches!(field, "display_name" | "description" | "properties" | "domain").then_some(Effect::Neutral)
     }
 }
 
@@ -47,6 +54,13 @@ impl Plain for ShareSpec {
 
 /// A bundle of objects that recipients are granted as a whole. Its identity is the protocol's `id`.
 pub type Share = Declared<ShareSpec>;
+
+impl Share {
+    /// What scopes see of it.
+    pub fn thing(&self) -> Thing {
+        Thing::share(self.name.as_str(), self.spec.domain.as_deref())
+    }
+}
 
 /// What a raw object does when its table's schema changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -4,10 +4,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use crate::domain::{
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, FieldError, Spec},
+    },
+    operators::principal::{Thing, check_domain},
 };
 
 /// What may be set of a registered table.
@@ -23,6 +26,9 @@ pub struct TableSpec {
     /// Who answers for it. Kept and shown; it gives nobody a right, and nobody is told anything.
     #[serde(default)]
     pub owner: Option<String>,
+    /// The domain that it belongs to: operators whose role counts there may act on it.
+    #[serde(default)]
+    pub domain: Option<String>,
 }
 
 impl Spec for TableSpec {
@@ -30,11 +36,15 @@ impl Spec for TableSpec {
         "name the folder that holds `_delta_log`"
     }
 
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        check_domain(self.domain.as_deref(), problems);
+    }
+
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
         match field {
             // Other data under the same name.
             "location" => Some(Effect::Loosens),
-            "description" | "owner" => Some(Effect::Neutral),
+            "description" | "owner" | "domain" => Some(Effect::Neutral),
             _ => None,
         }
     }
@@ -57,6 +67,13 @@ pub struct Table {
     pub updated_at: DateTime<Utc>,
     /// Counts its changes, from 1; the etag.
     pub revision: i64,
+}
+
+impl Table {
+    /// What scopes see of it.
+    pub fn thing(&self) -> Thing {
+        Thing::table(self.name.as_str(), self.spec.domain.as_deref())
+    }
 }
 
 impl Resource for Table {

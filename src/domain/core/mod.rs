@@ -9,3 +9,4 @@ pub mod nearest;
 pub mod seal;
 pub mod secret;
 pub mod spec;
+pub mod word;

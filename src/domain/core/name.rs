@@ -32,6 +32,8 @@ pub enum NameKind {
     Credential,
     /// An operator.
     Operator,
+    /// A domain that tables and shares belong to.
+    Domain,
     /// A purpose.
     Purpose,
 }
@@ -48,6 +50,7 @@ impl NameKind {
             Self::View => "view",
             Self::Credential => "credential",
             Self::Operator => "operator",
+            Self::Domain => "domain",
             Self::Purpose => "purpose",
         }
     }

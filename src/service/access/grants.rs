@@ -3,6 +3,8 @@
 //! Grants are given and ended under the audit chain's lock, so that windows of one share and recipient never overlap
 //! and no allowing event follows a revocation.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -16,6 +18,7 @@ use crate::{
         audit::{Event, Object, timestamp},
         catalog::share::{Share, ShareSpec},
         core::{message::quoted, name::NameKind},
+        operators::{Permission, principal::Thing},
     },
     service::{
         ATTEMPTS, Service,
@@ -249,10 +252,11 @@ impl Service {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(id) = idempotency::replayed(&mut tx, ctx).await? {
             let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+            ctx.require(Permission::ReadSharing, &thing(tx.find_share_by_id(named.grant.share_id).await?.as_ref()))?;
             return Ok(Some(RunGrant { named, is_replayed: true }));
         }
         let window = window(&asked, self.settings.grant_max_seconds, ctx.now);
-        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, &asked).await, window)?;
+        let ((share, recipient), (valid_from, valid_until)) = both(named_parties(&mut tx, ctx, &asked).await, window)?;
         if recipient.state == RecipientState::Offboarded {
             return Err(ServiceError::conflict(format!("recipient `{}` is offboarded", recipient.name)));
         }
@@ -326,25 +330,52 @@ impl Service {
     }
 
     /// A grant.
-    pub async fn get_grant(&self, id: Uuid) -> Result<NamedGrant, ServiceError> {
-        self.db.find_grant(id).await?.ok_or_else(|| not_found(id))
+    pub async fn get_grant(&self, ctx: &OperatorContext, id: Uuid) -> Result<NamedGrant, ServiceError> {
+        let found = self.db.find_grant(id).await?;
+        let share = match &found {
+            Some(named) => self.db.find_share_by_id(named.grant.share_id).await?,
+            None => None,
+        };
+        ctx.require(Permission::ReadSharing, &thing(share.as_ref()))?;
+        found.ok_or_else(|| not_found(id))
     }
 
-    /// Grants by their creation; with a moment, who could read what then.
-    pub async fn list_grants(&self, query: &GrantsQuery, page: &PageRequest) -> Result<Page<NamedGrant>, ServiceError> {
+    /// Grants by their creation, as far as the operator may see them; with a moment, who could read what then.
+    pub async fn list_grants(
+        &self,
+        ctx: &OperatorContext,
+        query: &GrantsQuery,
+        page: &PageRequest,
+    ) -> Result<Page<NamedGrant>, ServiceError> {
         let mut filter = GrantFilter { in_force_at: query.at, ..GrantFilter::default() };
+        // What is not there is told by its name alone.
+        let hidden = |name: &'static str| {
+            move |error: ServiceError| if ctx.sees_everything() { error } else { lookup::unknown(name) }
+        };
         if let Some(share) = &query.share {
-            filter.share_id = Some(self.filtered_share(share).await?);
+            filter.share_id = Some(self.filtered_share(share).await.map_err(hidden("share"))?);
         }
         if let Some(recipient) = &query.recipient {
-            filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
+            filter.recipient_id = Some(self.filtered_recipient(recipient).await.map_err(hidden("recipient"))?);
         }
         let opened = self.begin_page(page, format!("grants {filter:?}"))?;
         let after = opened.after_created();
         let grants = self.db.list_grants(&filter, after, opened.limit).await?;
-        Ok(self.end_page(opened, grants, |named| {
+        let page = self.end_page(opened, grants, |named| {
             crate::service::core::page::created_key(named.grant.created_at, named.grant.id)
-        }))
+        });
+        if ctx.may(Permission::ReadSharing, &Thing::EVERYTHING) {
+            return Ok(page);
+        }
+        let mut seen: HashMap<Uuid, bool> = HashMap::new();
+        for named in &page.items {
+            let share_id = named.grant.share_id;
+            if let Entry::Vacant(vacant) = seen.entry(share_id) {
+                let share = self.db.find_share_by_id(share_id).await?;
+                vacant.insert(ctx.may(Permission::ReadSharing, &thing(share.as_ref())));
+            }
+        }
+        Ok(page.filter(|named| seen.get(&named.grant.share_id).copied().unwrap_or_default()))
     }
 
     /// Ends a grant now. A grant that was revoked before stays revoked as it was.
@@ -355,7 +386,13 @@ impl Service {
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let named = tx.find_grant(id).await?.ok_or_else(|| not_found(id))?;
+        let found = tx.find_grant(id).await?;
+        let share = match &found {
+            Some(named) => tx.find_share_by_id(named.grant.share_id).await?,
+            None => None,
+        };
+        ctx.require(Permission::Tighten, &thing(share.as_ref()))?;
+        let named = found.ok_or_else(|| not_found(id))?;
         match &named.grant.ending {
             Some(Ending { replaced_by: Some(successor), .. }) => {
                 let message = format!("grant `{id}` was replaced by `{successor}`; revoke that one");
@@ -385,11 +422,10 @@ impl Service {
         recipient: Option<&str>,
         reason: Option<&str>,
     ) -> Result<Revoked, ServiceError> {
-        let share_key = lookup::key(NameKind::Share, share)?;
-        let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let share =
-            tx.find_share(&share_key).await?.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
+        let found = find_share(&mut tx, ctx, Permission::Tighten, share).await?;
+        let share = found.ok_or_else(|| crate::service::catalog::shares::not_found(share))?;
+        let recipient_key = recipient.map(|name| lookup::key(NameKind::Recipient, name)).transpose()?;
         let recipient_id = match recipient_key {
             None => None,
             Some(key) => {
@@ -474,11 +510,33 @@ fn predecessors(others: &[Grant], id: Uuid) -> Vec<Uuid> {
     found.split_off(1)
 }
 
-async fn named_parties(tx: &mut Tx, asked: &NewGrant) -> Result<(Share, Recipient), ServiceError> {
-    let share = match lookup::key(NameKind::Share, &asked.share) {
+/// What scopes see of a grant: its share. Once that is gone it is no thing of anybody's scope: a share that has its name now
+/// is another one.
+fn thing(share: Option<&Share>) -> Thing {
+    share.map_or(Thing::EVERYTHING, Share::thing)
+}
+
+/// The share of this name, where the operator has a permission for it.
+async fn find_share(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    permission: Permission,
+    name: &str,
+) -> Result<Option<Share>, ServiceError> {
+    let found = match lookup::key(NameKind::Share, name) {
         Ok(key) => tx.find_share(&key).await?,
         Err(_) => None,
     };
+    ctx.require(permission, &found.as_ref().map_or_else(|| Thing::share(name, None), Share::thing))?;
+    Ok(found)
+}
+
+async fn named_parties(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    asked: &NewGrant,
+) -> Result<(Share, Recipient), ServiceError> {
+    let share = find_share(tx, ctx, Permission::ManageSharing, &asked.share).await?;
     let recipient = match lookup::key(NameKind::Recipient, &asked.recipient) {
         Ok(key) => tx.find_recipient(&key).await?,
         Err(_) => None,
@@ -487,11 +545,20 @@ async fn named_parties(tx: &mut Tx, asked: &NewGrant) -> Result<(Share, Recipien
         (Some(share), Some(recipient)) => Ok((share, recipient)),
         (share, recipient) => {
             let mut missing = Vec::new();
+            let sees_everything = ctx.sees_everything();
             if share.is_none() {
-                missing.push(("share", lookup::no_share(tx, &asked.share).await?));
+                let message = match sees_everything {
+                    true => lookup::no_share(tx, &asked.share).await?,
+                    false => "names no share".to_owned(),
+                };
+                missing.push(("share", message));
             }
             if recipient.is_none() {
-                missing.push(("recipient", lookup::no_recipient(tx, &asked.recipient).await?));
+                let message = match sees_everything {
+                    true => lookup::no_recipient(tx, &asked.recipient).await?,
+                    false => "names no recipient".to_owned(),
+                };
+                missing.push(("recipient", message));
             }
             let error = |(field, message): (&str, String)| FieldError { field: field.into(), message };
             Err(ServiceError::Invalid(missing.into_iter().map(error).collect()))

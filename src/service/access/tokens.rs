@@ -19,6 +19,7 @@ use crate::{
             message::quoted,
             name::{Name, NameKind, name_key},
         },
+        operators::principal::Separation,
     },
     service::{
         Service,
@@ -162,6 +163,18 @@ pub(in crate::service) async fn find_token(
     found.ok_or_else(|| not_found(id))
 }
 
+/// Refuses to show a recipient's token to an operator, who could read with it, where duties are separated.
+fn may_reveal(ctx: &OperatorContext, reveal: bool) -> Result<(), ServiceError> {
+    if reveal && ctx.principal.separation == Separation::Enforced {
+        let message =
+            "tokens are shown to nobody but their recipients here (governance.separation); leave `reveal` out, and \
+                       send the recipient its activation link"
+                .to_owned();
+        return Err(ServiceError::Forbidden { reason: "SEPARATION", message });
+    }
+    Ok(())
+}
+
 fn end_of(now: DateTime<Utc>, seconds: u64) -> DateTime<Utc> {
     now.checked_add_signed(span(seconds)).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
@@ -176,6 +189,7 @@ impl Service {
         asked: NewToken,
     ) -> Result<Issued, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        may_reveal(ctx, asked.reveal)?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let mut errors = Vec::new();
@@ -233,6 +247,7 @@ impl Service {
         rotation: Rotation,
     ) -> Result<Issued, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
+        may_reveal(ctx, rotation.reveal)?;
         self.refuse_replay(&mut tx, ctx).await?;
         let recipient = find_recipient(&mut tx, recipient).await?;
         let old = find_token(&mut tx, &recipient, id).await?;

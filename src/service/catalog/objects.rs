@@ -23,6 +23,7 @@ use crate::{
             name::{Name, NameKind, name_key},
             spec::{Mode, Spec},
         },
+        operators::{Permission, principal::Thing},
     },
     lake::Snapshot,
     service::{
@@ -46,7 +47,7 @@ use super::{
     disclosures::{self, Disclosure},
     raw_disclosures::{releases, widens},
     schema_holds::{NewestShape, SchemaHold, settle_shape},
-    shares,
+    shares, tables,
 };
 
 /// How many readers are looked at when a view is put into a share.
@@ -175,6 +176,13 @@ fn shared_version(snapshot: &Snapshot) -> Result<i64, ServiceError> {
     i64::try_from(snapshot.version()).map_err(ServiceError::internal)
 }
 
+/// Refuses whoever may not share the table, or not in this share: who may do either alone would show others' data, or show
+/// its own to others' recipients.
+fn require_both(ctx: &OperatorContext, share: &Share, table: &Table) -> Result<(), ServiceError> {
+    ctx.require(Permission::ManageSharing, &share.thing())?;
+    ctx.require(Permission::ManageSharing, &table.thing())
+}
+
 impl Service {
     /// Puts a table into a share, or confirms that it is there as described; a dry run says whom it would reach.
     pub async fn put_object(
@@ -184,13 +192,14 @@ impl Service {
         named: &Named,
     ) -> Result<Put<ObjectDetail>, ServiceError> {
         let (schema, name) = parse_names(path)?;
-        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let share: Share = self.declared_for(ctx, Permission::ManageSharing, path.share).await?;
         let existing = self.db.find_object(share.id, schema.key(), name.key()).await?;
         let (table, view) = match (source_in(named)?, &existing) {
-            (Some(source), _) => self.named_source(&source).await?,
+            (Some(source), _) => self.named_source(ctx, &source).await?,
             (None, Some((object, table))) => (table.clone(), object.view.clone()),
             (None, None) => return Err(ServiceError::invalid("source", "is missing; name a table or view")),
         };
+        require_both(ctx, &share, &table)?;
         let (location, snapshot) = self.open_log(&table.spec.location).await?;
         let newest = shared_version(&snapshot)?;
         let disclosed = match view {
@@ -215,6 +224,7 @@ impl Service {
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let share = tx.find_share(share.name.key()).await?.ok_or_else(|| shares::not_found(path.share))?;
+        require_both(ctx, &share, &table)?;
         if let Some((object, old_table)) = tx.find_object(share.id, schema.key(), name.key()).await? {
             let before = self.detail(share, object, old_table);
             let mut after = before.clone();
@@ -265,8 +275,8 @@ impl Service {
     }
 
     /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
-    pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
-        let detail = self.find_detail(path).await?;
+    pub async fn get_object(&self, ctx: &OperatorContext, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
+        let detail = self.find_detail(ctx, Permission::ReadSharing, path).await?;
         let looked_at = async {
             let (location, snapshot) = self.open_log(&detail.table.spec.location).await?;
             self.looked_at(detail.clone(), &location, &snapshot, Run::Real).await
@@ -280,23 +290,37 @@ impl Service {
         }
     }
 
-    async fn find_detail(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
-        let share = self.get_declared::<ShareSpec>(path.share).await?;
-        let found = self
-            .db
-            .find_object(
-                share.id,
-                &lookup::key(NameKind::Schema, path.schema)?,
-                &lookup::key(NameKind::Table, path.name)?,
-            )
-            .await?;
+    /// An object, where the operator has a permission for its share or for its table.
+    async fn find_detail(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        path: ObjectPath<'_>,
+    ) -> Result<ObjectDetail, ServiceError> {
+        let share = self.get_declared::<ShareSpec>(path.share).await;
+        let keys = (lookup::key(NameKind::Schema, path.schema), lookup::key(NameKind::Table, path.name));
+        let found = match (&share, keys) {
+            (Ok(share), (Ok(schema), Ok(name))) => self.db.find_object(share.id, &schema, &name).await?,
+            _ => None,
+        };
+        let thing = share.as_ref().map_or_else(|_| Thing::share(path.share, None), Share::thing);
+        match &found {
+            Some((_, table)) => ctx.require_any(permission, [&table.thing(), &thing])?,
+            None => ctx.require(permission, &thing)?,
+        }
+        let share = share?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Ok(self.detail(share, object, table))
     }
 
     /// A share's objects by schema and name.
-    pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
-        let share = self.get_declared::<ShareSpec>(share).await?;
+    pub async fn list_objects(
+        &self,
+        ctx: &OperatorContext,
+        share: &str,
+        page: &PageRequest,
+    ) -> Result<Page<ObjectDetail>, ServiceError> {
+        let share: Share = self.read_declared(ctx, share).await?;
         let opened = self.begin_page(page, format!("objects of {}", share.id))?;
         // Names hold no spaces, so that one separates the keys.
         let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
@@ -315,7 +339,8 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ObjectDetail, ServiceError> {
-        let found = self.find_detail(path).await?;
+        let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
+        require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let newest = shared_version(&snapshot)?;
         let (disclosed, newest_disclosed) = match found.object.view {
@@ -330,13 +355,14 @@ impl Service {
         let shape = NewestShape::of(&snapshot);
         let view = match source_in(named)? {
             None => found.object.view.clone(),
-            Some(source) => self.changed_source(&found, &source).await?,
+            Some(source) => self.changed_source(ctx, &found, &source).await?,
         };
         let published = self.published(view.as_ref()).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
+        require_both(ctx, &before.share, &before.table)?;
         Precondition::check(condition, before.object.id, before.object.revision)?;
         let mut after = before.clone();
         let is_acknowledging = named.contains_key("acknowledge");
@@ -387,13 +413,15 @@ impl Service {
         path: ObjectPath<'_>,
         reason: Option<&str>,
     ) -> Result<ObjectDetail, ServiceError> {
-        let found = self.find_detail(path).await?;
+        let found = self.find_detail(ctx, Permission::ManageSharing, path).await?;
+        require_both(ctx, &found.share, &found.table)?;
         let (location, snapshot) = self.open_log(&found.table.spec.location).await?;
         let shape = NewestShape::of(&snapshot);
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let again = tx.find_object(found.share.id, found.object.schema.key(), found.object.name.key()).await?;
         let (object, table) = again.ok_or_else(|| not_found(path))?;
         let before = self.detail(found.share, object, table);
+        require_both(ctx, &before.share, &before.table)?;
         if before.object.view.is_some() {
             let message =
                 "the object shows a view, which holds by itself what no longer fits; publish a version that does";
@@ -442,7 +470,7 @@ impl Service {
         path: ObjectPath<'_>,
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
-        let share = self.get_declared::<ShareSpec>(path.share).await?;
+        let share = self.find_detail(ctx, Permission::ManageSharing, path).await?.share;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let found = tx
             .find_object(
@@ -452,6 +480,8 @@ impl Service {
             )
             .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
+        // Whose table it is may take it out of any share.
+        ctx.require_any(Permission::ManageSharing, [&table.thing(), &share.thing()])?;
         Precondition::check(condition, object.id, object.revision)?;
         tx.delete_object(object.id, object.revision).await?;
         let detail = self.detail(share, object, table);
@@ -461,11 +491,15 @@ impl Service {
     }
 
     /// What a source names: a table, and the version of a view over it.
-    async fn named_source(&self, source: &SourceName) -> Result<(Table, Option<SharedView>), ServiceError> {
+    async fn named_source(
+        &self,
+        ctx: &OperatorContext,
+        source: &SourceName,
+    ) -> Result<(Table, Option<SharedView>), ServiceError> {
         match source {
-            SourceName::Table(name) => Ok((self.registered(name).await?, None)),
+            SourceName::Table(name) => Ok((self.registered(ctx, Permission::ManageSharing, name).await?, None)),
             SourceName::View(reference) => {
-                let (view, table) = self.shared_view(reference).await?;
+                let (view, table) = self.shared_view(ctx, reference).await?;
                 Ok((table, Some(view)))
             }
         }
@@ -475,13 +509,14 @@ impl Service {
     /// would be handed other data under the same id.
     async fn changed_source(
         &self,
+        ctx: &OperatorContext,
         found: &ObjectDetail,
         source: &SourceName,
     ) -> Result<Option<SharedView>, ServiceError> {
         let is_same = match (source, &found.object.view) {
             (SourceName::Table(name), None) => name_key(name) == found.table.name.key(),
             (SourceName::View(reference), Some(view)) => {
-                let (named, _) = self.shared_view(reference).await?;
+                let (named, _) = self.shared_view(ctx, reference).await?;
                 if named.id == view.id {
                     return Ok(Some(named));
                 }
@@ -497,15 +532,19 @@ impl Service {
         Err(ServiceError::invalid("source", message))
     }
 
-    /// The registered table that a source names.
-    pub(in crate::service) async fn registered(&self, name: &str) -> Result<Table, ServiceError> {
-        let found = match lookup::key(NameKind::RegisteredTable, name) {
-            Ok(key) => self.db.find_table(&key).await?,
-            Err(_) => None,
-        };
+    /// The registered table that a source names, where the operator has a permission for it.
+    pub(in crate::service) async fn registered(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        name: &str,
+    ) -> Result<Table, ServiceError> {
+        let found = self.known_table(name).await?;
+        ctx.require(permission, &tables::thing(name, found.as_ref()))?;
         match found {
             Some(table) => Ok(table),
-            None => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+            None if ctx.sees_everything() => Err(ServiceError::invalid("source.table", self.no_table(name).await)),
+            None => Err(ServiceError::invalid("source.table", "names no registered table")),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::{
         audit::Event,
         catalog::share::{Share, ShareSpec},
         core::message::quoted,
+        operators::principal::Thing,
     },
     service::{
         access::grants::open_grants,
@@ -42,6 +43,10 @@ impl InUse for ShareSpec {
             users.push(format!("holds {} (remove them first)", quoted(&objects)));
         }
         Ok(users)
+    }
+
+    fn thing(name: &str, spec: Option<&Self>) -> Option<Thing> {
+        Some(Thing::share(name, spec.and_then(|spec| spec.domain.as_deref())))
     }
 
     fn tell(share: &Share, event: Event) -> Event {

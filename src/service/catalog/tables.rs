@@ -14,6 +14,7 @@ use crate::{
             name::{Name, NameKind},
             spec::{LONGEST_TEXT, Mode, check_text},
         },
+        operators::{Permission, principal::Thing},
     },
     lake::{LakeError, Snapshot},
     service::{
@@ -54,6 +55,26 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "table", name: name.to_owned() }
 }
 
+/// The table of this name as scopes see it, be it there or not.
+pub(super) fn thing(name: &str, found: Option<&Table>) -> Thing {
+    found.map_or_else(|| Thing::table(name, None), Table::thing)
+}
+
+async fn find(tx: &mut Tx, ctx: &OperatorContext, name: &str) -> Result<Table, ServiceError> {
+    let found = match lookup::key(NameKind::RegisteredTable, name) {
+        Ok(key) => tx.find_table(&key).await?,
+        Err(_) => None,
+    };
+    ctx.require(Permission::ManageCatalog, &thing(name, found.as_ref()))?;
+    found.ok_or_else(|| not_found(name))
+}
+
+/// Refuses to have a table lie somewhere, where the operator may not choose from all that there is: whoever looks after a
+/// table of this name could look into another's data otherwise.
+fn require_placing(ctx: &OperatorContext) -> Result<(), ServiceError> {
+    ctx.require(Permission::ManageCatalog, &Thing::EVERYTHING)
+}
+
 impl Service {
     /// Registers a table, or confirms that it is registered as described. Its log is opened once, so that what cannot
     /// be read is refused here rather than in front of a recipient.
@@ -65,18 +86,27 @@ impl Service {
     ) -> Result<Put<OpenedTable>, ServiceError> {
         let name = new_name(name)?;
         let known = self.db.find_table(name.key()).await?;
+        match &known {
+            Some(known) => ctx.require(Permission::ManageCatalog, &known.thing())?,
+            None => require_placing(ctx)?,
+        }
         let asked: TableSpec = match &known {
             Some(known) => changed_spec(&known.spec, named, Mode::Whole)?,
             None => new_spec(named)?,
         };
+        if known.as_ref().is_none_or(|known| known.spec.location != asked.location) {
+            require_placing(ctx)?;
+        }
         let (location, snapshot) = self.open_log(&asked.location).await?;
         let spec = TableSpec { location: location.url().to_owned(), ..asked };
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_table(name.key()).await? {
+            ctx.require(Permission::ManageCatalog, &existing.thing())?;
             confirm("table", name.as_str(), &existing, &Table { spec, ..existing.clone() })?;
             return Ok(Put::Confirmed(OpenedTable { table: existing, snapshot }));
         }
+        require_placing(ctx)?;
         let table = Table {
             id: Uuid::now_v7(),
             name,
@@ -95,15 +125,30 @@ impl Service {
     }
 
     /// A registered table.
-    pub async fn get_table(&self, name: &str) -> Result<Table, ServiceError> {
-        self.db.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))
+    pub async fn get_table(&self, ctx: &OperatorContext, name: &str) -> Result<Table, ServiceError> {
+        let found = self.known_table(name).await?;
+        ctx.require(Permission::ReadSharing, &thing(name, found.as_ref()))?;
+        found.ok_or_else(|| not_found(name))
     }
 
-    /// Registered tables by name.
-    pub async fn list_registered_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
+    /// Registered tables by name, as far as the operator may see them.
+    pub async fn list_registered_tables(
+        &self,
+        ctx: &OperatorContext,
+        page: &PageRequest,
+    ) -> Result<Page<Table>, ServiceError> {
         let opened = self.begin_page(page, "tables".into())?;
         let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
-        Ok(self.end_page(opened, tables, |table| table.name.key().to_owned()))
+        let page = self.end_page(opened, tables, |table| table.name.key().to_owned());
+        Ok(page.filter(|table| ctx.may(Permission::ReadSharing, &table.thing())))
+    }
+
+    /// The registered table of this name, if there is one.
+    pub(super) async fn known_table(&self, name: &str) -> Result<Option<Table>, ServiceError> {
+        match lookup::key(NameKind::RegisteredTable, name) {
+            Ok(key) => Ok(self.db.find_table(&key).await?),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Changes what is said about a table. Another location is refused while the table is shared: recipients would be
@@ -115,16 +160,20 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<Table, ServiceError> {
+        let known = self.known_table(name).await?;
+        ctx.require(Permission::ManageCatalog, &thing(name, known.as_ref()))?;
         let moved = match named.get("location") {
             Some(Value::String(location)) if check_text(location, LONGEST_TEXT).is_ok() => {
+                if known.as_ref().is_none_or(|known| known.spec.location != *location) {
+                    require_placing(ctx)?;
+                }
                 Some(self.open_log(location).await?)
             }
             // Whatever else it is named as is refused below.
             _ => None,
         };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let before =
-            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let before = find(&mut tx, ctx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = Table { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
         if let Some((location, _)) = &moved {
@@ -132,6 +181,10 @@ impl Service {
         }
         if differing(&before, &after).is_empty() {
             return Ok(before);
+        }
+        ctx.require(Permission::ManageCatalog, &after.thing())?;
+        if before.spec.location != after.spec.location {
+            require_placing(ctx)?;
         }
         if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
             let users = users(&mut tx, before.id).await?;
@@ -162,8 +215,7 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let table =
-            tx.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))?;
+        let table = find(&mut tx, ctx, name).await?;
         Precondition::check(condition, table.id, table.revision)?;
         let users = users(&mut tx, table.id).await?;
         if !users.is_empty() {

@@ -36,6 +36,7 @@ use crate::{
             spec::Mode,
         },
         materialize::copy::CopyKind,
+        operators::{Permission, principal::Thing},
     },
     engine::EngineError,
     service::{
@@ -145,6 +146,11 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "view", name: name.to_owned() }
 }
 
+/// What scopes see of the view of this name: its table; the name itself where there is no view.
+fn thing(name: &str, found: Option<&(View, Table)>) -> Thing {
+    found.map_or_else(|| Thing::table(name, None), |(_, table)| table.thing())
+}
+
 fn event(ctx: &OperatorContext, action: &'static str, view: &View) -> Event {
     ctx.event(action, Object { kind: "view".into(), id: Some(view.id), name: Some(view.name.to_string()) })
 }
@@ -206,22 +212,27 @@ impl Service {
         let name =
             Name::parse(NameKind::View, name).map_err(|error| ServiceError::invalid("name", error.to_string()))?;
         let known = self.db.find_view(name.key()).await?;
+        if let Some((_, table)) = &known {
+            ctx.require(Permission::ManageCatalog, &table.thing())?;
+        }
         let asked: ViewSpec = match &known {
             Some((known, _)) => changed_spec(&known.spec, named, Mode::Whole)?,
             None => new_spec(named)?,
         };
         let table = match known {
             Some((known, table)) if known.spec.source == asked.source => table,
-            _ => self.registered(&asked.source.table).await?,
+            _ => self.registered(ctx, Permission::ManageCatalog, &asked.source.table).await?,
         };
         let spec = ViewSpec { source: ViewSource { table: table.name.to_string() }, ..asked };
         let source = self.source_of(&table).await?;
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some((view, table)) = tx.find_view(name.key()).await? {
+            ctx.require(Permission::ManageCatalog, &table.thing())?;
             confirm("view", name.as_str(), &view, &View { spec, ..view.clone() })?;
             return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
         }
+        ctx.require(Permission::ManageCatalog, &table.thing())?;
         plan_over(&spec.definition(), &source)?;
         let view = View {
             id: Uuid::now_v7(),
@@ -241,15 +252,19 @@ impl Service {
     }
 
     /// A view, and how far its copies are.
-    pub async fn get_view(&self, name: &str) -> Result<ViewDetail, ServiceError> {
-        let (view, table) = self.find_view(name).await?;
+    pub async fn get_view(&self, ctx: &OperatorContext, name: &str) -> Result<ViewDetail, ServiceError> {
+        let (view, table) = self.find_view(ctx, Permission::ReadSharing, name).await?;
         let versions = self.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
         let preparation = self.preparations(&view).await?;
         Ok(ViewDetail { view, table, versions, preparation })
     }
 
-    /// Views by name.
-    pub async fn list_views(&self, page: &PageRequest) -> Result<Page<ViewDetail>, ServiceError> {
+    /// Views by name, as far as the operator may see them.
+    pub async fn list_views(
+        &self,
+        ctx: &OperatorContext,
+        page: &PageRequest,
+    ) -> Result<Page<ViewDetail>, ServiceError> {
         let opened = self.begin_page(page, "views".into())?;
         let views = self.db.list_views(opened.after.as_deref(), opened.limit).await?;
         let ids: Vec<Uuid> = views.iter().map(|(view, _)| view.id).collect();
@@ -262,7 +277,8 @@ impl Service {
             ViewDetail { view, table, versions, preparation: Vec::new() }
         });
         let detailed = detailed.collect();
-        Ok(self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned()))
+        let page = self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned());
+        Ok(page.filter(|detail| ctx.may(Permission::ReadSharing, &detail.table.thing())))
     }
 
     /// Changes the draft of a view's next version; what is published stays as it is.
@@ -273,7 +289,7 @@ impl Service {
         condition: Option<&Precondition>,
         named: &Named,
     ) -> Result<ViewDetail, ServiceError> {
-        let (view, table) = self.find_view(name).await?;
+        let (view, table) = self.find_view(ctx, Permission::ManageCatalog, name).await?;
         let asked = changed_spec(&view.spec, named, Mode::Merge)?;
         if name_key(&asked.source.table) != table.name.key() {
             let message = "cannot change: another table is another view; make one under another name";
@@ -282,6 +298,7 @@ impl Service {
         let source = self.source_of(&table).await?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let (before, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        ctx.require(Permission::ManageCatalog, &table.thing())?;
         Precondition::check(condition, before.id, before.revision)?;
         let asked = changed_spec(&before.spec, named, Mode::Merge)?;
         let mut after = View { spec: ViewSpec { source: before.spec.source.clone(), ..asked }, ..before.clone() };
@@ -311,7 +328,12 @@ impl Service {
         condition: Option<&Precondition>,
     ) -> Result<(), ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let (view, _) = tx.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))?;
+        let found = match lookup::key(NameKind::View, name) {
+            Ok(key) => tx.find_view(&key).await?,
+            Err(_) => None,
+        };
+        ctx.require(Permission::ManageCatalog, &thing(name, found.as_ref()))?;
+        let (view, _) = found.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, view.id, view.revision)?;
         let users = users(&mut tx, view.id).await?;
         if !users.is_empty() {
@@ -334,12 +356,13 @@ impl Service {
         name: &str,
         acknowledged: &BTreeSet<String>,
     ) -> Result<Published, ServiceError> {
+        let (view, table) = self.find_view(ctx, Permission::ManageCatalog, name).await?;
         self.materializer.root()?;
-        let (view, table) = self.find_view(name).await?;
         let source = self.source_of(&table).await?;
         let partition_columns = &source.snapshot.metadata().partition_columns;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let (view, table) = tx.find_view(view.name.key()).await?.ok_or_else(|| not_found(name))?;
+        ctx.require(Permission::ManageCatalog, &table.thing())?;
         let mut detail = detail(&mut tx, view, table).await?;
         let newest = detail.versions.first().cloned();
         let planned = plan_over(&detail.view.spec.definition(), &source);
@@ -401,11 +424,11 @@ impl Service {
             return Err(ServiceError::invalid("limit", format!("must be between 1 and {MAX_PREVIEW_ROWS}")));
         }
         let started = Instant::now();
-        let (view, table) = self.find_view(name).await?;
-        let recipient = self.named_recipient(&request.recipient).await?;
+        let (view, table) = self.find_view(ctx, Permission::PreviewData, name).await?;
+        let recipient = self.named_recipient(ctx, &request.recipient).await?;
         let share_id = match &request.share {
             None => Uuid::nil(),
-            Some(share) => self.get_declared::<ShareSpec>(share).await?.id,
+            Some(share) => self.read_declared::<ShareSpec>(ctx, share).await?.id,
         };
         let source = self.source_of(&table).await?;
         let published = self.version_or_draft(&view, &source, request.version).await?;
@@ -438,7 +461,7 @@ impl Service {
         (from, to): (i64, i64),
         recipient: Option<&str>,
     ) -> Result<ViewDiff, ServiceError> {
-        let (view, table) = self.find_view(name).await?;
+        let (view, table) = self.find_view(ctx, Permission::ReadSharing, name).await?;
         let source = self.source_of(&table).await?;
         let before = self.version_or_draft(&view, &source, Some(from)).await?;
         let after = self.version_or_draft(&view, &source, Some(to)).await?;
@@ -447,7 +470,7 @@ impl Service {
         let rows = match recipient {
             None => None,
             Some(recipient) => {
-                let recipient = self.named_recipient(recipient).await?;
+                let recipient = self.named_recipient(ctx, recipient).await?;
                 self.diff_rows(&before, &after, &recipient, &source, ctx.now).await?
             }
         };
@@ -571,7 +594,11 @@ impl Service {
     }
 
     /// The version of a view that an object names.
-    pub(in crate::service) async fn shared_view(&self, reference: &str) -> Result<(SharedView, Table), ServiceError> {
+    pub(in crate::service) async fn shared_view(
+        &self,
+        ctx: &OperatorContext,
+        reference: &str,
+    ) -> Result<(SharedView, Table), ServiceError> {
         let (name, version) = parse_reference(reference)?;
         let Some(version) = version else {
             let message =
@@ -582,8 +609,13 @@ impl Service {
             Ok(key) => self.db.find_view(&key).await?,
             Err(_) => None,
         };
+        ctx.require(Permission::ManageSharing, &thing(name, found.as_ref()))?;
         let Some((view, table)) = found else {
-            return Err(ServiceError::invalid("source.view", self.no_view(name).await));
+            let message = match ctx.sees_everything() {
+                true => self.no_view(name).await,
+                false => "names no view".to_owned(),
+            };
+            return Err(ServiceError::invalid("source.view", message));
         };
         if self.db.find_view_version(view.id, version).await?.is_none() {
             let message = format!("version {version} is not published; POST /views/{name}/publish does that");
@@ -592,8 +624,19 @@ impl Service {
         Ok((SharedView { id: view.id, name: view.name, version }, table))
     }
 
-    async fn find_view(&self, name: &str) -> Result<(View, Table), ServiceError> {
-        self.db.find_view(&lookup::key(NameKind::View, name)?).await?.ok_or_else(|| not_found(name))
+    /// A view with its table, where the operator has a permission for that.
+    async fn find_view(
+        &self,
+        ctx: &OperatorContext,
+        permission: Permission,
+        name: &str,
+    ) -> Result<(View, Table), ServiceError> {
+        let found = match lookup::key(NameKind::View, name) {
+            Ok(key) => self.db.find_view(&key).await?,
+            Err(_) => None,
+        };
+        ctx.require(permission, &thing(name, found.as_ref()))?;
+        found.ok_or_else(|| not_found(name))
     }
 
     async fn source_of(&self, table: &Table) -> Result<Source, ServiceError> {
@@ -601,13 +644,14 @@ impl Service {
         Ok(Source { snapshot, location: self.storages.locate(&table.spec.location)? })
     }
 
-    async fn named_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
+    async fn named_recipient(&self, ctx: &OperatorContext, name: &str) -> Result<Recipient, ServiceError> {
         let found = match lookup::key(NameKind::Recipient, name) {
             Ok(key) => self.db.find_recipient(&key).await?,
             Err(_) => None,
         };
         match found {
             Some(recipient) => Ok(recipient),
+            None if !ctx.sees_everything() => Err(ServiceError::invalid("recipient", "names no recipient")),
             None => {
                 let near = self.suggest("recipient", name).await.map(|near| format!("did you mean `{near}`?"));
                 let next = near.unwrap_or_else(|| "GET /recipients lists them".to_owned());

@@ -13,18 +13,23 @@ use chrono::{DateTime, Utc};
 use crate::{
     domain::{
         audit::{Actor, Event, Object, Personal},
-        operators::Permission,
+        operators::{
+            OperatorReason, Permission,
+            principal::{self, Principal, Thing},
+        },
     },
-    service::operators::sign_in::Credential,
+    service::operators::{refusals::refusal, sign_in::Credential},
 };
 
-use super::idempotency::IdempotencyKey;
+use super::{error::ServiceError, idempotency::IdempotencyKey};
 
 /// An operator's request, as far as use cases need to know it.
 #[derive(Clone, Debug)]
 pub struct OperatorContext {
     /// Who acts.
     pub actor: Actor,
+    /// What it may.
+    pub principal: Principal,
     /// What shows that it is the actor; looked at again before anything changes.
     pub credential: Credential,
     /// What the route needs.
@@ -69,6 +74,7 @@ impl OperatorContext {
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
         Self {
             actor: Actor::system(name),
+            principal: Principal::server(),
             credential: Credential::System,
             needed: Permission::SignIn,
             request_id: None,
@@ -78,6 +84,33 @@ impl OperatorContext {
             idempotency: None,
             event_flag: EventFlag::default(),
         }
+    }
+
+    /// Whether the operator may do something to a thing.
+    pub(in crate::service) fn may(&self, permission: Permission, thing: &Thing) -> bool {
+        principal::may(&self.principal, permission, thing)
+    }
+
+    /// Refuses what the operator may not do to a thing. What is not there is asked for by its name all the same, so that
+    /// nobody learns what there is.
+    pub(in crate::service) fn require(&self, permission: Permission, thing: &Thing) -> Result<(), ServiceError> {
+        let decided = principal::decide(&self.principal, permission, thing);
+        decided.map_err(|lack| refusal(OperatorReason::Lacks(lack), &self.actor))
+    }
+
+    /// Refuses what the operator may do to none of these things.
+    pub(in crate::service) fn require_any(
+        &self,
+        permission: Permission,
+        things: [&Thing; 2],
+    ) -> Result<(), ServiceError> {
+        let [one, other] = things;
+        if self.may(permission, one) { Ok(()) } else { self.require(permission, other) }
+    }
+
+    /// Whether messages may name what the operator did not ask for.
+    pub fn sees_everything(&self) -> bool {
+        self.principal.sees_everything()
     }
 
     /// Whether nothing is to be kept of what is asked.

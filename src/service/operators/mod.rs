@@ -1,6 +1,7 @@
 //! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
 //! it.
 
+pub(super) mod refusals;
 pub mod sign_in;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +16,7 @@ use crate::{
         core::{
             name::{Name, NameKind, name_key},
             spec::Mode,
+            word::AsWritten,
         },
         operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role},
     },
@@ -99,6 +101,19 @@ fn parse_name(name: &str) -> Result<Name, ServiceError> {
     Ok(parsed)
 }
 
+/// The spec that `named` makes of what was there. One without any role is refused unless `bindings` says so.
+fn spec_of(before: Option<&OperatorSpec>, named: &Named, mode: Mode) -> Result<OperatorSpec, ServiceError> {
+    let spec: OperatorSpec = match before {
+        None => new_spec(named)?,
+        Some(before) => changed_spec(before, named, mode)?.in_words_of(before),
+    };
+    if spec.role.is_none() && spec.bindings.is_empty() && !named.contains_key("bindings") {
+        let message = "is missing; every operator has one, or `bindings`";
+        return Err(ServiceError::invalid("role", message));
+    }
+    Ok(spec)
+}
+
 async fn find(tx: &mut Tx, name: &str) -> Result<Operator, ServiceError> {
     tx.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
 }
@@ -163,7 +178,7 @@ fn life(settings: &OperatorSettings, asked: Option<u64>) -> Result<u64, ServiceE
 
 /// Refuses what would leave nobody who can make operators.
 async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> Result<(), ServiceError> {
-    let is_admin = operator.spec.role == Role::Admin && operator.disabled_at.is_none();
+    let is_admin = operator.spec.is_admin() && operator.disabled_at.is_none();
     if is_admin && !tx.has_admin(Some(operator.id), now).await? {
         let message =
             format!("operator `{}` is the last enabled admin; make another one, with a token, first", operator.name);
@@ -179,7 +194,7 @@ pub async fn create_operator(
     clock: &Clock,
     settings: &OperatorSettings,
     name: &str,
-    role: Role,
+    role: AsWritten<Role>,
     expires_in_seconds: Option<u64>,
 ) -> Result<IssuedOperatorToken, ServiceError> {
     let name = parse_name(name)?;
@@ -187,7 +202,7 @@ pub async fn create_operator(
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
     let ctx = OperatorContext::system("command line", clock.now());
-    let operator = insert(&mut tx, &ctx, name, OperatorSpec { role, description: None }).await?;
+    let operator = insert(&mut tx, &ctx, name, OperatorSpec::of(role)).await?;
     let issued = issue(&mut tx, &ctx, &operator, life).await?;
     tx.commit().await?;
     Ok(issued)
@@ -204,11 +219,11 @@ impl Service {
         let name = parse_name(name)?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_operator(name.key()).await? {
-            let after = Operator { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
+            let after = Operator { spec: spec_of(Some(&existing.spec), named, Mode::Whole)?, ..existing.clone() };
             confirm("operator", name.as_str(), &existing, &after)?;
             return Ok(Put::Confirmed(existing));
         }
-        let operator = insert(&mut tx, ctx, name, new_spec(named)?).await?;
+        let operator = insert(&mut tx, ctx, name, spec_of(None, named, Mode::Whole)?).await?;
         tx.commit().await?;
         Ok(Put::Created(operator))
     }
@@ -236,11 +251,11 @@ impl Service {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let before = find(&mut tx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
-        let mut after = Operator { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
+        let mut after = Operator { spec: spec_of(Some(&before.spec), named, Mode::Merge)?, ..before.clone() };
         if differing(&before, &after).is_empty() {
             return Ok(before);
         }
-        if after.spec.role != Role::Admin {
+        if !after.spec.is_admin() {
             keep_an_admin(&mut tx, &before, ctx.now).await?;
         }
         after.updated_at = ctx.now;

@@ -1,7 +1,8 @@
-//! Signing in to the admin API: who presents a token or a JWT, whether the role has what the route needs, and the same again
+//! Signing in to the admin API: who presents a token or a JWT, whether it holds what the route needs, and the same again
 //! under the audit trail's lock before anything changes.
 //!
-//! Never here: what operators are made of, which is `operators`.
+//! Never here: what operators are made of, which is `operators`, nor on which thing somebody acts, which each use case
+//! decides with the thing in hand ([`OperatorContext::require`]).
 
 use std::net::IpAddr;
 
@@ -12,13 +13,14 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::{
-    config::{OperatorSettings, OperatorSignInSettings},
+    config::{GovernanceSettings, OperatorSettings, OperatorSignInSettings},
     domain::{
         access::{decision::Reason, token::BearerToken},
         audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
-        core::{name::is_invisible, secret::Secret},
+        core::{name::is_invisible, secret::Secret, word::AsWritten},
         operators::{
-            BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator, decide_role,
+            BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator,
+            principal::{self, Binding, Lack, Principal, Separation, Thing},
         },
     },
     identity::{IdentityError, Refused, Side, Verified},
@@ -34,6 +36,8 @@ use crate::{
     store::Tx,
 };
 
+use super::refusals::refusal;
+
 /// The action of events that tell what an operator read.
 const READ: &str = "admin.read";
 /// The longest name of an operator, in characters.
@@ -48,12 +52,15 @@ pub struct SignIn {
     bootstrap: Option<[u8; 32]>,
     /// The settings of operators.
     pub settings: OperatorSettings,
+    /// Whether running the server and reading its data are kept apart.
+    pub separation: Separation,
 }
 
 impl SignIn {
     /// Sign-in by tokens, and by the bootstrap token where there is one.
-    pub fn new(bootstrap_token: Option<&Secret>, settings: OperatorSettings) -> Self {
-        Self { bootstrap: bootstrap_token.map(|token| digest(token.expose())), settings }
+    pub fn new(bootstrap_token: Option<&Secret>, settings: OperatorSettings, governance: &GovernanceSettings) -> Self {
+        let bootstrap = bootstrap_token.map(|token| digest(token.expose()));
+        Self { bootstrap, settings, separation: governance.separation }
     }
 
     fn is_bootstrap(&self, token: &str) -> bool {
@@ -62,11 +69,16 @@ impl SignIn {
     }
 
     /// The bootstrap token is for whoever makes the first admin.
-    fn decide_bootstrap(&self, has_admin: bool) -> Result<Role, OperatorReason> {
+    fn decide_bootstrap(&self, has_admin: bool) -> Result<Vec<Binding>, OperatorReason> {
         if has_admin && !self.settings.keep_bootstrap_token {
             return Err(OperatorReason::BootstrapRetired);
         }
-        Ok(Role::Admin)
+        Ok(vec![Binding::everywhere(Role::Admin.into())])
+    }
+
+    /// Who has these roles.
+    fn principal(&self, bindings: Vec<Binding>) -> Principal {
+        Principal { bindings, separation: self.separation }
     }
 }
 
@@ -130,27 +142,28 @@ pub struct Asked {
 struct Presented {
     /// Whose it is, even if it is over.
     actor: Actor,
-    admitted: Result<(Role, Credential), OperatorReason>,
+    admitted: Result<(Principal, Credential), OperatorReason>,
 }
 
 impl Service {
     /// Lets the holder of `token` do what was asked, or records the refusal.
     pub async fn admit_operator(&self, token: Option<&str>, asked: &Asked) -> Result<OperatorContext, ServiceError> {
         let now = self.clock.now();
-        let Presented { actor, admitted } = self.look_up_operator(token, &asked.place, now).await?;
-        let (role, credential) = match admitted {
+        let Presented { actor, admitted } = self.look_up_operator(token, asked, now).await?;
+        let (principal, credential) = match admitted {
             Ok(admitted) => admitted,
             Err(reason) => {
                 self.record_failed_authentication(&actor, asked, reason, now).await?;
                 return Err(refusal(reason, &actor));
             }
         };
-        if let Err(reason) = decide_role(role, asked.needed) {
+        if let Err(reason) = decide_route(&principal, asked.needed) {
             self.record_refusal(&actor, asked, reason.code().to_owned()).await?;
             return Err(refusal(reason, &actor));
         }
         Ok(OperatorContext {
             actor,
+            principal,
             credential,
             needed: asked.needed,
             request_id: Some(asked.request_id.clone()),
@@ -163,28 +176,34 @@ impl Service {
     }
 
     /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
-    /// token ended, changes nothing any more. Answers the actor as it is now.
+    /// token ended, changes nothing any more. Answers the actor as it is now, and what it may.
     pub(in crate::service) async fn admit_again(
         &self,
         tx: &mut Tx,
         ctx: &OperatorContext,
         now: DateTime<Utc>,
-    ) -> Result<Actor, ServiceError> {
-        let (actor, role) = match ctx.credential {
-            Credential::System => return Ok(ctx.actor.clone()),
+    ) -> Result<(Actor, Principal), ServiceError> {
+        let (actor, bindings) = match ctx.credential {
+            Credential::System => return Ok((ctx.actor.clone(), ctx.principal.clone())),
             Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
             Credential::Identity { role, expires_at } => {
-                let role = if now < expires_at { Ok(role) } else { Err(OperatorReason::TokenExpired) };
-                (ctx.actor.clone(), role)
+                let bindings = vec![Binding::everywhere(role.into())];
+                let bindings = if now < expires_at { Ok(bindings) } else { Err(OperatorReason::TokenExpired) };
+                (ctx.actor.clone(), bindings)
             }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
-                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), role)
+                let bindings = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.all_bindings());
+                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), bindings)
             }
         };
-        match role.and_then(|role| decide_role(role, ctx.needed)) {
-            Ok(()) => Ok(actor),
+        let principal = bindings.map(|bindings| self.sign_in.principal(bindings));
+        let decided = principal.and_then(|principal| {
+            decide_route(&principal, ctx.needed)?;
+            Ok(principal)
+        });
+        match decided {
+            Ok(principal) => Ok((actor, principal)),
             Err(reason) => Err(refusal(reason, &actor)),
         }
     }
@@ -192,7 +211,7 @@ impl Service {
     async fn look_up_operator(
         &self,
         token: Option<&str>,
-        place: &Place,
+        asked: &Asked,
         now: DateTime<Utc>,
     ) -> Result<Presented, ServiceError> {
         let Some(token) = token else {
@@ -200,20 +219,21 @@ impl Service {
         };
         if self.sign_in.is_bootstrap(token) {
             let has_admin = self.db.has_admin(None, now).await?;
-            let admitted = self.sign_in.decide_bootstrap(has_admin).map(|role| (role, Credential::Bootstrap));
+            let admitted = self.sign_in.decide_bootstrap(has_admin);
+            let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), Credential::Bootstrap));
             if has_admin && admitted.is_ok() {
                 tracing::warn!(
                     "the bootstrap token is used though an admin can sign in; unset WEIR_BOOTSTRAP_TOKEN, or \
                      operators.keep_bootstrap_token"
                 );
             }
-            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin));
+            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin.into()));
             let actor = Actor { kind: ActorKind::Operator, name, role, ..Actor::ANONYMOUS };
             return Ok(Presented { actor, admitted });
         }
         if self.identities.may_be_token(token) {
             // Its issuer may have to be asked for its keys first.
-            return Ok(match place.aside(self.identities.verify(token, Side::Operators, now)).await {
+            return Ok(match asked.place.aside(self.identities.verify(token, Side::Operators, now)).await {
                 Ok(verified) => self.identified(&verified),
                 Err(error) => {
                     tracing::warn!(error = %error, "an operator's JWT is refused");
@@ -229,12 +249,13 @@ impl Service {
             });
         }
         let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
+        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.all_bindings());
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
             Some(bearer) => {
                 let credential = Credential::Token { id: bearer.token.id, expires_at: bearer.token.expires_at };
-                Presented { actor: actor_of(&bearer), admitted: admitted.map(|role| (role, credential)) }
+                let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), credential));
+                Presented { actor: actor_of(&bearer), admitted }
             }
         })
     }
@@ -247,18 +268,20 @@ impl Service {
         let Some(subject) = claims.text("sub") else {
             return Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::IdentityInvalid) };
         };
-        let named: Vec<Role> = claims.texts(role_claim).filter_map(|value| roles.get(value).copied()).collect();
-        let role = Role::ALL.into_iter().find(|role| named.contains(role));
+        let role = strongest(claims.texts(role_claim).filter_map(|value| roles.get(value)));
         let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
         let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
             kind: ActorKind::Operator,
             id: Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer}#{subject}").as_bytes())),
             name: Some(name.collect()),
-            role,
+            role: role.cloned(),
             token_id: None,
         };
-        let admitted = role.map(|role| (role, Credential::Identity { role, expires_at: *until }));
+        let admitted = role.and_then(AsWritten::means).map(|role| {
+            let principal = self.sign_in.principal(vec![Binding::everywhere(role.into())]);
+            (principal, Credential::Identity { role, expires_at: *until })
+        });
         Presented { actor, admitted: admitted.ok_or(OperatorReason::IdentityWithoutRole) }
     }
 
@@ -323,48 +346,32 @@ fn route_event(actor: &Actor, asked: &Asked, action: &'static str) -> Event {
     }
 }
 
-fn actor_of(OperatorBearer { token, operator }: &OperatorBearer) -> Actor {
+/// The role of these that may most.
+fn strongest<'a>(roles: impl Iterator<Item = &'a AsWritten<Role>>) -> Option<&'a AsWritten<Role>> {
+    let rank = |role: &AsWritten<Role>| Role::RANKED.iter().position(|ranked| role.means() == Some(*ranked));
+    roles.filter_map(|role| Some((rank(role)?, role))).min_by_key(|(rank, _)| *rank).map(|(_, role)| role)
+}
+
+/// Decides whether somebody holds what a route needs, of whatever thing.
+fn decide_route(principal: &Principal, needed: Permission) -> Result<(), OperatorReason> {
+    if principal.holds(needed) {
+        return Ok(());
+    }
+    let lack = principal::decide(principal, needed, &Thing::EVERYTHING).err().unwrap_or(Lack::Role(needed));
+    Err(OperatorReason::Lacks(lack))
+}
+
+fn actor_of(bearer: &OperatorBearer) -> Actor {
+    let OperatorBearer { token, operator } = bearer;
+    let bindings = operator.spec.all_bindings();
     let Operator { id, name, spec, .. } = operator;
+    let role = spec.role.as_ref().or_else(|| strongest(bindings.iter().map(|binding| &binding.role)));
     Actor {
         kind: ActorKind::Operator,
         id: Some(*id),
         name: Some(name.to_string()),
-        role: Some(spec.role),
+        role: role.cloned(),
         token_id: Some(token.id),
-    }
-}
-
-/// What the caller is told. Unknown, expired and revoked tokens read alike.
-fn refusal(reason: OperatorReason, actor: &Actor) -> ServiceError {
-    let unauthenticated = |message: &str| ServiceError::Unauthenticated { message: message.to_owned() };
-    match reason {
-        OperatorReason::TokenUnknown | OperatorReason::TokenExpired | OperatorReason::TokenRevoked => {
-            unauthenticated("send `Authorization: Bearer <operator token>` with a token that is valid")
-        }
-        OperatorReason::Disabled => unauthenticated("this operator is disabled; ask an admin to enable it"),
-        OperatorReason::IdentityInvalid => {
-            unauthenticated("send a token that the operators' issuer made out to this server's operators")
-        }
-        OperatorReason::IdentityWithoutRole => ServiceError::Forbidden {
-            message: "the token names no role that the settings know (`identity.operators.roles`); ask an admin"
-                .to_owned(),
-        },
-        OperatorReason::IssuerUnavailable => {
-            ServiceError::Unavailable { what: "the identity provider", source: "its keys cannot be had".into() }
-        }
-        OperatorReason::BootstrapRetired => unauthenticated(
-            "the bootstrap token has retired, because an admin can sign in; use an operator's token, made with \
-             `weir operator create` or by an admin",
-        ),
-        OperatorReason::RoleLacks(needed) => {
-            let roles: Vec<String> = needed.roles().iter().map(|role| format!("`{}`", role.as_str())).collect();
-            let name = actor.name.as_deref().unwrap_or_default();
-            let role = actor.role.map_or("", Role::as_str);
-            let roles = roles.join(" or ");
-            ServiceError::Forbidden {
-                message: format!("this needs the role {roles}, and `{name}` is `{role}`; ask somebody who has it"),
-            }
-        }
     }
 }
 
@@ -374,7 +381,7 @@ mod tests {
 
     fn sign_in(token: Option<&Secret>, keep_bootstrap_token: bool) -> SignIn {
         let settings = OperatorSettings { keep_bootstrap_token, token_max_seconds: 60, token_default_seconds: 60 };
-        SignIn::new(token, settings)
+        SignIn::new(token, settings, &GovernanceSettings::default())
     }
 
     #[test]
@@ -390,8 +397,9 @@ mod tests {
     #[test]
     fn the_bootstrap_token_retires_with_the_first_admin_unless_it_is_kept() {
         let decide = |keep, has_admin| sign_in(None, keep).decide_bootstrap(has_admin);
-        assert_eq!(decide(false, false), Ok(Role::Admin));
+        let admin = vec![Binding::everywhere(Role::Admin.into())];
+        assert_eq!(decide(false, false), Ok(admin.clone()));
         assert_eq!(decide(false, true), Err(OperatorReason::BootstrapRetired));
-        assert_eq!(decide(true, true), Ok(Role::Admin));
+        assert_eq!(decide(true, true), Ok(admin));
     }
 }

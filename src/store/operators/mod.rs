@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::token::TokenHash,
-    core::name::NameKind,
-    operators::{Operator, OperatorBearer, OperatorSpec, OperatorToken},
+    core::{name::NameKind, word::Words},
+    operators::{Operator, OperatorBearer, OperatorSpec, OperatorToken, Role},
 };
 
 use super::{
@@ -43,6 +43,15 @@ macro_rules! select_operator_bearer {
             $condition
         )
     };
+}
+
+/// What the column says that admins are found by: the plain role. What is none there is nobody for servers of before.
+fn role_column(spec: &OperatorSpec) -> &str {
+    match &spec.role {
+        _ if spec.is_admin() => Role::Admin.as_str(),
+        Some(role) => role.as_str(),
+        None => "",
+    }
 }
 
 #[derive(FromRow)]
@@ -187,7 +196,7 @@ impl Tx {
             .bind(operator.id)
             .bind(operator.name.as_str())
             .bind(operator.name.key())
-            .bind(operator.spec.role.as_str())
+            .bind(role_column(&operator.spec))
             .bind(Json(&operator.spec))
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.created_at))
@@ -207,7 +216,7 @@ impl Tx {
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.revision)
-            .bind(operator.spec.role.as_str())
+            .bind(role_column(&operator.spec))
             .bind(Json(&operator.spec))
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.updated_at))

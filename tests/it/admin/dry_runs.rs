@@ -53,7 +53,7 @@ async fn kept(app: &TestApp) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Something of every noun, so that every operation finds what it changes; by placeholder, the ids to ask by.
-async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, String> {
+pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, String> {
     app.share_claims().await;
     app.put("/shares/empty", json!({})).await.expect(201);
     app.put("/purposes/some", json!({"description": "d"})).await.expect(201);
@@ -76,7 +76,7 @@ async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, String
 }
 
 /// A request that every operation would do.
-fn request_of(operation: &str) -> Option<(&'static str, Value)> {
+pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
     let reason = || json!({"reason": "r"});
     Some(match operation {
         "put_table" => ("/tables/new", json!({"location": "{location}"})),

@@ -14,6 +14,8 @@ mod purposes;
 mod recipients;
 mod reports;
 mod roles;
+mod scopes;
+mod separation;
 mod shares;
 mod tables;
 mod tokens;

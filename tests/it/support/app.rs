@@ -266,7 +266,7 @@ impl Ground {
             rate_limiter: Arc::new(RateLimiter::default()),
             identities: Identities::new(&settings.identity, longest).unwrap(),
             schema_holds: Arc::new(SchemaHolds::default()),
-            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators)),
+            sign_in: Arc::new(SignIn::new(Some(&bootstrap), settings.operators, &settings.governance)),
             signals,
             settings: Arc::new(settings.sharing),
             usage: settings.usage,

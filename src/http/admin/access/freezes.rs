@@ -27,7 +27,7 @@ use super::recipients::ReasonBody;
 /// The operations here, each with the permission that it needs.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
-        .merge(requiring(Permission::Tighten, OpenApiRouter::new().routes(routes!(freeze))))
+        .merge(requiring(Permission::TightenEverywhere, OpenApiRouter::new().routes(routes!(freeze))))
         .merge(requiring(Permission::LiftFreeze, OpenApiRouter::new().routes(routes!(unfreeze))))
 }
 

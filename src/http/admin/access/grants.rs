@@ -291,6 +291,7 @@ pub async fn create_grant(
 )]
 pub async fn list_grants(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminQuery(query): AdminQuery<GrantQuery>,
 ) -> Result<Json<PageView<GrantView>>, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
@@ -299,7 +300,7 @@ pub async fn list_grants(
         recipient: query.recipient.map(|text| text.0),
         at: query.at,
     };
-    let page = admin.service.list_grants(&filter, &page).await?;
+    let page = admin.service.list_grants(&ctx, &filter, &page).await?;
     Ok(Json(PageView::new(page, |named| GrantView::new(named, admin.service.clock.now()))))
 }
 
@@ -308,8 +309,12 @@ pub async fn list_grants(
     get, path = "/grants/{id}", tag = "grants", params(("id" = Uuid, Path)),
     responses((status = 200, body = GrantView))
 )]
-pub async fn get_grant(State(admin): State<Admin>, AdminPath(id): AdminPath<Uuid>) -> Result<Json<GrantView>, Problem> {
-    Ok(Json(GrantView::new(admin.service.get_grant(id).await?, admin.service.clock.now())))
+pub async fn get_grant(
+    State(admin): State<Admin>,
+    Operator(ctx): Operator,
+    AdminPath(id): AdminPath<Uuid>,
+) -> Result<Json<GrantView>, Problem> {
+    Ok(Json(GrantView::new(admin.service.get_grant(&ctx, id).await?, admin.service.clock.now())))
 }
 
 /// Ends a grant now.

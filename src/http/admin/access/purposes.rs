@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_purposes)).routes(routes!(get_purpose)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManagePurposes,
             OpenApiRouter::new().routes(routes!(put_purpose, update_purpose, delete_purpose)),
         ))
 }

@@ -35,15 +35,15 @@ use crate::{
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
-            Permission::ReadSharing,
+            Permission::ReadRecipients,
             OpenApiRouter::new()
                 .routes(routes!(list_recipients))
                 .routes(routes!(get_recipient))
                 .routes(routes!(get_profile)),
         ))
-        .merge(requiring(Permission::Tighten, OpenApiRouter::new().routes(routes!(suspend_recipient))))
+        .merge(requiring(Permission::TightenEverywhere, OpenApiRouter::new().routes(routes!(suspend_recipient))))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManageRecipients,
             OpenApiRouter::new()
                 .routes(routes!(put_recipient, update_recipient, delete_recipient))
                 .routes(routes!(resume_recipient))

@@ -39,11 +39,11 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_tokens)).routes(routes!(get_token)),
         ))
         .merge(requiring(
-            Permission::Tighten,
+            Permission::TightenEverywhere,
             OpenApiRouter::new().routes(routes!(revoke_token)).routes(routes!(cancel_activation)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManageRecipients,
             OpenApiRouter::new().routes(routes!(issue_token)).routes(routes!(rotate_token)),
         ))
 }

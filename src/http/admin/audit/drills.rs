@@ -24,7 +24,7 @@ use crate::{
 
 /// The operations here, each with the permission that it needs.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new().merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(record_drill))))
+    OpenApiRouter::new().merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(record_drill))))
 }
 
 /// What came of a drill.

@@ -227,9 +227,10 @@ pub async fn put_object(
 )]
 pub async fn get_object(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(names): AdminPath<Names>,
 ) -> Result<Resource<ObjectView>, Problem> {
-    Ok(Resource::found(admin.service.get_object(path(&names)).await?.into()))
+    Ok(Resource::found(admin.service.get_object(&ctx, path(&names)).await?.into()))
 }
 
 /// Lists a share's objects by schema and name.
@@ -239,10 +240,11 @@ pub async fn get_object(
 )]
 pub async fn list_objects(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(share): AdminPath<String>,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ObjectView>>, Problem> {
-    let page = admin.service.list_objects(&share, &page.into()).await?;
+    let page = admin.service.list_objects(&ctx, &share, &page.into()).await?;
     Ok(Json(PageView::new(page, ObjectView::from)))
 }
 

@@ -38,7 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_tables)).routes(routes!(get_table)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
+            Permission::ManageCatalog,
             OpenApiRouter::new().routes(routes!(put_table, update_table, delete_table)),
         ))
 }
@@ -169,9 +169,10 @@ pub async fn put_table(
 )]
 pub async fn get_table(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<TableView>, Problem> {
-    Ok(Resource::found(admin.service.get_table(&name).await?.into()))
+    Ok(Resource::found(admin.service.get_table(&ctx, &name).await?.into()))
 }
 
 /// Lists registered tables by name.
@@ -180,9 +181,10 @@ pub async fn get_table(
 )]
 pub async fn list_tables(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<axum::Json<PageView<TableView>>, Problem> {
-    let page = admin.service.list_registered_tables(&page.into()).await?;
+    let page = admin.service.list_registered_tables(&ctx, &page.into()).await?;
     Ok(axum::Json(PageView::new(page, TableView::from)))
 }
 

@@ -42,12 +42,10 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
             OpenApiRouter::new().routes(routes!(list_views)).routes(routes!(get_view)).routes(routes!(diff_view)),
         ))
         .merge(requiring(
-            Permission::ManageSharing,
-            OpenApiRouter::new()
-                .routes(routes!(put_view, update_view, delete_view))
-                .routes(routes!(publish_view))
-                .routes(routes!(preview_view)),
+            Permission::ManageCatalog,
+            OpenApiRouter::new().routes(routes!(put_view, update_view, delete_view)).routes(routes!(publish_view)),
         ))
+        .merge(requiring(Permission::PreviewData, OpenApiRouter::new().routes(routes!(preview_view))))
 }
 
 /// A view.
@@ -373,9 +371,10 @@ pub async fn put_view(
 )]
 pub async fn get_view(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminPath(name): AdminPath<String>,
 ) -> Result<Resource<ViewResponse>, Problem> {
-    Ok(Resource::found(admin.service.get_view(&name).await?.into()))
+    Ok(Resource::found(admin.service.get_view(&ctx, &name).await?.into()))
 }
 
 /// Lists views by name.
@@ -384,9 +383,10 @@ pub async fn get_view(
 )]
 pub async fn list_views(
     State(admin): State<Admin>,
+    Operator(ctx): Operator,
     AdminQuery(page): AdminQuery<PageQuery>,
 ) -> Result<Json<PageView<ViewResponse>>, Problem> {
-    let page = admin.service.list_views(&page.into()).await?;
+    let page = admin.service.list_views(&ctx, &page.into()).await?;
     Ok(Json(PageView::new(page, ViewResponse::from)))
 }
 

@@ -75,9 +75,10 @@ macro_rules! declared {
         )]
         pub async fn $get(
             State(admin): State<Admin>,
+            Operator(ctx): Operator,
             AdminPath(name): AdminPath<String>,
         ) -> Result<Resource<$view>, Problem> {
-            Ok(Resource::found(admin.service.get_declared::<$spec>(&name).await?.into()))
+            Ok(Resource::found(admin.service.read_declared::<$spec>(&ctx, &name).await?.into()))
         }
 
         $(#[$list_about])*
@@ -86,9 +87,10 @@ macro_rules! declared {
         )]
         pub async fn $list(
             State(admin): State<Admin>,
+            Operator(ctx): Operator,
             AdminQuery(page): AdminQuery<PageQuery>,
         ) -> Result<Json<PageView<$view>>, Problem> {
-            let page = admin.service.list_declared::<$spec>(&page.into()).await?;
+            let page = admin.service.list_declared::<$spec>(&ctx, &page.into()).await?;
             Ok(Json(PageView::new(page, $view::from)))
         }
 

@@ -34,7 +34,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// | `malformed_body` | 400 | the body is no JSON object |
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
-/// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
+/// | `forbidden` | 403 | the operator may not do this, or not to this; `detail` names the roles that may |
 /// | `not_found` | 404 | there is no such thing, or no such route |
 /// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
 /// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
@@ -57,7 +57,7 @@ pub enum ProblemCode {
     InvalidParameter,
     /// The operator token is missing or not valid.
     Unauthenticated,
-    /// The operator's role may not do this; `detail` names the roles that may.
+    /// The operator may not do this, or not to this; `detail` names the roles that may.
     Forbidden,
     /// There is no such thing, or no such route.
     NotFound,
@@ -125,7 +125,7 @@ impl ProblemCode {
     }
 
     /// Its name in the manner of the audit trail's reasons.
-    pub fn reason(self) -> String {
+    fn reason(self) -> String {
         let name = serde_json::to_value(self).ok();
         name.as_ref().and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase()
     }
@@ -191,12 +191,22 @@ pub struct Problem {
     detail: String,
     pub(in crate::http::admin) errors: Vec<FieldProblem>,
     cause: Option<Cause>,
+    /// Whether it is for somebody who may not see all that there is, so that it names nothing that was not asked for.
+    pub(super) names_nothing: bool,
 }
 
 impl Problem {
     /// A problem without fields.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), cause: None, names_nothing: false }
+    }
+
+    /// Why, in the manner of the audit trail's reasons.
+    pub fn reason(&self) -> String {
+        match self.cause.as_ref().map(|Cause(error)| error.as_ref()) {
+            Some(ServiceError::Forbidden { reason, .. }) => (*reason).to_owned(),
+            _ => self.code.reason(),
+        }
     }
 
     /// Input that breaks rules.
@@ -272,7 +282,7 @@ pub async fn render(State(admin): State<Admin>, request: Request, next: Next) ->
 impl Problem {
     /// The same with what to do next, where something was not found by its name.
     async fn directed(self, admin: &Admin) -> Self {
-        let Some(Cause(error)) = &self.cause else { return self };
+        let Some(Cause(error)) = self.cause.as_ref().filter(|_| !self.names_nothing) else { return self };
         let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
         let next = match (admin.service.suggest(kind, name).await, *kind) {
             (Some(near), _) => format!("did you mean `{near}`?"),
@@ -290,7 +300,7 @@ impl Problem {
 
     /// The whole response.
     pub fn write(self, request_id: &str) -> Response {
-        let Self { code, detail, errors, cause } = self;
+        let Self { code, detail, errors, cause, .. } = self;
         let status = code.status();
         let view = ProblemView {
             kind: "about:blank",

@@ -27,7 +27,7 @@ use crate::{
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(list_notifications))))
-        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(retry_notification))))
+        .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(retry_notification))))
 }
 
 /// Which notifications are listed.

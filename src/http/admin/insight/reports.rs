@@ -44,7 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
                 .routes(routes!(get_report_file))
                 .routes(routes!(preview_report)),
         ))
-        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(create_report))))
+        .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(create_report))))
 }
 
 /// What a report's page may do: look as it does, and nothing else.

@@ -28,8 +28,8 @@ use super::{
 /// The operations here, each with the permission that it needs.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
-        .merge(requiring(Permission::ReadSharing, OpenApiRouter::new().routes(routes!(list_copies))))
-        .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(reconcile_copies))))
+        .merge(requiring(Permission::ReadRecipients, OpenApiRouter::new().routes(routes!(list_copies))))
+        .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(reconcile_copies))))
 }
 
 /// Which copies are listed.

@@ -8,7 +8,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    domain::operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role},
+    domain::{
+        core::word::AsWritten,
+        operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role, principal::Binding},
+    },
     service::{
         core::{context::OperatorContext, precondition::etag},
         operators::sign_in::Credential,
@@ -144,8 +147,11 @@ pub struct WhoamiView {
     pub id: Option<Uuid>,
     /// Its name.
     pub name: String,
-    /// What it is there for.
-    pub role: Option<Role>,
+    /// What it is there for; of several roles, the one that may most.
+    #[schema(value_type = Option<Role>)]
+    pub role: Option<AsWritten<Role>>,
+    /// Its roles, and where each counts.
+    pub bindings: Vec<Binding>,
     /// When the token that was sent ends by itself; null for the bootstrap token.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -157,7 +163,8 @@ pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
         Credential::Token { expires_at, .. } | Credential::Identity { expires_at, .. } => Some(expires_at),
         Credential::Bootstrap | Credential::System => None,
     };
-    Json(WhoamiView { id: ctx.actor.id, name: ctx.operator_name(), role: ctx.actor.role, expires_at })
+    let (name, bindings) = (ctx.operator_name(), ctx.principal.bindings);
+    Json(WhoamiView { id: ctx.actor.id, name, role: ctx.actor.role, bindings, expires_at })
 }
 
 /// Creates an operator, or confirms that it is as described. It can do nothing before it has a token.
