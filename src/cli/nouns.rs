@@ -316,6 +316,35 @@ const NOUNS: &[Noun] = &[
                 "weir operator revoke-token ann 0198c5d0-7c4e-7c1e-a5f3-2f6a0c9b1d22 --reason 'lost laptop'",
             )
             .confirmed("it ends at once"),
+            verb("list-identities", "list_operator_identities", "weir operator list-identities").columns(&[
+                "id",
+                "name",
+                "issuer",
+                "disabled_at",
+                "created_at",
+            ]),
+            verb(
+                "get-identity",
+                "get_operator_identity",
+                "weir operator get-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
+            ),
+            verb(
+                "disable-identity",
+                "disable_operator_identity",
+                "weir operator disable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'left'",
+            )
+            .confirmed("it is refused everything at once"),
+            verb(
+                "enable-identity",
+                "enable_operator_identity",
+                "weir operator enable-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22 --reason 'back'",
+            ),
+            verb(
+                "forget-identity",
+                "delete_operator_identity",
+                "weir operator forget-identity 0198c5d0-7c4e-5c1e-a5f3-2f6a0c9b1d22",
+            )
+            .confirmed("its next sign-in is a first one"),
         ],
         beside: Some(operator::Command::augment_subcommands),
     },

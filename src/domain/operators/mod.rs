@@ -2,6 +2,7 @@
 //!
 //! Never here: what each role may do, which [`principal`] says, nor what a route needs, which stands beside its handler.
 
+pub mod identity;
 pub mod principal;
 
 pub use self::principal::{Permission, Role};
@@ -193,6 +194,8 @@ pub enum OperatorReason {
     IdentityWithoutRole,
     /// A JWT whose issuer does not answer, so that nothing can be said of it.
     IssuerUnavailable,
+    /// As many have signed in by the issuer as are kept.
+    IdentitiesFull,
     /// What the operator may is not enough for this.
     Lacks(Lack),
 }
@@ -209,6 +212,7 @@ impl OperatorReason {
             Self::IdentityInvalid => "IDENTITY_INVALID",
             Self::IdentityWithoutRole => "IDENTITY_WITHOUT_ROLE",
             Self::IssuerUnavailable => "ISSUER_UNAVAILABLE",
+            Self::IdentitiesFull => "IDENTITIES_FULL",
             Self::Lacks(Lack::Role(_)) => "ROLE_LACKS_PERMISSION",
             Self::Lacks(Lack::Scope(_)) => "SCOPE_LACKS_PERMISSION",
             Self::Lacks(Lack::Separated(_)) => "SEPARATION",

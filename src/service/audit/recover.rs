@@ -77,6 +77,8 @@ struct Lost {
     /// Whether each operator was disabled last, by its name.
     operators: BTreeMap<Uuid, (String, bool)>,
     operator_tokens: BTreeSet<Uuid>,
+    /// Whether each operator of an issuer was disabled last, by its name.
+    identities: BTreeMap<Uuid, (String, bool)>,
     others: BTreeMap<String, u64>,
     events: usize,
 }
@@ -113,6 +115,14 @@ impl Lost {
             ("operator.token.revoke", _) => {
                 self.operator_tokens.extend(event["token_id"].as_str().and_then(|id| id.parse::<Uuid>().ok()));
             }
+            ("operator.identity.disable", Some(id)) => {
+                self.identities.insert(id, (name, true));
+            }
+            ("operator.identity.enable", Some(id)) => {
+                self.identities.insert(id, (name, false));
+            }
+            // Another sign-in makes them again.
+            ("operator.identity.create" | "operator.identity.update", _) => {}
             ("freeze.create", _) => {}
             (action, _) => *self.others.entry(action.to_owned()).or_default() += 1,
         }
@@ -270,6 +280,14 @@ impl Service {
                 operators::move_in(tx, ctx, after, REASON, "operator.disable").await?;
                 recovery.revoked += 1;
             }
+        }
+        for (id, (name, _)) in lost.identities.iter().filter(|(_, (_, is_disabled))| *is_disabled) {
+            match tx.find_operator_identity(*id).await? {
+                Some(identity) if identity.disabled_at.is_some() => continue,
+                Some(identity) => drop(operators::identities::disable_in(tx, ctx, identity, REASON).await?),
+                None => operators::identities::keep_disabled_in(tx, ctx, *id, name, REASON).await?,
+            }
+            recovery.revoked += 1;
         }
         for id in &lost.operator_tokens {
             let bearer = tx.find_operator_bearer_by_id(*id).await?;

@@ -1,6 +1,7 @@
 //! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
 //! it.
 
+pub mod identities;
 pub(super) mod refusals;
 pub mod sign_in;
 

@@ -27,6 +27,12 @@ pub(in crate::service) fn refusal(reason: OperatorReason, actor: &Actor) -> Serv
             message: "the token names no role that the settings know (`identity.operators.roles`); ask an admin"
                 .to_owned(),
         },
+        OperatorReason::IdentitiesFull => ServiceError::Forbidden {
+            reason: reason.code(),
+            message: "as many people have signed in by the issuer as are kept; an admin forgets those who have left \
+                      (`weir operator forget-identity`)"
+                .to_owned(),
+        },
         OperatorReason::IssuerUnavailable => {
             ServiceError::Unavailable { what: "the identity provider", source: "its keys cannot be had".into() }
         }

@@ -20,6 +20,7 @@ use crate::{
         core::{name::is_invisible, secret::Secret, word::AsWritten},
         operators::{
             BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator,
+            identity::id_of,
             principal::{self, Binding, Lack, Principal, Separation, Thing},
         },
     },
@@ -36,7 +37,7 @@ use crate::{
     store::Tx,
 };
 
-use super::refusals::refusal;
+use super::{identities::Seen, refusals::refusal};
 
 /// The action of events that tell what an operator read.
 const READ: &str = "admin.read";
@@ -109,7 +110,7 @@ pub enum Credential {
     /// A JWT of the operators' issuer.
     Identity {
         /// The role that it names.
-        role: Role,
+        role: Option<Role>,
         /// When it ends.
         expires_at: DateTime<Utc>,
     },
@@ -187,8 +188,16 @@ impl Service {
             Credential::System => return Ok((ctx.actor.clone(), ctx.principal.clone())),
             Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
             Credential::Identity { role, expires_at } => {
-                let bindings = vec![Binding::everywhere(role.into())];
-                let bindings = if now < expires_at { Ok(bindings) } else { Err(OperatorReason::TokenExpired) };
+                let id = ctx.actor.id.unwrap_or_default();
+                let bindings = by_identity(role);
+                let kept = tx.find_operator_identity(id).await?;
+                let bindings = if now >= expires_at {
+                    Err(OperatorReason::TokenExpired)
+                } else if kept.is_some_and(|kept| kept.disabled_at.is_some()) {
+                    Err(OperatorReason::Disabled)
+                } else {
+                    Ok(bindings)
+                };
                 (ctx.actor.clone(), bindings)
             }
             Credential::Token { id, .. } => {
@@ -234,7 +243,7 @@ impl Service {
         if self.identities.may_be_token(token) {
             // Its issuer may have to be asked for its keys first.
             return Ok(match asked.place.aside(self.identities.verify(token, Side::Operators, now)).await {
-                Ok(verified) => self.identified(&verified),
+                Ok(verified) => self.identified(&verified, asked, now).await?,
                 Err(error) => {
                     tracing::warn!(error = %error, "an operator's JWT is refused");
                     let reason = match error {
@@ -261,28 +270,39 @@ impl Service {
     }
 
     /// Who an operator is by a JWT of the operators' issuer. Subjects are the issuer's own; the identity under which one
-    /// is recorded is made of both.
-    fn identified(&self, verified: &Verified) -> Presented {
+    /// is recorded is made of both. Whoever is let in is kept, and no longer let in once it is disabled.
+    async fn identified(
+        &self,
+        verified: &Verified,
+        asked: &Asked,
+        now: DateTime<Utc>,
+    ) -> Result<Presented, ServiceError> {
         let OperatorSignInSettings { role_claim, name_claim, roles, .. } = self.identities.operators();
         let Verified { issuer, claims, until, .. } = verified;
         let Some(subject) = claims.text("sub") else {
-            return Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::IdentityInvalid) };
+            return Ok(Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::IdentityInvalid) });
         };
         let role = strongest(claims.texts(role_claim).filter_map(|value| roles.get(value)));
+        let id = id_of(issuer, subject);
+        let bindings = by_identity(role.and_then(AsWritten::means));
         let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
         let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
             kind: ActorKind::Operator,
-            id: Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer}#{subject}").as_bytes())),
+            id: Some(id),
             name: Some(name.collect()),
-            role: role.cloned(),
+            role: role.or_else(|| strongest(bindings.iter().map(|binding| &binding.role))).cloned(),
             token_id: None,
         };
-        let admitted = role.and_then(AsWritten::means).map(|role| {
-            let principal = self.sign_in.principal(vec![Binding::everywhere(role.into())]);
-            (principal, Credential::Identity { role, expires_at: *until })
+        if bindings.is_empty() {
+            return Ok(Presented { actor, admitted: Err(OperatorReason::IdentityWithoutRole) });
+        }
+        let kept = self.keep_identity(&actor, Seen { issuer, subject }, asked, now).await?;
+        let admitted = kept.map(|()| {
+            let role = role.and_then(AsWritten::means);
+            (self.sign_in.principal(bindings), Credential::Identity { role, expires_at: *until })
         });
-        Presented { actor, admitted: admitted.ok_or(OperatorReason::IdentityWithoutRole) }
+        Ok(Presented { actor, admitted })
     }
 
     /// Records that somebody without a valid credential asked for something; of a flood the first of each minute, and
@@ -359,6 +379,11 @@ fn decide_route(principal: &Principal, needed: Permission) -> Result<(), Operato
     }
     let lack = principal::decide(principal, needed, &Thing::EVERYTHING).err().unwrap_or(Lack::Role(needed));
     Err(OperatorReason::Lacks(lack))
+}
+
+/// What somebody is whom an issuer vouches for.
+fn by_identity(role: Option<Role>) -> Vec<Binding> {
+    role.map(|role| Binding::everywhere(role.into())).into_iter().collect()
 }
 
 fn actor_of(bearer: &OperatorBearer) -> Actor {

@@ -1,5 +1,7 @@
 //! Operators and their tokens, which are kept as hashes.
 
+mod identities;
+
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;

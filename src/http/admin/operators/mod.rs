@@ -1,5 +1,7 @@
 //! Operators, their tokens, and who the caller is.
 
+mod identities;
+
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
                 .routes(routes!(get_operator))
                 .routes(routes!(list_operator_tokens)),
         ))
+        .merge(identities::routes())
         .merge(requiring(
             Permission::ManageOperators,
             OpenApiRouter::new()
