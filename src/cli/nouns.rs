@@ -290,7 +290,7 @@ const NOUNS: &[Noun] = &[
         name: "operator",
         about: "Manages operators and their tokens",
         verbs: &[
-            verb("put", "put_operator", "weir operator put ann --role share_owner"),
+            verb("put", "put_operator", "weir operator put ann --role owner"),
             verb("get", "get_operator", "weir operator get ann"),
             verb("list", "list_operators", "weir operator list").columns(&[
                 "name",
@@ -347,6 +347,22 @@ const NOUNS: &[Noun] = &[
             .confirmed("its next sign-in is a first one"),
         ],
         beside: Some(operator::Command::augment_subcommands),
+    },
+    Noun {
+        name: "group",
+        about: "Manages groups of principals, who have roles together",
+        verbs: &[
+            verb(
+                "put",
+                "put_group",
+                r#"weir group put claims-team --members ann --members bob --bindings '[{"role": "owner", "scope": "domain:claims"}]'"#,
+            ),
+            verb("get", "get_group", "weir group get claims-team"),
+            verb("list", "list_groups", "weir group list").columns(&["name", "members", "bindings", "updated_at"]),
+            verb("update", "update_group", "weir group update claims-team --members ann"),
+            verb("delete", "delete_group", "weir group delete claims-team").confirmed("its members lose its roles"),
+        ],
+        beside: None,
     },
     Noun {
         name: "copy",

@@ -11,7 +11,7 @@ use weir::domain::{
         view::ViewSpec,
     },
     core::spec::Spec,
-    operators::OperatorSpec,
+    operators::{OperatorSpec, group::GroupSpec},
 };
 
 /// The name of a spec, after each of its fields has said what a change of it means.
@@ -48,6 +48,7 @@ fn every_field_of_every_spec_says_what_a_change_of_it_means() {
         tried::<ViewSpec>(json!({"source": {"table": "t"}})),
         tried::<PurposeSpec>(json!({"description": "d"})),
         tried::<OperatorSpec>(json!({"role": "auditor"})),
+        tried::<GroupSpec>(json!({})),
     ];
     let mut text = String::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"), &mut text);

@@ -32,6 +32,8 @@ pub enum NameKind {
     Credential,
     /// An operator.
     Operator,
+    /// A group of principals.
+    Group,
     /// A domain that tables and shares belong to.
     Domain,
     /// A purpose.
@@ -50,6 +52,7 @@ impl NameKind {
             Self::View => "view",
             Self::Credential => "credential",
             Self::Operator => "operator",
+            Self::Group => "group",
             Self::Domain => "domain",
             Self::Purpose => "purpose",
         }

@@ -2,6 +2,7 @@
 //!
 //! Never here: what each role may do, which [`principal`] says, nor what a route needs, which stands beside its handler.
 
+pub mod group;
 pub mod identity;
 pub mod principal;
 

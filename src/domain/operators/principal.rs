@@ -119,7 +119,7 @@ pub enum Permission {
     ReadTokens,
     /// Seeing the audit trail, and what it comes to.
     ReadAudit,
-    /// Seeing operators and their tokens, without the tokens themselves.
+    /// Seeing operators, their groups and their tokens, without the tokens themselves.
     ReadOperators,
     /// Seeing rows, as a recipient would read them.
     PreviewData,
@@ -139,7 +139,7 @@ pub enum Permission {
     Operate,
     /// Lifting a freeze.
     LiftFreeze,
-    /// Changing operators; issuing operators' tokens.
+    /// Changing operators and groups; issuing operators' tokens.
     ManageOperators,
 }
 
@@ -387,7 +387,7 @@ impl Thing {
 /// Who acts, as the rule sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Principal {
-    /// Its roles, and where each counts.
+    /// Its roles, its groups' included, and where each counts.
     pub bindings: Vec<Binding>,
     /// Whether duties are separated.
     pub separation: Separation,

@@ -3,9 +3,12 @@
 use uuid::Uuid;
 
 use crate::{
-    domain::core::{
-        name::{Name, NameKind},
-        nearest::{did_you_mean, nearest},
+    domain::{
+        core::{
+            name::{Name, NameKind},
+            nearest::{did_you_mean, nearest},
+        },
+        operators::group::Group,
     },
     service::Service,
     store::{StoreError, Tx},
@@ -68,6 +71,10 @@ impl Service {
             "operator" => {
                 let operators = db.list_operators(None, most).await?;
                 operators.into_iter().map(|operator| operator.name.to_string()).collect()
+            }
+            "group" => {
+                let groups: Vec<Group> = db.list_declared(None, most).await?;
+                groups.into_iter().map(|group| group.name.to_string()).collect()
             }
             "object" => self.names_of_objects(name).await?,
             _ => Vec::new(),

@@ -1,6 +1,7 @@
 //! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
 //! it.
 
+mod groups;
 pub mod identities;
 pub(super) mod refusals;
 pub mod sign_in;
@@ -15,11 +16,12 @@ use crate::{
         access::{limits::span, token::BearerToken},
         audit::{Event, Object, timestamp},
         core::{
+            message::quoted,
             name::{Name, NameKind, name_key},
             spec::Mode,
             word::AsWritten,
         },
-        operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role},
+        operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role, group::Member},
     },
     store::{Db, StoreError, Tx},
 };
@@ -41,6 +43,9 @@ use super::{
 
 /// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
 const MAX_LIVE_TOKENS: i64 = 10;
+
+/// How many of an operator's groups are named.
+const NAMED: usize = 20;
 
 /// A token that was just made, in clear.
 #[derive(Debug)]
@@ -102,14 +107,15 @@ fn parse_name(name: &str) -> Result<Name, ServiceError> {
     Ok(parsed)
 }
 
-/// The spec that `named` makes of what was there. One without any role is refused unless `bindings` says so.
+/// The spec that `named` makes of what was there. One without any role is refused unless `bindings` says so: its groups may
+/// have some.
 fn spec_of(before: Option<&OperatorSpec>, named: &Named, mode: Mode) -> Result<OperatorSpec, ServiceError> {
     let spec: OperatorSpec = match before {
         None => new_spec(named)?,
         Some(before) => changed_spec(before, named, mode)?.in_words_of(before),
     };
     if spec.role.is_none() && spec.bindings.is_empty() && !named.contains_key("bindings") {
-        let message = "is missing; every operator has one, or `bindings`";
+        let message = "is missing; every operator has one, or `bindings` (empty for one that is what its groups are)";
         return Err(ServiceError::invalid("role", message));
     }
     Ok(spec)
@@ -279,6 +285,14 @@ impl Service {
         let operator = find(&mut tx, name).await?;
         Precondition::check(condition, operator.id, operator.revision)?;
         keep_an_admin(&mut tx, &operator, ctx.now).await?;
+        let groups = groups::all_in(&mut tx).await?;
+        let groups = groups::of(&groups, Member::Operator(operator.name.key())).map(|group| group.name.to_string());
+        let groups: Vec<String> = groups.take(NAMED).collect();
+        if !groups.is_empty() {
+            // Whoever is given the name next would be a member.
+            let message = format!("operator `{name}` is a member of {}; take it out there first", quoted(groups));
+            return Err(ServiceError::conflict(message));
+        }
         tx.delete_operator(operator.id, operator.revision).await?;
         let change = Some(audited(Some(&operator), None));
         let event = Event { change, ..event(ctx, "operator.delete", &operator) };

@@ -20,6 +20,7 @@ use crate::{
         core::{name::is_invisible, secret::Secret, word::AsWritten},
         operators::{
             BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator,
+            group::{Group, Member},
             identity::id_of,
             principal::{self, Binding, Lack, Principal, Separation, Thing},
         },
@@ -37,7 +38,7 @@ use crate::{
     store::Tx,
 };
 
-use super::{identities::Seen, refusals::refusal};
+use super::{groups, identities::Seen, refusals::refusal};
 
 /// The action of events that tell what an operator read.
 const READ: &str = "admin.read";
@@ -109,7 +110,7 @@ pub enum Credential {
     },
     /// A JWT of the operators' issuer.
     Identity {
-        /// The role that it names.
+        /// The role that it names, if any; its groups may have some.
         role: Option<Role>,
         /// When it ends.
         expires_at: DateTime<Utc>,
@@ -189,7 +190,7 @@ impl Service {
             Credential::Bootstrap => (ctx.actor.clone(), self.sign_in.decide_bootstrap(tx.has_admin(None, now).await?)),
             Credential::Identity { role, expires_at } => {
                 let id = ctx.actor.id.unwrap_or_default();
-                let bindings = by_identity(role);
+                let bindings = by_identity(role, &groups::all_in(tx).await?, id);
                 let kept = tx.find_operator_identity(id).await?;
                 let bindings = if now >= expires_at {
                     Err(OperatorReason::TokenExpired)
@@ -202,8 +203,9 @@ impl Service {
             }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let bindings = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.all_bindings());
-                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), bindings)
+                let groups = groups::all_in(tx).await?;
+                let bindings = decide_operator(bearer.as_ref(), now).map(|operator| by_operator(operator, &groups));
+                (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer, &groups)), bindings)
             }
         };
         let principal = bindings.map(|bindings| self.sign_in.principal(bindings));
@@ -258,13 +260,14 @@ impl Service {
             });
         }
         let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.all_bindings());
+        let groups = if bearer.is_some() { groups::all(&self.db).await? } else { Vec::new() };
+        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| by_operator(operator, &groups));
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
             Some(bearer) => {
                 let credential = Credential::Token { id: bearer.token.id, expires_at: bearer.token.expires_at };
                 let admitted = admitted.map(|bindings| (self.sign_in.principal(bindings), credential));
-                Presented { actor: actor_of(&bearer), admitted }
+                Presented { actor: actor_of(&bearer, &groups), admitted }
             }
         })
     }
@@ -284,7 +287,7 @@ impl Service {
         };
         let role = strongest(claims.texts(role_claim).filter_map(|value| roles.get(value)));
         let id = id_of(issuer, subject);
-        let bindings = by_identity(role.and_then(AsWritten::means));
+        let bindings = by_identity(role.and_then(AsWritten::means), &groups::all(&self.db).await?, id);
         let is_shown = |c: &char| !c.is_control() && !is_invisible(*c);
         let name = claims.text(name_claim).unwrap_or(subject).chars().filter(is_shown).take(LONGEST_NAME);
         let actor = Actor {
@@ -381,14 +384,21 @@ fn decide_route(principal: &Principal, needed: Permission) -> Result<(), Operato
     Err(OperatorReason::Lacks(lack))
 }
 
-/// What somebody is whom an issuer vouches for.
-fn by_identity(role: Option<Role>) -> Vec<Binding> {
-    role.map(|role| Binding::everywhere(role.into())).into_iter().collect()
+/// What an operator is, by itself and by its groups.
+fn by_operator(operator: &Operator, groups: &[Group]) -> Vec<Binding> {
+    let by_groups = groups::bindings_of(groups, Member::Operator(operator.name.key()));
+    [operator.spec.all_bindings(), by_groups].concat()
 }
 
-fn actor_of(bearer: &OperatorBearer) -> Actor {
+/// What somebody is whom an issuer vouches for, by the role that its token names and by its groups.
+fn by_identity(role: Option<Role>, groups: &[Group], id: Uuid) -> Vec<Binding> {
+    let by_groups = groups::bindings_of(groups, Member::Identity(id));
+    role.map(|role| Binding::everywhere(role.into())).into_iter().chain(by_groups).collect()
+}
+
+fn actor_of(bearer: &OperatorBearer, groups: &[Group]) -> Actor {
     let OperatorBearer { token, operator } = bearer;
-    let bindings = operator.spec.all_bindings();
+    let bindings = by_operator(operator, groups);
     let Operator { id, name, spec, .. } = operator;
     let role = spec.role.as_ref().or_else(|| strongest(bindings.iter().map(|binding| &binding.role)));
     Actor {

@@ -129,6 +129,9 @@ pub enum Constraint {
     /// An operator of this name exists.
     #[error("an operator of this name exists already")]
     OperatorName,
+    /// A group of this name exists.
+    #[error("a group of this name exists already")]
+    GroupName,
     /// A purpose of this name exists.
     #[error("a purpose of this name exists already")]
     PurposeName,
@@ -156,11 +159,12 @@ pub enum Constraint {
 }
 
 /// Unique constraints as PostgreSQL names them and as SQLite, which forgets their names, describes them.
-const UNIQUE: [(&str, &str, Constraint); 17] = [
+const UNIQUE: [(&str, &str, Constraint); 18] = [
     ("views_name", "views.name_key", Constraint::ViewName),
     ("view_versions_pk", "view_versions.view_id, view_versions.version", Constraint::ViewVersion),
     ("tables_name", "tables.name_key", Constraint::TableName),
     ("shares_name", "shares.name_key", Constraint::ShareName),
+    ("operator_groups_name", "operator_groups.name_key", Constraint::GroupName),
     ("purposes_name", "purposes.name_key", Constraint::PurposeName),
     ("objects_name", "objects.share_id, objects.schema_key, objects.name_key", Constraint::ObjectName),
     ("recipients_name", "recipients.name_key", Constraint::RecipientName),

@@ -64,6 +64,7 @@ pub async fn something_of_everything(app: &TestApp) -> BTreeMap<&'static str, St
     app.share_claims().await;
     app.put("/shares/empty", json!({})).await.expect(201);
     app.put("/purposes/some", json!({"description": "d"})).await.expect(201);
+    app.put("/groups/some", json!({})).await.expect(201);
     app.put("/tables/unused", json!({"location": app.location("claims")})).await.expect(201);
     let view = json!({"source": {"table": "claims.claims"}, "columns": [{"name": "id"}]});
     app.put("/views/claims.some", view).await.expect(201);
@@ -122,6 +123,9 @@ pub fn request_of(operation: &str) -> Option<(&'static str, Value)> {
         "revoke_share_from_recipient" => ("/shares/insurer/recipients/acme/revoke", reason()),
         "freeze" => ("/freeze", reason()),
         "unfreeze" => ("/unfreeze", reason()),
+        "put_group" => ("/groups/new", json!({"members": ["ann"]})),
+        "update_group" => ("/groups/some", json!({"members": ["ann"]})),
+        "delete_group" => ("/groups/some", Value::Null),
         "put_operator" => ("/operators/new", json!({"role": "admin"})),
         "update_operator" => ("/operators/ann", json!({"role": "support"})),
         "delete_operator" => ("/operators/ann", Value::Null),

@@ -6,6 +6,7 @@ mod drills;
 mod dry_runs;
 mod endpoints;
 mod grants;
+mod groups;
 mod identities;
 mod objects;
 mod openapi;

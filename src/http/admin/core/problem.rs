@@ -286,7 +286,7 @@ impl Problem {
         let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
         let next = match (admin.service.suggest(kind, name).await, *kind) {
             (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, "share" | "table" | "view" | "recipient" | "operator") => {
+            (None, "share" | "table" | "view" | "recipient" | "operator" | "group") => {
                 format!("GET /{kind}s lists what there is")
             }
             (None, "object") => {

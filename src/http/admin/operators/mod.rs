@@ -1,5 +1,6 @@
 //! Operators, their tokens, and who the caller is.
 
+mod groups;
 mod identities;
 
 use axum::{Json, extract::State, http::StatusCode};
@@ -43,6 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
                 .routes(routes!(get_operator))
                 .routes(routes!(list_operator_tokens)),
         ))
+        .merge(groups::routes())
         .merge(identities::routes())
         .merge(requiring(
             Permission::ManageOperators,
