@@ -1,6 +1,6 @@
-//! How operators say what a thing should be: only named fields are ever compared or changed.
+//! Operators' changes: only the fields that a request names are compared or changed.
 //!
-//! What the fields are, and how PUT and PATCH change them, is [`crate::domain::core::spec`].
+//! [`crate::domain::core::spec`] defines the fields, and how PUT and PATCH change them.
 
 use serde_json::{Map, Value};
 
@@ -12,24 +12,24 @@ use crate::domain::core::{
 
 use super::error::ServiceError;
 
-/// What a PUT found.
+/// The outcome of a PUT.
 #[derive(Clone, Debug)]
 pub enum Put<T> {
-    /// There was nothing; it was created.
+    /// The thing was created.
     Created(T),
-    /// It was there, with every named field as named.
+    /// The thing existed, with every named field as named.
     Confirmed(T),
 }
 
 impl<T> Put<T> {
-    /// Whatever there is now.
+    /// Returns the thing.
     pub fn into_inner(self) -> T {
         match self {
             Self::Created(value) | Self::Confirmed(value) => value,
         }
     }
 
-    /// The same outcome for a converted value.
+    /// Converts the thing, with the same outcome.
     pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Put<U> {
         match self {
             Self::Created(value) => Put::Created(convert(value)),
@@ -38,9 +38,9 @@ impl<T> Put<T> {
     }
 }
 
-/// What operators set of a thing, as JSON: what changes are compared by and audited as.
+/// Provides a thing's settable fields as JSON, for comparing and auditing changes.
 pub(in crate::service) trait Described {
-    /// Every settable field with its value.
+    /// Returns every settable field with its value.
     fn described(&self) -> Map<String, Value>;
 }
 
@@ -53,7 +53,7 @@ impl<R: Resource> Described for R {
 /// The fields that a request names, as it sent them.
 pub type Named = Map<String, Value>;
 
-/// The fields that a JSON object names.
+/// Returns the members of a JSON object; none for another value.
 pub fn named(value: Value) -> Named {
     match value {
         Value::Object(members) => members,
@@ -61,12 +61,12 @@ pub fn named(value: Value) -> Named {
     }
 }
 
-/// The spec of something new.
+/// Makes the spec of a new thing.
 pub(in crate::service) fn new_spec<S: Spec>(named: &Named) -> Result<S, ServiceError> {
     spec::create(named).map_err(ServiceError::Invalid)
 }
 
-/// `before` with what a PUT (the whole of each named field) or a PATCH (RFC 7396) names.
+/// Applies the named fields to `before`: a PUT replaces each field as a whole, a PATCH merges it (RFC 7396).
 pub(in crate::service) fn changed_spec<S: Spec>(
     before: &S,
     named: &Named,
@@ -75,13 +75,13 @@ pub(in crate::service) fn changed_spec<S: Spec>(
     spec::change(before, named, mode).map_err(ServiceError::Invalid)
 }
 
-/// The fields in which `before` and `after` differ.
+/// Returns the fields in which `before` and `after` differ.
 pub(in crate::service) fn differing(before: &impl Described, after: &impl Described) -> Vec<String> {
     let (before, after) = (before.described(), after.described());
     after.into_iter().filter(|(field, value)| before.get(field) != Some(value)).map(|(field, _)| field).collect()
 }
 
-/// Refuses a PUT that would change what is there.
+/// Refuses a PUT that would change an existing thing.
 pub(in crate::service) fn confirm(
     kind: &str,
     name: &str,
@@ -96,7 +96,8 @@ pub(in crate::service) fn confirm(
     Err(ServiceError::Conflict { message, fields })
 }
 
-/// The audited change from `before` to `after`: only what differs; `None` where something was created or deleted.
+/// Returns the change from `before` to `after` for the audit trail, with differing fields only; `before` is `None` for
+/// a creation, `after` for a deletion.
 pub(in crate::service) fn audited<T: Described>(before: Option<&T>, after: Option<&T>) -> Value {
     let (mut before, mut after) = (before.map(T::described), after.map(T::described));
     if let (Some(before), Some(after)) = (&mut before, &mut after) {
