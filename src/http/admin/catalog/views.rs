@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
@@ -228,7 +228,7 @@ pub struct PreviewView {
     pub digest: String,
 }
 
-/// Which versions are compared.
+/// The versions to compare.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -1,4 +1,4 @@
-//! Usage: what the audit trail comes to, as JSON and as CSV.
+//! Usage, counted from the audit trail, as JSON and as CSV.
 
 use axum::{
     Json,
@@ -25,7 +25,7 @@ use crate::{
     store::{UsageGroup, UsageKeys, UsagePeriod},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().merge(requiring(
         Permission::ReadAudit,
@@ -35,12 +35,12 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 
 /// The media type of comma-separated values.
 const CSV: &str = "text/csv";
-/// Where an answer of comma-separated values has its `next_page_token`.
+/// The header with the `next_page_token` of a CSV answer.
 const NEXT_PAGE_TOKEN: HeaderName = HeaderName::from_static("x-next-page-token");
-/// The longest list of what usage is put together by, in characters.
+/// The longest list of grouping keys, in characters.
 const LONGEST_LIST: usize = 100;
 
-/// Which usage.
+/// The grouping and filter of usage.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -69,7 +69,7 @@ pub struct UsageParameters {
     pub page_token: Option<String>,
 }
 
-/// Which days are compared.
+/// The days to compare.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -253,7 +253,7 @@ impl UsageView {
     }
 }
 
-/// The heading of [`UsageView::cells`].
+/// Returns the header line for [`UsageView::cells`].
 fn heading(keys: UsageKeys) -> Vec<String> {
     let mut names = Vec::new();
     names.extend(keys.period.map(|_| "start"));
@@ -283,7 +283,7 @@ fn heading(keys: UsageKeys) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Reads `recipient,table,day`.
+/// Parses grouping keys such as `recipient,table,day`.
 fn keys(text: Option<&str>) -> Result<UsageKeys, ServiceError> {
     let text = text.unwrap_or("recipient,table");
     let refused = |message: &str| ServiceError::Parameter(format!("`group_by` {message}"));
