@@ -2,8 +2,7 @@
 //!
 //! Both are sealed for one recipient and name the object, the versions and the parameters that they continue, so that
 //! they cannot be used for another query. The decision is made anew when one comes back (Delta Sharing protocol, 1.9
-//! and
-//! 2.5). A token issued for a continued query expires with the first token: a pinned version is never renewed.
+//! and 2.5). A token issued for a continued query expires with the first token: a pinned version is never renewed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
