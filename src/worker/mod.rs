@@ -53,7 +53,7 @@ const ALERTING: Duration = Duration::from_secs(30);
 const REPORTING: Duration = Duration::from_secs(60);
 /// How often the database is pinged for the metrics, with or without requests.
 const LOOKING: Duration = Duration::from_secs(5);
-/// How often due messages are searched for.
+/// How often it is looked for messages that are due.
 const SENDING: Duration = Duration::from_secs(1);
 
 /// How often the clock is checked for having been ahead.
@@ -203,7 +203,7 @@ impl Tasks {
             Task::new("endings", ENDINGS, |service| async move { service.tell_endings().await }),
             Task::new("alerts", ALERTING, |service| async move { alert(&service).await }),
         ];
-        // One task for each webhook, so that none waits for another.
+        // One for each webhook, so that none waits for another.
         for webhook in service.signals.webhooks() {
             let webhook: Arc<str> = webhook.into();
             all.push(Task::new("notifications", SENDING, move |service: Service| {
@@ -293,7 +293,7 @@ async fn tidy(service: &Service) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Reports bursts of refusals and late checkpoints.
+/// Tells what goes wrong on its own.
 async fn alert(service: &Service) -> Result<(), ServiceError> {
     service.tell_denials().await?;
     service.watch_checkpoints().await

@@ -28,7 +28,7 @@ use super::{
     table::number_of,
 };
 
-/// The action of a change query in audit events.
+/// What audit events call asking for changes.
 const ACTION: &str = "table.changes";
 
 pub(super) async fn get_changes(

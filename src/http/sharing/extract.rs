@@ -18,7 +18,7 @@ use crate::{
 
 use super::Error;
 
-/// The action of a request without a route in audit events.
+/// What audit events call a request that no route takes.
 pub(super) const UNKNOWN_REQUEST: &str = "request.unknown";
 
 /// The caller of a request, with its path names and query parameters.
@@ -54,12 +54,12 @@ impl CallerOf {
         self.error(service.refuse_request(&self.caller, action, asked, error).await)
     }
 
-    /// Refuses a request about the table in the path, like [`Self::refuse`].
+    /// The same for a request about the table that the path names.
     pub(super) async fn refuse_table(&self, service: &Service, action: &'static str, error: ServiceError) -> Error {
         self.refuse(service, action, RequestedNames::Table(&self.table_path()), error).await
     }
 
-    /// Refuses a request that was found wrong while it was parsed, like [`Self::refuse`].
+    /// The same for a request that was found wrong while it was read.
     pub(super) async fn refuse_wrong(&self, service: &Service, action: &'static str, wrong: Wrong) -> Error {
         let Wrong { error, past } = wrong;
         let path = self.table_path();
@@ -120,7 +120,7 @@ impl FromRequestParts<Service> for CallerOf {
     }
 }
 
-/// Returns the action of a request for this route in audit events.
+/// What audit events call a request for this route.
 fn action_of(route: &str) -> &'static str {
     match route.rsplit('/').next().unwrap_or_default() {
         "shares" => "shares.list",

@@ -39,9 +39,9 @@ use super::{
     wire::{self, EndStreamAction, IdHash},
 };
 
-/// The action of a query in audit events.
+/// What audit events call a query.
 const ACTION: &str = "table.query";
-/// The longest body that is parsed without a separate thread, in bytes; far longer than those of connectors.
+/// The longest body that is read on the spot, in bytes; far beyond those that connectors send.
 const PARSED_AT_ONCE: usize = 16 * 1024;
 /// The longest predicates that are kept in memory while a query runs, in bytes.
 const KEPT_PREDICATES: usize = 16 * 1024;

@@ -38,9 +38,9 @@ impl<T> Put<T> {
     }
 }
 
-/// Provides a thing's settable fields as JSON, for comparing and auditing changes.
+/// What operators set of a thing, as JSON: what changes are compared by and audited as.
 pub(in crate::service) trait Described {
-    /// Returns every settable field with its value.
+    /// Every settable field with its value.
     fn described(&self) -> Map<String, Value>;
 }
 
@@ -75,13 +75,13 @@ pub(in crate::service) fn changed_spec<S: Spec>(
     spec::change(before, named, mode).map_err(ServiceError::Invalid)
 }
 
-/// Returns the fields in which `before` and `after` differ.
+/// The fields in which `before` and `after` differ.
 pub(in crate::service) fn differing(before: &impl Described, after: &impl Described) -> Vec<String> {
     let (before, after) = (before.described(), after.described());
     after.into_iter().filter(|(field, value)| before.get(field) != Some(value)).map(|(field, _)| field).collect()
 }
 
-/// Refuses a PUT that would change an existing thing.
+/// Refuses a PUT that would change what is there.
 pub(in crate::service) fn confirm(
     kind: &str,
     name: &str,
@@ -96,8 +96,7 @@ pub(in crate::service) fn confirm(
     Err(ServiceError::Conflict { message, fields })
 }
 
-/// Returns the change from `before` to `after` for the audit trail, with differing fields only; `before` is `None` for
-/// a creation, `after` for a deletion.
+/// The audited change from `before` to `after`: only what differs; `None` where something was created or deleted.
 pub(in crate::service) fn audited<T: Described>(before: Option<&T>, after: Option<&T>) -> Value {
     let (mut before, mut after) = (before.map(T::described), after.map(T::described));
     if let (Some(before), Some(after)) = (&mut before, &mut after) {

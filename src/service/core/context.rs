@@ -25,7 +25,7 @@ use super::idempotency::IdempotencyKey;
 pub struct OperatorContext {
     /// The acting operator or server.
     pub actor: Actor,
-    /// The actor's credential, which is checked again before a change.
+    /// What shows that it is the actor; looked at again before anything changes.
     pub credential: Credential,
     /// The permission that the route requires.
     pub needed: Permission,
@@ -80,7 +80,7 @@ impl OperatorContext {
         }
     }
 
-    /// Returns whether this is a dry run.
+    /// Whether nothing is to be kept of what is asked.
     pub fn is_dry(&self) -> bool {
         self.run == Run::Dry
     }
@@ -96,9 +96,9 @@ impl OperatorContext {
         self.actor.id.map_or_else(|| self.operator_name(), |id| id.to_string())
     }
 
-    /// Makes an event of `action` on `object` by this actor.
+    /// An event of `action` on `object` by this actor.
     pub(in crate::service) fn event(&self, action: impl Into<Cow<'static, str>>, object: Object) -> Event {
-        // The event of a dry run is not stored, so another event has to record the request.
+        // The event of a dry run is not kept, so that another one tells that the operator asked.
         self.event_flag.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {
             object: Some(object),

@@ -40,7 +40,7 @@ pub trait InUse: Plain {
         async { Ok(()) }
     }
 
-    /// Adds details to its events besides kind, id and name.
+    /// What its events say beside its kind, id and name.
     fn tell(_of: &Declared<Self>, event: Event) -> Event {
         event
     }
@@ -88,12 +88,12 @@ impl Service {
         Ok(Put::Created(new))
     }
 
-    /// Returns a thing by its name.
+    /// A thing by its name.
     pub async fn get_declared<S: Plain>(&self, name: &str) -> Result<Declared<S>, ServiceError> {
         self.db.find_declared(&lookup::key(S::NAME, name)?).await?.ok_or_else(|| not_found::<S>(name))
     }
 
-    /// Lists things by name.
+    /// Things by name.
     pub async fn list_declared<S: Plain>(&self, page: &PageRequest) -> Result<Page<Declared<S>>, ServiceError> {
         let opened = self.begin_page(page, S::TABLE.into())?;
         let found = self.db.list_declared(opened.after.as_deref(), opened.limit).await?;

@@ -31,10 +31,10 @@ pub enum ServiceError {
         /// The message for the caller.
         message: String,
     },
-    /// The operator is known, but its role lacks the permission.
+    /// The operator is known, and its role may not.
     #[error("{message}")]
     Forbidden {
-        /// The message for the caller.
+        /// What the caller is told.
         message: String,
     },
     /// The requested thing does not exist.

@@ -30,7 +30,7 @@ pub struct Page<T> {
     pub next_page_token: Option<String>,
 }
 
-/// A checked page request.
+/// A page request that was checked.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Opened {
     /// The sort key of the last item of the previous page.

@@ -28,7 +28,7 @@ use crate::{
 
 /// How many addresses, tokens and recipients are counted separately in one minute.
 const MOST_KEYS: usize = 20_000;
-/// The action of the event that sums up many refusals.
+/// The action of the event that stands for many refusals.
 const SUMMARY: &str = "refusals.summary";
 
 /// The key by which refusals are counted.
@@ -50,7 +50,7 @@ enum Key {
     Others,
 }
 
-/// Refusals that are summed up in one event: of the same key and action, for the same reason.
+/// Refusals of one key that are told as one: of the same action, for the same reason.
 type Alike = (Key, Cow<'static, str>, Option<Cow<'static, str>>);
 
 /// A recipient that has used up its daily bytes.

@@ -150,7 +150,7 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// Begins the event of `action` for a caller that was already looked up.
+    /// Begins the event of `action` by a caller who was already looked up.
     pub(super) fn of(service: &'a Service, caller: &'a Caller, action: &'static str, bearer: Option<Bearer>) -> Self {
         let recipient = bearer.as_ref().map(|bearer| &bearer.recipient);
         let mut event = Event::new(
@@ -241,7 +241,7 @@ impl<'a> AuditedRequest<'a> {
                 name: Some(access.share.name.to_string()),
             });
         } else if let Some(subject) = subject {
-            // Only names of existing things are recorded: a made-up name may be personal, and the trail is permanent.
+            // Names only of what exists: what a caller makes up may be personal, and the trail is for ever.
             self.event.object = Some(Object { kind: subject.kind.into(), id: None, name: None });
         }
         let bearer = self.bearer.take();

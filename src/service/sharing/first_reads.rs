@@ -21,11 +21,11 @@ use crate::domain::{
     audit::{Event, timestamp},
 };
 
-/// The action of the event that announces a read of a URL.
+/// The action of the event that announces what is read of a URL.
 pub(in crate::service) const FILE_READ: &str = "file.read";
-/// The action of the event that sums up the reads after it.
+/// The action of the event that stands for the reads after it.
 const SUMMARY: &str = "file.read.summary";
-/// How many readings one generation remembers; two generations are kept. About 20 MB when full.
+/// How many readings one generation remembers; two are kept. About 20 MB when full.
 const GENERATION: usize = 100_000;
 /// How many readings are summed at the same time; when there are more, the sums are recorded early. About 10 MB when
 /// full.

@@ -23,7 +23,7 @@ use super::{
     query::SnapshotFiles,
 };
 
-/// The suffix of the event's action if an answer was broken off.
+/// How the event is called of an answer that was broken off.
 const ABORTED: &str = "aborted";
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
 const FIRST_CHUNK: usize = 64;

@@ -101,7 +101,7 @@ impl RevokeBody {
     }
 }
 
-/// A filter for grants.
+/// Which grants.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

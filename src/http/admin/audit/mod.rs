@@ -59,7 +59,7 @@ pub enum DecisionParameter {
     Deny,
 }
 
-/// A filter for events.
+/// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -228,7 +228,7 @@ pub struct PreviewView {
     pub digest: String,
 }
 
-/// The versions to compare.
+/// Which versions are compared.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

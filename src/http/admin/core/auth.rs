@@ -206,8 +206,9 @@ fn marked(mut response: Response) -> Response {
     response
 }
 
-/// Admits operators that have the required permission. Every request leaves an event: this function records reads,
-/// refusals and changes without effect, which have no event of their own.
+/// Lets operators pass that may do what they ask for, and records every use of their tokens as well as those who are
+/// none: what only reads leaves no event of its own, and neither does a change that was refused or that changed
+/// nothing.
 pub async fn authenticate(
     State((admin, routes)): State<(Admin, Routes)>,
     mut request: Request,
@@ -264,7 +265,7 @@ pub async fn authenticate(
     }
     let recorded = match response.extensions().get::<Problem>() {
         Some(problem) => service.record_refusal(&context.actor, &asked, problem.code.reason()).await,
-        // A change without effect only showed the existing thing.
+        // What was there already was shown.
         None if !context.event_flag.is_raised() => service.record_reading(&context.actor, &asked).await,
         None => Ok(()),
     };

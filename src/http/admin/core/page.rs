@@ -5,7 +5,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::service::core::page::{Page, PageRequest};
 
-/// The requested page of a listing.
+/// Which page of a listing.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -124,7 +124,7 @@ impl ProblemCode {
         }
     }
 
-    /// Returns its name in the style of the audit trail's reasons.
+    /// Its name in the manner of the audit trail's reasons.
     pub fn reason(self) -> String {
         let name = serde_json::to_value(self).ok();
         name.as_ref().and_then(Value::as_str).unwrap_or_default().to_ascii_uppercase()

@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(retry_notification))))
 }
 
-/// A filter for notifications.
+/// Which notifications are listed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

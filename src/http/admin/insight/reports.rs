@@ -63,7 +63,7 @@ pub struct ReportBody {
     pub recipient: Option<Text>,
 }
 
-/// A filter for reports.
+/// Which reports are listed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -224,7 +224,7 @@ pub async fn get_report_file(
     Ok(answer(file, &format!("weir-{}", report.month), content))
 }
 
-/// The month and recipient of a preview.
+/// Which month is previewed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -40,7 +40,7 @@ const NEXT_PAGE_TOKEN: HeaderName = HeaderName::from_static("x-next-page-token")
 /// The longest list of grouping keys, in characters.
 const LONGEST_LIST: usize = 100;
 
-/// The grouping and filter of usage.
+/// Which usage.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -69,7 +69,7 @@ pub struct UsageParameters {
     pub page_token: Option<String>,
 }
 
-/// The days to compare.
+/// Which days are compared.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -253,7 +253,7 @@ impl UsageView {
     }
 }
 
-/// Returns the header line for [`UsageView::cells`].
+/// The heading of [`UsageView::cells`].
 fn heading(keys: UsageKeys) -> Vec<String> {
     let mut names = Vec::new();
     names.extend(keys.period.map(|_| "start"));
@@ -283,7 +283,7 @@ fn heading(keys: UsageKeys) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Parses grouping keys such as `recipient,table,day`.
+/// Reads `recipient,table,day`.
 fn keys(text: Option<&str>) -> Result<UsageKeys, ServiceError> {
     let text = text.unwrap_or("recipient,table");
     let refused = |message: &str| ServiceError::Parameter(format!("`group_by` {message}"));

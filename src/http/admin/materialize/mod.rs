@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(requiring(Permission::ManageSharing, OpenApiRouter::new().routes(routes!(reconcile_copies))))
 }
 
-/// A filter for copies.
+/// Which copies are listed.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
