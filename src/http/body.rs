@@ -1,4 +1,5 @@
-//! Bodies of requests: read only of those who may send them, within bounds of size and time, while others have the place.
+//! Request bodies: read only from authorised senders, within bounds of size and time, without keeping a place
+//! meanwhile.
 
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use tokio::time::timeout;
 
 use super::{client, middleware::BodyWithin};
 
-/// How much of a body is thrown away unread for a client that is refused before it, in bytes. One that has sent no more
-/// than that gets to see why.
+/// How much of a refused client's body is read and discarded, in bytes, so that a client that sends no more than that
+/// can read the refusal.
 const DISCARDED: usize = 256 * 1024;
-/// For how long.
+/// How long a refused client's body is read.
 const DISCARDED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFault {
-    /// It is longer than what is read.
+    /// It is longer than the limit.
     TooLarge,
     /// It did not arrive in time.
     TooSlow,
@@ -30,7 +31,7 @@ pub enum BodyFault {
 }
 
 impl BodyFault {
-    /// How it shows to the client.
+    /// Returns the status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -40,7 +41,7 @@ impl BodyFault {
     }
 }
 
-/// Reads a body to its end.
+/// Reads a whole body.
 pub async fn read(request: Request) -> Result<Bytes, BodyFault> {
     let place = client::place(request.extensions());
     let within = request.extensions().get::<BodyWithin>().copied();
@@ -55,8 +56,8 @@ pub async fn read(request: Request) -> Result<Bytes, BodyFault> {
     })
 }
 
-/// Throws a body away that nobody asks for any more, as far as it comes soon: a connection that is closed with bytes to
-/// be read is reset, and the answer lost with it.
+/// Reads and discards the part of a body that arrives soon: closing a connection with unread bytes would reset it, and
+/// the answer would be lost.
 pub async fn discard(request: Request) {
     let place = client::place(request.extensions());
     let discarding = async {

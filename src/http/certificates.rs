@@ -1,7 +1,7 @@
-//! Until when a server's certificates are good.
+//! The validity periods of a server's certificates.
 //!
-//! Asked of the verifier that clients use: at the end of all times it says when each ended. Never here: files, and who
-//! trusts whom.
+//! They come from the verifier that clients use: asked about the far future, it reports when a certificate ended. Never
+//! here: files, and trust.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -17,28 +17,28 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// The last second of the year 9999, which is as far as certificates go.
+/// The last second of the year 9999, the latest time that a certificate can express.
 const END_OF_TIME: Duration = Duration::from_secs(253_402_300_799);
 
-/// From when on, or until when, a certificate is not good.
+/// The beginning or end of a certificate's validity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
-    /// It begins at this time, which has not come.
+    /// It begins at this time in the future.
     Begins(DateTime<Utc>),
-    /// It ends at this time, which may be over.
+    /// It ends at this time, which may have passed.
     Ends(DateTime<Utc>),
-    /// It has no end that could be found.
+    /// No end could be found.
     Open,
 }
 
-/// The validity of `certificate` as it is at `now`.
+/// Returns the validity of `certificate` at `now`.
 pub fn validity(certificate: &CertificateDer<'_>, now: DateTime<Utc>) -> Result<Validity, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone().into_owned())?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
     let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
-    // Its names and its issuer are of no interest here, and are looked at after its times.
+    // Names and issuer do not matter here, and are checked after the times.
     let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
     let verified =
         |at: Duration| verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::since_unix_epoch(at)).err();

@@ -1,4 +1,4 @@
-//! Who sends a request, by its headers and by what the middleware found; one reading for every face.
+//! The sender of a request, from its headers and the middleware's findings; read in one way for every face.
 
 use std::net::IpAddr;
 
@@ -8,35 +8,35 @@ use crate::service::core::places::Place;
 
 use super::middleware::{ClientAddress, RequestId};
 
-/// The longest credential that is looked at, in bytes.
+/// The longest credential that is accepted, in bytes.
 const MAX_CREDENTIAL: usize = 16 * 1024;
-/// How much of a user agent is kept, in characters.
+/// How much of a user agent is stored, in characters.
 const KEPT_USER_AGENT: usize = 512;
 
-/// The token of `Authorization: Bearer …` (RFC 6750, 2.1; the scheme's case does not matter, RFC 9110, 11.1).
+/// Returns the token of `Authorization: Bearer …` (RFC 6750, 2.1; the scheme's case does not matter, RFC 9110, 11.1).
 pub fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok().filter(|value| value.len() <= MAX_CREDENTIAL)?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The client's `User-Agent`, cut to a length that is worth keeping.
+/// Returns the client's `User-Agent`, cut to the stored length.
 pub fn user_agent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok())?;
     Some(text.chars().take(KEPT_USER_AGENT).collect())
 }
 
-/// Where the request came from.
+/// Returns the address that the request came from.
 pub fn address(extensions: &Extensions) -> IpAddr {
     extensions.get::<ClientAddress>().map_or(IpAddr::from([127, 0, 0, 1]), |address| address.0)
 }
 
-/// The request's place among those that are worked on.
+/// Returns the request's place among the running ones.
 pub fn place(extensions: &Extensions) -> Place {
     extensions.get::<Place>().cloned().unwrap_or_default()
 }
 
-/// The request's id; empty where no layer gave it one.
+/// Returns the request's id; empty if no layer assigned one.
 pub fn request_id(extensions: &Extensions) -> String {
     extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
-//! The connections of a listener: counted, bounded, and when there is room for no more, those closed first that nobody
-//! needs.
+//! The connections of a listener: counted and bounded; when all places are taken, unneeded ones are closed for new
+//! ones.
 //!
-//! A connection is idle while none of its requests is being answered: it has sent none, or not all of one, or is kept for
-//! the next. Of those, the address with the most connections loses the one that has been idle longest; and after them one
-//! whose client does not take its answers. Never here: what a request may do.
+//! A connection is idle while none of its requests is being answered: it has sent no request or only part of one, or is
+//! kept alive for the next. Of the idle ones, the address with the most connections loses the one that has been idle
+//! longest; after them come connections whose clients do not read their answers. Never here: what a request may do.
 
 use std::{
     cmp::Reverse,
@@ -41,28 +41,28 @@ use tower::Service;
 
 use crate::telemetry::{InFlight, Metrics};
 
-/// Connections, however many files the system lets the server have open.
+/// The most connections, regardless of the limit on open files.
 const MOST: usize = 8_192;
-/// Fewer than this is worth a warning: each partner's client holds several.
+/// Fewer connections than this cause a warning: each partner's client holds several.
 pub const FEW_CONNECTIONS: usize = 1_000;
-/// Files that the server needs besides connections and the database: logs, tables, copies, and what its libraries open.
+/// Files that the server needs besides connections and the database: logs, tables, copies, and those of its libraries.
 const OTHER_FILES: usize = 128;
-/// A connection may read one file while it is answered, or have one connection to an object store.
+/// Files for each connection: its socket, and a file or a connection to an object store while it is answered.
 const FILES_A_CONNECTION: usize = 2;
-/// One in so many of a listener's connections is closed when there is room for no more, so that looking for them costs
-/// each newcomer little.
+/// When a listener is full, one connection in this many is closed at a time, so that the search costs each new
+/// connection little.
 const CLOSED_AT_ONCE: usize = 64;
-/// For how long a connection is left alone after an answer, in milliseconds: its last bytes may still be on their way.
+/// How long a connection counts as needed after an answer, in milliseconds: its last bytes may still be on their way.
 const LEFT_ALONE: u64 = 1_000;
-/// For how long nothing of an answer is taken before its connection counts as one that nobody needs, in milliseconds.
+/// How long a client may read nothing of an answer before its connection counts as unneeded, in milliseconds.
 const NOT_TAKEN: u64 = 2_000;
-/// How often it is looked again for one to close.
+/// How often a full listener searches again for connections to close.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// How often it is told that there is no room.
+/// How often the log says that the listener is full.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// How many connections the server can hold beside what else it needs, of which `database` are connections to its
-/// database. The limit of open files is raised to what the system allows.
+/// Returns how many connections the server can hold besides its other files and `database` connections to its database.
+/// Raises the limit on open files to the system's maximum.
 pub fn most_connections(database: usize) -> usize {
     let limit = raise_open_files();
     let room = limit.saturating_sub(OTHER_FILES + database) / FILES_A_CONNECTION;
@@ -78,25 +78,25 @@ pub fn most_connections(database: usize) -> usize {
     most
 }
 
-/// Raises the limit of open files to what the system allows, and answers it.
+/// Raises the limit on open files to the system's maximum, and returns it.
 fn raise_open_files() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    // No limit at all is one that is never reached.
+    // `None` means no limit.
     let limit = if raised { maximum } else { current };
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Makes one service a connection, and no more connections than there is room for.
+/// Makes one service per connection, and bounds the number of connections.
 pub struct Connections {
     services: IntoMakeServiceWithConnectInfo<Router, SocketAddr>,
     register: Register,
-    /// When to look again, while there is no room.
+    /// When to search again, while the listener is full.
     again: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connections {
-    /// Room for `most` connections to `router`, counted in `metrics`.
+    /// Allows up to `most` connections to `router`, and counts them in `metrics`.
     pub fn new(router: Router, most: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             services: router.into_make_service_with_connect_info(),
@@ -113,7 +113,7 @@ impl Service<SocketAddr> for Connections {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Connection, Infallible>>;
 
-    /// The accept loop waits here until another connection has made room; those beyond wait in the kernel's backlog.
+    /// Makes the accept loop wait until there is room; further connections wait in the kernel's backlog.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         while self.register.poll_room(cx.waker()).is_pending() {
             let again = self.again.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
@@ -133,14 +133,14 @@ impl Service<SocketAddr> for Connections {
     }
 }
 
-/// All open connections of a listener. Clones are one.
+/// All open connections of a listener. Clones share one register.
 #[derive(Clone, Debug)]
 struct Register(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     most: usize,
-    /// Since when idleness is counted.
+    /// The origin of the connections' times.
     began: Instant,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -150,21 +150,21 @@ struct Shared {
 struct State {
     open: HashMap<u64, (IpAddr, Arc<Link>)>,
     next: u64,
-    /// How many were told to close, and have not yet.
+    /// How many were told to close but are still open.
     closing: usize,
     waiting: Option<Waker>,
     told: Option<Instant>,
 }
 
-/// One connection, as far as others need to know it.
+/// The shared state of one connection.
 #[derive(Debug, Default)]
 struct Link {
-    /// How many of its requests are being answered, until their answers have left.
+    /// How many of its requests are running, until their answers have been sent.
     running: AtomicUsize,
-    /// How many of them have no answer yet.
+    /// How many of these have no answer yet.
     unanswered: AtomicUsize,
     has_answered: AtomicBool,
-    /// When a request came or an answer went on last, in milliseconds.
+    /// When the connection was opened or an answer last made progress, in milliseconds.
     moved_at: AtomicU64,
     is_closed: AtomicBool,
     reader: AtomicWaker,
@@ -192,8 +192,8 @@ impl Register {
         u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether there is room for another; where there is none, idle connections are closed, and `waiting` is woken when
-    /// one has been.
+    /// Returns whether there is room for another connection. If not, closes unneeded ones and wakes `waiting` when one
+    /// has gone.
     fn poll_room(&self, waiting: &Waker) -> Poll<()> {
         let mut state = self.state();
         if state.open.len() < self.0.most {
@@ -227,8 +227,8 @@ impl Register {
 }
 
 impl State {
-    /// Has at most `most` connections close that nobody needs: idle ones before those whose answers are not taken, of the
-    /// addresses with the most the first, those that have rested longest the first. Answers how many.
+    /// Closes at most `most` unneeded connections and returns how many: idle ones before those whose answers are not
+    /// read, then those of the addresses with the most connections, then those without progress for the longest time.
     fn close_idle(&mut self, most: usize, now: u64) -> usize {
         let mut of_address = HashMap::<IpAddr, usize>::new();
         for (peer, _) in self.open.values() {
@@ -262,7 +262,7 @@ impl Link {
         self.reader.wake();
     }
 
-    /// An error where the connection was told to close; `cx` is woken when it is.
+    /// Fails if the connection was told to close; wakes `cx` when that happens.
     fn check(&self, cx: &Context<'_>) -> io::Result<()> {
         self.reader.register(cx.waker());
         if self.is_closed.load(Ordering::SeqCst) {
@@ -297,14 +297,14 @@ impl Drop for Entry {
     }
 }
 
-/// A request that is being answered, until its answer has left.
+/// A running request, until its answer has been sent.
 struct Running {
     entry: Arc<Entry>,
     is_answered: bool,
 }
 
 impl Running {
-    /// Its answer begins to leave.
+    /// Notes that its answer is being sent.
     fn is_answered(&mut self) {
         self.entry.moves();
         if !std::mem::replace(&mut self.is_answered, true) {
@@ -321,7 +321,7 @@ impl Drop for Running {
     }
 }
 
-/// The service of one connection. It has its entry until the connection and all its requests are done.
+/// The service of one connection. It holds its entry until the connection and all its requests are done.
 #[derive(Clone)]
 pub struct Connection {
     service: ConnectionService,
@@ -353,7 +353,7 @@ where
     }
 }
 
-/// The body of an answer on its way.
+/// The body of an answer that is being sent.
 struct Leaving {
     body: Body,
     running: Running,
@@ -377,7 +377,7 @@ impl HttpBody for Leaving {
     }
 }
 
-/// Has every connection close when it is told to, and send without waiting for more to send.
+/// Makes every connection close when it is told to, and send without delay (`TCP_NODELAY`).
 #[derive(Clone, Copy, Debug)]
 pub struct Closable;
 
@@ -392,7 +392,7 @@ impl Accept<TcpStream, Connection> for Closable {
     }
 }
 
-/// A connection's bytes. Whoever reads them finds an end when the connection is told to close.
+/// A connection's bytes. Reads and writes fail once the connection is told to close.
 #[derive(Debug)]
 pub struct ClosableStream {
     stream: TcpStream,

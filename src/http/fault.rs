@@ -1,4 +1,4 @@
-//! Errors that belong to no handler (no such route, overload, panic), in the manner of the face that was asked.
+//! Errors outside of handlers (no such route, overload, panic), in the format of the face that was asked.
 
 use axum::{
     extract::{FromRequestParts, Request},
@@ -10,7 +10,7 @@ use crate::service::core::error::ServiceError;
 
 use super::{admin, middleware::RequestId, sharing};
 
-/// Which face a request is for, and the id that its errors name.
+/// The face that a request is for, and the request id for its errors.
 #[derive(Clone, Debug)]
 pub struct Face {
     is_admin: bool,
@@ -18,7 +18,7 @@ pub struct Face {
 }
 
 impl Face {
-    /// The face that `request` is for.
+    /// Returns the face that `request` is for.
     pub fn of(request: &Request) -> Self {
         Self::new(request.uri().path(), request.extensions().get::<RequestId>())
     }
@@ -28,7 +28,7 @@ impl Face {
         Self { is_admin, request_id: request_id.map(|id| id.0.clone()).unwrap_or_default() }
     }
 
-    /// `error` in the face's manner.
+    /// Answers `error` in the face's format.
     pub fn respond(&self, error: ServiceError) -> Response {
         if self.is_admin {
             admin::problem(error, &self.request_id)
@@ -37,7 +37,7 @@ impl Face {
         }
     }
 
-    /// An answer that HTTP itself asks for.
+    /// Answers a status that HTTP itself calls for.
     fn status(&self, status: StatusCode, message: &str) -> Response {
         if self.is_admin {
             admin::problem_of_status(status, message, &self.request_id)
@@ -55,10 +55,10 @@ impl<S: Sync> FromRequestParts<S> for Face {
     }
 }
 
-/// What is said of a path that leads nowhere here.
+/// The message for a path without a route.
 pub const NO_SUCH_ROUTE: &str = "no such route; check the path";
 
-/// What is told where no handler is found, or none for the method.
+/// Returns the message for a missing route or method.
 pub fn message_of(status: StatusCode) -> &'static str {
     match status {
         StatusCode::METHOD_NOT_ALLOWED => "this route does not take this method; check the API's documentation",
@@ -66,12 +66,12 @@ pub fn message_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// No such route.
+/// Answers that there is no such route.
 pub async fn not_found(face: Face) -> Response {
     face.status(StatusCode::NOT_FOUND, NO_SUCH_ROUTE)
 }
 
-/// The route does not take this method.
+/// Answers that the route does not take this method.
 pub async fn method_not_allowed(face: Face) -> Response {
     face.status(StatusCode::METHOD_NOT_ALLOWED, message_of(StatusCode::METHOD_NOT_ALLOWED))
 }

@@ -1,6 +1,6 @@
-//! Files that come through the server: sealed URLs, byte ranges, streaming.
+//! Files served through the server: sealed URLs, byte ranges, streaming.
 //!
-//! Never here: whether a URL still opens anything.
+//! Never here: whether a URL is still valid.
 
 use std::io;
 
@@ -29,7 +29,7 @@ impl Source for Delivery {
     }
 }
 
-/// A part of a file, or a reason to send the whole of it or nothing (RFC 9110, 14.2).
+/// The requested part of a file: all, a range, or a range that cannot be satisfied (RFC 9110, 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -38,11 +38,11 @@ enum Part {
     Unsatisfiable,
 }
 
-/// The reason codes of what may be read and is asked for in a way that nothing can answer.
+/// The reason codes of requests that are allowed but cannot be answered.
 const RANGE_NOT_SATISFIABLE: &str = "RANGE_NOT_SATISFIABLE";
 const METHOD_NOT_ALLOWED: &str = "METHOD_NOT_ALLOWED";
 
-/// Another method on a sealed URL, refused and recorded.
+/// Refuses and records another method on a sealed URL.
 pub async fn refuse_method(
     State(service): State<Service>,
     sealed: Result<Path<String>, PathRejection>,
@@ -64,7 +64,7 @@ pub async fn refuse_method(
     }
 }
 
-/// `GET` and `HEAD` of a sealed URL.
+/// Answers `GET` and `HEAD` of a sealed URL.
 pub async fn get_file(
     State(service): State<Service>,
     sealed: Result<Path<String>, PathRejection>,
@@ -74,7 +74,7 @@ pub async fn get_file(
     let request_id = client::request_id(&parts.extensions);
     let caller = caller(&parts, request_id.clone());
     let fail = |error| sharing::Error::new(error, &request_id).into_response();
-    // What is no text was never handed out, and neither was the empty one.
+    // A URL that is not UTF-8 was never issued; the empty text stands for it, which was never issued either.
     let sealed = sealed.map_or_else(|_| String::new(), |Path(sealed)| sealed);
     let file = match service.open_file(&caller, &sealed).await {
         Ok(file) => file,

@@ -1,7 +1,7 @@
-//! Listeners: sockets, TLS, and an end that lets running streams finish.
+//! Listeners: sockets, TLS, and a stop that lets running streams finish.
 //!
-//! Lives here: what happens below the first byte of a request. Never here: routes, or limits that a response can
-//! explain; those are middleware.
+//! Lives here: everything below the first byte of a request. Never here: routes, or limits that a response can explain;
+//! those are middleware.
 
 use std::{
     convert::Infallible,
@@ -37,35 +37,36 @@ use super::{
 };
 use crate::{config::TlsFiles, telemetry::Metrics};
 
-/// Time for the first request of a connection, up to the end of its headers: longer is a slow-loris attack.
+/// Time for the first request of a connection, up to the end of its headers; guards against slow-loris attacks.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the headers of a later one, the rest before it included, which clients and proxies expect to be longer.
+/// Time for the headers of a later request, including the idle time before it, which clients and proxies expect to be
+/// longer.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// An HTTP/2 peer that answers no ping for this long is gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest head of an HTTP/1.1 request, in bytes: what somebody may leave in memory who never sends the rest.
+/// The longest head of an HTTP/1.1 request, in bytes: the memory that an unfinished request can hold.
 const LONGEST_HEAD: usize = 64 * 1024;
 /// `SIGXFSZ` on Linux.
 #[cfg(target_os = "linux")]
 const FILE_SIZE_EXCEEDED: i32 = 25;
-/// How long connections that are cut may take to go.
+/// How long cut connections may take to end.
 const CUT_WITHIN: Duration = Duration::from_secs(1);
 /// Streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
-/// What an HTTP/2 connection may send ahead of what is read of it, in bytes, and one of its streams.
+/// How far an HTTP/2 connection, and one of its streams, may send ahead of what the server has read, in bytes.
 const CONNECTION_WINDOW: u32 = 512 * 1024;
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// How often it is looked whether there is another certificate.
+/// How often the certificate files are checked for changes.
 const CERTIFICATES_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
-/// What is kept of one HTTP/2 stream's answer until its client takes it, in bytes.
+/// How much of an HTTP/2 stream's answer is buffered until its client reads it, in bytes.
 const STREAM_BUFFER: usize = 128 * 1024;
 
-/// One address to answer on.
+/// One address to listen on.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where; port 0 lets the system choose, and [`Listeners::addresses`] tells.
+    /// The address; with port 0 the system chooses one, which [`Listeners::addresses`] returns.
     pub addr: SocketAddr,
-    /// What is answered there. Handlers find the peer in `ConnectInfo<SocketAddr>`.
+    /// Answers the requests. Handlers find the peer in `ConnectInfo<SocketAddr>`.
     pub router: Router,
     /// The certificate and its key, where the listener speaks TLS.
     pub tls: Option<TlsFiles>,
@@ -73,14 +74,14 @@ pub struct Listener {
     pub connections: usize,
     /// Counts the connections.
     pub metrics: Arc<Metrics>,
-    /// For how long a peer may take nothing of what it is sent before its connection ends.
+    /// How long a peer may read nothing before its connection ends.
     pub patience: Duration,
 }
 
-/// Why the server cannot answer.
+/// Why a listener cannot start or stopped serving.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on `{addr}`: {source}; stop what uses it, or choose another server.listen or admin_listen")]
     Bind {
         /// The address.
@@ -117,7 +118,7 @@ pub enum ListenError {
     Ended(#[from] tokio::task::JoinError),
 }
 
-/// Listeners that hold their sockets and are not serving yet.
+/// Listeners with bound sockets that are not serving yet.
 #[derive(Debug)]
 pub struct Listeners(Vec<Bound>);
 
@@ -190,7 +191,7 @@ impl Listeners {
         let stop = std::pin::pin!(shutdown);
         tokio::select! {
             () = stop => {}
-            // A listener ends by itself only by failing; the others must not go on without it.
+            // A listener ends by itself only if it fails; the others must not continue without it.
             Some(ended) = serving.join_next() => outcome = ended.unwrap_or_else(|panicked| Err(panicked.into())),
         }
         handles.iter().for_each(|handle| handle.graceful_shutdown(Some(grace)));
@@ -200,7 +201,7 @@ impl Listeners {
                 outcome = std::mem::replace(&mut outcome, Ok(())).and(ended);
             }
         };
-        // The grace is kept here as well: a listener at its limit of connections does not see its own.
+        // The grace period is enforced here as well: a listener at its connection limit does not notice its own.
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::warn!(grace_seconds = grace.as_secs(), "cut responses that outlived the grace period");
             handles.iter().for_each(Handle::shutdown);
@@ -262,13 +263,13 @@ fn configured(server: Server<SocketAddr>) -> Server<SocketAddr> {
     server
 }
 
-/// Whether a certificate and its key can be read and used together.
+/// Checks that a certificate and its key can be read and used together.
 pub fn check_tls(files: &TlsFiles) -> Result<(), ListenError> {
     server_config(files).map(|_| ())
 }
 
-/// Whether the server's certificate is one that may issue others, such as its own authority. Most clients refuse those as
-/// a server's even where they trust them.
+/// Returns whether the server's certificate may issue others, such as one that is its own authority. Most clients
+/// refuse such a server certificate even if they trust it.
 pub fn is_authority(files: &TlsFiles) -> Result<bool, ListenError> {
     let path = files.cert_file.clone();
     let pem = |source| ListenError::Pem { path: path.clone(), source };
@@ -279,26 +280,26 @@ pub fn is_authority(files: &TlsFiles) -> Result<bool, ListenError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
     let verifier = verifier.map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
-    // What names it has is of no interest here.
+    // Its names do not matter here.
     let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
     let verified = verifier.verify_server_cert(&own, &[], &name, &[], UnixTime::now());
     Ok(matches!(verified, Err(rustls::Error::InvalidCertificate(fault)) if is_refused_as_authority(&fault)))
 }
 
-/// Whether a certificate was refused as a server's because it may issue others, as `openssl req -x509` makes them where
-/// nothing else is said.
+/// Returns whether a server certificate was refused because it may issue others, as certificates by `openssl req -x509`
+/// may by default.
 pub fn is_refused_as_authority(fault: &CertificateError) -> bool {
     matches!(fault, CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity"))
 }
 
-/// The server's certificates, its own first.
+/// Reads the server's certificates, its own first.
 pub fn certificates(files: &TlsFiles) -> Result<Vec<CertificateDer<'static>>, ListenError> {
     let pem = |source| ListenError::Pem { path: files.cert_file.clone(), source };
     CertificateDer::pem_file_iter(&files.cert_file).and_then(Iterator::collect).map_err(pem)
 }
 
-/// Serves new connections with the certificate and key that stand in the files from now on, whenever these are others. Files
-/// that cannot be used leave the old ones as they are.
+/// Reloads the certificate and key for new connections whenever the files change. If the new files cannot be used, the
+/// old certificate stays.
 async fn renew(files: TlsFiles, config: RustlsConfig) -> Infallible {
     let mut known = stamps(&files);
     loop {
@@ -313,13 +314,13 @@ async fn renew(files: TlsFiles, config: RustlsConfig) -> Infallible {
                 known = found;
                 tracing::info!(file = %files.cert_file.display(), "the certificate was read again");
             }
-            // A certificate may be there before its key.
+            // The new certificate may be written before its key.
             Err(error) => tracing::warn!(%error, "a new certificate cannot be used; the old one goes on"),
         }
     }
 }
 
-/// What tells a file from the one that was there before: its number, size and time.
+/// Returns what tells each file from its previous version: inode number, size and modification time.
 fn stamps(files: &TlsFiles) -> [Option<(u64, u64, i64, i64)>; 2] {
     [&files.cert_file, &files.key_file].map(|file| {
         let found = std::fs::metadata(file).ok()?;
@@ -327,7 +328,7 @@ fn stamps(files: &TlsFiles) -> [Option<(u64, u64, i64, i64)>; 2] {
     })
 }
 
-/// The certificate chain and its key, offering HTTP/2 and HTTP/1.1.
+/// Builds the TLS configuration from the certificate chain and its key, offering HTTP/2 and HTTP/1.1.
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();

@@ -1,4 +1,4 @@
-//! The front end that speaks HTTP: it translates and decides nothing.
+//! The HTTP front end: it translates requests and answers, and decides nothing.
 //!
 //! Lives here: routes, extractors, bodies, headers, listeners. Never here: a rule, a query, a transaction.
 
@@ -29,44 +29,44 @@ use self::middleware::{Draining, Limits, RequestLayer};
 pub use self::{admin::NO_SUCH_OPERATION, fault::NO_SUCH_ROUTE};
 use crate::service::Service;
 
-/// Lines compress well even at the lowest effort, and nobody should wait for more.
+/// Compresses at the lowest effort: lines compress well even so, and clients should not wait for more.
 fn compression() -> CompressionLayer {
     CompressionLayer::new().quality(CompressionLevel::Fastest)
 }
 
-/// What the routers are built from.
+/// The parts that the routers are built from.
 #[derive(Clone, Debug)]
 pub struct Faces {
     /// The use cases.
     pub service: Service,
     /// Follows requests.
     pub requests: RequestLayer,
-    /// Bounds what recipients send.
+    /// Bounds recipients' requests.
     pub limits: Limits,
-    /// Bounds what operators send, apart, so that nothing that recipients do keeps them out.
+    /// Bounds operators' requests separately, so that recipients cannot keep operators out.
     pub admin_limits: Limits,
     /// Whether the server is about to stop.
     pub draining: Draining,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
-    /// Where the sharing protocol lives.
+    /// The path prefix of the sharing protocol.
     pub prefix: String,
-    /// What the admin API needs besides the use cases.
+    /// The state of the admin API.
     pub admin: admin::Admin,
 }
 
 impl Faces {
-    /// Everything on one listener.
+    /// Builds the router that serves everything on one listener.
     pub fn all(&self) -> Router {
         self.finish(self.sharing_routes().merge(self.admin_routes()))
     }
 
-    /// What recipients use.
+    /// Builds the router of the listener for recipients.
     pub fn sharing_only(&self) -> Router {
         self.finish(self.sharing_routes())
     }
 
-    /// What operators and monitoring use.
+    /// Builds the router of the listener for operators and monitoring.
     pub fn admin_only(&self) -> Router {
         self.finish(self.admin_routes())
     }
@@ -74,7 +74,7 @@ impl Faces {
     fn sharing_routes(&self) -> Router {
         let lines = sharing::router().layer(compression()).layer(map_request(middleware::accept_identity));
         Router::new()
-            // Never the files' bytes: they are compressed already, and ranges are of what is stored.
+            // File bytes are never compressed: they are compressed already, and ranges refer to stored bytes.
             .nest(&self.prefix, lines)
             .route("/files/{sealed}", get(files::get_file).fallback(files::refuse_method))
             .merge(activation::router())
@@ -88,7 +88,7 @@ impl Faces {
         api.merge(metrics).layer(from_fn_with_state(self.admin_limits.clone(), middleware::bound))
     }
 
-    /// What every listener answers, and what surrounds every request.
+    /// Adds health checks, fallbacks and the layers around every request.
     fn finish(&self, router: Router) -> Router {
         let contact = sharing::Contact(self.service.settings.support_contact.as_str().into());
         let health = Router::new()

@@ -1,4 +1,4 @@
-//! What a platform asks of a server: is it alive, is it ready, what does it count.
+//! Endpoints for the platform: liveness, readiness and metrics.
 
 use axum::{
     Extension,
@@ -10,13 +10,13 @@ use http::{StatusCode, header};
 use super::middleware::{AlreadyLogged, Draining};
 use crate::service::Service;
 
-/// Alive: this process answers.
+/// Answers that this process is alive.
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Ready: an event could be written to the audit trail now, everything that should run does, and the server is not about to
-/// stop. A bucket's outage does not count, because it must not empty the load balancer.
+/// Answers whether the server is ready: an event could be written to the audit trail now, all essential tasks run, and
+/// the server is not draining. A bucket's outage does not count, because it must not empty the load balancer.
 pub async fn readyz(State((service, draining)): State<(Service, Draining)>) -> Response {
     if draining.is_on() {
         return not_ready("draining\n");
@@ -34,7 +34,7 @@ fn not_ready(why: &'static str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Extension(AlreadyLogged), why).into_response()
 }
 
-/// The metrics, in the OpenMetrics text format that Prometheus reads.
+/// Answers the metrics in the OpenMetrics text format that Prometheus reads.
 pub async fn metrics(State(service): State<Service>) -> Response {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match service.metrics.encode() {

@@ -1,7 +1,7 @@
-//! Clients that take nothing of what they are sent: their connections and their answers end.
+//! Ends the connections and answers of clients that stop reading.
 //!
-//! Lives here: the body that is watched while it streams, and the connection whose writes are bounded in time. Never here:
-//! what streams, or whether it still may.
+//! Lives here: the body that is watched while it streams, and the connection with a time limit on writes. Never here:
+//! the contents of a stream, or the check of its access.
 
 use std::{
     future::Future,
@@ -24,26 +24,26 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::service::core::error::ServiceError;
 
-/// How often an answer that nobody takes is looked at: a revocation ends it soon, however slow its reader is.
+/// How often an answer that the client does not read is checked, so that a revocation ends it soon.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a body streams.
+/// The source of a streamed body.
 pub(super) trait Source: Send + 'static {
-    /// The next bytes; `None` after the last.
+    /// Returns the next bytes; `None` after the last.
     fn next(&mut self) -> impl Future<Output = Option<io::Result<Bytes>>> + Send;
 
-    /// Whether the answer may still go on; asked while nobody takes its bytes.
+    /// Checks whether the answer may continue; called while the client reads nothing.
     fn look_again(&mut self) -> impl Future<Output = Result<(), ServiceError>> + Send;
 }
 
-/// A source and since when nobody asked it for more; the source is gone once the answer has ended.
+/// A source with the time of the last read; the source is `None` once the answer has ended.
 struct Watched<S> {
     source: Option<S>,
     idle_since: Instant,
 }
 
-/// The body that streams `source`. It ends, and gives up what it holds, when its client takes nothing for `patience`, or
-/// when it may not go on meanwhile; whoever then asks for more finds it cut short.
+/// Returns a body that streams `source`. It ends, and drops the source, when the client reads nothing for `patience`,
+/// or when the source may not continue meanwhile; a later read finds the body cut short.
 pub(super) fn watched<S: Source>(source: S, patience: Duration) -> Body {
     watched_every(source, patience, LOOK_EVERY)
 }
@@ -65,19 +65,19 @@ fn watched_every<S: Source>(source: S, patience: Duration, every: Duration) -> B
         drop(held);
         Some((next?, Some((watched, watcher))))
     });
-    // Compression polls a body beyond its end, which an unfolded stream takes for a mistake.
+    // Compression polls a body beyond its end, on which an unfolded stream panics.
     Body::from_stream(futures::StreamExt::fuse(stream))
 }
 
 async fn watch<S: Source>(watched: Weak<Mutex<Watched<S>>>, patience: Duration, every: Duration) {
     let mut looks = interval(every);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first is at once.
+    // The first tick is immediate.
     looks.tick().await;
     loop {
         looks.tick().await;
         let Some(watched) = watched.upgrade() else { return };
-        // While it is asked for more it looks by itself.
+        // While the client reads, the source checks its access by itself.
         let Ok(mut held) = watched.try_lock() else { continue };
         let idle = held.idle_since.elapsed();
         let Some(source) = held.source.as_mut() else { return };
@@ -93,7 +93,7 @@ async fn watch<S: Source>(watched: Weak<Mutex<Watched<S>>>, patience: Duration, 
     }
 }
 
-/// Accepts connections on which a write that makes no progress for `patience` fails, which ends them.
+/// Accepts connections that end when a write makes no progress for `patience`.
 #[derive(Clone, Debug)]
 pub(super) struct Impatient<A> {
     inner: A,
@@ -123,17 +123,17 @@ where
     }
 }
 
-/// A connection whose writes progress.
+/// A connection whose writes fail when they make no progress.
 #[derive(Debug)]
 pub(super) struct Progressing<S> {
     inner: S,
     patience: Duration,
-    /// When the write that waits will have waited too long.
+    /// The deadline of the waiting write.
     end: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Progressing<S> {
-    /// Passes on what a write came to, and fails one that has waited too long.
+    /// Passes on the result of a write, and fails a write that has waited too long.
     fn bound<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.end = None;
@@ -194,7 +194,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
     const NEVER: Duration = Duration::from_secs(3600);
 
-    /// Streams without an end as long as it may, and tells when it is given up.
+    /// Streams endlessly while `may` is true, and signals when it is dropped.
     struct Endless {
         may: bool,
         _held: oneshot::Sender<()>,

@@ -1,7 +1,7 @@
-//! Background tasks: without input, repeatable, each due again some time after it ended. What they do is the service's;
-//! when, is decided here, by the clock that the service was given.
+//! Background tasks: they take no input, can be repeated, and are due again some time after they ended. Their work is
+//! in the service; their schedule is here, by the service's clock.
 //!
-//! Never here: a rule of the product, or anything that a request waits for.
+//! Never here: a rule of the product, or work that a request waits for.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -27,48 +27,48 @@ use crate::{
     },
 };
 
-/// How often it is looked whether a checkpoint is due; well within the shortest period that can be configured for it.
+/// How often the sealer checks whether a checkpoint is due; well within the shortest configurable period.
 const SEALING: Duration = Duration::from_secs(1);
-/// How often summed events and unused tokens are looked for. Sums are of whole minutes, so that one is written at most
-/// this long after its end.
+/// How often summary events are written and unused tokens revoked. Summaries cover whole minutes, so one is written at
+/// most this long after its minute.
 const TIDYING: Duration = Duration::from_secs(10);
-/// How often it is looked whether a table's schema changed that nobody reads.
+/// How often the schemas of tables are checked for changes, including tables that nobody reads.
 const WATCHING: Duration = Duration::from_secs(60);
-/// How often copies are looked through for what nobody may read any more, or nobody does.
+/// How often copies that nobody may read, or nobody does read, are searched for.
 const KEEPING: Duration = Duration::from_secs(10);
-/// How often it is looked for files that are mixed and that nobody can be served any more.
+/// How often groups of mixed files that can no longer be served are searched for.
 const GROUPING: Duration = Duration::from_secs(3_600);
 /// How often the register of copies is compared with their store.
 const COMPARING: Duration = Duration::from_secs(86_400);
-/// How often new events are counted; what usage says is no older than this.
+/// How often new events are counted; usage lags behind the trail by no more than this.
 const COUNTING: Duration = Duration::from_secs(2);
-/// How often it is looked whether something personal is old enough to be erased.
+/// How often personal data that is old enough to be erased is searched for.
 const ERASING: Duration = Duration::from_secs(600);
 
-/// How often it is looked for ends that come near.
+/// How often tokens, grants and agreements that end soon are searched for.
 const ENDINGS: Duration = Duration::from_secs(300);
-/// How often it is looked for bursts of refusals and late checkpoints.
+/// How often bursts of refusals and late checkpoints are searched for.
 const ALERTING: Duration = Duration::from_secs(30);
-/// How often it is looked whether a month is over whose report is to be made.
+/// How often the reports of past months are checked.
 const REPORTING: Duration = Duration::from_secs(60);
-/// How often it is looked whether the database answers, for the metrics: whether or not anybody asks.
+/// How often the database is pinged for the metrics, with or without requests.
 const LOOKING: Duration = Duration::from_secs(5);
 /// How often it is looked for messages that are due.
 const SENDING: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether the clock was ahead.
+/// How often the clock is checked for having been ahead.
 const TIMING: Duration = Duration::from_secs(5);
 
-/// How long a task sleeps at most before it looks at the clock again, which may have been moved.
+/// The longest sleep of a task before it checks the clock again, which may have been moved.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// How long it sleeps at least.
+/// The shortest sleep of a task.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 
-/// How long a stopping server waits for the last events. With no answer from the database it ends without them.
+/// How long a stopping server waits for the last events. If the database does not answer, it stops without them.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
-/// How long a stopping server waits for its last checkpoint and its export; whoever comes next makes up for it.
+/// How long a stopping server waits for its last checkpoint and its export; otherwise the next server makes them.
 const LAST_SEAL: Duration = Duration::from_secs(5);
-/// How long a stopping server waits until what it holds is given back, which ends by itself otherwise.
+/// How long a stopping server waits for its claims to be released, which otherwise expire by themselves.
 const LAST_CLAIMS: Duration = Duration::from_secs(1);
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -78,22 +78,22 @@ struct Task {
     name: &'static str,
     period: TimeDelta,
     run: Box<dyn Fn(Service) -> BoxFuture<'static, Outcome> + Send + Sync>,
-    /// Held while it runs, so that it never runs twice at once.
+    /// Locked while the task runs, so that it never runs twice at once.
     progress: Mutex<Progress>,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
-    /// When it is to run again; at once where nothing is said.
+    /// When the task is due again; `None` means at once.
     due: Option<DateTime<Utc>>,
     has_failed: bool,
     has_panicked: bool,
 }
 
 impl Progress {
-    /// Runs `work`, and says when the task is to run again. What ended abnormally is started again at once, and until
-    /// then the server is not ready; what does so twice waits as long as if it had done its work, and nothing waits for
-    /// it: a server is ready without what cannot be done.
+    /// Runs `work`, and schedules the task's next run. A task that ends abnormally is started again at once, and until
+    /// then the server is not ready. If that happens twice in a row, the task waits for its period, and the server is
+    /// ready without it.
     async fn run(
         &mut self,
         name: &'static str,
@@ -112,7 +112,7 @@ impl Progress {
     }
 }
 
-/// What a task runs by.
+/// The parts of the server that a task's run needs.
 #[derive(Clone, Copy)]
 struct Surroundings<'a> {
     vitals: &'a Vitals,
@@ -129,11 +129,11 @@ impl Task {
         Self { name, period: span(period.as_secs()), run: Box::new(run), progress: Mutex::default() }
     }
 
-    /// Runs it if it is due, and answers how that went.
+    /// Runs the task if it is due, and returns the outcome.
     async fn run_due(&self, service: &Service) -> Option<Outcome> {
         let mut progress = self.progress.lock().await;
         let now = service.clock.now();
-        // What is due later than it could be was planned by a clock that was ahead.
+        // A due time further away than the period was set by a clock that was ahead.
         if progress.due.is_some_and(|due| now < due && due <= now + self.period) {
             return None;
         }
@@ -142,7 +142,7 @@ impl Task {
         let outcome = progress.run(self.name, self.period, surroundings, (self.run)(service.clone())).await;
         service.metrics.task_ran(self.name, lag, service.clock.now().timestamp(), outcome.is_err());
         if let Err(error) = &outcome {
-            // An outage is told once, not every second.
+            // An outage is logged once, not every second.
             if !progress.has_failed {
                 report(self.name, &**error);
             }
@@ -170,7 +170,7 @@ pub struct Ran {
     pub failure: Option<String>,
 }
 
-/// The tasks of one server, at rest. Clones are one.
+/// The tasks of one server, not running by themselves. Clones share them.
 #[derive(Clone)]
 pub struct Tasks {
     service: Service,
@@ -184,7 +184,7 @@ impl std::fmt::Debug for Tasks {
 }
 
 impl Tasks {
-    /// Every task of `service`, each due at once.
+    /// Makes all tasks of `service`, each due at once.
     pub fn of(service: &Service) -> Self {
         let refreshing = Duration::from_secs(service.materializer.settings().refresh_seconds);
         let mut all = vec![
@@ -215,7 +215,7 @@ impl Tasks {
         Self { service: service.clone(), all: all.into() }
     }
 
-    /// Runs everything that is due now, one after the other, and answers what ran: what drives time calls it after each
+    /// Runs all due tasks, one after another, and returns those that ran; for callers that drive the clock, after each
     /// step.
     pub async fn run_due(&self) -> Vec<Ran> {
         let mut ran = Vec::new();
@@ -252,8 +252,8 @@ impl Worker {
         Self { service, stop, running }
     }
 
-    /// Breaks off what is being done (all of it can be repeated), writes what is still to be told, seals what has happened
-    /// since, and gives back what the server holds. Each for a few seconds at most, whoever does not answer.
+    /// Stops the tasks (all of them can be repeated), writes the remaining events, seals the trail, and releases the
+    /// server's claims. Each step takes at most a few seconds, even if the database or a store does not answer.
     pub async fn finish(self) {
         self.stop.cancel();
         for task in self.running {
@@ -279,7 +279,8 @@ impl Worker {
     }
 }
 
-/// What falls due with time and that no request needs: summed audit events, tokens that nobody used, old notifications, URLs that have ended.
+/// Tidies up with time: writes summary events, erases old hourly usage and notifications, forgets expired URLs, and
+/// revokes unused tokens.
 async fn tidy(service: &Service) -> Result<(), ServiceError> {
     service.record_summaries(false);
     service.erase_usage_hours().await?;
@@ -298,7 +299,7 @@ async fn alert(service: &Service) -> Result<(), ServiceError> {
     service.watch_checkpoints().await
 }
 
-/// Compares the register of copies with their store, where there is one.
+/// Compares the register of copies with their store, if there is one.
 async fn compare(service: &Service) -> Result<(), ServiceError> {
     if !service.materializer.has_root() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The admin API: what operators do over HTTP, described by the OpenAPI document that its router is.
+//! The admin API: operators' operations over HTTP, described by an OpenAPI document that is made from the same router.
 //!
 //! Handlers extract, call a use case, and convert; wire types end in `Body` (in) and `View` (out). Never here: a
 //! decision, or a domain type on the wire.
@@ -35,15 +35,16 @@ use self::core::{
     problem::{self, Problem, ProblemCode, ProblemView},
 };
 
-/// The largest body that is read, in bytes; nothing that operators say is longer.
+/// The largest body that is read, in bytes; operators need no longer ones.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// What the admin API works with.
+/// The state of the admin API.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The use cases.
     pub service: Service,
-    /// Where recipients find the sharing protocol: the public URL with the protocol's prefix. Written into profiles.
+    /// The address of the sharing protocol for recipients, written into profiles: the public URL with the protocol's
+    /// prefix.
     pub endpoint: String,
 }
 
@@ -62,7 +63,7 @@ pub struct Admin {
 )]
 struct Document;
 
-/// What holds for every operation, said once.
+/// The parts of the document that hold for every operation.
 struct Conventions;
 
 impl Modify for Conventions {
@@ -75,7 +76,7 @@ impl Modify for Conventions {
     }
 }
 
-/// The routes under `/api`, and the document that describes them.
+/// Builds the routes under `/api`, and the document that describes them.
 pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
     let (api, mut document) = described();
     let routes = Routes::of(&mut document);
@@ -87,7 +88,7 @@ pub fn router(admin: Admin) -> (Router, openapi::OpenApi) {
     (routes.layer(middleware::from_fn_with_state(admin.clone(), problem::render)).with_state(admin), document)
 }
 
-/// The document alone, for those who speak to a server.
+/// Builds only the document, for clients of a server.
 pub fn document() -> openapi::OpenApi {
     described().1
 }
@@ -99,7 +100,7 @@ fn described() -> (Router<Admin>, openapi::OpenApi) {
     (api, document)
 }
 
-/// Every operation, with the permission that it needs.
+/// Builds the routes of every operation, with the permission that it requires.
 fn operations() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(access::routes())
@@ -110,18 +111,18 @@ fn operations() -> OpenApiRouter<Admin> {
         .merge(operators::routes())
 }
 
-/// `error` in the manner of this face, for what happens outside its routes.
+/// Answers `error` in this face's format, for errors outside of its routes.
 pub fn problem(error: ServiceError, request_id: &str) -> Response {
     Problem::from(error).write(request_id)
 }
 
-/// An answer that HTTP itself asks for, in the manner of this face.
+/// Answers a status that HTTP itself calls for, in this face's format.
 pub fn problem_of_status(status: StatusCode, message: &str, request_id: &str) -> Response {
     Problem::new(ProblemCode::of(status), message).write(request_id)
 }
 
-/// What every operation has in common: it can answer a problem, and an answer that needs no words of its own still has
-/// some, because OpenAPI asks for them.
+/// Completes the document with the common parts of every operation: it can answer a problem, and every answer has a
+/// description, because OpenAPI requires one.
 fn complete(document: &mut openapi::OpenApi) {
     let schema = Some(RefOr::Ref(Ref::from_schema_name("ProblemView")));
     let content = ContentBuilder::new().schema(schema).build();
@@ -144,14 +145,14 @@ fn complete(document: &mut openapi::OpenApi) {
     }
 }
 
-/// Whether a caller asks for this media type.
+/// Returns whether a caller accepts this media type.
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let media_types = accepted.flat_map(|value| value.split(','));
     media_types.map(|value| value.split(';').next().unwrap_or_default().trim()).any(|name| name == media_type)
 }
 
-/// What is said of a path below the API that leads nowhere.
+/// The message for a path below the API without a route.
 pub const NO_SUCH_OPERATION: &str = "there is nothing here; `/api/docs` shows what there is";
 
 async fn unknown_route() -> Problem {

@@ -1,4 +1,4 @@
-//! A server that is about to stop: it says so to whoever asks whether it is ready, and has clients come again elsewhere.
+//! Draining: a server that is about to stop reports that it is not ready, and sends clients to other servers.
 
 use std::sync::{
     Arc,
@@ -12,24 +12,24 @@ use axum::{
 };
 use http::{HeaderValue, Version, header};
 
-/// Whether the server is about to stop. Clones are one.
+/// Whether the server is about to stop. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(Arc<AtomicBool>);
 
 impl Draining {
-    /// The server is about to stop.
+    /// Marks the server as about to stop.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is.
+    /// Returns whether the server is about to stop.
     pub fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Ends each connection with its next answer while the server drains, so that its client's next request goes by the load
-/// balancer. HTTP/2 has a frame of its own for that, which is sent when the listener stops.
+/// Ends each connection with its next answer while the server drains, so that the client's next request goes through
+/// the load balancer. HTTP/2 has its own frame for that, which is sent when the listener stops.
 pub async fn drain(State(draining): State<Draining>, request: Request, next: Next) -> Response {
     let may_close = request.version() < Version::HTTP_2;
     let mut response = next.run(request).await;

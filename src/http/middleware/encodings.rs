@@ -1,13 +1,13 @@
-//! Takes an answer as it is for acceptable, whatever a client says of content codings.
+//! Treats an answer without a content coding as acceptable to every client.
 
 use axum::extract::Request;
 use http::{HeaderValue, header::ACCEPT_ENCODING};
 
-/// The weight of an answer as it is beside codings that the client would rather have.
+/// Accepts an answer without a content coding with the least weight, so that the client's preferred codings win.
 const LEAST: &str = "identity;q=0.001";
 
-/// Disregards that a client excludes an answer without a content coding (RFC 9110, 12.4.1): what is decided and recorded
-/// by the time a coding is chosen is not refused after all.
+/// Ignores a client's exclusion of answers without a content coding (RFC 9110, 12.4.1): when the coding is chosen, the
+/// answer is already decided and recorded, and must not be refused.
 pub async fn accept_identity(mut request: Request) -> Request {
     let accepted = request.headers().get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let codings: Vec<&str> = accepted.flat_map(|value| value.split(',')).map(str::trim).collect();

@@ -1,5 +1,5 @@
-//! Bounds every request: how many run at once, how long one may take to answer, how long its body may take to arrive, and
-//! that a panic stays its own.
+//! Bounds every request: how many run at once, how long an answer may take to begin, and how long a body may take to
+//! arrive; and contains panics.
 
 use std::time::Duration;
 
@@ -23,15 +23,15 @@ use super::BodyWithin;
 /// The bounds of one face.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How many run at once.
+    /// The places of requests that run at once.
     pub places: Places,
-    /// Within what time an answer begins.
+    /// The time within which an answer must begin.
     pub answer_within: Duration,
-    /// Within what time a request's body arrives.
+    /// The time within which a request's body must arrive.
     pub body_within: Duration,
 }
 
-/// Leaves a request's place when it is answered, given up, or its client has gone.
+/// Leaves a request's place when it is answered, abandoned, or its client has gone.
 struct Leaving(Place);
 
 impl Drop for Leaving {
@@ -40,8 +40,8 @@ impl Drop for Leaving {
     }
 }
 
-/// Gives a request its place, or turns it away where there is none; gives up on one that takes too long, and contains a
-/// panic.
+/// Gives a request a place, or turns it away if there is none; gives up on a request that takes too long, and contains
+/// panics.
 pub async fn bound(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let face = fault::Face::of(&request);
     let place = match limits.places.enter(client::address(request.extensions())).await {
@@ -54,7 +54,7 @@ pub async fn bound(State(limits): State<Limits>, mut request: Request, next: Nex
     answer(&face, limits.answer_within, request, next).await
 }
 
-/// The same for what has to be answered however much else is asked, and asks for next to nothing.
+/// Limits the time and contains panics of cheap requests that need no place, such as health checks.
 pub async fn contain(State(answer_within): State<Duration>, request: Request, next: Next) -> Response {
     answer(&fault::Face::of(&request), answer_within, request, next).await
 }

@@ -1,6 +1,6 @@
-//! What surrounds every request, whichever face it is for.
+//! The layers around every request of every face.
 //!
-//! Lives here: the values that the layers around a request leave for its handler and the other way round.
+//! Lives here: the values that these layers and the handlers leave for each other.
 
 mod draining;
 mod encodings;
@@ -18,22 +18,22 @@ pub use self::{
     request::{Proxies, RequestLayer, follow},
 };
 
-/// The request's id, as its client sees it in `x-request-id`.
+/// The request's id, which the client sees in `x-request-id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub String);
 
-/// Within what time the request's body has to arrive.
+/// The time within which the request's body must arrive.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyWithin(pub Duration);
 
-/// Where the request came from, once trusted proxies are believed.
+/// The address that the request came from, according to trusted proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Why a response is an error; left in its extensions, so that it is logged once, under the request's id.
+/// The cause of an error response; left in its extensions, so that it is logged once, under the request's id.
 #[derive(Clone, Debug)]
 pub struct Cause(pub Arc<ServiceError>);
 
-/// Left in the extensions of a response whose status is no fault of this request: what there was to log is logged.
+/// Marks, in the extensions of a response, that its cause has been logged and its status is not this request's fault.
 #[derive(Clone, Copy, Debug)]
 pub struct AlreadyLogged;

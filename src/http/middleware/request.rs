@@ -1,7 +1,7 @@
 //! Follows one request: gives it an id and an address, counts it, and logs it once with what went wrong.
 //!
 //! Logs hold the route's template, never the path: paths under `/files/` and `/activate/` are secrets, and query
-//! strings may be.
+//! strings may contain some.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -29,22 +29,22 @@ use crate::telemetry::{InFlight, Metrics, error_chain};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// What [`follow`] works with.
+/// The state of [`follow`].
 #[derive(Clone, Debug)]
 pub struct RequestLayer {
-    /// The proxies whose word about addresses counts.
+    /// The trusted proxies.
     pub proxies: Arc<Proxies>,
     /// Counts requests.
     pub metrics: Arc<Metrics>,
 }
 
-/// The networks whose `X-Forwarded-For` is believed.
+/// The networks of proxies whose `X-Forwarded-For` is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies(pub Vec<IpNet>);
 
 impl Proxies {
-    /// Where a request really came from: from the right, the first address that is no trusted proxy's. An entry that
-    /// is no address ends the search, since nothing left of it can be believed.
+    /// Returns the client's address: reading from the right, the first one that is not a trusted proxy's. An entry that
+    /// is not an address ends the search, since nothing to the left of it can be trusted.
     pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut address = peer.to_canonical();
         let hops = headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
@@ -62,13 +62,13 @@ impl Proxies {
     }
 }
 
-/// Some proxies write the port, too.
+/// Parses an address, with or without a port: some proxies write the port, too.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let address = hop.parse::<IpAddr>().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
     address.map(|address| address.to_canonical())
 }
 
-/// The outermost layer of every route.
+/// Follows a request as the outermost layer of every route: assigns its id and address, counts and logs it.
 pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let in_flight = layer.metrics.request_started();
@@ -106,11 +106,11 @@ pub async fn follow(State(layer): State<RequestLayer>, mut request: Request, nex
         (_, None) => tracing::info!(status, ms, "answered"),
     }
     drop(_entered);
-    // In flight until its body has left, or was given up.
+    // The request is in flight until its body is sent or dropped.
     response.map(|body| Body::new(Flying { body, _in_flight: in_flight }))
 }
 
-/// A body on its way.
+/// A response body that keeps its request in flight until it is sent.
 struct Flying {
     body: Body,
     _in_flight: InFlight,

@@ -1,6 +1,6 @@
 //! The `delta-sharing-capabilities` header: read leniently, answered truthfully.
 //!
-//! A client's junk is ignored rather than refused, because connectors of every age send this header
+//! Invalid parts are ignored rather than refused, because connectors of every age send this header
 //! (Delta Sharing protocol, "Delta Sharing Capabilities Header"). Never here: choosing a format.
 
 use http::HeaderMap;
@@ -10,20 +10,20 @@ use crate::domain::sharing::negotiation::{ClientCapabilities, Format};
 /// The header's name, in requests and responses.
 pub const HEADER: &str = "delta-sharing-capabilities";
 
-/// How much of the header is looked at, in bytes.
+/// The longest header value that is read, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// What a client can do and asks for.
+/// A client's capabilities and wishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Formats and reader features.
     pub declared: ClientCapabilities,
-    /// Whether it wants an EndStreamAction as the last line.
+    /// Whether the client wants an EndStreamAction as the last line.
     pub end_stream_action: bool,
 }
 
 impl Capabilities {
-    /// Reads the header; absent and unreadable parts mean nothing declared.
+    /// Reads the header; absent and unreadable parts declare nothing.
     pub fn read(headers: &HeaderMap) -> Self {
         let mut capabilities = Self::default();
         for value in headers.get_all(HEADER) {
@@ -53,8 +53,8 @@ impl Capabilities {
         }
     }
 
-    /// The response header: exactly the one format used, because a second name makes the Python client misread the
-    /// answer.
+    /// Returns the response header: it names only the format used, because a second name makes the Python client
+    /// misread the answer.
     pub fn answer(&self, format: Format, ends_with_action: bool) -> String {
         let mut answer = format!("responseformat={}", format.as_str());
         if ends_with_action && self.end_stream_action {

@@ -91,7 +91,7 @@ fn moment(of: &CallerOf, version: &str, timestamp: &str, both: &str) -> Result<O
     }
 }
 
-/// Python writes `True`; whatever is not true is false.
+/// Reads a boolean parameter in any case, because Python writes `True`; anything else is false.
 fn is_true(of: &CallerOf, name: &str) -> bool {
     of.parameter(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }

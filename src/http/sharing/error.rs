@@ -15,13 +15,13 @@ use crate::{domain::access::decision::Refusal, http::middleware::Cause, service:
 
 use super::wire::to_line;
 
-/// The code of what a recipient may, but not now.
+/// The code of a request that is allowed, but not now.
 const LIMITED: &str = "REQUEST_LIMIT_EXCEEDED";
 /// How long a client should wait before it tries again after an outage, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// An error as a recipient sees it. The connectors retry every 5xx for minutes, so that a client's mistake never
-/// becomes one (Delta Sharing protocol, 1.0 and 3.3).
+/// An error as a recipient sees it. Connectors retry every 5xx for minutes, so a client's mistake must never become one
+/// (Delta Sharing protocol, 1.0 and 3.3).
 #[derive(Debug)]
 pub struct Error {
     status: StatusCode,
@@ -40,7 +40,7 @@ struct ErrorBody<'a> {
 }
 
 impl Error {
-    /// What a recipient is told of `error`.
+    /// Converts `error` for a recipient, without private causes.
     pub fn new(error: ServiceError, request_id: &str) -> Self {
         let (status, code) = classify(&error);
         let message = match &error {
@@ -58,12 +58,13 @@ impl Error {
         Self { status, code, message, request_id: request_id.to_owned(), cause: Some(error) }
     }
 
-    /// What an answer that has begun can still say of it: the status that it would have had, and the message.
+    /// Returns what an answer that has already begun can still report: the status that it would have had, and the
+    /// message.
     pub(super) fn midway(self, contact: &str) -> (StatusCode, String) {
         (self.status, signed(&self.message, &self.request_id, contact))
     }
 
-    /// An answer that HTTP itself asks for.
+    /// Makes an error for a status that HTTP itself calls for.
     pub fn status(status: StatusCode, message: &str, request_id: &str) -> Self {
         let code = match status {
             StatusCode::NOT_FOUND => "RESOURCE_DOES_NOT_EXIST",
@@ -77,7 +78,7 @@ impl Error {
     }
 }
 
-/// What an error says, until [`write_errors`] writes it down.
+/// The contents of an error, until [`write_errors`] writes its body.
 #[derive(Clone, Debug)]
 struct ErrorText {
     code: &'static str,
@@ -85,12 +86,12 @@ struct ErrorText {
     request_id: String,
 }
 
-/// Whom recipients ask; empty for nobody.
+/// The support contact for recipients; empty for none.
 #[derive(Clone, Debug)]
 pub struct Contact(pub Arc<str>);
 
-/// Writes down the error that a handler, an extractor or a fallback left in its response. Connectors show the message
-/// and hardly anything else, so that it ends with the request's id and whom to tell it.
+/// Writes the body of an error that a handler, an extractor or a fallback left in its response. Connectors show little
+/// more than the message, so it ends with the request's id and the support contact.
 pub async fn write_errors(State(contact): State<Contact>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(ErrorText { code, message, request_id }) = response.extensions_mut().remove::<ErrorText>() else {
@@ -98,7 +99,7 @@ pub async fn write_errors(State(contact): State<Contact>, request: Request, next
     };
     let message = signed(&message, &request_id, &contact.0);
     let line = to_line(&ErrorBody { error_code: code, message: &message, request_id: &request_id });
-    // A length of the empty body may be there already.
+    // The length of the empty body may be set already.
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.map(|_| Body::from(line))
 }
@@ -139,7 +140,7 @@ fn classify(error: &ServiceError) -> (StatusCode, &'static str) {
     }
 }
 
-/// An agreement's end has a code of its own, because what to do about it differs.
+/// Returns the code of a 403. The end of an agreement has its own code, because its remedy differs.
 fn forbidden_code(reason: &'static str) -> &'static str {
     if reason == "AGREEMENT_ENDED" { reason } else { "PERMISSION_DENIED" }
 }

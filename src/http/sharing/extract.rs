@@ -1,4 +1,4 @@
-//! What every handler of the protocol needs from a request: who calls, and the path's names.
+//! The inputs that every handler of the protocol needs: the caller, and the names in the path.
 
 use std::collections::HashMap;
 
@@ -21,29 +21,29 @@ use super::Error;
 /// What audit events call a request that no route takes.
 pub(super) const UNKNOWN_REQUEST: &str = "request.unknown";
 
-/// Who calls, with what the path and the query string say.
+/// The caller of a request, with its path names and query parameters.
 #[derive(Debug)]
 pub struct CallerOf {
-    /// Who calls.
+    /// The caller.
     pub caller: Caller,
     /// The names in the path, decoded.
     pub names: HashMap<String, String>,
-    /// The query string's parameters; of a repeated one the last.
+    /// The query string's parameters; the last value of a repeated one.
     pub parameters: HashMap<String, String>,
 }
 
 impl CallerOf {
-    /// The name `key` of the path.
+    /// Returns the path's name `key`, or an empty text.
     pub(super) fn name(&self, key: &str) -> String {
         self.names.get(key).cloned().unwrap_or_default()
     }
 
-    /// A query parameter; an empty one counts as absent.
+    /// Returns a query parameter; an empty one counts as absent.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Refuses a request that cannot be answered because of `error`, or tells a caller who may not ask only that.
+    /// Refuses a request because of `error`; a caller without access learns only that it has no access.
     pub(super) async fn refuse(
         &self,
         service: &Service,
@@ -69,23 +69,23 @@ impl CallerOf {
         })
     }
 
-    /// `error` in the protocol's manner.
+    /// Converts `error` to the protocol's format.
     pub(super) fn error(&self, error: ServiceError) -> Error {
         Error::new(error, &self.caller.request_id)
     }
 }
 
-/// What is wrong with a request about a table.
+/// An error in a request about a table.
 #[derive(Debug)]
 pub struct Wrong {
-    /// What its caller is told, if the table shares what it asks for.
+    /// The error for the caller, if the table shares the requested past.
     pub error: ServiceError,
-    /// Which past of the table it asks for.
+    /// The kind of past of the table that the request asks for.
     pub past: Option<Feed>,
 }
 
 impl Wrong {
-    /// Something wrong with a request about a table's past.
+    /// Makes an error about a request for a table's past.
     pub(super) fn about(past: Feed) -> impl Fn(ServiceError) -> Self {
         move |error| Self { error, past: Some(past) }
     }
@@ -137,7 +137,7 @@ fn action_of(route: &str) -> &'static str {
     }
 }
 
-/// Who calls, by the headers and by what the middleware found.
+/// Makes the caller from the headers and the middleware's findings.
 pub fn caller(parts: &Parts, request_id: String) -> Caller {
     Caller {
         token: client::bearer_token(&parts.headers).map(BearerToken::presented),

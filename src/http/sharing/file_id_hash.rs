@@ -1,4 +1,4 @@
-//! The `fileidhash` header: which digest of its path is a file's id (Delta Sharing protocol, 1.0).
+//! The `fileidhash` header: it chooses the digest of a file's path that is the file's id (Delta Sharing protocol, 1.0).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -8,7 +8,7 @@ use super::wire::IdHash;
 
 const FILE_ID_HASH: HeaderName = HeaderName::from_static("fileidhash");
 
-/// The digest that the client chose; `None` where it left the choice to the format.
+/// Returns the digest that the client chose; `None` if it leaves the choice to the format.
 pub(super) fn file_id_hash(headers: &HeaderMap) -> Result<Option<IdHash>, ServiceError> {
     let Some(value) = headers.get(FILE_ID_HASH) else { return Ok(None) };
     let raw = String::from_utf8_lossy(value.as_bytes());
@@ -22,7 +22,7 @@ pub(super) fn file_id_hash(headers: &HeaderMap) -> Result<Option<IdHash>, Servic
     }
 }
 
-/// Spark fails a query whose answer does not repeat its choice.
+/// Repeats the client's choice in the answer, because Spark fails a query without it.
 pub(super) fn echo_file_id_hash(headers: &mut HeaderMap, chosen: Option<IdHash>) {
     if let Some(chosen) = chosen {
         headers.insert(FILE_ID_HASH, HeaderValue::from_static(chosen.as_str()));

@@ -24,9 +24,9 @@ use crate::{
 
 use super::{CallerOf, Error, JSON, wire::to_line};
 
-/// The response header that says what a listing has no place for.
+/// The response header for notices that have no place in a listing's body.
 const NOTICE: HeaderName = HeaderName::from_static("x-share-notice");
-/// Why a listing of shares is empty where there were some.
+/// The notice of a listing of shares that is empty because all access has ended.
 const ALL_ENDED: HeaderValue =
     HeaderValue::from_static("access to every share has ended; ask the data provider to renew it");
 

@@ -1,6 +1,6 @@
-//! The Delta Sharing protocol, as recipients' connectors speak it.
+//! The Delta Sharing protocol for recipients' connectors.
 //!
-//! Lives here: paths, parameters, bodies, headers and lines. Never here: who may read what, or how files are found.
+//! Lives here: paths, parameters, bodies, headers and lines. Never here: access decisions, or finding files.
 
 mod capabilities;
 mod changes;
@@ -29,14 +29,14 @@ pub use self::{
     extract::{CallerOf, caller},
 };
 
-/// The content type of single answers.
+/// The content type of answers with one JSON object.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
-/// The content type of answers of many lines.
+/// The content type of answers with many lines.
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson; charset=utf-8");
-/// The response header that names a table's version.
+/// The response header with a table's version.
 const TABLE_VERSION: &str = "delta-table-version";
 
-/// The protocol's routes, relative to its prefix.
+/// Builds the protocol's routes, relative to its prefix.
 pub fn router() -> Router<Service> {
     const TABLE: &str = "/shares/{share}/schemas/{schema}/tables/{table}";
     Router::new()
@@ -56,12 +56,12 @@ pub fn router() -> Router<Service> {
         .method_not_allowed_fallback(refuse_method)
 }
 
-/// No such route; recorded like every refusal.
+/// Answers that there is no such route, and records it like every refusal.
 async fn refuse_route(State(service): State<Service>, request: Request) -> Error {
     refuse_unrouted(&service, request, StatusCode::NOT_FOUND).await
 }
 
-/// The route does not take this method.
+/// Answers that the route does not take this method, and records it.
 async fn refuse_method(State(service): State<Service>, request: Request) -> Error {
     refuse_unrouted(&service, request, StatusCode::METHOD_NOT_ALLOWED).await
 }
@@ -76,13 +76,13 @@ async fn refuse_unrouted(service: &Service, request: Request, status: StatusCode
     }
 }
 
-/// No query was ever answered later, so that none is known by an id.
+/// Answers that there is no such query: all queries are answered at once, so none has an id.
 async fn get_query(State(service): State<Service>, of: CallerOf) -> Error {
     let error = ServiceError::NotFound { kind: "query", name: String::new() };
     of.refuse_table(&service, "table.query_status", error).await
 }
 
-/// Files are read by their URLs alone; said plainly, so that nobody waits for credentials.
+/// Refuses credentials: files can be read only by their URLs, and the answer says so.
 async fn get_credentials(State(service): State<Service>, of: CallerOf) -> Error {
     let message = "this server hands out no storage credentials; query the table instead";
     let error = ServiceError::Unsupported(message.to_owned());

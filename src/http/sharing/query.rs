@@ -43,14 +43,14 @@ use super::{
 const ACTION: &str = "table.query";
 /// The longest body that is read on the spot, in bytes; far beyond those that connectors send.
 const PARSED_AT_ONCE: usize = 16 * 1024;
-/// The longest predicates that are kept while a query runs, in bytes.
+/// The longest predicates that are kept in memory while a query runs, in bytes.
 const KEPT_PREDICATES: usize = 16 * 1024;
-/// Says why an answer has no row, where that is for the provider to mend.
+/// The response header that says why an answer has no rows, if the provider can fix that.
 const NO_ROWS: HeaderName = HeaderName::from_static("x-weir-no-rows");
-/// The recipient's properties fit no row.
+/// No row matches the recipient's properties.
 const RECIPIENT_PROPERTIES: HeaderValue = HeaderValue::from_static("recipient-properties");
 
-/// Nothing of a body is looked at before its sender is known to read the table.
+/// Answers a query. The body is read only after the caller's access to the table is decided.
 pub(super) async fn query_table(
     State(service): State<Service>,
     of: CallerOf,
@@ -83,18 +83,18 @@ pub(super) async fn query_table(
         RequestedNames::Since(request) => service.query_changes(admitted, request).await,
     };
     let answer = answer.map_err(|error| of.error(error))?;
-    // An EndStreamAction that nobody asked for breaks the Python client; these ask for one.
+    // An EndStreamAction breaks a Python client that did not ask for one; these requests ask for one.
     let ends_with_action = capabilities.end_stream_action || query.wants_end;
     let response = respond(answer, Asker::of(&service, &of), &headers, &capabilities, ends_with_action);
     Ok(response.map_err(|error| of.error(error))?.into_response())
 }
 
-/// What messages to whoever asked name: the request's id, and whom to ask.
+/// The client's context for an answer: the request's id and the contact for messages, and how long a stall may last.
 #[derive(Debug)]
 pub(super) struct Asker {
     request_id: String,
     contact: String,
-    /// For how long it may take nothing of its answer.
+    /// How long the client may read nothing of its answer.
     patience: Duration,
 }
 
@@ -108,7 +108,7 @@ impl Asker {
     }
 }
 
-/// The headers of an answer, and its body as it streams.
+/// Returns the headers and the streamed body of an answer.
 pub(super) fn respond(
     answer: Answer,
     asker: Asker,
@@ -130,10 +130,10 @@ pub(super) fn respond(
     Ok((headers, watched(streaming, patience)))
 }
 
-/// A query as its body has it.
+/// A parsed query.
 struct Query {
     asked: RequestedNames,
-    /// Whether something is asked for that only an EndStreamAction can tell.
+    /// Whether the query asks for something that only an EndStreamAction can carry.
     wants_end: bool,
 }
 
@@ -151,7 +151,7 @@ impl Query {
             QueryRange::Snapshot(as_of) => {
                 let predicates = body.predicates();
                 let predicate_digest = predicates.as_deref().map(digest);
-                // What is long is not kept for as long as the query runs.
+                // Long predicates are not kept while the query runs.
                 let is_long = predicates.as_ref().is_some_and(|text| text.len() > KEPT_PREDICATES);
                 RequestedNames::Snapshot(QueryRequest {
                     declared,
@@ -182,7 +182,7 @@ impl Query {
     }
 }
 
-/// Reads what a body says; a long one on a thread of its own, so that nobody else waits for it.
+/// Parses a body; a long one on a separate thread, so that other requests do not wait for it.
 async fn parse(service: &Service, bytes: Bytes, declared: ClientCapabilities) -> Result<Query, Wrong> {
     if bytes.len() <= PARSED_AT_ONCE {
         return Query::parse(&bytes, declared);
@@ -191,14 +191,14 @@ async fn parse(service: &Service, bytes: Bytes, declared: ClientCapabilities) ->
     parsed.map_err(ServiceError::internal)?
 }
 
-/// A body that cannot be looked at.
+/// A body that cannot be read.
 struct BodyFault {
     status: StatusCode,
     message: &'static str,
 }
 
 impl BodyFault {
-    /// Refuses the request for it.
+    /// Refuses the request because of its body.
     async fn refuse(self, admitted: Admitted<'_>, of: &CallerOf) -> Error {
         let error = admitted.refuse(ServiceError::Malformed(self.message.to_owned())).await;
         match error {
@@ -210,7 +210,7 @@ impl BodyFault {
     }
 }
 
-/// A body without a content type is JSON; one with another type is refused.
+/// Reads a body. Without a content type it is taken for JSON; other types are refused.
 async fn read_body(headers: &HeaderMap, request: Request) -> Result<Bytes, BodyFault> {
     if let Some(value) = headers.get(header::CONTENT_TYPE) {
         let essence = value.to_str().unwrap_or("unreadable").split(';').next().unwrap_or_default();
@@ -230,7 +230,7 @@ async fn read_body(headers: &HeaderMap, request: Request) -> Result<Bytes, BodyF
     })
 }
 
-/// How many chunks are prepared before they are sent: as many as are in work, and some for the time that sending takes.
+/// How many chunks are prepared ahead of sending: those in work, and some more to cover the time of sending.
 const AHEAD: usize = 4;
 
 enum Step {
@@ -239,21 +239,21 @@ enum Step {
     Done,
 }
 
-/// The lines of an answer on their way.
+/// The lines of an answer that is being sent.
 struct Lines {
     answer: Answer,
     id_hash: IdHash,
     ahead: VecDeque<Prepared<Written>>,
 }
 
-/// Lines as they are sent, and how many files they hand out.
+/// Serialised lines, and how many files they hand out.
 struct Written {
     lines: Vec<u8>,
     files: usize,
 }
 
 impl Lines {
-    /// The next lines; `None` after the last.
+    /// Returns the next lines; `None` after the last.
     async fn next(&mut self) -> Result<Option<Bytes>, ServiceError> {
         let (id_hash, expires_at) = (self.id_hash, self.answer.expires_at);
         let write = |head: Arc<TableHead>| {
@@ -265,7 +265,7 @@ impl Lines {
         if let Some(first) = self.answer.take_first() {
             return write(Arc::clone(&self.answer.head))(first).map(|written| Some(self.hand_out(written)));
         }
-        // Right before they leave, whenever they were prepared.
+        // Access is checked right before sending, regardless of when the lines were prepared.
         self.answer.look_again().await?;
         while self.ahead.len() < AHEAD {
             match self.answer.prepare_next(write(Arc::clone(&self.answer.head))).await? {
@@ -287,8 +287,8 @@ impl Lines {
     }
 }
 
-/// The answer's body. A fault midway is said in the EndStreamAction where the client asked for one; otherwise the
-/// connection is cut, so that nobody takes half a table for a whole one.
+/// The answer's body. An error midway is reported in the EndStreamAction if the client asked for one; otherwise the
+/// connection is cut, so that a partial table is not mistaken for the whole.
 struct Streaming {
     step: Step,
     lines: Lines,

@@ -1,7 +1,7 @@
-//! The body of a query: read as the protocol's clients write it, proto3-JSON with all its liberties.
+//! The body of a query, parsed as leniently as proto3-JSON, which the protocol's clients write.
 //!
 //! Numbers may be strings, names may be camelCase or snake_case, unknown fields are ignored (Delta Sharing protocol,
-//! 1.0). Never here: what the fields mean.
+//! 1.0). Never here: the meaning of the fields.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use crate::{
 
 use super::extract::Wrong;
 
-/// The most predicates that are read; far beyond those that connectors send.
+/// The most predicates that are read; far more than connectors send.
 const MOST_HINTS: usize = 10_000;
 
 /// A query's body.
@@ -33,26 +33,26 @@ pub struct QueryBody {
     pub json_predicate_hints: Option<String>,
     /// How many rows suffice; a hint only.
     pub limit_hint: Option<i64>,
-    /// Which part of the table's history is asked for.
+    /// The requested part of the table's history.
     pub range: QueryRange,
-    /// The most files that a page should have.
+    /// The most files in a page.
     pub max_files: Option<u32>,
-    /// Where the page before ended.
+    /// The token of the next page, from the previous one.
     pub page_token: Option<String>,
-    /// Whether a refresh token is wanted.
+    /// Whether the client wants a refresh token.
     pub include_refresh_token: bool,
     /// The refresh token of an earlier answer.
     pub refresh_token: Option<String>,
-    /// Whether protocol changes inside a range are wanted.
+    /// Whether the client wants protocol changes inside a range.
     pub include_historical_protocol: bool,
 }
 
-/// Which part of a table's history a query asks for.
+/// The part of a table's history that a query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryRange {
     /// One version.
     Snapshot(AsOf),
-    /// What was added and removed since a version, up to and including another or the newest.
+    /// The files added and removed since a version, up to and including another or the newest.
     Since {
         /// The first version.
         starting: u64,
@@ -68,7 +68,7 @@ impl Default for QueryRange {
 }
 
 impl QueryBody {
-    /// Reads a body, and refuses what contradicts itself in the order of the protocol (1.4).
+    /// Parses a body, and refuses contradictory fields in the protocol's order (1.4).
     pub fn parse(bytes: &[u8]) -> Result<Self, Wrong> {
         let fields = Fields::parse(bytes)?;
         let version = fields.integer("version", i64::MIN, i64::MAX)?;
@@ -91,7 +91,7 @@ impl QueryBody {
         Ok(body)
     }
 
-    /// Refresh tokens are for the first page of the newest version alone.
+    /// Refuses refresh tokens unless the query is for the first page of the newest version.
     fn check_tokens(&self) -> Result<(), ServiceError> {
         let travels = self.range != QueryRange::default();
         let (pages, refreshes) = (self.page_token.is_some(), self.refresh_token.is_some());
@@ -105,7 +105,7 @@ impl QueryBody {
         Err(ServiceError::Parameter(format!("{wrong}; leave one of the two out")))
     }
 
-    /// The predicates as one text, for the audit's digest; `None` where there are none.
+    /// Returns the predicates as one text, for the audit event's digest; `None` if there are none.
     pub fn predicates(&self) -> Option<String> {
         let json = self.json_predicate_hints.as_deref().filter(|hints| !hints.is_empty());
         let all: Vec<&str> = self.predicate_hints.iter().map(String::as_str).chain(json).collect();
@@ -139,18 +139,18 @@ fn query_range(
             }
             Ok(QueryRange::Since { starting, ending })
         }
-        // An endingVersion alone means nothing, and is ignored.
+        // An endingVersion alone is ignored.
         (None, None, None) => Ok(QueryRange::default()),
     }
 }
 
-/// A version or another count that must not be negative.
+/// Converts a version or another number that must not be negative.
 pub fn not_negative(name: &str, number: i64) -> Result<u64, ServiceError> {
     u64::try_from(number)
         .map_err(|_| ServiceError::Parameter(format!("{name} cannot be negative; the first version is 0")))
 }
 
-/// A page's size.
+/// Converts a page's size, which must be positive.
 pub fn positive_max_files(number: i64) -> Result<u32, ServiceError> {
     let number = u32::try_from(number).ok().filter(|number| *number > 0);
     number.ok_or_else(|| ServiceError::Parameter("maxFiles must be positive".to_owned()))
@@ -160,7 +160,7 @@ fn malformed(message: impl Into<String>) -> ServiceError {
     ServiceError::Malformed(message.into())
 }
 
-/// The fields that are read, as the protocol spells them and in snake_case.
+/// The known fields, in the protocol's spelling and in snake_case.
 const FIELDS: [(&str, &str); 12] = [
     ("predicateHints", "predicate_hints"),
     ("jsonPredicateHints", "json_predicate_hints"),
@@ -176,14 +176,14 @@ const FIELDS: [(&str, &str); 12] = [
     ("includeHistoricalProtocol", "include_historical_protocol"),
 ];
 
-/// The text of those fields that are read, by both spellings. What is not read takes no memory, whatever it is.
+/// The raw JSON of the known fields, by both spellings. Unknown fields take no memory.
 #[derive(Default)]
 struct Fields<'a> {
     camel: [Option<&'a RawValue>; FIELDS.len()],
     snake: [Option<&'a RawValue>; FIELDS.len()],
 }
 
-/// A field's name: its place among those that are read, and whether it is the one in snake_case.
+/// A field's name: its index among the known fields, and whether it is in snake_case.
 struct FieldName(Option<(usize, bool)>);
 
 impl<'de> Deserialize<'de> for FieldName {
@@ -242,7 +242,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// The texts of an array; `None` where there are more than [`MOST_HINTS`].
+/// The texts of an array; `None` if there are more than [`MOST_HINTS`].
 struct Texts(Option<Vec<String>>);
 
 impl<'de> Deserialize<'de> for Texts {
@@ -290,7 +290,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A field's text by its camelCase name, or else by the same in snake_case; `null` is absent.
+    /// Returns a field's raw JSON by its camelCase name, or else by its snake_case name; `null` counts as absent.
     fn get(&self, name: &str) -> Option<&'a str> {
         let at = FIELDS.iter().position(|(camel, _)| *camel == name)?;
         let value = self.camel.get(at).copied().flatten().or_else(|| self.snake.get(at).copied().flatten())?;
@@ -333,7 +333,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// `3.0` is an integer to proto3-JSON, too.
+/// Converts a float without a fraction, since `3.0` is an integer in proto3-JSON.
 fn whole(number: f64) -> Option<i64> {
     #[allow(clippy::cast_possible_truncation)]
     let integer = number as i64;

@@ -28,7 +28,7 @@ use super::{
 };
 
 impl CallerOf {
-    /// The names that lead to a table.
+    /// Returns the path of the requested table.
     pub(super) fn table_path(&self) -> TablePath {
         TablePath { share: self.name("share"), schema: self.name("schema"), table: self.name("table") }
     }
@@ -54,7 +54,7 @@ pub(super) async fn get_metadata(
     let head = service.table_metadata(&of.caller, &of.table_path(), as_of, &capabilities.declared).await;
     let head = head.map_err(|error| of.error(error))?;
     let lines = wire::head_lines(&head).map_err(|error| of.error(error))?;
-    // Exactly two lines whatever was asked, because Spark refuses a third.
+    // Always exactly two lines, because Spark refuses a third.
     let mut headers = head_headers(&head, &capabilities, false);
     echo_file_id_hash(&mut headers, chosen_hash);
     Ok((headers, lines).into_response())
@@ -74,14 +74,14 @@ fn as_of(of: &CallerOf) -> Result<AsOf, Wrong> {
     }
 }
 
-/// A whole number in a query parameter.
+/// Parses a whole number in a query parameter.
 pub(super) fn number_of(name: &str, text: &str) -> Result<i64, ServiceError> {
     text.parse().map_err(|_| {
         ServiceError::Parameter(format!("{name}: expected a number but the string didn't have the appropriate format"))
     })
 }
 
-/// The headers of every answer about a table.
+/// Returns the headers of every answer about a table.
 pub(super) fn head_headers(head: &TableHead, capabilities: &Capabilities, ends_with_action: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, NDJSON);

@@ -1,6 +1,6 @@
-//! How operators say what a thing should be: only named fields are ever compared or changed.
+//! Operators' changes: only the fields that a request names are compared or changed.
 //!
-//! What the fields are, and how PUT and PATCH change them, is [`crate::domain::core::spec`].
+//! [`crate::domain::core::spec`] defines the fields, and how PUT and PATCH change them.
 
 use serde_json::{Map, Value};
 
@@ -12,24 +12,24 @@ use crate::domain::core::{
 
 use super::error::ServiceError;
 
-/// What a PUT found.
+/// The outcome of a PUT.
 #[derive(Clone, Debug)]
 pub enum Put<T> {
-    /// There was nothing; it was created.
+    /// The thing was created.
     Created(T),
-    /// It was there, with every named field as named.
+    /// The thing existed, with every named field as named.
     Confirmed(T),
 }
 
 impl<T> Put<T> {
-    /// Whatever there is now.
+    /// Returns the thing.
     pub fn into_inner(self) -> T {
         match self {
             Self::Created(value) | Self::Confirmed(value) => value,
         }
     }
 
-    /// The same outcome for a converted value.
+    /// Converts the thing, with the same outcome.
     pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Put<U> {
         match self {
             Self::Created(value) => Put::Created(convert(value)),
@@ -53,7 +53,7 @@ impl<R: Resource> Described for R {
 /// The fields that a request names, as it sent them.
 pub type Named = Map<String, Value>;
 
-/// The fields that a JSON object names.
+/// Returns the members of a JSON object; none for another value.
 pub fn named(value: Value) -> Named {
     match value {
         Value::Object(members) => members,
@@ -61,12 +61,12 @@ pub fn named(value: Value) -> Named {
     }
 }
 
-/// The spec of something new.
+/// Makes the spec of a new thing.
 pub(in crate::service) fn new_spec<S: Spec>(named: &Named) -> Result<S, ServiceError> {
     spec::create(named).map_err(ServiceError::Invalid)
 }
 
-/// `before` with what a PUT (the whole of each named field) or a PATCH (RFC 7396) names.
+/// Applies the named fields to `before`: a PUT replaces each field as a whole, a PATCH merges it (RFC 7396).
 pub(in crate::service) fn changed_spec<S: Spec>(
     before: &S,
     named: &Named,

@@ -1,4 +1,4 @@
-//! The clock that use cases are given; nothing below the front ends reads one of its own.
+//! The clock for use cases; nothing below the front ends reads another one.
 
 use std::{
     fmt,
@@ -17,14 +17,14 @@ use crate::{
 
 use super::error::ServiceError;
 
-/// By how much a clock goes back before that is told; what keeps clocks right moves them by less.
+/// How far a clock may go back without a warning; time synchronisation moves clocks by less.
 const UNTOLD: TimeDelta = TimeDelta::seconds(2);
 
-/// Tells the time; the system's in production, a test's own in tests.
+/// Tells the time: the system's in production, a test's own in tests.
 #[derive(Clone)]
 pub struct Clock {
     read: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>,
-    /// The latest time that was seen, in microseconds since 1970; 0 before anybody looked.
+    /// The latest time seen, in microseconds since 1970; 0 before the first check.
     latest: Arc<AtomicI64>,
 }
 
@@ -40,29 +40,29 @@ impl Hands {
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Makes the system's clock.
     pub fn system() -> Self {
         Self::new(Utc::now)
     }
 
-    /// A clock that asks `now`.
+    /// Makes a clock that calls `now`.
     pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         Self { read: Arc::new(now), latest: Arc::default() }
     }
 
-    /// The system's clock, moved by what its hands were.
+    /// Makes a clock that runs with the system's but can be moved by its hands.
     pub fn driven() -> (Self, Hands) {
         let hands = Hands::default();
         let moved = Arc::clone(&hands.0);
         (Self::new(move || Utc::now() + TimeDelta::microseconds(moved.load(Ordering::SeqCst))), hands)
     }
 
-    /// The time, cut to the microseconds that both databases keep.
+    /// Returns the time, cut to microseconds, the precision of both databases.
     pub fn now(&self) -> DateTime<Utc> {
         (self.read)().trunc_subsecs(6)
     }
 
-    /// How far the clock went back since somebody asked this, if it did.
+    /// Returns how far the clock went back since the last call, if it did.
     fn find_step_back(&self) -> Option<TimeDelta> {
         let now = self.now();
         let before = self.latest.swap(now.timestamp_micros(), Ordering::SeqCst);
@@ -72,8 +72,8 @@ impl Clock {
 }
 
 impl Service {
-    /// Tells when the clock turns out to have been ahead: while the server ran, or before it started. What was claimed until
-    /// a time that was ahead is let go by whoever comes upon it.
+    /// Warns when the clock turns out to have been ahead, while the server ran or before it started. Claims made until
+    /// a time in the future are released elsewhere, when they are next looked at.
     pub async fn watch_clock(&self) -> Result<(), ServiceError> {
         if self.clock.latest.load(Ordering::SeqCst) == 0 {
             let newest = AuditFilter { order: Order::Descending, ..AuditFilter::default() };

@@ -1,4 +1,4 @@
-//! Who asks for a use case, and when: the first argument of everything that operators can do.
+//! The context of an operator's request: the first argument of every use case for operators.
 
 use std::{
     borrow::Cow,
@@ -23,54 +23,54 @@ use crate::{
 
 use super::{error::ServiceError, idempotency::IdempotencyKey};
 
-/// An operator's request, as far as use cases need to know it.
+/// The parts of an operator's request that use cases need.
 #[derive(Clone, Debug)]
 pub struct OperatorContext {
-    /// Who acts.
+    /// The acting operator or server.
     pub actor: Actor,
     /// What it may.
     pub principal: Principal,
     /// What shows that it is the actor; looked at again before anything changes.
     pub credential: Credential,
-    /// What the route needs.
+    /// The permission that the route requires.
     pub needed: Permission,
-    /// The request's id, where there is a request.
+    /// The request's id, if there is a request.
     pub request_id: Option<String>,
-    /// What is personal about the request; goes to the audit trail only.
+    /// The personal data of the request, for the audit trail only.
     pub personal: Personal,
-    /// When it was asked; a change counts from when it has its turn.
+    /// The time of the request; for a change, the time at which its transaction begins.
     pub now: DateTime<Utc>,
-    /// Whether what is asked is done, or only rehearsed.
+    /// Whether the request is carried out or only rehearsed.
     pub run: Run,
-    /// Makes a repeated creation answer what the first one made.
+    /// Makes a repeated creation answer with the result of the first.
     pub idempotency: Option<IdempotencyKey>,
-    /// Whether what was asked has led to an event.
+    /// Whether the request has led to an event.
     pub event_flag: EventFlag,
 }
 
-/// Whether a change is made, or only told what it would come to.
+/// Whether a change is made or only rehearsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Run {
-    /// It is made.
+    /// The change is made.
     #[default]
     Real,
-    /// Everything is done but the keeping: a dry run.
+    /// A dry run: everything is done except storing the result.
     Dry,
 }
 
-/// Whether a request has led to an event of its own; shared by the copies of its context.
+/// Whether a request has led to its own event; shared by the copies of its context.
 #[derive(Clone, Debug, Default)]
 pub struct EventFlag(Arc<AtomicBool>);
 
 impl EventFlag {
-    /// Whether it has.
+    /// Returns whether the request has led to an event.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl OperatorContext {
-    /// The server acting by itself, as when it makes its demo.
+    /// Makes the context of the server acting by itself, for example when it makes its demo.
     pub fn system(name: &str, now: DateTime<Utc>) -> Self {
         Self {
             actor: Actor::system(name),
@@ -118,12 +118,13 @@ impl OperatorContext {
         self.run == Run::Dry
     }
 
-    /// The name that grants and endings keep of who made them.
+    /// Returns the operator's name, which grants and their endings record.
     pub fn operator_name(&self) -> String {
         self.actor.name.clone().unwrap_or_default()
     }
 
-    /// What tells this operator's keys for repeated requests from others': a name may pass to somebody else.
+    /// Returns the operator's identity for idempotency keys: its id if it has one, because another operator may get its
+    /// name later.
     pub(in crate::service) fn operator_key(&self) -> String {
         self.actor.id.map_or_else(|| self.operator_name(), |id| id.to_string())
     }

@@ -1,6 +1,6 @@
-//! What operators do with things that are no more than a name and a spec: the same for every such noun.
+//! The use cases of nouns that are only a name and a spec, the same for every such noun.
 //!
-//! Never here: what one noun alone has, such as who uses it ([`InUse`]).
+//! Never here: parts of a single noun, such as the things that use it ([`InUse`]).
 
 use std::fmt::Display;
 
@@ -27,16 +27,16 @@ use super::{
     precondition::Precondition,
 };
 
-/// Who uses a thing.
+/// Describes how a declared thing is used by others.
 pub trait InUse: Plain {
-    /// What keeps it from being deleted, each with what to do first.
+    /// Returns the uses that prevent its deletion, each with what to do first.
     fn users(
         tx: &mut Tx,
         ctx: &OperatorContext,
         of: &Declared<Self>,
     ) -> impl Future<Output = Result<Vec<String>, ServiceError>> + Send;
 
-    /// Refuses a thing that does not fit others, before it is kept.
+    /// Refuses a thing that conflicts with others, before it is stored.
     fn settle(_tx: &mut Tx, _of: &Declared<Self>) -> impl Future<Output = Result<(), ServiceError>> + Send {
         async { Ok(()) }
     }
@@ -53,7 +53,7 @@ pub trait InUse: Plain {
     }
 }
 
-/// There is no such thing.
+/// Makes the error for a missing thing.
 pub(in crate::service) fn not_found<S: Plain>(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: S::KIND, name: name.to_owned() }
 }

@@ -1,34 +1,34 @@
-//! What a use case answers when it does not do what was asked; one type for every face to translate.
+//! The error of every use case: one type for every face to translate.
 
 use std::{error::Error, sync::Arc};
 
 pub use crate::domain::core::spec::FieldError;
 use crate::{domain::access::decision::Reason, store::StoreError};
 
-/// Why a use case did not do what was asked. Messages are for the caller: they hold no path, no secret and no hidden
-/// name. Sources are for the operator's log.
+/// Why a use case failed or was refused. Messages are for the caller: they hold no path, no secret and no hidden name.
+/// Sources are for the server's log.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// A recipient's request was refused by the decision.
     #[error("refused: {}", .reason.code())]
     Denied {
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// What the caller is told.
+        /// The message for the caller.
         message: String,
     },
-    /// A caller that may, but not now.
+    /// The caller has reached a limit, and may try again later.
     #[error("{message}")]
     Limited {
-        /// What the caller is told.
+        /// The message for the caller.
         message: String,
-        /// When asking again may help, in seconds.
+        /// When a retry may succeed, in seconds.
         retry_after_seconds: u64,
     },
     /// The operator's credential is missing or wrong.
     #[error("{message}")]
     Unauthenticated {
-        /// What the caller is told.
+        /// The message for the caller.
         message: String,
     },
     /// The operator is known, and what it may is not enough.
@@ -39,21 +39,21 @@ pub enum ServiceError {
         /// What the caller is told.
         message: String,
     },
-    /// There is no such thing.
+    /// The requested thing does not exist.
     #[error("{kind} `{name}` not found")]
     NotFound {
         /// Its noun.
         kind: &'static str,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
     },
-    /// It was there, and is over.
+    /// The requested thing has expired.
     #[error("{0}")]
     Expired(String),
-    /// The input breaks rules, all of which are named.
+    /// The input breaks rules; all of them are listed.
     #[error("invalid input: {}", list(.0))]
     Invalid(Vec<FieldError>),
-    /// What a table's files disclose, raw or under a view, has to be acknowledged.
+    /// The disclosure of a table's files, raw or under a view, must be acknowledged.
     #[error("what the table's files disclose is not acknowledged: {}", list(.0))]
     Unacknowledged(Vec<FieldError>),
     /// A parameter of the request cannot be accepted.
@@ -62,42 +62,42 @@ pub enum ServiceError {
     /// The request's body cannot be read.
     #[error("{0}")]
     Malformed(String),
-    /// The table needs something that this client, or this server, cannot do.
+    /// The table needs a feature that this client, or this server, does not support.
     #[error("{0}")]
     Unsupported(String),
-    /// The table's data cannot be read as it is.
+    /// The table's data cannot be read in its current state.
     #[error("{message}")]
     Unreadable {
-        /// What the caller is told.
+        /// The message for the caller.
         message: String,
         /// The private cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It clashes with what is there.
+    /// The request conflicts with the current state.
     #[error("{message}")]
     Conflict {
-        /// What the caller is told.
+        /// The message for the caller.
         message: String,
-        /// The fields that differ, where that is the clash.
+        /// The fields that differ, if that is the conflict.
         fields: Vec<String>,
     },
     /// The thing was changed since the caller read it.
     #[error("changed since it was read; read it again and repeat the change")]
     PreconditionFailed,
-    /// What is asked for is being made, and not there yet.
+    /// The requested thing is still being made.
     #[error("{0}")]
     NotReady(String),
-    /// Something that this needs is out of reach for now.
+    /// A required service cannot be reached at the moment.
     #[error("{what} is not reachable at the moment; try again")]
     Unavailable {
-        /// What is out of reach, without its address.
+        /// The unreachable service, without its address.
         what: &'static str,
         /// The private cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A fault of ours.
+    /// An error of the server itself.
     #[error("internal error")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -107,17 +107,17 @@ fn list(errors: &[FieldError]) -> String {
 }
 
 impl ServiceError {
-    /// An error about one field.
+    /// Makes an error about one field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError { field: field.into(), message: message.into() }])
     }
 
-    /// A fault of ours with its cause.
+    /// Makes an internal error with its cause.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Internal(source.into())
     }
 
-    /// A clash that is not about single fields.
+    /// Makes a conflict that is not about single fields.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict { message: message.into(), fields: Vec::new() }
     }
@@ -129,7 +129,7 @@ impl From<StoreError> for ServiceError {
     }
 }
 
-/// An error that several requests may share.
+/// Converts an error that several requests may share.
 impl From<Arc<StoreError>> for ServiceError {
     fn from(error: Arc<StoreError>) -> Self {
         match &*error {

@@ -1,6 +1,6 @@
-//! Repeated creations: a caller that never saw the answer may ask again with the same key.
+//! Repeated creations: a caller that never saw the answer may send the request again with the same key.
 //!
-//! Never here: a secret. What was shown once is not shown again, whatever key is sent.
+//! Never here: a secret. A secret is shown only once, whatever key is sent.
 
 use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
@@ -9,22 +9,22 @@ use uuid::Uuid;
 use super::{context::OperatorContext, error::ServiceError};
 use crate::store::{IdempotencyRecord, Tx};
 
-/// Only creations are remembered, and this is what they answer (RFC 9110, 15.3.2).
+/// The status of the remembered requests, which are all creations (RFC 9110, 15.3.2).
 const CREATED: u16 = 201;
 
-/// For how long a request is remembered.
+/// How long a request is remembered.
 const REMEMBERED: TimeDelta = TimeDelta::days(1);
 
-/// A caller's `Idempotency-Key` with what it was sent for.
+/// A caller's `Idempotency-Key` with the digest of its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     key: String,
-    /// Identifies what was asked of which route.
+    /// The digest of the route and the body.
     request_digest: [u8; 32],
 }
 
 impl IdempotencyKey {
-    /// The key `key`, sent to `route` with the request `body`.
+    /// Makes the key `key`, sent to `route` with the request `body`.
     pub fn new(key: &str, route: &str, body: &[u8]) -> Self {
         let mut hash = Sha256::new();
         for part in [route.as_bytes(), body] {
@@ -35,7 +35,7 @@ impl IdempotencyKey {
     }
 }
 
-/// What the same request made before, if it was made before.
+/// Returns the thing that the same request created before, if any.
 pub(in crate::service) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> Result<Option<Uuid>, ServiceError> {
     let Some(asked) = &ctx.idempotency else { return Ok(None) };
     match tx.find_idempotency(&ctx.operator_key(), &asked.key).await? {
@@ -48,7 +48,7 @@ pub(in crate::service) async fn replayed(tx: &mut Tx, ctx: &OperatorContext) -> 
     }
 }
 
-/// Remembers that this request made `resource_id`, and forgets requests that nobody repeats any more.
+/// Remembers that this request created `resource_id`, and forgets requests that are too old.
 pub(in crate::service) async fn remember(
     tx: &mut Tx,
     ctx: &OperatorContext,

@@ -1,8 +1,8 @@
-//! Root keys over the life of an installation: which ones its servers have used, which is the newest, and the record of
-//! each exchange.
+//! Root keys over the life of an installation: the keys that its servers have used, the newest one, and the record of
+//! each rotation.
 //!
-//! Keys are files, and stay with whoever runs the servers; the database knows their fingerprints. Never here: a key's
-//! bytes, or what is derived from them.
+//! Keys are files on the servers; the database knows only their fingerprints. Never here: a key's bytes, or keys
+//! derived from them.
 
 use serde_json::json;
 
@@ -20,31 +20,31 @@ use crate::{
 
 use super::clock::Clock;
 
-/// Why a server cannot work with its keys.
+/// Why a server cannot use its keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// There is none.
+    /// There is no key.
     #[error("secrets.key_files names no key; name at least one file of 32 random bytes")]
     Empty,
-    /// They are another installation's.
+    /// The keys belong to another installation.
     #[error(
         "none of secrets.key_files is a key that this database's servers use (fingerprints {0}); give this server the \
          same key file"
     )]
     Foreign(String),
-    /// Others seal with a key that this server could not open.
+    /// Other servers seal with a newer key, which this server lacks.
     #[error(
         "this database's servers have gone on to the key {0}, which secrets.key_files does not name; add its file, \
          behind the others or in front of them"
     )]
     Outdated(String),
-    /// Pseudonyms are to stay under a key that is not there.
+    /// The key for pseudonyms is missing.
     #[error(
         "views.pseudonym_key is `{0}`, which is none of secrets.key_files that this database's servers have used; \
          `weir keys list` has their fingerprints"
     )]
     NoPseudonymKey(String),
-    /// Two servers came with two new keys.
+    /// Two servers brought two different new keys.
     #[error("another server has gone on to another key at the same moment; start this one again")]
     Raced,
     /// A key is not usable.
@@ -55,9 +55,9 @@ pub enum KeyringError {
     Store(#[from] StoreError),
 }
 
-/// Checks that a server with these keys, the first of which is active, can open what others sealed. Answers the
-/// fingerprints of every key that was ever active, the first one first; the active one is among them, the last where it is
-/// new and [`activate_key`] has yet to record it.
+/// Checks that a server with these keys, the first of which is active, can open what others sealed. Returns the
+/// fingerprints of all keys that were ever active, oldest first, including this server's active key. If that key is
+/// new, it is the last, and [`activate_key`] has yet to record it.
 pub async fn check_keys(db: &Db, keys: &[RootKey]) -> Result<Vec<String>, KeyringError> {
     let active = keys.first().ok_or(KeyringError::Empty)?.fingerprint();
     let own: Vec<String> = keys.iter().map(RootKey::fingerprint).collect();
@@ -74,7 +74,7 @@ pub async fn check_keys(db: &Db, keys: &[RootKey]) -> Result<Vec<String>, Keyrin
     Ok(known)
 }
 
-/// Records the active key where it is new, and sees that each key has the place that `expected` gives it.
+/// Records the active key if it is new, and checks that the recorded keys begin with `expected`, in that order.
 pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey], expected: &[String]) -> Result<(), KeyringError> {
     let active = keys.first().ok_or(KeyringError::Empty)?;
     let fingerprint = active.fingerprint();
@@ -83,7 +83,7 @@ pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey], expected: &[
     let known = tx.list_key_fingerprints().await?;
     let now = clock.now();
     let is_new = tx.remember_key_fingerprint(&fingerprint, now).await?;
-    // The first key of all takes nobody's place, and comes before anything that could be recorded.
+    // The very first key replaces none, and comes before anything that could be recorded.
     if let Some(replaced) = known.last().filter(|_| is_new) {
         let mut event = event(Actor::system("keyring"), "key.activate", active)?;
         event.change.get_or_insert_default()["replaces"] = json!(replaced);
@@ -95,7 +95,7 @@ pub async fn activate_key(db: &Db, clock: &Clock, keys: &[RootKey], expected: &[
     Ok(tx.commit().await?)
 }
 
-/// Records that a key was made, which nobody uses yet.
+/// Records the creation of a key that is not used yet.
 pub async fn record_new_key(db: &Db, clock: &Clock, key: &RootKey) -> Result<(), KeyringError> {
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
@@ -112,7 +112,7 @@ fn event(actor: Actor, action: &'static str, key: &RootKey) -> Result<Event, NoS
     })
 }
 
-/// The key that pseudonyms are made with, and its number among all that were ever active: the active one, or the one of
+/// Returns the key for pseudonyms and its number among all keys that were ever active: the active key, or the one with
 /// the fingerprint `pinned`.
 pub fn pseudonym_key(keys: &[RootKey], known: &[String], pinned: Option<&str>) -> Result<(RootKey, u32), KeyringError> {
     let key = match pinned {

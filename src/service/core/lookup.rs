@@ -1,4 +1,4 @@
-//! Finding things by what callers call them: by name, and in filters by id too, since what is gone has no name left.
+//! Finds things by name, and in filters also by id, since deleted things have no name.
 
 use uuid::Uuid;
 
@@ -16,10 +16,10 @@ use crate::{
 
 use super::error::ServiceError;
 
-/// How many names are looked through for the one that was meant.
+/// How many names are searched for the one that was probably meant.
 const LOOKED_THROUGH: u32 = 1_000;
 
-/// The key to find `name` by; a text that can be no name names nothing.
+/// Returns the lookup key of `name`; a text that cannot be a name is answered "not found".
 pub(in crate::service) fn key(kind: NameKind, name: &str) -> Result<String, ServiceError> {
     let not_found = |_| ServiceError::NotFound { kind: kind.noun(), name: name.to_owned() };
     Name::stored(kind, name).map(|name| name.key().to_owned()).map_err(not_found)
@@ -30,14 +30,14 @@ pub(in crate::service) fn unknown(parameter: &str) -> ServiceError {
     ServiceError::Parameter(message)
 }
 
-/// What is said of a share that is not there, with the one that was probably meant.
+/// Returns the message about a missing share, with the name that was probably meant.
 pub(in crate::service) async fn no_share(tx: &mut Tx, name: &str) -> Result<String, StoreError> {
     let shares = tx.list_shares(None, LOOKED_THROUGH).await?;
     let near = did_you_mean(name, shares.iter().map(|share| share.name.as_str()));
     Ok(absent("share", near, format!("PUT /shares/{name}")))
 }
 
-/// What is said of a recipient that is not there, with the one that was probably meant.
+/// Returns the message about a missing recipient, with the name that was probably meant.
 pub(in crate::service) async fn no_recipient(tx: &mut Tx, name: &str) -> Result<String, StoreError> {
     let recipients = tx.list_recipients(None, LOOKED_THROUGH).await?;
     let near = did_you_mean(name, recipients.iter().map(|recipient| recipient.name.as_str()));
@@ -52,7 +52,7 @@ fn absent(kind: &str, near: String, call: String) -> String {
 }
 
 impl Service {
-    /// The name of a `kind` that was probably meant by `name`, which is not there.
+    /// Returns the name of a `kind` that was probably meant by the missing `name`.
     pub async fn suggest(&self, kind: &str, name: &str) -> Option<String> {
         let known = self.names_of(kind, name).await.ok()?;
         nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
@@ -81,9 +81,9 @@ impl Service {
         })
     }
 
-    /// Of the objects in the share that `name`, `share.schema.name`, begins with.
+    /// Returns the names of the objects in the share of `name`, which has the form `share.schema.name`.
     async fn names_of_objects(&self, name: &str) -> Result<Vec<String>, StoreError> {
-        // Schemas and tables have no dots, and shares may.
+        // Schemas and tables have no dots, but shares may.
         let share = name.rsplitn(3, '.').nth(2).and_then(|share| key(NameKind::Share, share).ok());
         let Some(share) = share else { return Ok(Vec::new()) };
         let Some(share) = self.db.find_share(&share).await? else { return Ok(Vec::new()) };
@@ -92,7 +92,7 @@ impl Service {
         Ok(named.collect())
     }
 
-    /// What is said of a registered table that is not there, with the one that was probably meant.
+    /// Returns the message about a missing registered table, with the name that was probably meant.
     pub(in crate::service) async fn no_table(&self, name: &str) -> String {
         match self.suggest("table", name).await {
             Some(near) => format!("names no registered table; did you mean `{near}`?"),
@@ -100,7 +100,7 @@ impl Service {
         }
     }
 
-    /// What is said of a view that is not there, with the one that was probably meant.
+    /// Returns the message about a missing view, with the name that was probably meant.
     pub(in crate::service) async fn no_view(&self, name: &str) -> String {
         match self.suggest("view", name).await {
             Some(near) => format!("names no view; did you mean `{near}`?"),
@@ -108,7 +108,7 @@ impl Service {
         }
     }
 
-    /// What is said of a filter that names nothing, with the name that was probably meant.
+    /// Returns the error for a filter that names nothing, with the name that was probably meant.
     async fn unknown_or_near(&self, kind: &str, text: &str) -> ServiceError {
         match self.suggest(kind, text).await {
             Some(near) => {
@@ -118,7 +118,7 @@ impl Service {
         }
     }
 
-    /// The identity of the share that a filter means.
+    /// Returns the id of the share that a filter names.
     pub(in crate::service) async fn filtered_share(&self, text: &str) -> Result<Uuid, ServiceError> {
         let found = match key(NameKind::Share, text) {
             Ok(key) => self.db.find_share(&key).await?.map(|share| share.id),
@@ -130,7 +130,7 @@ impl Service {
         }
     }
 
-    /// The identity of the recipient that a filter means.
+    /// Returns the id of the recipient that a filter names.
     pub(in crate::service) async fn filtered_recipient(&self, text: &str) -> Result<Uuid, ServiceError> {
         let found = match key(NameKind::Recipient, text) {
             Ok(key) => self.db.find_recipient(&key).await?.map(|recipient| recipient.id),
@@ -142,7 +142,7 @@ impl Service {
         }
     }
 
-    /// The identity of the shared object that a filter means: `schema.table` in a share, or an id.
+    /// Returns the id of the shared object that a filter names: `schema.table` in a share, or an id.
     pub(in crate::service) async fn filtered_object(
         &self,
         share: Option<Uuid>,

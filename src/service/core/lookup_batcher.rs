@@ -1,8 +1,8 @@
-//! Look-ups that concurrent requests have in common: whoever asks while a query runs is answered by the next one, together
-//! with everybody else who waits. One query for many costs the database hardly more than for one.
+//! Combines look-ups of concurrent requests: those that arrive while a query runs are answered together by the next
+//! one. One query for many keys costs the database hardly more than for one.
 //!
-//! No answer comes from a query that began before its question, so that nothing outlives a revocation here. Never here:
-//! what the answers mean.
+//! No answer comes from a query that began before its question, so that no answer outlives a revocation. Never here:
+//! the meaning of the answers.
 
 use std::{
     collections::HashMap,
@@ -18,15 +18,15 @@ use tokio::sync::{mpsc, oneshot};
 use super::{error::ServiceError, pacing, vitals::Vitals};
 use crate::store::{Db, PoolRole, Reached, Sought, StoreError};
 
-/// How many questions wait before requests are turned away.
+/// How many questions may wait before requests are turned away.
 const QUEUE: usize = 4096;
 /// How many questions one query answers.
 const BATCH: usize = 256;
-/// For how long is rested at most after a query, while several ask. Asked without a pause, the database would be asked for
-/// a few at a time and do little else, and commits would come late.
+/// The longest rest after a query while several requests ask. Without a rest the database would answer a few questions
+/// at a time and do little else, which would delay commits.
 const LONGEST_REST: Duration = Duration::from_millis(5);
 
-/// Answers what is kept under keys of one kind. Cheap to clone.
+/// Looks up values by keys of one kind. Cheap to clone.
 pub struct LookupBatcher<K, V> {
     queue: mpsc::Sender<Question<K, V>>,
 }
@@ -55,7 +55,7 @@ where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + 'static,
 {
-    /// A batcher that looks up by `ask`: what is kept under each of some different keys.
+    /// Starts a batcher that looks up distinct keys with `ask`.
     pub fn open<F>(vitals: &Vitals, ask: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<HashMap<K, V>, StoreError>> + Send,
@@ -68,7 +68,7 @@ where
         Self { queue }
     }
 
-    /// What is kept under `key` now.
+    /// Looks up the current value of `key`.
     pub async fn find(&self, key: K) -> Result<Option<V>, ServiceError> {
         let unavailable = |why: &str| ServiceError::Unavailable { what: "the database", source: why.into() };
         let (reply, answer) = oneshot::channel();
@@ -92,7 +92,7 @@ where
         }
         match ask(by_key.keys().cloned().collect()).await {
             Ok(found) => by_key.into_iter().for_each(|(key, replies)| answer(replies, &Ok(found.get(&key).cloned()))),
-            // One key that the database cannot take must not cost the others their answers.
+            // One key that the database cannot handle must not cost the others their answers.
             Err(error) if by_key.len() > 1 && !error.is_outage() => {
                 for (key, replies) in by_key {
                     let found = ask(vec![key.clone()]).await;
@@ -107,8 +107,8 @@ where
     }
 }
 
-/// Receives what there is, and what everybody asks who is about to run: whoever asked first woke the one who answers, and
-/// would otherwise be answered alone.
+/// Receives the waiting items, then yields once to collect those of tasks that are about to run; otherwise the first
+/// item, which wakes the receiver, would be handled alone.
 pub(in crate::service) async fn gather<T>(queue: &mut mpsc::Receiver<T>, taken: &mut Vec<T>, most: usize) -> usize {
     let first = queue.recv_many(taken, most).await;
     if first == 0 || first == most {
@@ -125,13 +125,13 @@ pub(in crate::service) async fn gather<T>(queue: &mut mpsc::Receiver<T>, taken: 
 
 fn answer<V: Clone>(replies: impl IntoIterator<Item = Reply<V>>, found: &Result<Option<V>, Arc<StoreError>>) {
     for reply in replies {
-        // Whoever went away needs no answer.
+        // A requester that has gone needs no answer.
         let _ = reply.send(found.clone());
     }
 }
 
 impl LookupBatcher<Sought, Reached> {
-    /// What every request of the data plane is decided from, asked of `db`.
+    /// Starts the batcher that looks up the facts for deciding recipients' requests in `db`.
     pub fn of(db: &Db, vitals: &Vitals) -> Self {
         let db = db.apart(PoolRole::LookUps);
         Self::open(vitals, move |sought: Vec<Sought>| {

@@ -1,4 +1,4 @@
-//! What every use case works with: its context, the clock, changes, pages, errors.
+//! The foundations of every use case: context, clock, changes, pages, errors.
 
 pub mod change;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! Pages of listings: where one ends is sealed into the token that asks for the next.
+//! Pages of listings: the end of a page is sealed into the token for the next.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -7,17 +7,17 @@ use crate::service::Service;
 
 use super::error::ServiceError;
 
-/// How many items a page has where the caller does not say.
+/// The default number of items in a page.
 pub const DEFAULT_ITEMS: u32 = 100;
-/// How many items a page has at most.
+/// The largest number of items in a page.
 pub const MAX_ITEMS: u32 = 1000;
 
-/// Which page of a listing is asked for.
+/// The requested page of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct PageRequest {
-    /// At most so many items.
+    /// The most items.
     pub max_results: Option<u32>,
-    /// The token that the page before answered.
+    /// The token from the previous page.
     pub page_token: Option<String>,
 }
 
@@ -26,7 +26,7 @@ pub struct PageRequest {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// Asks for the next page; `None` on the last one.
+    /// The token for the next page; `None` on the last one.
     pub next_page_token: Option<String>,
 }
 
@@ -41,28 +41,28 @@ impl<T> Page<T> {
 /// A page request that was checked.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct Opened {
-    /// The sort key of the last item of the page before.
+    /// The sort key of the last item of the previous page.
     pub after: Option<String>,
-    /// How many items to read: one more than the page has, to know whether it is the last.
+    /// How many items to read: one more than the page holds, to find out whether it is the last.
     pub limit: u32,
     context: String,
 }
 
 impl Opened {
-    /// Where the page before ended, in listings by creation; see [`created_key`].
+    /// Returns where the previous page ended, for listings by creation; see [`created_key`].
     pub(in crate::service) fn after_created(&self) -> Option<(DateTime<Utc>, Uuid)> {
         let (micros, id) = self.after.as_deref()?.split_once(' ')?;
         Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, Uuid::parse_str(id).ok()?))
     }
 }
 
-/// The sort key of what is listed by its creation.
+/// Returns the sort key of an item in a listing by creation.
 pub(in crate::service) fn created_key(created_at: DateTime<Utc>, id: Uuid) -> String {
     format!("{} {id}", created_at.timestamp_micros())
 }
 
 impl Service {
-    /// Checks a page request; `context` names the listing and its filters, for which alone its tokens are good.
+    /// Checks a page request; `context` names the listing and its filters, and tokens are valid for that context only.
     pub(in crate::service) fn begin_page(
         &self,
         request: &PageRequest,
@@ -87,7 +87,7 @@ impl Service {
         Ok(Opened { after, limit: items + 1, context })
     }
 
-    /// Makes a page of what was read with [`Opened::limit`]; `key` answers an item's sort key.
+    /// Makes a page of the items read with [`Opened::limit`]; `key` returns an item's sort key.
     pub(in crate::service) fn end_page<T>(
         &self,
         opened: Opened,
@@ -102,7 +102,7 @@ impl Service {
         Page { items, next_page_token }
     }
 
-    /// Makes a page of what was found until the search was broken off; `key` is where it goes on.
+    /// Makes a page of the items found before the search was broken off; the next page continues at `key`.
     pub(in crate::service) fn break_page<T>(&self, opened: Opened, items: Vec<T>, key: &str) -> Page<T> {
         let next_page_token = Some(self.pages.seal(key.as_bytes(), opened.context.as_bytes()));
         Page { items, next_page_token }

@@ -1,8 +1,8 @@
-//! How many requests are worked on at one time: in all, for one address, and for one recipient.
+//! Limits how many requests are worked on at the same time: in total, per address, and per recipient.
 //!
-//! A request takes a place when it comes in, and leaves it when its answer begins. Whoever only waits, for a body to
-//! arrive or for copies to be made, steps aside meanwhile, so that nobody's waiting keeps others out. Never here: how
-//! many requests a recipient may send in a minute, or how many answers stream (see `meter`).
+//! A request takes a place when it comes in, and leaves it when its answer begins. A request that only waits, for its
+//! body or for copies, gives up its place meanwhile, so that it does not keep others out. Never here: how many requests
+//! a recipient may send in a minute, or how many answers stream (see `rate_limiter`).
 
 use std::{
     collections::HashMap,
@@ -20,23 +20,23 @@ use uuid::Uuid;
 
 use super::{error::ServiceError, rate_limiter::network};
 
-/// What a client is told to wait when its address or its recipient has no place left.
+/// How long a client should wait when its address has no place left, in seconds.
 const WAIT_SECONDS: u64 = 5;
 
-/// How many places there are.
+/// The numbers of places.
 #[derive(Clone, Copy, Debug)]
 pub struct PlaceLimits {
-    /// In all.
+    /// In total.
     pub requests: usize,
-    /// For one address; of IPv6 for its first 64 bits.
+    /// For one address; for IPv6, for its first 64 bits.
     pub per_address: usize,
-    /// For one recipient, whether its requests are worked on or wait.
+    /// For one recipient, including requests that wait.
     pub per_recipient: usize,
-    /// How long a request waits for one: long enough for a burst to pass, and far shorter than clients' patience.
+    /// How long a request waits for a place: long enough for a burst to pass, and far shorter than clients' patience.
     pub patience: Duration,
 }
 
-/// All places of one face. Clones are one.
+/// All places of one face. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Places(Arc<Inner>);
 
@@ -48,7 +48,7 @@ struct Inner {
     recipients: Mutex<HashMap<Uuid, usize>>,
 }
 
-/// One request's place. Clones are one; the default is a place that nobody counts.
+/// One request's place. Clones share it; the default is a place that is not counted.
 #[derive(Clone, Debug, Default)]
 pub struct Place(Option<Arc<Taken>>);
 
@@ -65,7 +65,7 @@ struct Held {
     _address: OfAddress,
 }
 
-/// A place among those of an address. An address without any is forgotten.
+/// One of an address's places. An address without taken places is forgotten.
 #[derive(Debug)]
 struct OfAddress {
     places: Places,
@@ -73,18 +73,18 @@ struct OfAddress {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// A request that counts as its recipient's for as long as this lives.
+/// Counts a request among its recipient's as long as this lives.
 #[derive(Debug)]
 pub struct Charged(Option<(Places, Uuid)>);
 
 impl Places {
-    /// As many places as `room` says.
+    /// Makes places with the limits `room`.
     pub fn new(room: PlaceLimits) -> Self {
         let all = Arc::new(Semaphore::new(room.requests.min(Semaphore::MAX_PERMITS)));
         Self(Arc::new(Inner { room, all, addresses: Mutex::default(), recipients: Mutex::default() }))
     }
 
-    /// A place for a request from `address`; refused where none is free soon.
+    /// Takes a place for a request from `address`; refuses the request if none becomes free soon.
     pub async fn enter(&self, address: IpAddr) -> Result<Place, ServiceError> {
         let address = network(address);
         let patience = self.0.room.patience;
@@ -105,7 +105,7 @@ impl Places {
     }
 
     async fn of_address(&self, address: IpAddr) -> Result<OfAddress, ServiceError> {
-        // Made first, so that an address is forgotten, too, if nobody waits for its place to the end.
+        // Made first, so that the address is forgotten even if the wait for its place is abandoned.
         let mut place = OfAddress { places: self.clone(), address, permit: None };
         let most = self.0.room.per_address.min(Semaphore::MAX_PERMITS);
         let permits =
@@ -116,10 +116,10 @@ impl Places {
 }
 
 impl Place {
-    /// Waits without holding the place, and takes it again.
+    /// Waits for `waiting` without holding the place, and takes a place again afterwards.
     pub async fn aside<T>(&self, waiting: impl Future<Output = T>) -> T {
         let mut waiting = std::pin::pin!(waiting);
-        // What is there already is not waited for.
+        // A result that is ready needs no waiting.
         if let std::task::Poll::Ready(done) = futures::poll!(&mut waiting) {
             return done;
         }
@@ -131,14 +131,14 @@ impl Place {
         done
     }
 
-    /// Leaves the place to others.
+    /// Gives up the place.
     pub fn leave(&self) {
         if let Some(taken) = &self.0 {
             lock(&taken.held).take();
         }
     }
 
-    /// Counts the request as `recipient_id`'s, unless as many are running as may.
+    /// Counts the request as `recipient_id`'s; returns `None` if as many as allowed are running.
     pub fn charge(&self, recipient_id: Uuid) -> Option<Charged> {
         let Some(taken) = &self.0 else { return Some(Charged(None)) };
         let places = &taken.places;
@@ -154,7 +154,7 @@ impl Place {
 }
 
 impl Taken {
-    /// Waits its turn; how long, the request's own time bounds.
+    /// Waits for a place; only the request's own time limit bounds the wait.
     async fn take_again(&self) {
         if let (Ok(address), Ok(all)) = (self.places.of_address(self.address).await, self.places.of_all().await) {
             *lock(&self.held) = Some(Held { _all: all, _address: address });
@@ -166,7 +166,7 @@ impl Drop for OfAddress {
     fn drop(&mut self) {
         self.permit.take();
         let mut addresses = lock(&self.places.0.addresses);
-        // Whoever holds or waits for a place has a part in it.
+        // Every request that holds or awaits a place shares ownership of the semaphore.
         if addresses.get(&self.address).is_some_and(|permits| Arc::strong_count(permits) == 1) {
             addresses.remove(&self.address);
         }

@@ -1,8 +1,8 @@
-//! Counts what callers do, in memory and for this server alone: failures by address and by token, refusals by recipient
+//! Counts callers' actions, in the memory of this server only: failures by address and by token, refusals by recipient
 //! and by operator, requests and streams by recipient.
 //!
-//! Windows are whole minutes. Memory is bounded: what no longer fits a window is counted together. Never here: what a
-//! limit is, which settings and recipients say; nor bytes, which are counted in the database (see `quota`).
+//! Windows are whole minutes. Memory is bounded: when a window is full, further keys are counted together. Never here:
+//! the limits, which settings and recipients define; nor bytes, which are counted in the database (see `quota`).
 
 use std::{
     borrow::Cow,
@@ -26,15 +26,15 @@ use crate::{
     service::{Service, audit::write::AuditWriter},
 };
 
-/// How many addresses, tokens and recipients are told apart in one minute.
+/// How many addresses, tokens and recipients are counted separately in one minute.
 const MOST_KEYS: usize = 20_000;
 /// The action of the event that stands for many refusals.
 const SUMMARY: &str = "refusals.summary";
 
-/// Whose refusals are counted together.
+/// The key by which refusals are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// An address; of IPv6 the first 64 bits, since a single host has all the rest.
+    /// An address; for IPv6 its first 64 bits, since a single host has all the rest.
     Address(IpAddr),
     /// A token that was presented, by a part of its hash.
     Token([u8; 16]),
@@ -44,16 +44,16 @@ enum Key {
     Operator(Uuid),
     /// An address that failed at activation.
     Activation(IpAddr),
-    /// An address that brought URLs which were never sealed.
+    /// An address that requested URLs which this server never sealed.
     File(IpAddr),
-    /// Whatever no longer fits.
+    /// All keys that no longer fit.
     Others,
 }
 
 /// Refusals of one key that are told as one: of the same action, for the same reason.
 type Alike = (Key, Cow<'static, str>, Option<Cow<'static, str>>);
 
-/// A recipient whose bytes of a day are used up.
+/// A recipient that has used up its daily bytes.
 #[derive(Clone, Copy, Debug)]
 struct Spent {
     day: i64,
@@ -66,40 +66,40 @@ struct Spent {
 #[derive(Debug, Default)]
 struct State {
     minute: i64,
-    /// How many refusals there were of each key in this minute.
+    /// The number of refusals of each key in this minute.
     refusals: HashMap<Key, u64>,
-    /// The first that was not recorded by itself, and how many there were.
+    /// The first refusal that was not recorded separately, and the number of such refusals.
     summed: HashMap<Alike, (Event, u64)>,
     requests: HashMap<Uuid, u64>,
     streams: HashMap<Uuid, u64>,
     spent: HashMap<Uuid, Spent>,
 }
 
-/// Counts; cheap to share.
+/// Counts requests, streams and refusals in memory.
 #[derive(Debug, Default)]
 pub struct RateLimiter(Mutex<State>);
 
-/// How much is still bearable.
+/// The limits on refusals.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimits {
-    /// How many refusals of one key are recorded by themselves in a minute; the rest becomes one event.
+    /// How many refusals of one key in a minute are recorded as separate events; the rest becomes one event.
     pub recorded: u64,
-    /// How many of one key are answered as what they are in a minute.
+    /// How many refusals of one key in a minute are answered with their reason; the rest are answered 429.
     pub answered: u64,
 }
 
-/// What to do with a refusal.
+/// A counted refusal, with how to handle it.
 #[derive(Debug, Default)]
 pub struct CountedRefusal {
-    /// Write its event; it is among the first of its minute.
+    /// Whether to write its event, as one of the first of its minute.
     pub is_recorded: bool,
-    /// Tell the caller to slow down instead of what was wrong.
+    /// Whether to answer 429 instead of the reason.
     pub is_limited: bool,
-    /// Events that stand for the refusals of the minute before.
+    /// Events that sum up the refusals of the previous minute.
     pub summaries: Vec<Event>,
 }
 
-/// A recipient's answer that streams for as long as this lives.
+/// Counts a recipient's answer as a stream as long as this lives.
 #[derive(Debug)]
 pub struct Stream {
     rate_limiter: Arc<RateLimiter>,
@@ -119,7 +119,7 @@ impl Drop for Stream {
 }
 
 impl RateLimiter {
-    /// Notes a failed authentication, whose event is `event`.
+    /// Counts a failed authentication, whose event is `event`.
     pub fn authentication_failed(
         &self,
         address: IpAddr,
@@ -136,7 +136,7 @@ impl RateLimiter {
         noted
     }
 
-    /// Notes that a code or a link did not lead anywhere; told apart from failed tokens.
+    /// Counts a failed activation, separately from failed tokens.
     pub fn activation_failed(
         &self,
         address: IpAddr,
@@ -147,19 +147,19 @@ impl RateLimiter {
         self.note(Key::Activation(network(address)), event, limits, now)
     }
 
-    /// Notes that a file's URL was never sealed here; told apart from failed tokens, and never limited.
+    /// Counts a request for a file URL that was never sealed here, separately from failed tokens.
     pub fn unsealed(&self, address: IpAddr, event: &Event, limits: RateLimits, now: DateTime<Utc>) -> CountedRefusal {
         self.note(Key::File(network(address)), event, limits, now)
     }
 
-    /// Whether an address has failed at activation too often in this minute to be heard.
+    /// Returns whether an address has reached the limit of failed activations in this minute.
     pub fn activation_is_limited(&self, address: IpAddr, limits: RateLimits, now: DateTime<Utc>) -> bool {
         let state = self.lock();
         let failed = state.refusals.get(&Key::Activation(network(address))).copied().unwrap_or_default();
         state.minute == minute(now) && failed >= limits.answered
     }
 
-    /// Notes that a recipient was refused, whatever for.
+    /// Counts a recipient's refusal, whatever its reason.
     pub fn recipient_refused(
         &self,
         recipient_id: Uuid,
@@ -170,7 +170,7 @@ impl RateLimiter {
         self.note(Key::Recipient(recipient_id), event, limits, now)
     }
 
-    /// Notes that an operator was refused what it asked for.
+    /// Counts an operator's refusal.
     pub fn operator_refused(
         &self,
         operator_id: Uuid,
@@ -192,14 +192,14 @@ impl RateLimiter {
         CountedRefusal { is_recorded, is_limited: count > limits.answered, summaries }
     }
 
-    /// Notes that `bytes` more were too many for a recipient, at this revision, on the day of `now`; or for a recipient that
-    /// reads one URL, by which it is known then.
+    /// Notes that `bytes` more exceeded a recipient's limit, at this revision, on the day of `now`. For a recipient
+    /// that reads one URL, `recipient_id` is the URL's id.
     pub fn spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) {
         let (mut state, day) = (self.lock(), day(now));
         if state.spent.len() >= MOST_KEYS {
             state.spent.retain(|_, spent| spent.day == day);
         }
-        // What is forgotten is asked of the database again.
+        // The database is asked again about forgotten entries.
         if state.spent.len() >= MOST_KEYS {
             state.spent.clear();
         }
@@ -208,14 +208,16 @@ impl RateLimiter {
         state.spent.insert(recipient_id, Spent { day, revision, bytes });
     }
 
-    /// Whether as many bytes were too many for a recipient today; what is issued in a day only grows.
+    /// Returns whether so many bytes are known to exceed a recipient's limit today; the bytes issued in a day only
+    /// grow.
     pub fn is_spent(&self, recipient_id: Uuid, revision: i64, bytes: u64, now: DateTime<Utc>) -> bool {
         let state = self.lock();
         let known = state.spent.get(&recipient_id);
         known.is_some_and(|spent| (spent.day, spent.revision) == (day(now), revision) && bytes >= spent.bytes)
     }
 
-    /// Counts a recipient's request; whether it is within `limit` a minute.
+    /// Counts a recipient's request, and returns whether it is within `limit` per minute, with the summary events that
+    /// are due.
     pub fn request(&self, recipient_id: Uuid, limit: u64, now: DateTime<Utc>) -> (bool, Vec<Event>) {
         let mut state = self.lock();
         let summaries = state.turn(now);
@@ -224,7 +226,7 @@ impl RateLimiter {
         (*count <= limit, summaries)
     }
 
-    /// Begins a stream to a recipient, unless `limit` of them are running.
+    /// Begins a stream to a recipient; returns `None` if `limit` streams are running.
     pub fn begin_stream(self: &Arc<Self>, recipient_id: Uuid, limit: u64) -> Option<Stream> {
         let mut state = self.lock();
         let running = state.streams.entry(recipient_id).or_default();
@@ -236,7 +238,7 @@ impl RateLimiter {
         Some(Stream { rate_limiter: Arc::clone(self), recipient_id })
     }
 
-    /// The events that stand for the refusals of minutes that are over; of this one, too, where `all` is asked for.
+    /// Returns the events that sum up the refusals of past minutes, and with `all` also those of the current minute.
     pub fn summaries(&self, now: DateTime<Utc>, all: bool) -> Vec<Event> {
         let mut state = self.lock();
         let mut summaries = state.turn(now);
@@ -252,7 +254,7 @@ impl RateLimiter {
 }
 
 impl State {
-    /// Begins a new minute when it is one; answers what the one before comes to.
+    /// Begins a new minute if the last one is over, and returns the summary events of the last one.
     fn turn(&mut self, now: DateTime<Utc>) -> Vec<Event> {
         let current = minute(now);
         if !ends_minute(self.minute, current) {
@@ -278,7 +280,7 @@ impl State {
         *count
     }
 
-    /// Adds a refusal to those that are told as one. What no longer fits is told of nobody in particular.
+    /// Adds a refusal to its summary. When there is no more room, the refusal is summed up without its caller.
     fn sum(&mut self, key: Key, event: &Event) {
         let alike = |key| (key, event.action.clone(), event.reason.clone());
         let fits = self.refusals.contains_key(&key)
@@ -294,7 +296,7 @@ impl State {
     }
 }
 
-/// The event that stands for `count` refusals like `event`.
+/// Makes the event that sums up `count` refusals like `event`.
 fn summary(event: Event, count: u64, since: DateTime<Utc>) -> Event {
     let change = json!({"refused": event.action, "count": count, "minute": timestamp(since)});
     Event {
@@ -308,7 +310,8 @@ fn summary(event: Event, count: u64, since: DateTime<Utc>) -> Event {
     }
 }
 
-/// Whose address it is: of IPv6 the first 64 bits, since a single host has all the rest.
+/// Returns the part of an address that identifies a caller: for IPv6 the first 64 bits, since a single host has all the
+/// rest.
 pub(in crate::service) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -317,20 +320,20 @@ pub(in crate::service) fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Service {
-    /// How many failed authentications of one address are recorded, and answered as such, in a minute.
+    /// Returns how many failed authentications of one address in a minute are recorded, and answered with their reason.
     pub(in crate::service) fn failure_limits(&self) -> RateLimits {
         RateLimits { recorded: self.settings.failures_recorded_per_minute, answered: self.settings.failures_per_minute }
     }
 
-    /// Writes the events that stand for refusals which were not recorded by themselves. `all` takes those of the
-    /// current minute, too, for when the server stops.
+    /// Writes the events that sum up refusals and file reads. `all` includes those of the current minute, for when the
+    /// server stops.
     pub fn record_summaries(&self, all: bool) {
         record(&self.audit_writer, self.rate_limiter.summaries(self.clock.now(), all));
         record(&self.audit_writer, self.first_reads.summaries(self.clock.now(), all));
     }
 }
 
-/// Writes summaries; nobody waits for them.
+/// Writes summary events in the background.
 pub(in crate::service) fn record(audit_writer: &AuditWriter, summaries: Vec<Event>) {
     for summary in summaries {
         audit_writer.record_later(summary);

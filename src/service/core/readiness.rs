@@ -1,4 +1,4 @@
-//! Whether a server can do its work: whether it can write to the audit trail, and runs whole.
+//! Readiness of a server: it can write to the audit trail, and all its essential tasks run.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::service::Service;
 
 use super::error::ServiceError;
 
-/// How long the database may take to answer that it is there.
+/// How long the database may take to answer a ping.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Service {
-    /// Whether the database answers, in good time; counted, for those who watch.
+    /// Checks that the database answers in time, and records the result as a metric.
     pub async fn check_database(&self) -> Result<(), ServiceError> {
         let answered = match timeout(PATIENCE, self.db.ping()).await {
             Ok(answered) => answered.map_err(ServiceError::from),
@@ -22,8 +22,8 @@ impl Service {
         answered
     }
 
-    /// [`Self::check_database`]; where the trail could not be written, whether it can be again, so that this is told although
-    /// nobody asks.
+    /// Does [`Self::check_database`]. If the trail could not be written, also checks whether it can be written again,
+    /// so that this is reported even without requests.
     pub async fn watch_database(&self) -> Result<(), ServiceError> {
         let answered = self.check_database().await;
         if self.audit_writer.was_refused() {
@@ -32,7 +32,7 @@ impl Service {
         answered
     }
 
-    /// Whether requests could be served: everything that should run does, and an event could be written.
+    /// Checks that requests could be served: all essential tasks run, and an event could be written.
     pub async fn check_ready(&self) -> Result<(), ServiceError> {
         if let Some(name) = self.vitals.ended() {
             let source = format!("`{name}` has ended and is started again").into();

@@ -1,7 +1,7 @@
-//! What has to run for as long as the server does: what ended although it should not is started again, and until then the
-//! server is not ready.
+//! Watches the tasks that must run as long as the server: a task that ended abnormally is started again, and until then
+//! the server is not ready.
 //!
-//! Never here: what it does.
+//! Never here: the work of a task.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,14 @@ use std::{
 use futures::FutureExt;
 use tokio::time::sleep;
 
-/// How long is waited before what ended is started again.
+/// The pause before an ended task is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What has ended and was not started again yet. Clones are one.
+/// The tasks that have ended and were not started again yet. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Vitals(Arc<Mutex<BTreeMap<&'static str, usize>>>);
 
-/// Something that has ended, until it runs again.
+/// A task that has ended, until it runs again.
 #[derive(Debug)]
 struct Ended {
     vitals: Vitals,
@@ -28,13 +28,13 @@ struct Ended {
 }
 
 impl Vitals {
-    /// The name of something that should run and does not.
+    /// Returns the name of a task that should run but does not.
     pub fn ended(&self) -> Option<&'static str> {
         self.lock().keys().next().copied()
     }
 
-    /// Runs `work` to its end; where it panics, that is told and [`None`] answered after a pause, in which the server is
-    /// not ready. Whoever calls starts it again.
+    /// Runs `work` to its end. If it panics, logs that and returns [`None`] after a pause in which the server is not
+    /// ready; the caller starts it again.
     pub async fn watch<T>(&self, name: &'static str, work: impl Future<Output = T>) -> Option<T> {
         if let Some(outcome) = attempt(name, work).await {
             return Some(outcome);
@@ -55,7 +55,7 @@ impl Vitals {
     }
 }
 
-/// Runs `work` to its end; where it panics, that is told and [`None`] answered.
+/// Runs `work` to its end. If it panics, logs that and returns [`None`].
 pub async fn attempt<T>(name: &'static str, work: impl Future<Output = T>) -> Option<T> {
     let outcome = AssertUnwindSafe(work).catch_unwind().await.ok();
     if outcome.is_none() {

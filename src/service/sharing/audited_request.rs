@@ -1,7 +1,7 @@
-//! One request on its way: who asks, what is decided, and the event that will tell of it.
+//! One request in progress: its caller, its decision, and the event that will record it.
 //!
-//! Whoever goes this way cannot forget the audit trail: [`AuditedRequest::allow`] and [`AuditedRequest::refuse`] both write, and
-//! nothing else ends an attempt.
+//! It makes forgetting the audit trail impossible: [`AuditedRequest::allow`] and [`AuditedRequest::refuse`] both write,
+//! and nothing else ends an attempt.
 
 use std::{
     borrow::Cow,
@@ -44,58 +44,58 @@ use super::{
     presented::{ISSUER_UNAVAILABLE, Presented},
 };
 
-/// How long an answer goes on before it looks whether it still may.
+/// How often a running answer checks whether it is still allowed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How many names that a caller may list are looked through for the one that it meant.
+/// How many of the names that a caller may list are searched for the one that it meant.
 const LOOKED_THROUGH: u32 = 500;
 /// The longest name that is echoed to a caller, in characters; of a longer one its beginning is enough to know it by.
 const ECHOED: usize = 80;
 
-/// A request on its way.
+/// A request in progress.
 #[derive(Debug)]
 pub(super) struct AuditedRequest<'a> {
     pub(super) service: &'a Service,
     pub(super) caller: &'a Caller,
-    /// The event that will be written, filled in on the way.
+    /// The event that will be written, filled in step by step.
     pub(super) event: Event,
     bearer: Option<Bearer>,
-    /// The share that is asked for, until it is decided on.
+    /// The requested share, until it is decided on.
     access: Option<ShareAccess>,
-    /// What is asked for in it, until it is taken.
+    /// The requested object in it, until it is taken.
     found: Result<Option<(SharedObject, Table)>, Arc<StoreError>>,
-    /// Why there is none, where there is none.
+    /// Why the caller is unknown, if there is no bearer.
     unknown: Reason,
     /// The object that is read and its revision, once it is found.
     object: Option<(Uuid, i64)>,
-    /// The time that this request is decided at.
+    /// The time of this request's decision.
     pub(super) now: DateTime<Utc>,
-    /// Counts it among its recipient's running requests, once it is known whose it is.
+    /// Counts the request among its recipient's running ones, once the recipient is known.
     charged: Option<Charged>,
 }
 
-/// What a decision found, and what it stands on.
+/// The result of an allowing decision, with its access basis.
 #[derive(Debug)]
 pub(super) struct Granted {
-    /// Who reads.
+    /// The credential and recipient that read.
     pub(super) bearer: Bearer,
-    /// The share that is read, if one is.
+    /// The share, if the request is about one.
     pub(super) share: Option<Share>,
-    /// When what this stands on ends by itself.
+    /// When the access ends by itself.
     pub(super) until: Option<DateTime<Utc>>,
-    /// When the grant that allows does; `None` for what is the recipient's own.
+    /// When the allowing grant ends; `None` for a request about the recipient's own things.
     pub(super) grant_until: Option<DateTime<Utc>>,
-    /// What the audit trail looks at again.
+    /// The access basis that the audit writer decides again.
     pub(super) basis: AccessBasis,
 }
 
 impl Granted {
-    /// The share that is read; an internal error where the decision was about none.
+    /// Returns the share that is read; an internal error if the decision was not about a share.
     pub(super) fn share(&self) -> Result<&Share, ServiceError> {
         self.share.as_ref().ok_or_else(|| ServiceError::internal("the decision was about no share"))
     }
 }
 
-/// What a long answer stands on, to be looked at again while it runs.
+/// The access basis of a long answer, for deciding again while it runs.
 #[derive(Debug)]
 pub(super) struct AccessRecheck {
     caller: Caller,
@@ -105,7 +105,7 @@ pub(super) struct AccessRecheck {
 }
 
 impl AccessRecheck {
-    /// Looks, once [`LOOK_AGAIN`] has passed since the last look, whether the answer may go on.
+    /// Checks whether the answer may continue, if [`LOOK_AGAIN`] has passed since the last check.
     pub(super) async fn look_again(&mut self, service: &Service) -> Result<(), ServiceError> {
         if self.looked_at.elapsed() >= LOOK_AGAIN {
             self.check(service).await?;
@@ -114,7 +114,7 @@ impl AccessRecheck {
         Ok(())
     }
 
-    /// Decides again as things are now, and answers the refusal.
+    /// Decides again with the current facts, and returns the refusal, if any.
     async fn check(&self, service: &Service) -> Result<(), ServiceError> {
         let ids = self.basis.ids();
         let facts = service.db.find_access_facts(&[ids]).await?.remove(&ids);
@@ -127,7 +127,7 @@ impl AccessRecheck {
 }
 
 impl<'a> AuditedRequest<'a> {
-    /// Finds the caller and what is asked for, and begins the event of `action`.
+    /// Finds the caller and the requested things, and begins the event of `action`.
     pub(super) async fn begin(
         service: &'a Service,
         caller: &'a Caller,
@@ -172,20 +172,20 @@ impl<'a> AuditedRequest<'a> {
         Self { service, caller, event, bearer, access, found, unknown, object, now, charged }
     }
 
-    /// Decides on something of the recipient's own.
+    /// Decides on a request about the recipient's own things.
     pub(super) async fn decide_own(&mut self) -> Result<Granted, ServiceError> {
         let granted = self.decide(None, Target::Own).await?;
         self.count_request(granted).await
     }
 
-    /// Decides on the share that is asked for and anything under it.
+    /// Decides on the requested share and everything under it.
     pub(super) async fn decide_share(&mut self, subject: &Subject<'_>) -> Result<Granted, ServiceError> {
         let access = self.access.take();
         let decided = self.decide_access(access.as_ref(), subject).await;
         match decided {
             Ok(granted) => self.count_request(granted).await,
             Err(error) => {
-                // Whoever may ask and asks for what is not open to it has asked; who may not ask uses up nobody's limit.
+                // A valid caller's request for an unavailable share counts; an invalid caller uses up nobody's limit.
                 if let (ServiceError::Denied { reason, .. }, Some(bearer)) = (&error, &self.bearer)
                     && reason.is_of_share()
                 {
@@ -196,7 +196,7 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// Lets a request pass that is within its recipient's limit.
+    /// Counts an allowed request, and refuses it if it exceeds its recipient's limit.
     async fn count_request(&mut self, granted: Granted) -> Result<Granted, ServiceError> {
         match self.is_within_limit(&granted.bearer.recipient) {
             true => Ok(granted),
@@ -204,7 +204,7 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// Counts a request; whether its recipient may send as many in a minute.
+    /// Counts a request, and returns whether it is within its recipient's limit per minute.
     fn is_within_limit(&self, recipient: &Recipient) -> bool {
         let limit = recipient.spec.limits.requests_per_minute.unwrap_or(self.service.settings.requests_per_minute);
         let (is_within, summaries) = self.service.rate_limiter.request(recipient.id, limit, self.now);
@@ -212,7 +212,7 @@ impl<'a> AuditedRequest<'a> {
         is_within
     }
 
-    /// Begins a streaming answer, which counts as one for as long as what this answers lives.
+    /// Begins a streaming answer, which counts as a stream as long as the returned value lives.
     pub(super) async fn begin_stream(&mut self, granted: &Granted) -> Result<Stream, ServiceError> {
         let recipient = &granted.bearer.recipient;
         let limit = recipient.spec.limits.concurrent_streams.unwrap_or(self.service.settings.concurrent_streams);
@@ -285,7 +285,7 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// The object that is asked for by `path`, inside the share that was decided on.
+    /// Takes the object at `path` in the share that was decided on, or refuses the request.
     pub(super) async fn take_object(&mut self, path: &TablePath) -> Result<(SharedObject, Table), ServiceError> {
         match std::mem::replace(&mut self.found, Ok(None))? {
             Some((object, table)) => {
@@ -306,7 +306,7 @@ impl<'a> AuditedRequest<'a> {
             Some(Object { kind: "table".into(), id: Some(object.id), name: Some(object.name.to_string()) });
     }
 
-    /// Writes the refusal, and answers what the caller is told.
+    /// Writes the refusal, and returns the error for the caller.
     pub(super) async fn refuse(&mut self, reason: Reason, subject: Option<&Subject<'_>>) -> ServiceError {
         let mut error = refusal(reason, subject, self.caller, self.now);
         match reason.refusal() {
@@ -314,7 +314,7 @@ impl<'a> AuditedRequest<'a> {
             Refusal::NotFound if reason == Reason::FileUnknown => self.refuse_unsealed(reason, error).await,
             Refusal::Limited | Refusal::Forbidden | Refusal::NotFound | Refusal::Gone => {
                 let noted = self.note_refusal(reason.code());
-                // Looking for it costs more than the refusal: of a flood it is done for the first alone.
+                // The search costs more than the refusal, so in a flood only recorded refusals get it.
                 if noted.is_recorded
                     && let ServiceError::Denied { message, .. } = &mut error
                     && let Some(meant) = self.meant(reason, subject).await
@@ -327,7 +327,7 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// The name that was probably meant by one that is not there, among those that the caller may list.
+    /// Finds the name that was probably meant instead of a missing one, among those that the caller may list.
     async fn meant(&self, reason: Reason, subject: Option<&Subject<'_>>) -> Option<String> {
         let [share, rest @ ..] = subject?.names.as_slice() else { return None };
         match reason {
@@ -355,7 +355,8 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// Of failed authentications the first of a minute are recorded, and the rest summed; a flood is told to slow down.
+    /// Refuses a failed authentication. The first of a minute are recorded, and the rest summed up; a flood is answered
+    /// 429.
     async fn refuse_unauthenticated(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
         self.deny(code);
         let hash = self.caller.token.as_ref().map(BearerToken::hash);
@@ -372,7 +373,7 @@ impl<'a> AuditedRequest<'a> {
         self.record_noted(noted, error).await
     }
 
-    /// Of URLs that nobody sealed, too, the first of a minute are recorded.
+    /// Refuses a URL that the server did not seal. The first of a minute are recorded.
     async fn refuse_unsealed(&mut self, reason: Reason, error: ServiceError) -> ServiceError {
         self.deny(reason.code());
         let limits = self.service.failure_limits();
@@ -398,8 +399,8 @@ impl<'a> AuditedRequest<'a> {
         (self.event.files, self.event.rows, self.event.bytes) = (None, None, None);
     }
 
-    /// Writes a refusal, of one recipient's the first of a minute; the rest is summed, as a flood of failed authentications
-    /// is. It need not be the decision's own, such as that of a client that cannot read the table.
+    /// Writes a refusal with `code`, which need not come from the decision (a client may be unable to read the table).
+    /// The first refusals of a recipient in a minute are recorded, and the rest summed up.
     pub(super) async fn refuse_with(&mut self, code: &'static str, error: ServiceError) -> ServiceError {
         let noted = self.note_refusal(code);
         self.record_noted(noted, error).await
@@ -414,7 +415,7 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// What an answer about `granted` stands on.
+    /// Returns the recheck for a long answer about `granted`.
     pub(super) fn recheck(&self, granted: &Granted) -> Result<AccessRecheck, ServiceError> {
         let share = granted.share()?.name.clone();
         Ok(AccessRecheck { caller: self.caller.clone(), basis: self.basis(granted), share, looked_at: Instant::now() })
@@ -424,8 +425,8 @@ impl<'a> AuditedRequest<'a> {
         AccessBasis { object: self.object, ..granted.basis.clone() }
     }
 
-    /// Passes on what was prepared for an answer. What could not be prepared ends the attempt, and is recorded unless
-    /// the decision itself was.
+    /// Passes on what was prepared for an answer. A failed preparation ends the attempt, and is recorded unless a
+    /// refusal was recorded already.
     pub(super) async fn settle<T>(&mut self, prepared: Result<T, ServiceError>) -> Result<T, ServiceError> {
         match prepared {
             Ok(prepared) => Ok(prepared),
@@ -437,14 +438,14 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// Writes the event if what it stands on is still alive; only then may anything be handed out. Answers the event
-    /// as it was written, for those that follow it.
+    /// Writes the event if its access basis still holds; only then may anything be handed out. Returns the event for
+    /// later events about the same answer.
     pub(super) async fn allow(self, granted: &Granted) -> Result<Event, ServiceError> {
         self.pass(granted, true).await
     }
 
-    /// Counts what is delivered of what is on record already, if that is still allowed; the event is written if it is
-    /// not.
+    /// Counts bytes delivered of a file that was announced already, if that is still allowed; writes the event only if
+    /// it is not.
     pub(super) async fn count(self, granted: &Granted) -> Result<Event, ServiceError> {
         self.pass(granted, false).await
     }
@@ -477,8 +478,8 @@ impl<'a> AuditedRequest<'a> {
         }
     }
 
-    /// Who spends how many bytes of a day's by this, where that is limited, with the recipient's revision; of a URL that was
-    /// handed out the URL, whose first bytes spend nothing.
+    /// Returns whose daily bytes this spends, with the recipient's revision and the number of bytes, if the recipient
+    /// has such a limit. For a delivered file the id is that of the URL, whose first bytes spend nothing.
     fn spends(&self, granted: &Granted) -> Option<(Uuid, i64, u64)> {
         let recipient = &granted.bearer.recipient;
         recipient.spec.limits.bytes_per_day?;
@@ -490,7 +491,7 @@ impl<'a> AuditedRequest<'a> {
     }
 }
 
-/// What a request is about, for the messages that name it.
+/// The subject of a request, for messages that name it.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
     kind: &'static str,
@@ -510,18 +511,18 @@ impl<'a> Subject<'a> {
         Self { kind: "table", names: vec![&path.share, &path.schema, &path.table] }
     }
 
-    /// A file behind a sealed URL, which names nothing that a caller may see.
+    /// Makes the subject of a file behind a sealed URL, which has no names that a caller may see.
     pub(super) fn file() -> Self {
         Self { kind: "file", names: vec![] }
     }
 
-    /// The names as the caller spelt them, each cut to a length that is worth echoing.
+    /// Returns the names as the caller spelt them, each cut to a bounded length.
     fn shown(&self) -> String {
         self.names.iter().map(|name| echoed(name, ECHOED)).collect::<Vec<_>>().join("/")
     }
 }
 
-/// The reason code of a request that was allowed and could not be answered all the same.
+/// Returns the reason code of a request that was allowed but could not be answered.
 fn failure_code(error: &ServiceError) -> &'static str {
     match error {
         ServiceError::Denied { reason, .. } => reason.code(),
@@ -544,7 +545,7 @@ fn failure_code(error: &ServiceError) -> &'static str {
     }
 }
 
-/// What the caller is told, in the shape that its face knows.
+/// Makes the error for a refused caller.
 fn refusal(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller, now: DateTime<Utc>) -> ServiceError {
     let message = message(reason, subject, caller);
     match reason.refusal() {
@@ -553,8 +554,8 @@ fn refusal(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller, now: 
     }
 }
 
-/// What the caller is told. Below a share that was never granted everything reads like a name that does not exist;
-/// below one whose grant ended everything reads alike.
+/// Returns the message for a refused caller. Below a share that was never granted, every message is that of a name that
+/// does not exist; below one whose grant ended, all messages are alike.
 fn message(reason: Reason, subject: Option<&Subject<'_>>, caller: &Caller) -> String {
     let share = subject.and_then(|subject| subject.names.first().copied()).unwrap_or_default();
     match reason {

@@ -1,7 +1,7 @@
-//! What changed in a table: queries from a starting version, and the change data feed.
+//! Changes of a table: queries from a starting version, and the change data feed.
 //!
-//! Both walk a range of commits whose ends are fixed before anything is answered. Never here: which of a commit's
-//! actions count, which is the lake's to say, and what a line looks like.
+//! Both walk a range of commits whose ends are fixed before anything is answered. Never here: the selection of a
+//! commit's actions, which is the lake's task, and the wire format.
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
@@ -34,27 +34,27 @@ pub enum Moment {
     Timestamp(DateTime<Utc>),
 }
 
-/// What a client asks of a table's changes.
+/// A client's query for a table's changes.
 #[derive(Clone, Debug)]
 pub struct ChangesRequest {
-    /// What the client can read.
+    /// The client's capabilities.
     pub declared: ClientCapabilities,
     /// Files added and removed, or the change data feed.
     pub feed: Feed,
     /// Where the range begins.
     pub starting: Moment,
-    /// Where it ends, inclusive; the newest version where absent.
+    /// Where it ends, inclusive; by default at the newest version.
     pub ending: Option<Moment>,
-    /// Whether metadata is told as it was; otherwise only as it is now.
+    /// Whether the answer includes metadata as it was; otherwise only as of the end.
     pub include_historical_metadata: bool,
-    /// Whether protocol changes are told, in delta format.
+    /// Whether the answer includes protocol changes, in delta format.
     pub include_historical_protocol: bool,
-    /// How much is answered at once.
+    /// The requested page.
     pub page: PageAsk,
 }
 
 impl Service {
-    /// Walks the range, records, and begins to sign.
+    /// Answers a query for changes: walks the range, records the event, and begins to sign.
     pub async fn query_changes(
         &self,
         admitted: Admitted<'_>,
@@ -69,7 +69,7 @@ impl Service {
         Ok(answer)
     }
 
-    /// Opens the table, and reads the range.
+    /// Opens the table and reads the range.
     async fn prepare_changes(
         &self,
         attempt: &mut AuditedRequest<'_>,
@@ -86,7 +86,7 @@ impl Service {
 
         let history = self.history_of(&found).await?;
         let (first, last) = match &page {
-            // A token does not keep open what the object shares no more.
+            // A token does not extend access to versions that the object no longer shares.
             Some(page) => (found.shares_since(page.first, request.feed)?, page.last),
             None => request.range(&history, &found).await?,
         };
@@ -119,7 +119,7 @@ impl Service {
 }
 
 impl FoundTable {
-    /// Refuses a range in which the table had a schema that came and went unaccepted.
+    /// Refuses a range in which the table had a schema that was never accepted.
     fn require_accepted_throughout(&self, changes: &Changes) -> Result<(), ServiceError> {
         self.require_accepted(changes.start().version, &changes.start().metadata)?;
         let changed =
@@ -128,7 +128,7 @@ impl FoundTable {
         changed.try_for_each(|(version, metadata)| self.require_accepted(version, metadata))
     }
 
-    /// `first`, if the object shares what came since.
+    /// Returns `first` if the object shares the changes since that version.
     fn shares_since(&self, first: u64, feed: Feed) -> Result<u64, ServiceError> {
         let shared = self.first_version();
         if first >= shared {
@@ -140,7 +140,7 @@ impl FoundTable {
         )))
     }
 
-    /// Refuses what the object does not share.
+    /// Refuses a feed that the object does not share.
     pub(super) fn require_feed(&self, feed: Feed, path: &TablePath) -> Result<(), ServiceError> {
         match feed {
             Feed::Files => self.require_history(),
@@ -154,7 +154,7 @@ impl FoundTable {
 }
 
 impl ChangesRequest {
-    /// What a later page must repeat. The page's size may differ.
+    /// Returns the digest of the parameters that later pages must repeat; the page's size may differ.
     fn parameters(&self) -> String {
         digest(&format!(
             "{:?}|{:?}|{:?}|{}|{}|{:?}",
@@ -167,8 +167,8 @@ impl ChangesRequest {
         ))
     }
 
-    /// The versions that are asked for: a time at the beginning means the first commit at it or later, one at the end
-    /// the last commit at it or before (Delta Sharing protocol, 1.4 and 1.5).
+    /// Returns the first and last requested version. A starting time means the first commit at or after it, an ending
+    /// time the last commit at or before it (Delta Sharing protocol, 1.4 and 1.5).
     async fn range(&self, history: &History, found: &FoundTable) -> Result<(u64, u64), ServiceError> {
         let newest = history.latest().version();
         let refused = |message: String| Err(ServiceError::Parameter(message));
@@ -189,7 +189,7 @@ impl ChangesRequest {
                     "Provided end version({version}) is invalid: the latest version of the table is {newest}"
                 ));
             }
-            // Streams ask for ranges that reach beyond what there is.
+            // Streams ask for ranges beyond the newest version.
             (Some(Moment::Version(version)), _) => version.min(newest),
             (Some(Moment::Timestamp(at)), _) => history.last_version_until(at.timestamp_millis()).await?,
         };
@@ -202,7 +202,7 @@ impl ChangesRequest {
     }
 }
 
-/// The reader features that some version of the range, or some file in it, needs.
+/// Returns the reader features that any version or file of the range needs.
 fn needed_features(changes: &Changes) -> BTreeSet<String> {
     let start = changes.start();
     let (mut protocol, mut metadata): (&Protocol, &Metadata) = (&start.protocol, &start.metadata);
@@ -218,36 +218,36 @@ fn needed_features(changes: &Changes) -> BTreeSet<String> {
     needed
 }
 
-/// Which actions besides files an answer tells.
+/// The actions besides files that an answer includes.
 #[derive(Clone, Copy, Debug)]
 struct Tells {
     metadata: bool,
     protocol: bool,
 }
 
-/// The lines of a range of commits, and how far they came.
+/// The lines of a range of commits that are still to be answered.
 #[derive(Debug)]
 pub struct ChangeLines {
     changes: Changes,
     feed: Feed,
     tells: Tells,
-    /// What is left, the next last.
+    /// The remaining parts in reverse order: the next is the last.
     left: Vec<Part>,
 }
 
-/// What of one version an answer lists.
+/// The part of one version that an answer lists.
 #[derive(Clone, Debug)]
 struct Part {
-    /// Which version of the range.
+    /// The index of the version in the range.
     index: usize,
-    /// Which of its files.
+    /// The range of its files.
     files: Range<usize>,
-    /// Whether its other actions are told here.
+    /// Whether this part includes the version's other actions.
     tells: bool,
 }
 
 impl ChangeLines {
-    /// Cuts a range to the page that begins behind `position` files, and answers where the next one begins. Only files
+    /// Cuts a range to the page that begins after `position` files, and returns where the next page begins. Only files
     /// count towards a page's size.
     fn cut(
         changes: Changes,
@@ -265,7 +265,7 @@ impl ChangeLines {
         for (index, outline) in changes.outlines().iter().enumerate() {
             let after = before + outline.n_files;
             let files = begin.clamp(before, after) - before..end.clamp(before, after) - before;
-            // A version's other actions come with its first file; those without files where they stand.
+            // A version's other actions come with its first file, or in their place if it has no files.
             let tells = index > 0 && begin <= before && (before < end || end == all);
             if !files.is_empty() || tells {
                 disclosed.bytes += share_of(outline, files.len());
@@ -277,12 +277,12 @@ impl ChangeLines {
         (Self { changes, feed, tells, left }, disclosed, (end < all).then_some(end))
     }
 
-    /// The next lines of one version, of at most `most` files; `None` after the last.
+    /// Returns the next lines of one version, for at most `most` files; `None` after the last.
     pub(super) async fn next(&mut self, most: usize) -> Result<Option<CommitLines>, ServiceError> {
         let Some(mut part) = self.left.pop() else { return Ok(None) };
         let missing = || ServiceError::internal("a version of the range is gone");
         let outline = self.changes.outlines().get(part.index).cloned().ok_or_else(missing)?;
-        // A file whose deletion vector was replaced is removed and added, which must be signed together.
+        // Replacing a file's deletion vector removes and adds the file; both must be signed together.
         let most = if outline.has_deletion_vectors { part.files.len() } else { most };
         let now = part.files.start..part.files.end.min(part.files.start + most);
         let tells = part.tells;
@@ -297,7 +297,7 @@ impl ChangeLines {
     }
 }
 
-/// The bytes of some of a version's files, where only their sum is known.
+/// Estimates the bytes of some of a version's files from the sum of all.
 fn share_of(outline: &Outline, n_files: usize) -> u64 {
     if n_files == outline.n_files {
         return outline.bytes;
@@ -305,23 +305,23 @@ fn share_of(outline: &Outline, n_files: usize) -> u64 {
     outline.bytes / super::as_u64(outline.n_files.max(1)) * super::as_u64(n_files)
 }
 
-/// Lines of one commit.
+/// The lines of one commit.
 #[derive(Debug)]
 pub struct CommitLines {
     /// The commit.
     pub commit: Arc<Commit>,
-    /// A new protocol to tell.
+    /// A new protocol to include.
     pub protocol: Option<Arc<Protocol>>,
-    /// New metadata to tell.
+    /// New metadata to include.
     pub metadata: Option<Arc<Metadata>>,
     feed: Feed,
     files: Range<usize>,
 }
 
 impl CommitLines {
-    /// The files to list.
+    /// Returns the files to list.
     pub fn files(&self) -> impl Iterator<Item = &FileAction> + Clone + Send {
-        // Selecting again costs less than keeping what was selected.
+        // Selecting the files again costs less than keeping them.
         let selected: Vec<&FileAction> = self.commit.selected(self.feed).collect();
         let files = selected.get(self.files.clone()).map(<[_]>::to_vec).unwrap_or_default();
         files.into_iter()

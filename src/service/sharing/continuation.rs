@@ -1,9 +1,8 @@
-//! Tokens by which a client goes on: to the next page of an answer, or to fresh URLs of the same version.
+//! Tokens that continue a query: with the next page of an answer, or with fresh URLs of the same version.
 //!
 //! Both are sealed for one recipient and name the object, the versions and the parameters that they continue, so that
-//! none can be turned into another question. The decision is taken anew when one comes back (Delta Sharing protocol,
-//! 1.9 and 2.5). A token that was given out for another one's question ends when the first would have: what pins a version
-//! never renews itself.
+//! they cannot be used for another query. The decision is made anew when one comes back (Delta Sharing protocol, 1.9
+//! and 2.5). A token issued for a continued query expires with the first token: a pinned version is never renewed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -11,15 +10,16 @@ use uuid::Uuid;
 
 use crate::{domain::core::seal::Sealer, service::core::error::ServiceError};
 
-/// How long an answer's pages may be continued, from the first one on.
+/// How long an answer's pages may be continued, counted from the first page.
 const PAGE_LIFE: TimeDelta = TimeDelta::days(3);
 
-/// Where a paged answer goes on.
+/// The position at which a paged answer continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PageToken {
     /// The object that is read.
     pub(super) object_id: Uuid,
-    /// What its recipient saw in it, where it is a view: other rules show other files in another order.
+    /// The id of the table that the recipient saw, if the object is a view: other rules show other files in another
+    /// order.
     shown: Option<Uuid>,
     /// The first version of the answer, which later commits do not move.
     pub(super) first: u64,
@@ -27,9 +27,10 @@ pub(super) struct PageToken {
     pub(super) last: u64,
     /// SHA-256 of the parameters that must be repeated, in hex.
     pub(super) parameters: String,
-    /// Where the page before ended: of changes, how many files they had so far; of a snapshot, the key of its last file.
+    /// Where the previous page ended: for changes, the number of files so far; for a snapshot, the key of its last
+    /// file.
     pub(super) after: u64,
-    /// When the token ends, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch.
     expires_at: i64,
     /// When the version was first pinned, in seconds since the epoch.
     #[serde(default)]
@@ -43,7 +44,7 @@ pub(super) struct RefreshToken {
     pub(super) object_id: Uuid,
     /// Its version.
     pub(super) version: u64,
-    /// When the token ends, in seconds since the epoch.
+    /// When the token expires, in seconds since the epoch.
     expires_at: i64,
     /// When the version was first pinned, in seconds since the epoch.
     #[serde(default)]
@@ -54,24 +55,24 @@ pub(super) struct RefreshToken {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pin {
     pub(super) version: u64,
-    /// When it was first pinned, at which time it was the newest.
+    /// When it was first pinned, while it was the newest version.
     pub(super) began_at: DateTime<Utc>,
 }
 
 impl PageToken {
-    /// The snapshot that its answer is cut from.
+    /// Returns the pinned snapshot that the pages are cut from.
     pub(super) fn pin(&self) -> Pin {
         Pin { version: self.first, began_at: self.began_at() }
     }
 
-    /// When its version was first pinned; tokens of older servers say only when they end.
+    /// Returns when the version was first pinned; tokens of older servers contain only their expiry.
     pub(super) fn began_at(&self) -> DateTime<Utc> {
         began(self.began_at, self.expires_at, PAGE_LIFE)
     }
 }
 
 impl RefreshToken {
-    /// The snapshot that is refreshed. Tokens of older servers, which lived for an hour, say only when they end.
+    /// Returns the pinned snapshot. Tokens of older servers, which lived for an hour, contain only their expiry.
     pub(super) fn pin(&self) -> Pin {
         Pin { version: self.version, began_at: began(self.began_at, self.expires_at, TimeDelta::hours(1)) }
     }
@@ -88,7 +89,7 @@ pub(super) struct Continuations<'a> {
     pub(super) sealer: &'a Sealer,
     pub(super) recipient_id: Uuid,
     pub(super) object_id: Uuid,
-    /// The table that the recipient sees in a view.
+    /// The id of the table that the recipient sees in a view.
     pub(super) shown: Option<Uuid>,
     pub(super) now: DateTime<Utc>,
     /// How long a version may be refreshed.
@@ -96,7 +97,7 @@ pub(super) struct Continuations<'a> {
 }
 
 impl Continuations<'_> {
-    /// The token of the page behind `after`, of an answer whose versions were pinned at `began_at`.
+    /// Seals the token of the page after `after`, for an answer whose versions were pinned at `began_at`.
     pub(super) fn next_page(
         &self,
         versions: (u64, u64),
@@ -117,13 +118,13 @@ impl Continuations<'_> {
         self.seal("page", &token)
     }
 
-    /// The token that pins `version`, which was first pinned at `began_at`.
+    /// Seals a token for `version`, which was first pinned at `began_at`.
     pub(super) fn refresh(&self, version: u64, began_at: DateTime<Utc>) -> String {
         let (expires_at, began_at) = ((began_at + self.refresh_life).timestamp(), Some(began_at.timestamp()));
         self.seal("refresh", &RefreshToken { object_id: self.object_id, version, expires_at, began_at })
     }
 
-    /// Where the page named by `text` goes on; it must have been asked for with the same `parameters`.
+    /// Opens a page token; it must come with the same `parameters` as the first page.
     pub(super) fn open_page(&self, text: &str, parameters: &str) -> Result<PageToken, ServiceError> {
         let token: PageToken = self.open("page", text).ok_or_else(|| {
             refused("Error decoding the page token: it is not one of this server's; send the query without pageToken")
@@ -140,7 +141,7 @@ impl Continuations<'_> {
         Ok(token)
     }
 
-    /// The version that `text` pins.
+    /// Opens a refresh token.
     pub(super) fn open_refresh(&self, text: &str) -> Result<RefreshToken, ServiceError> {
         let token: RefreshToken = self.open("refresh", text).ok_or_else(|| {
             refused("Error decoding refresh token: it is not one of this server's; send the query without refreshToken")

@@ -1,4 +1,4 @@
-//! How files are handed out: presigned or proxied, until when, and the URLs themselves.
+//! Delivery of files: presigned or proxied, the expiry, and the URLs.
 
 use std::collections::HashMap;
 
@@ -17,28 +17,28 @@ use crate::{
 
 use super::{audited_request::Granted, files::SealedFile, table::FoundTable};
 
-/// A deletion vector's file: its path in the table, and the URL that opens it.
+/// A deletion vector's file: its path in the table, and its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedVector {
-    /// The path in the table, which the vector's id is made from.
+    /// The path in the table, from which the vector's id is made.
     pub path: String,
     /// The URL.
     pub url: String,
 }
 
-/// URLs for some files, in their order.
+/// URLs for some files, in the same order.
 #[derive(Clone, Debug, Default)]
 pub struct SignedUrls {
     /// A URL for each file.
     pub files: Vec<String>,
-    /// For each file whose deletion vector is a file, that one's URL.
+    /// For each file, the URL of its deletion vector, if that is a file.
     pub vectors: Vec<Option<SignedVector>>,
 }
 
 impl SignedUrls {
-    /// Gives all actions on one file, whose `paths` come in the order of the URLs, one URL. By it the Python client's
-    /// reader of changes pairs a file's remove with its add, to tell the rows that a deletion vector took; unpaired,
-    /// every row of the file reads as deleted and inserted again.
+    /// Gives all actions on the same file one URL; `paths` are in the order of the URLs. The Python client's change
+    /// reader uses the URL to pair a file's remove with its add and so find the rows that a deletion vector removed;
+    /// unpaired, every row of the file reads as deleted and inserted again.
     pub(super) fn unite<'a>(&mut self, paths: impl Iterator<Item = &'a str>) {
         let mut firsts = HashMap::new();
         for (index, path) in paths.enumerate() {
@@ -51,8 +51,8 @@ impl SignedUrls {
 }
 
 impl Service {
-    /// How `n_files` are delivered, and until when: never longer than what the decision stands on, nor than the
-    /// credential that signs. Every URL of an answer has this one end.
+    /// Chooses how `n_files` are delivered, and the one expiry of all URLs of the answer: never later than the end of
+    /// the access, nor of the signing credential.
     pub(super) async fn choose_delivery(
         &self,
         found: &FoundTable,
@@ -71,7 +71,7 @@ impl Service {
     }
 }
 
-/// What storage, recipient and object come to.
+/// Returns the delivery that results from storage, recipient and object.
 fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: &Granted) -> Delivery {
     let (recipient, token) = (&granted.bearer.recipient, &granted.bearer.token);
     effective(DeliveryFacts {
@@ -84,7 +84,7 @@ fn effective_delivery(location: &TableLocation, object: &SharedObject, granted: 
     })
 }
 
-/// `now` plus `ttl_seconds` or `until`, whichever comes first, cut to the whole seconds that signatures know.
+/// Returns `now` plus `ttl_seconds`, or `until` if that is earlier, cut to whole seconds, as signatures require.
 fn expiry(now: DateTime<Utc>, ttl_seconds: u64, until: Option<DateTime<Utc>>) -> DateTime<Utc> {
     let ttl = i64::try_from(ttl_seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX);
     let end = now.checked_add_signed(ttl).unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -99,7 +99,7 @@ pub(super) struct Signer {
     location: TableLocation,
     delivery: Delivery,
     expires_at: DateTime<Utc>,
-    /// What a sealed URL names besides the file.
+    /// The contents of a sealed URL besides the path.
     sealed: SealedFile,
 }
 
@@ -114,7 +114,7 @@ impl Signer {
         Self { service: service.clone(), location: found.location.clone(), delivery, expires_at, sealed }
     }
 
-    /// URLs for files, each given by its path in the log and its deletion vector.
+    /// Makes URLs for files, each given by its path in the log and its deletion vector.
     pub(super) async fn sign<'a>(
         &self,
         files: impl Iterator<Item = (&'a str, Option<DeletionVectorRef<'a>>)> + Clone,
@@ -147,7 +147,7 @@ impl Signer {
     }
 }
 
-/// Where a deletion vector lies, as a path in the table; `None` where it is inline.
+/// Returns the path of a deletion vector in the table; `None` if it is inline.
 fn vector_path(vector: DeletionVectorRef<'_>) -> Result<Option<String>, ServiceError> {
     match vector.place() {
         VectorPlace::Inline => Ok(None),

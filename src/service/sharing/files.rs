@@ -1,7 +1,7 @@
-//! Fetching a file through the server: a sealed URL is opened, and everything is decided anew.
+//! Serves files through the server: opens a sealed URL and decides everything anew.
 //!
 //! A sealed URL proves only that the server once handed it out. Token, grant, object and path are looked up again on
-//! every request, so that a revocation kills it at once. Never here: byte ranges and headers.
+//! every request, so that a revocation ends it at once. Never here: byte ranges and headers.
 
 use std::{fmt, ops::Range};
 
@@ -35,39 +35,39 @@ use super::{
     quota::Delivered,
 };
 
-/// Every connector takes a URL with this query parameter for directly downloadable; without one of a few names the
-/// Python client's delta reader looks for the path on its own disk (Delta Sharing protocol, 3.5).
+/// Marks a URL as directly downloadable for every connector; without one of a few such parameters, the Python client's
+/// delta reader looks for the path on its own disk (Delta Sharing protocol, 3.5).
 const DOWNLOADABLE: &str = "X-Databricks-Signature=weir";
 
-/// The reason code of a sealed URL past its end.
+/// The reason code of an expired sealed URL.
 const URL_EXPIRED: &str = "URL_EXPIRED";
-/// The reason code of a sealed URL whose object points elsewhere by now.
+/// The reason code of a sealed URL whose object now points elsewhere.
 const FILE_MOVED: &str = "FILE_MOVED";
 
-/// How a sealed URL begins that was handed out to a token of this server, or to a JWT.
+/// The first byte of a sealed URL: handed out to a token of this server, or to a JWT.
 const TOKEN: u8 = 0;
 const IDENTITY: u8 = 1;
 
-/// What a sealed file URL says.
+/// The contents of a sealed file URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedFile {
-    /// What it was handed out to. Of a JWT no longer than the URL itself.
+    /// The credential that it was handed out to; that of a JWT ends with the URL.
     pub credential: Credential,
     /// The object that it was read through.
     pub object_id: Uuid,
-    /// When it ends, in whole seconds.
+    /// When it expires, in whole seconds.
     pub expires_at: DateTime<Utc>,
     /// The file's path in its store.
     pub path: String,
 }
 
-/// A file that may be read; nothing of it may be told before its reading is recorded.
+/// A file that may be read; its read must be recorded before anything about it is answered.
 #[derive(Debug)]
 pub struct OpenedFile<'a> {
     /// The file in its store.
     pub object: Object,
-    /// The entity tag that this recipient is told, with its quotes, where the store has one. It says nothing of what the
-    /// store's is made of, and is no other recipient's.
+    /// This recipient's entity tag with its quotes, if the store has one. It reveals nothing about the store's tag, and
+    /// differs for every recipient.
     pub etag: Option<String>,
     attempt: AuditedRequest<'a>,
     granted: Granted,
@@ -75,7 +75,7 @@ pub struct OpenedFile<'a> {
     stream: Stream,
 }
 
-/// What a file on its way to a client is delivered under. Counts as a stream for as long as it lives.
+/// The access basis of a running download. Counts as a stream as long as it lives.
 #[derive(Debug)]
 struct Running {
     service: Service,
@@ -83,14 +83,14 @@ struct Running {
     _stream: Stream,
 }
 
-/// A file's bytes on their way to a client.
+/// A running download of a file's bytes.
 pub struct Delivery {
     bytes: BoxStream<'static, Result<Bytes, StorageError>>,
     running: Running,
 }
 
 impl Delivery {
-    /// The bytes that arrived next, cut off where what they are read under ends.
+    /// Returns the next bytes, or the error that ends the download, such as the end of its access.
     pub async fn next_chunk(&mut self) -> Option<Result<Bytes, ServiceError>> {
         Some(match self.bytes.next().await? {
             Ok(chunk) => self.look_again().await.map(|()| chunk),
@@ -98,7 +98,7 @@ impl Delivery {
         })
     }
 
-    /// A running download ends with what it stands on.
+    /// Checks whether the access of the running download still holds.
     pub async fn look_again(&mut self) -> Result<(), ServiceError> {
         self.running.recheck.look_again(&self.running.service).await
     }
@@ -111,8 +111,8 @@ impl fmt::Debug for Delivery {
 }
 
 impl SealedFile {
-    /// What to look up at `now`. A URL ends no later than the JWT that it was handed out to; one that is over is told as
-    /// such.
+    /// Returns the credential to look up at `now`. A URL expires no later than the JWT that it was handed out to. The
+    /// credential of an expired URL is extended beyond `now`, so that the URL is refused as expired.
     fn credential_at(&self, now: DateTime<Utc>) -> Credential {
         match self.credential {
             Credential::Identity { id, until } => {
@@ -122,7 +122,7 @@ impl SealedFile {
         }
     }
 
-    /// What is sealed before the path.
+    /// Returns the bytes that are sealed before the path.
     pub(super) fn head(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(41);
         let (kind, id) = match self.credential {
@@ -157,9 +157,9 @@ impl SealedFile {
 }
 
 impl Service {
-    /// URLs of files that come through the server: `like`, but for their `paths`.
+    /// Makes URLs of files served through the server, sealed like `like` but with `paths`.
     pub(super) fn file_urls(&self, like: &SealedFile, paths: &[Path]) -> Vec<String> {
-        // Sealed bytes grow by a third as text.
+        // As text, sealed bytes grow by a third.
         let (head, longest) = (like.head(), paths.iter().map(|path| path.as_ref().len()).max().unwrap_or_default());
         let length = self.public_url.len() + 16 + DOWNLOADABLE.len() + (longest + head.len() + 64) / 3 * 4;
         let mut sealing = self.files.sealing();
@@ -175,7 +175,7 @@ impl Service {
         paths.iter().map(url).collect()
     }
 
-    /// Opens the file behind a sealed URL, if it may still be read.
+    /// Opens the file behind a sealed URL if it may still be read.
     pub async fn open_file<'a>(&'a self, caller: &'a Caller, sealed: &str) -> Result<OpenedFile<'a>, ServiceError> {
         let Ok(file) = self.open_seal(sealed) else {
             return Err(AuditedRequest::of(self, caller, FILE_READ, None).refuse(Reason::FileUnknown, None).await);
@@ -220,19 +220,19 @@ impl Service {
         Ok(OpenedFile { object, etag, attempt, granted, sealed: sealed.to_owned(), stream })
     }
 
-    /// Records that no more is told of the file than what it is, such as its size.
+    /// Records a read of only the file's properties, such as its size.
     pub async fn describe(&self, file: OpenedFile<'_>) -> Result<(), ServiceError> {
         self.record_read(file, 0).await.map(drop)
     }
 
-    /// Records that a file which may be read was asked for in a way that nothing can answer, and answers `message`.
+    /// Records a request for a readable file that cannot be answered, and returns an error with `message`.
     pub async fn refuse_file(&self, file: OpenedFile<'_>, code: &'static str, message: &str) -> ServiceError {
         let OpenedFile { mut attempt, .. } = file;
         attempt.refuse_with(code, ServiceError::Parameter(message.to_owned())).await
     }
 
-    /// Where the file of a URL lies, if it still is one of the object's: the object may have been pointed to another
-    /// table since, and what the recipient may see of a view may have changed.
+    /// Finds the location of a URL's file, if it still belongs to the object: since then, the object may have been
+    /// pointed to another table, and the recipient's entitlement to a view may have changed.
     async fn place_of(
         &self,
         file: &SealedFile,
@@ -253,7 +253,7 @@ impl Service {
         Ok(location.filter(|location| path.prefix_matches(location.path())).map(|location| (location, path)))
     }
 
-    /// The bytes of `range`, ready to be delivered.
+    /// Records the read of `range`, and returns its bytes for delivery.
     pub async fn deliver(&self, file: OpenedFile<'_>, range: Range<u64>) -> Result<Delivery, ServiceError> {
         let length = range.end.saturating_sub(range.start);
         let (object, running) = self.record_read(file, length).await?;
@@ -262,9 +262,9 @@ impl Service {
         Ok(Delivery { bytes, running })
     }
 
-    /// Announces up to the whole file at the first read of a URL by an address, and again where more than that is read:
-    /// no byte leaves before its event is committed. Reads within what was announced belong to the same disclosure and are
-    /// summed, but were decided all the same; of a recipient whose bytes a day are limited they are counted first.
+    /// Announces up to the whole file at the first read of a URL by an address, and again when more than that is read:
+    /// no byte leaves before its event is committed. Reads within the announced size belong to the same disclosure and
+    /// are only summed up, although each was decided; for a recipient with a daily byte limit they are counted first.
     async fn record_read(&self, file: OpenedFile<'_>, bytes: u64) -> Result<(Object, Running), ServiceError> {
         let OpenedFile { object, mut attempt, mut granted, sealed, stream, .. } = file;
         let recheck = attempt.recheck(&granted)?;
@@ -285,7 +285,7 @@ impl Service {
                 attempt.event.files = Some(u64::from(bytes > 0));
                 attempt.event.bytes = Some(announced);
                 attempt.allow(&granted).await?;
-                // Remembered only once it is recorded, so that no range can overtake the event.
+                // It is remembered only after it is recorded, so that no range can overtake the event.
                 self.first_reads.announce(&reading, announced, bytes);
                 return Ok((object, Running { service: self.clone(), recheck, _stream: stream }));
             }

@@ -1,8 +1,9 @@
-//! What was announced of file URLs, so that the many ranges of one file do not make as many audit events, and none leaves
-//! unannounced: the first read of a URL by an address is an event that announces up to the whole file, and only reading
-//! beyond that is another. Reads within are summed, one event a URL, address and minute.
+//! Remembers announced reads of file URLs, so that the many ranges of one file do not cause as many audit events, and
+//! no byte leaves unannounced. The first read of a URL by an address is an event that announces up to the whole file;
+//! only reading beyond that causes another. Reads within the announced size are summed up in one event per URL, address
+//! and minute.
 //!
-//! Forgetting one only means that it is announced again.
+//! If an announcement is forgotten, it is only made again.
 
 use std::{
     collections::HashMap,
@@ -26,9 +27,10 @@ pub(in crate::service) const FILE_READ: &str = "file.read";
 const SUMMARY: &str = "file.read.summary";
 /// How many readings one generation remembers; two are kept. About 20 MB when full.
 const GENERATION: usize = 100_000;
-/// How many readings are summed at a time; when there are more, what was summed is told early. Some 10 MB when full.
+/// How many readings are summed at the same time; when there are more, the sums are recorded early. About 10 MB when
+/// full.
 const MOST_SUMS: usize = 10_000;
-/// How many announcements of different readings are made at a time at least, before one has to wait for another.
+/// The number of locks for announcements; readings that share a lock wait for each other.
 const TURNS: usize = 256;
 
 /// Remembers readings in bounded memory: when the young generation is full it becomes the old one.
@@ -46,27 +48,27 @@ impl Default for FirstReads {
 
 type Key = [u8; 16];
 
-/// One URL as one address reads it.
+/// One URL read by one address.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
-    /// The URL and the address.
+    /// The digest of the URL and the address.
     key: Key,
 }
 
 impl Reading {
-    /// Bytes behind the URL `sealed`, read by `address`.
+    /// Makes the reading of bytes behind the URL `sealed` by `address`.
     pub fn of(sealed: &str, address: IpAddr) -> Self {
         let address = address.to_canonical();
         Self { key: key(&["read", sealed, &address.to_string()]) }
     }
 
-    /// A look at the file's size alone, which never stands for its bytes.
+    /// Makes the reading of the file's size alone, which never covers its bytes.
     pub fn look(sealed: &str, address: IpAddr) -> Self {
         Self { key: key(&["look", sealed, &address.to_canonical().to_string()]) }
     }
 }
 
-/// What was announced of a reading, and how much of it was read; in bytes.
+/// How much of a reading was announced, and how much was read, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     announced: u64,
@@ -90,7 +92,7 @@ struct Sum {
 }
 
 impl FirstReads {
-    /// Takes `bytes` from what was announced of `reading`; false where that is not enough.
+    /// Takes `bytes` from the announced bytes of `reading`; returns false if there are not enough.
     pub fn take(&self, reading: &Reading, bytes: u64) -> bool {
         let mut state = self.lock();
         let Some(account) = state.account(reading.key) else { return false };
@@ -102,7 +104,7 @@ impl FirstReads {
         is_announced
     }
 
-    /// Waits until nobody else announces this reading, so that ranges which come together share one event.
+    /// Waits until no other request announces this reading, so that concurrent ranges share one event.
     pub async fn turn(&self, reading: &Reading) -> sync::MutexGuard<'_, ()> {
         self.turns[usize::from(reading.key[0]) % TURNS].lock().await
     }
@@ -115,8 +117,8 @@ impl FirstReads {
         account.read = account.read.saturating_add(bytes);
     }
 
-    /// Counts `bytes` that were taken from what was announced of `reading`; `event` describes the file. Answers the events
-    /// that are due.
+    /// Counts `bytes` taken from the announced bytes of `reading`; `event` describes the file. Returns the summary
+    /// events that are due.
     pub fn add(&self, reading: &Reading, event: &Event, bytes: u64, now: DateTime<Utc>) -> Vec<Event> {
         let (mut state, key) = (self.lock(), reading.key);
         let mut due = state.turn(now);
@@ -128,7 +130,7 @@ impl FirstReads {
         due
     }
 
-    /// The sums of minutes that are over; of this one, too, where `all` is asked for.
+    /// Returns the summary events of past minutes, and with `all` also that of the current minute.
     pub fn summaries(&self, now: DateTime<Utc>, all: bool) -> Vec<Event> {
         let mut state = self.lock();
         if all { state.take() } else { state.turn(now) }
@@ -147,7 +149,7 @@ impl State {
         }
     }
 
-    /// The account of `key` among the young.
+    /// Returns the account of `key` in the young generation.
     fn open(&mut self, key: Key) -> &mut Account {
         if self.young.len() >= GENERATION && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
@@ -169,7 +171,7 @@ impl State {
     fn take(&mut self) -> Vec<Event> {
         let since = DateTime::from_timestamp(self.minute.saturating_mul(60), 0).unwrap_or_default();
         let sums = std::mem::take(&mut self.sums).into_values();
-        // Their bytes were counted when they were announced.
+        // The bytes were counted when they were announced.
         let summary = |Sum { event, reads, bytes }| Event {
             action: SUMMARY.into(),
             bytes: None,
@@ -182,12 +184,12 @@ impl State {
     }
 }
 
-/// What the URL `sealed` is known by, whoever reads it.
+/// Returns the digest that identifies the URL `sealed` for all readers.
 pub(in crate::service) fn url_digest(sealed: &str) -> Key {
     key(&["url", sealed])
 }
 
-/// A digest, so that no URL that opens anything stays in memory.
+/// Returns a digest, so that no working URL stays in memory.
 fn key(parts: &[&str]) -> Key {
     let mut hasher = Sha256::new();
     for part in parts {

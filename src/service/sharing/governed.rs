@@ -1,6 +1,6 @@
-//! Views on their way to a recipient: the same steps as for a table, over copies in the place of its files.
+//! Serves views to recipients: the same steps as for a table, over copies instead of its files.
 //!
-//! Never here: making copies, or putting a table together from them.
+//! Never here: making copies, or assembling a table from them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,8 +20,8 @@ use crate::{
 use super::{Alias, Stamp, continuation::Pin, query::AsOf, table::FoundTable};
 
 impl Service {
-    /// The version of the governed table that is asked for. The newest is the newest that is ready; the current view is
-    /// laid over every older one.
+    /// Returns the requested version of the governed table. The newest version is the newest whose copies are ready;
+    /// the current view applies to every older version.
     pub(super) async fn governed_as_of(
         &self,
         found: &mut FoundTable,
@@ -46,7 +46,7 @@ impl Service {
         Ok((Arc::clone(&served.snapshot), stamp))
     }
 
-    /// The newest version that a query would be answered with.
+    /// Returns the newest version that a query would get.
     pub(super) async fn newest_version(&self, found: &FoundTable) -> Result<u64, ServiceError> {
         let Some(view) = &found.view else {
             return match found.object.accepted {
@@ -62,7 +62,8 @@ impl Service {
         Ok(Source { snapshot: self.newest_of(found).await?, location: found.location.clone() })
     }
 
-    /// Whether the caller sees no row of a view for the sake of its own properties; says so to whoever can mend it.
+    /// Returns whether the caller sees no rows of a view because of its own properties; if so, informs operators
+    /// through the log, a metric and webhooks.
     pub(super) async fn lacks_properties(&self, found: &FoundTable, now: DateTime<Utc>) -> bool {
         let Some(view) = &found.view else { return false };
         let (Some(filter), Some(shared)) = (&view.published.plan.filter, &found.object.view) else { return false };
@@ -86,7 +87,7 @@ impl Service {
         true
     }
 
-    /// How the recipient knows the table and its files.
+    /// Returns the recipient's own ids for the table and its files.
     pub(super) fn alias(&self, view: &Entitled) -> Alias {
         let table_id = view.table_id();
         Alias { table_id: table_id.to_string(), file_key: self.materializer.file_key(table_id) }
@@ -94,7 +95,7 @@ impl Service {
 }
 
 impl FoundTable {
-    /// Refuses what views do not offer.
+    /// Refuses a feature that views do not offer.
     pub(super) fn require_raw(&self, what: &str) -> Result<(), ServiceError> {
         if self.view.is_none() {
             return Ok(());

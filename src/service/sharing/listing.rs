@@ -1,4 +1,4 @@
-//! Listing what a recipient is granted: shares, schemas, tables.
+//! Listings of a recipient's granted shares, schemas and tables.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -19,25 +19,25 @@ use super::{
     audited_request::{AuditedRequest, Granted, Subject},
 };
 
-/// How many items a page has where the caller does not say (Delta Sharing protocol, 1.1), and the most there can be.
+/// The default and the largest number of items in a page (Delta Sharing protocol, 1.1).
 pub const MAX_RESULTS: u32 = 500;
-/// The share property that names the end of the recipient's grant.
+/// The share property with the end of the recipient's grant.
 const GRANT_VALID_UNTIL: &str = "grant_valid_until";
-/// The share property that names the end of the token that asks.
+/// The share property with the expiry of the caller's token.
 const TOKEN_EXPIRES_AT: &str = "token_expires_at";
-/// The share property that names whom to ask.
+/// The share property with the support contact.
 const SUPPORT_CONTACT: &str = "support_contact";
-/// What the event of an empty listing says where every grant has ended.
+/// The reason in the event of a listing that is empty because every grant has ended.
 const GRANTS_ENDED: &str = "GRANTS_ENDED";
-/// How many shares are read at a time while looking for those that may be read now.
+/// How many shares are read at a time in the search for readable ones.
 const READ_AT_ONCE: u32 = 500;
 
-/// Which part of a listing is asked for.
+/// The requested page of a listing.
 #[derive(Clone, Debug)]
 pub struct ListingRequest {
-    /// At most this many items; 0 asks only whether there are any.
+    /// The most items; 0 asks only whether there are any.
     pub max_results: u32,
-    /// Where the page before ended.
+    /// The page token of the previous page.
     pub page_token: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub struct ListingRequest {
 pub struct ListingPage<T> {
     /// The items, in the order of their names' keys.
     pub items: Vec<T>,
-    /// Asks for the next page; `None` on the last one.
+    /// The token for the next page; `None` on the last one.
     pub next_page_token: Option<String>,
 }
 
@@ -69,7 +69,8 @@ pub struct TableItem {
 }
 
 impl Service {
-    /// The shares that the caller may read now; and whether there are none because every grant has ended.
+    /// Lists the shares that the caller may read now; also returns whether there are none because every grant has
+    /// ended.
     pub async fn list_granted_shares(
         &self,
         caller: &Caller,
@@ -90,8 +91,8 @@ impl Service {
         Ok((page, all_ended))
     }
 
-    /// Shares behind `after` that may be read at `now`, until there are more than the page holds; and whether others
-    /// were granted and are no more.
+    /// Finds shares after `after` that may be read at `now`, until there are more than fit on the page; also returns
+    /// whether grants of other shares have ended.
     async fn readable_shares(
         &self,
         granted: &Granted,
@@ -119,7 +120,7 @@ impl Service {
         Ok((shares, has_ended))
     }
 
-    /// One share.
+    /// Returns one share.
     pub async fn get_granted_share(&self, caller: &Caller, share: &str) -> Result<Share, ServiceError> {
         let mut attempt = AuditedRequest::begin(self, caller, "share.get", RequestedNames::Share(share)).await?;
         let granted = attempt.decide_share(&Subject::share(share)).await?;
@@ -128,7 +129,7 @@ impl Service {
         Ok(share)
     }
 
-    /// `share` with what its recipient needs to know besides, among its properties.
+    /// Adds information for the recipient to the share's properties.
     fn described(&self, mut share: Share, granted: &Granted, grant_until: Option<DateTime<Utc>>) -> Share {
         let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let contact = Some(&self.settings.support_contact).filter(|contact| !contact.is_empty());
@@ -144,7 +145,7 @@ impl Service {
         share
     }
 
-    /// The schemas of a share.
+    /// Lists the schemas of a share.
     pub async fn list_granted_schemas(
         &self,
         caller: &Caller,
@@ -168,7 +169,7 @@ impl Service {
         Ok(page)
     }
 
-    /// The tables of one schema of a share, or of all its schemas.
+    /// Lists the tables of one schema of a share, or of all its schemas.
     pub async fn list_granted_tables(
         &self,
         caller: &Caller,
@@ -191,7 +192,7 @@ impl Service {
         let objects = self.db.list_objects(found.id, schema_key.as_deref(), after, limit(page)).await?;
         if let Some(schema) = schema
             && objects.is_empty()
-            // A schema exists by the tables in it, and a page token proves that there were some.
+            // A schema exists only through its tables, and a page token proves that there were some.
             && page.page_token.is_none()
         {
             return Err(attempt.refuse(Reason::SchemaNotFound, Some(&Subject::schema(share, schema))).await);
@@ -206,7 +207,7 @@ impl Service {
         Ok(page)
     }
 
-    /// The key that the page before ended with.
+    /// Returns the last key of the previous page.
     fn open_listing(&self, page: &ListingRequest, context: &str) -> Result<Option<String>, ServiceError> {
         let Some(token) = &page.page_token else { return Ok(None) };
         let opened = self.pages.open(token, context.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -215,7 +216,7 @@ impl Service {
         })
     }
 
-    /// Cuts `rest`, which begins behind the page before, to one page.
+    /// Cuts `rest`, which begins after the previous page, to one page.
     fn cut_listing<T>(
         &self,
         mut rest: Vec<T>,
@@ -226,7 +227,7 @@ impl Service {
         let wanted = usize::try_from(page.max_results).unwrap_or(usize::MAX);
         let has_more = rest.len() > wanted;
         rest.truncate(wanted);
-        // A page of nothing goes on where it began.
+        // An empty page continues where it began.
         let next_page_token = has_more.then(|| match rest.last() {
             Some(last) => self.pages.seal(key(last).as_bytes(), context.as_bytes()),
             None => page.page_token.clone().unwrap_or_else(|| self.pages.seal(b"", context.as_bytes())),
@@ -235,7 +236,7 @@ impl Service {
     }
 }
 
-/// One more than the page holds, which tells whether there is another page.
+/// Returns one more than the page's size, to find out whether there is another page.
 fn limit(page: &ListingRequest) -> u32 {
     page.max_results.saturating_add(1)
 }

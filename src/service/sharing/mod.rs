@@ -1,8 +1,7 @@
-//! What recipients do: list, look at, query and fetch what they are granted.
+//! The use cases of recipients: listing, describing, querying and fetching what they are granted.
 //!
-//! Every request takes the same way: find the caller, decide, open the snapshot, choose the files, write the audit
-//! event (which decides again), and only then hand anything out. Start with [`query`]. Never here: what a line looks
-//! like on the wire.
+//! Every request takes the same path: find the caller, decide, open the snapshot, choose the files, write the audit
+//! event (which decides again), and only then hand anything out. Start with [`query`]. Never here: the wire format.
 
 mod audited_request;
 pub mod changes;
@@ -40,26 +39,26 @@ use crate::{
 
 use super::core::{error::ServiceError, places::Place};
 
-/// The most bytes that a name takes in any spelling: four a character, of which each may be decomposed into three.
+/// The most bytes that a name can take in any spelling: four per character, and each may be decomposed into three.
 const LONGEST_SPELLING: usize = MAX_CHARACTERS * 4 * 3;
 
-/// Who sends a request, before anybody has looked the token up.
+/// The sender of a request, before the token is looked up.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The bearer token presented, if any.
     pub token: Option<BearerToken>,
-    /// Where the request came from.
+    /// The address that the request came from.
     pub address: IpAddr,
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
     /// The request's id.
     pub request_id: String,
-    /// The request's place among those that are worked on.
+    /// The request's place among the running ones.
     pub place: Place,
 }
 
 impl Caller {
-    /// What is personal about the request; goes to the audit trail only.
+    /// Returns the personal data of the request, for the audit trail only.
     pub(super) fn personal(&self) -> Personal {
         Personal {
             client_address: Some(self.address.to_string()),
@@ -80,19 +79,19 @@ pub struct TablePath {
     pub table: String,
 }
 
-/// What a request asks for, as the caller spelt it.
+/// The thing that a request asks for, as the caller spelt it.
 #[derive(Clone, Copy, Debug)]
 pub enum RequestedNames<'a> {
     /// The caller's own shares.
     Own,
-    /// A share, or what it holds.
+    /// A share, or its contents.
     Share(&'a str),
     /// A table.
     Table(&'a TablePath),
 }
 
 impl RequestedNames<'_> {
-    /// What is looked up for it. What nothing can be named is not looked up, so that no text is longer than names are.
+    /// Builds the lookup key. Text too long to be a name is ignored.
     fn sought(self, by: Seeker) -> Sought {
         let key = |text: &str| (text.len() <= LONGEST_SPELLING).then(|| name_key(text));
         let (share, table) = match self {
@@ -104,34 +103,33 @@ impl RequestedNames<'_> {
     }
 }
 
-/// A table that the caller may read, at one version, in the format agreed.
+/// A table that the caller may read, at one version, in the negotiated format.
 #[derive(Clone, Debug)]
 pub struct TableHead {
     /// The object through which it is shared.
     pub object: SharedObject,
-    /// What the table is.
+    /// The table's protocol, metadata and size.
     pub described: TableDescription,
-    /// The version that the answer is about; of a range, the first.
+    /// The version that the answer is about; for a range, the first.
     pub version: u64,
     /// The format that the client gets.
     pub format: Format,
     /// The versions that lines name.
     pub stamp: Stamp,
-    /// How the recipient knows a governed table and its files; a raw table is known to all by what its log says.
+    /// The recipient's own ids for a governed table and its files; a raw table has the ids of its log.
     pub alias: Option<Alias>,
 }
 
-/// What a governed table and its files are called for one recipient, so that partners cannot compare what they were
-/// given.
+/// One recipient's ids for a governed table and its files, which prevent partners from comparing what they received.
 #[derive(Clone, Debug)]
 pub struct Alias {
     /// The table's id.
     pub table_id: String,
-    /// The key that files' ids are made with.
+    /// The key for making file ids.
     pub file_key: FileKey,
 }
 
-/// What a table is at one version, with its files or without.
+/// A table at one version, with or without its files.
 #[derive(Clone, Debug)]
 pub enum TableDescription {
     /// With its files.
@@ -141,7 +139,7 @@ pub enum TableDescription {
 }
 
 impl TableDescription {
-    /// The protocol in force.
+    /// Returns the protocol in force.
     pub fn protocol(&self) -> &Protocol {
         match self {
             Self::Snapshot(snapshot) => snapshot.protocol(),
@@ -149,7 +147,7 @@ impl TableDescription {
         }
     }
 
-    /// The metadata in force.
+    /// Returns the metadata in force.
     pub fn metadata(&self) -> &Metadata {
         match self {
             Self::Snapshot(snapshot) => snapshot.metadata(),
@@ -157,7 +155,7 @@ impl TableDescription {
         }
     }
 
-    /// How many bytes in how many files the table has, where they are known.
+    /// Returns the table's numbers of bytes and of files, if they are known.
     pub fn size(&self) -> Option<(u64, usize)> {
         match self {
             Self::Snapshot(snapshot) => Some((snapshot.size_bytes(), snapshot.files().len())),
@@ -166,19 +164,20 @@ impl TableDescription {
     }
 }
 
-/// The versions that the lines of an answer name (Delta Sharing protocol, 2.4); those of the newest version name none.
+/// The versions that the lines of an answer name (Delta Sharing protocol, 2.4); an answer about the newest version
+/// names none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// What the `metaData` line names.
+    /// The version in the `metaData` line.
     pub metadata: Option<u64>,
-    /// What the `protocol` line names.
+    /// The version in the `protocol` line.
     pub protocol: Option<u64>,
-    /// What file lines name: the version, and when it was committed in milliseconds since the epoch.
+    /// The version in file lines, and the time of its commit in milliseconds since the epoch.
     pub files: Option<(u64, i64)>,
 }
 
 impl Stamp {
-    /// The stamp of an answer that was asked for by version or timestamp.
+    /// Makes the stamp of an answer to a request by version or timestamp.
     fn of_version(version: u64, committed_at: i64) -> Self {
         Self { metadata: Some(version), protocol: None, files: Some((version, committed_at)) }
     }
@@ -188,13 +187,13 @@ fn as_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// A lake's fault as the caller may know it.
+/// Converts a lake's error to one that the caller may see.
 impl From<LakeError> for ServiceError {
     fn from(error: LakeError) -> Self {
         match &error {
             LakeError::Unavailable { .. } => Self::Unavailable { what: "the table's storage", source: error.into() },
             LakeError::Unsupported { .. } => Self::Unsupported(error.to_string()),
-            // Whoever reads a view of the table may not know its columns.
+            // A reader of a view may not know the table's columns.
             LakeError::UnreadableSchema { .. } => Self::Unsupported(
                 "the table has a column of a type that this server does not read; ask the data provider".to_owned(),
             ),
@@ -212,7 +211,7 @@ impl From<LakeError> for ServiceError {
     }
 }
 
-/// A storage's fault as the caller may know it.
+/// Converts a storage's error to one that the caller may see.
 impl From<StorageError> for ServiceError {
     fn from(error: StorageError) -> Self {
         let unreadable =

@@ -1,4 +1,4 @@
-//! Whose credential a request presents: a token of this server, or a JWT of an issuer that is believed.
+//! Finds the holder of a request's credential: a token of this server, or a JWT of a trusted issuer.
 
 use chrono::{DateTime, Utc};
 
@@ -14,34 +14,34 @@ use crate::{
 
 use super::{Caller, RequestedNames};
 
-/// How many texts of a JWT's claims are looked for; more do not fit into one that is read.
+/// The most claim texts of a JWT that are looked up; a JWT of the accepted size cannot hold more.
 const MOST_TEXTS: usize = 2_048;
-/// The longest subject that is kept, in characters.
+/// The longest subject that is stored, in characters.
 const KEPT_SUBJECT: usize = 255;
-/// The reason code of a JWT that nothing can be said of, because its issuer does not answer.
+/// The reason code of a JWT that cannot be verified because its issuer does not answer.
 pub(super) const ISSUER_UNAVAILABLE: &str = "ISSUER_UNAVAILABLE";
 
-/// What a credential comes to.
+/// The result of looking up a credential.
 #[derive(Debug)]
 pub(super) struct Presented {
-    /// Whose it is, and what that one asks for, whatever that one may.
+    /// The holder and the requested things, before any decision.
     pub(super) reached: Option<Reached>,
-    /// Why it is nobody's, where it is.
+    /// The reason to refuse a credential without a holder.
     pub(super) unknown: Reason,
-    /// Whom the issuer says that it is.
+    /// The subject according to the issuer.
     pub(super) subject: Option<String>,
 }
 
 impl Presented {
-    /// Somebody without a credential, or one for `reason`.
+    /// Makes the result for a missing credential, or for one refused because of `reason`.
     pub(super) fn nobody(reason: Reason) -> Self {
         Self { reached: None, unknown: reason, subject: None }
     }
 }
 
 impl Service {
-    /// Finds whom the token of `caller` belongs to, and what is asked for. The inner error is for those alone who present a
-    /// JWT: its issuer does not answer.
+    /// Finds the holder of the caller's token, and the requested things. The inner error is only for a JWT whose issuer
+    /// does not answer.
     pub(super) async fn find_presented(
         &self,
         caller: &Caller,
@@ -53,7 +53,7 @@ impl Service {
             let reached = self.lookups.find(asked.sought(Seeker::Token(token.hash()))).await?;
             return Ok(Ok(Presented { reached, ..Presented::nobody(Reason::TokenUnknown) }));
         }
-        // Its issuer may have to be asked for its keys first.
+        // The issuer's keys may have to be fetched first.
         match caller.place.aside(self.identities.verify(token.reveal(), Side::Recipients, now)).await {
             Ok(verified) => Ok(Ok(self.find_holder_of(&verified, asked).await?)),
             Err(IdentityError::Refused(why)) => {
@@ -67,12 +67,12 @@ impl Service {
 
     async fn find_holder_of(&self, verified: &Verified, asked: RequestedNames<'_>) -> Result<Presented, ServiceError> {
         let audiences: Vec<&str> = verified.audiences.iter().map(String::as_str).collect();
-        // What nobody can be bound to is not looked for.
+        // Claims that no recipient can be bound to are not looked up.
         let could_be_bound = |text: &str| text.len() <= LONGEST_IDENTITY_TEXT && !text.contains(char::is_control);
         let claims = verified.claims.pairs().filter(|(name, value)| could_be_bound(name) && could_be_bound(value));
         let claims: Vec<(&str, &str)> = claims.take(MOST_TEXTS).collect();
         let mut holders = self.db.list_holders(&verified.issuer, &audiences, &claims).await?;
-        // A JWT that would be several recipients' is nobody's.
+        // A JWT that matches several recipients is refused.
         let holder = if holders.len() == 1 { holders.pop() } else { None };
         if holder.is_none() {
             tracing::info!(issuer = verified.issuer, "a recipient's JWT is refused: no one recipient is bound to it");
@@ -91,7 +91,7 @@ impl Service {
         Ok(Presented { reached, unknown: Reason::IdentityUnbound, subject })
     }
 
-    /// Finds again whom something was handed out to.
+    /// Looks up again the holder of the credential that something was handed out to.
     pub(super) async fn find_again(&self, credential: Credential) -> Result<Option<Bearer>, StoreError> {
         match credential {
             Credential::Token(id) => self.db.find_bearer_by_id(id).await,

@@ -1,7 +1,7 @@
-//! Querying a table: the files of one version, each behind a URL that ends.
+//! Queries of a table: the files of one version, each behind a URL that expires.
 //!
-//! URLs are made while the answer streams, a chunk at a time, all with the one expiry that was decided and recorded
-//! (the table's size never shows in memory). Never here: what a line looks like.
+//! URLs are made while the answer streams, a chunk at a time, all with the one expiry that was decided and recorded, so
+//! that memory does not grow with the table. Never here: the wire format.
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
@@ -27,13 +27,13 @@ use super::{
     table::{Admitted, FoundTable},
 };
 
-/// The characters of a time up to its minutes.
+/// The number of characters of a time up to its minutes.
 const MINUTES: usize = "2022-01-01T00:00".len();
 
-/// The most files that a page has, whatever was asked.
+/// The most files in a page, whatever the client asks for.
 const MAX_PAGE: usize = 100_000;
 
-/// Which version of a table is asked for.
+/// The requested version of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AsOf {
     /// The newest.
@@ -41,41 +41,41 @@ pub enum AsOf {
     Latest,
     /// This one; needs history.
     Version(u64),
-    /// The newest that was committed at this time or before; needs history.
+    /// The newest that was committed at or before this time; needs history.
     Timestamp(DateTime<Utc>),
 }
 
-/// What a client asks of a table.
+/// A client's query of a table.
 #[derive(Clone, Debug, Default)]
 pub struct QueryRequest {
-    /// What the client can read.
+    /// The client's capabilities.
     pub declared: ClientCapabilities,
-    /// Which version.
+    /// The requested version.
     pub as_of: AsOf,
-    /// The predicates as they were sent, or their digest where they are long.
+    /// The predicates as they were sent, or their digest if they are long.
     pub predicates: Option<String>,
     /// Their digest.
     pub predicate_digest: Option<String>,
-    /// Which rows the client is after, as far as its hints tell.
+    /// The rows that the client wants, according to its hints.
     pub filter: Filter,
-    /// How much is answered at once.
+    /// The requested page.
     pub page: PageAsk,
-    /// A refresh token, which pins the version that it was given out with.
+    /// A refresh token, which pins the version that it was issued for.
     pub refresh_token: Option<String>,
-    /// Whether a refresh token is wanted.
+    /// Whether the client wants a refresh token.
     pub include_refresh_token: bool,
 }
 
-/// How much of an answer is asked for.
+/// The requested page of an answer.
 #[derive(Clone, Debug, Default)]
 pub struct PageAsk {
-    /// At most this many files.
+    /// The most files.
     pub max_files: Option<u32>,
-    /// Where the page before ended.
+    /// The page token of the previous page.
     pub page_token: Option<String>,
 }
 
-/// The files of a snapshot that an answer holds.
+/// The files of a snapshot that an answer contains.
 #[derive(Clone, Debug)]
 pub enum Chosen {
     /// All of them, in the snapshot's order.
@@ -85,7 +85,7 @@ pub enum Chosen {
 }
 
 impl Chosen {
-    /// How many.
+    /// Returns the number of files.
     pub fn len(&self) -> usize {
         match self {
             Self::All(len) => *len,
@@ -93,7 +93,7 @@ impl Chosen {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no files.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -106,14 +106,14 @@ impl Chosen {
     }
 }
 
-/// What an answer hands out, for the audit trail.
+/// The amount of data that an answer hands out, for the audit trail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Disclosed {
-    /// How many files.
+    /// The number of files.
     pub(super) files: usize,
-    /// How many rows they hold, where all say so.
+    /// The number of rows, if the statistics of all files give one.
     pub(super) rows: Option<u64>,
-    /// How many bytes.
+    /// The number of bytes.
     pub(super) bytes: u64,
 }
 
@@ -125,12 +125,12 @@ pub struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// How many there are.
+    /// Returns the number of files.
     pub(super) fn len(&self) -> usize {
         self.chosen.len()
     }
 
-    /// Files at these positions of the answer.
+    /// Returns the files at these positions of the answer.
     pub fn get(&self, range: Range<usize>) -> impl Iterator<Item = FileRef<'_>> + Clone {
         self.chosen.iter(range).filter_map(|index| self.snapshot.files().get(index))
     }
@@ -139,7 +139,8 @@ impl SnapshotFiles {
         signer.sign(self.get(range).map(|file| (file.path, file.deletion_vector))).await
     }
 
-    /// Refuses paths that are not served before a line leaves. Nearly no table has any, and then it costs nothing.
+    /// Refuses paths that are not served, before the first line leaves. Few tables have any; for the others it costs
+    /// nothing.
     fn require_served(&self) -> Result<(), ServiceError> {
         if !self.snapshot.files().has_refused() {
             return Ok(());
@@ -166,7 +167,7 @@ impl SnapshotFiles {
 }
 
 impl Service {
-    /// Opens, records, and begins to sign.
+    /// Answers a query: opens the table, records the event, and begins to sign.
     pub async fn query_table(&self, admitted: Admitted<'_>, request: &QueryRequest) -> Result<Answer, ServiceError> {
         let Admitted { mut attempt, found, started, .. } = admitted;
         attempt.event.predicate_digest.clone_from(&request.predicate_digest);
@@ -180,7 +181,7 @@ impl Service {
         Ok(answer)
     }
 
-    /// Opens the table, and chooses the files and the tokens by which the client goes on.
+    /// Opens the table, and chooses the files and the tokens that continue the query.
     async fn prepare_query(
         &self,
         attempt: &mut AuditedRequest<'_>,
@@ -207,7 +208,7 @@ impl Service {
         Ok((found, head, files, (next_page_token, refresh_token)))
     }
 
-    /// Signs the first lines, records what is disclosed, and only then answers.
+    /// Signs the first lines, records the disclosure, and only then returns the answer.
     pub(super) async fn answer(
         &self,
         mut attempt: AuditedRequest<'_>,
@@ -227,7 +228,7 @@ impl Service {
         attempt.event.bytes = Some(disclosed.bytes);
         attempt.event.url_expires_at = (n_files > 0).then_some(expires_at);
         let signer = Signer::new(self, found, delivery, expires_at);
-        // Signing the first chunk before anything is recorded finds the storage's faults while they can still be said.
+        // Signing the first chunk before anything is recorded finds storage errors while they can still be reported.
         let answer = Answer::new(head, lines, signer, self.preparers.clone(), expires_at, n_files > 0).await;
         let mut answer = attempt.settle(answer).await?;
         let recheck = attempt.recheck(&found.granted)?;
@@ -237,7 +238,7 @@ impl Service {
         Ok(answer)
     }
 
-    /// What seals the tokens of this recipient for this object.
+    /// Returns the sealer of this recipient's tokens for this object.
     pub(super) fn continuations<'a>(&'a self, attempt: &AuditedRequest<'_>, found: &FoundTable) -> Continuations<'a> {
         Continuations {
             sealer: &self.pages,
@@ -251,25 +252,26 @@ impl Service {
 }
 
 impl QueryRequest {
-    /// What a later page must repeat. The page's size may differ.
+    /// Returns the digest of the parameters that later pages must repeat; the page's size may differ.
     fn parameters(&self) -> String {
         digest(&format!("{:?}|{:?}|{:?}|{:?}", self.as_of, self.predicates, self.filter.limit, self.declared))
     }
 }
 
 impl PageAsk {
-    /// The most files that this page has.
+    /// Returns the most files that this page may have.
     pub(super) fn most(&self) -> usize {
         self.max_files.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX).min(MAX_PAGE))
     }
 
-    /// Pages go by keys of the paths, because that order is the same on every replica and after every reload.
+    /// Returns the order of files. Pages use path keys, whose order is the same on every replica and after every
+    /// reload.
     fn order(&self) -> Order {
         if self.max_files.is_none() && self.page_token.is_none() { Order::Snapshot } else { Order::Key }
     }
 
-    /// Cuts the selected files (`None` for all) to the page that begins behind the key `after`, and answers behind which
-    /// one the next page begins.
+    /// Cuts the selected files (`None` for all) to the page that begins after the key `after`, and returns the key
+    /// after which the next page begins.
     fn cut(&self, snapshot: &Snapshot, selected: Option<Vec<u32>>, after: Option<u64>) -> (Chosen, Option<u64>) {
         let files = snapshot.files();
         if self.order() == Order::Snapshot {
@@ -283,7 +285,8 @@ impl PageAsk {
     }
 }
 
-/// A time as the protocol writes it: ISO 8601 with an offset (1.8). Its seconds may be left out, as Java's readers allow.
+/// Parses a time in the protocol's format: ISO 8601 with an offset (1.8). Seconds may be left out, as Java's readers
+/// allow.
 pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceError> {
     let read = |text: &str| DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).ok();
     let with_seconds = |text: &str| {
@@ -293,7 +296,7 @@ pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceErro
     let at = |text: &str| read(text).or_else(|| with_seconds(text));
     at(text).ok_or_else(|| {
         let expected = "expected a time with an offset, such as 2022-01-01T00:00:00Z";
-        // A `+` that stands in a query as it is means a space there.
+        // An unescaped `+` in a query string means a space.
         let has_lost_plus =
             text.rsplit_once(' ').is_some_and(|(time, offset)| at(&format!("{time}+{offset}")).is_some());
         ServiceError::Parameter(if has_lost_plus {
@@ -304,7 +307,7 @@ pub fn timestamp_of(name: &str, text: &str) -> Result<DateTime<Utc>, ServiceErro
     })
 }
 
-/// The digest of a text that is kept or compared instead of it.
+/// Returns the digest of a text, to store or compare instead of the text.
 pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }

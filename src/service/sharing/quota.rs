@@ -1,9 +1,9 @@
-//! Bytes a day: what recipients with such a limit were issued and delivered, counted under the audit head's lock, so that
-//! several servers together never go beyond it.
+//! Daily byte limits: counts the bytes issued and delivered to recipients with such a limit, under the audit head's
+//! lock, so that several servers together never exceed it.
 //!
-//! A URL's bytes are counted when it is handed out. Of a URL that comes through a server there is an account of what was
-//! delivered, whatever address and server read it: what goes beyond one file's size is counted again. Counting begins
-//! with the limit: a recipient without one costs nothing.
+//! A URL's bytes are counted when it is handed out. For a URL served through a server, delivered bytes are counted
+//! across all addresses and servers: bytes beyond the file's size count again. Counting begins when the limit is set; a
+//! recipient without one costs nothing.
 
 use std::collections::HashMap;
 
@@ -22,32 +22,32 @@ use crate::{
     store::{StoreError, Tx, UrlBytes, UrlDigest},
 };
 
-/// Bytes of the file behind a URL that was handed out, and whose bytes were counted then.
+/// Delivered bytes of the file behind a URL whose bytes were counted when it was handed out.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered {
     /// The URL.
     pub url: UrlDigest,
     /// The file's size.
     pub size: u64,
-    /// How much of it is read now.
+    /// How many bytes are read now.
     pub bytes: u64,
-    /// When the URL ends.
+    /// When the URL expires.
     pub ends_at: DateTime<Utc>,
 }
 
-/// What was issued today and delivered of URLs, as far as it is limited.
+/// The bytes issued today and delivered through URLs, for recipients with a limit.
 #[derive(Debug)]
 pub(in crate::service) struct Quotas {
     day: i64,
-    /// By recipient; whether a number has changed.
+    /// The issued bytes by recipient, and whether they have changed.
     issued: HashMap<Uuid, (u64, bool)>,
-    /// By URL; whether it has changed.
+    /// The delivered bytes by URL, and whether they have changed.
     urls: HashMap<UrlDigest, (UrlBytes, bool)>,
 }
 
 impl Quotas {
-    /// Reads what the recipients of `bearers` that have a limit were issued on the day of `now`, and what was delivered of
-    /// those of the URLs `read` that are theirs.
+    /// Reads the bytes issued on the day of `now` to those recipients of `bearers` that have a limit, and the bytes
+    /// delivered of their URLs among `read`.
     pub(in crate::service) async fn read<'a>(
         tx: &mut Tx,
         bearers: impl Iterator<Item = &'a Bearer>,
@@ -69,8 +69,8 @@ impl Quotas {
         Ok(Self { day, issued, urls })
     }
 
-    /// Counts what `event` issues, or what of the file behind a URL it has `delivered`, to `bearer`'s recipient, if it is
-    /// still within the limit and was not counted before.
+    /// Counts the bytes that `event` issues, or the `delivered` bytes that were not counted before, for `bearer`'s
+    /// recipient; refuses them if they exceed the limit.
     pub(in crate::service) fn spend(
         &mut self,
         bearer: &Bearer,
@@ -104,7 +104,7 @@ impl Quotas {
         Ok(())
     }
 
-    /// Keeps what has changed.
+    /// Stores the changed numbers.
     pub(in crate::service) async fn write(&self, tx: &mut Tx) -> Result<(), StoreError> {
         for (recipient_id, (bytes, _)) in self.issued.iter().filter(|(_, (_, is_changed))| *is_changed) {
             tx.update_bytes_issued(*recipient_id, self.day, i64::try_from(*bytes).unwrap_or(i64::MAX)).await?;
@@ -115,7 +115,7 @@ impl Quotas {
 }
 
 impl Service {
-    /// Forgets what was delivered of URLs that have ended.
+    /// Deletes the delivered bytes of expired URLs.
     pub async fn forget_ended_urls(&self) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
         tx.delete_ended_urls(self.clock.now()).await?;

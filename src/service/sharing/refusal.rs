@@ -1,6 +1,7 @@
-//! Requests that cannot be answered whatever is found: malformed ones, and what the protocol has and this server has not.
+//! Refuses requests that can never be answered: malformed ones, and parts of the protocol that this server does not
+//! offer.
 //!
-//! They are decided all the same, so that nobody learns anything from them who may not ask, and recorded.
+//! They are still decided and recorded, so that callers without access learn nothing from them.
 
 use crate::service::{Service, core::error::ServiceError};
 
@@ -10,8 +11,8 @@ use super::{
 };
 
 impl Service {
-    /// Answers what the caller of a request that cannot be answered because of `error` is told: the refusal, where the
-    /// caller may not ask at all, and `error` otherwise.
+    /// Refuses a request that cannot be answered because of `error`: returns the decision's refusal if the caller has
+    /// no access, and `error` otherwise.
     pub async fn refuse_request(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! An answer that streams: its files are signed chunk by chunk, and the audit trail learns how it ended.
+//! Streaming answers: files are signed chunk by chunk, and the end of the answer is recorded in the audit trail.
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
@@ -27,11 +27,11 @@ use super::{
 const ABORTED: &str = "aborted";
 /// How many files are signed before the answer begins; few, so that the first byte leaves soon.
 const FIRST_CHUNK: usize = 64;
-/// How many files are signed at a time after that: enough that a thread is worth its start, and few enough that whoever
-/// waits for a core waits for less than a millisecond.
+/// How many files are signed at a time after that: enough to be worth a thread, and few enough that others wait for a
+/// core for less than a millisecond.
 const CHUNK: usize = 256;
 
-/// What an answer lists, and how far it came.
+/// The lines of an answer, and its position in them.
 #[derive(Debug)]
 pub enum Lines {
     /// The files of a version.
@@ -41,7 +41,7 @@ pub enum Lines {
         /// The first that is not signed yet.
         next: usize,
     },
-    /// What commits did.
+    /// The actions of commits.
     Changes(Box<ChangeLines>),
 }
 
@@ -52,7 +52,7 @@ impl From<SnapshotFiles> for Lines {
 }
 
 impl Lines {
-    /// The next lines, of at most `most` files; `None` after the last.
+    /// Returns the next lines, for at most `most` files; `None` after the last.
     async fn next(&mut self, most: usize) -> Result<Option<Content>, ServiceError> {
         match self {
             Self::Snapshot { files, next } => {
@@ -65,26 +65,26 @@ impl Lines {
     }
 }
 
-/// Lines of an answer with the URLs that open their files.
+/// Lines of an answer with the URLs of their files.
 #[derive(Debug)]
 pub struct SignedChunk {
-    /// What the lines say.
+    /// The content of the lines.
     pub content: Content,
     /// Their URLs.
     pub urls: SignedUrls,
 }
 
-/// What some lines of an answer say.
+/// The content of some lines of an answer.
 #[derive(Debug)]
 pub enum Content {
     /// Files of a version.
     Files {
         /// The files of the answer.
         files: SnapshotFiles,
-        /// Which of them.
+        /// The range of these lines.
         range: Range<usize>,
     },
-    /// What a commit did.
+    /// The actions of a commit.
     Commit(CommitLines),
 }
 
@@ -104,8 +104,8 @@ impl Content {
     }
 }
 
-/// Prepares chunks of large answers on threads of their own, one for each core: a large answer then has all cores that are
-/// free, and small requests, which run elsewhere, wait for none of it. Clones are one.
+/// Prepares chunks of large answers on separate threads, one for each core: a large answer can use all free cores, and
+/// small requests, which run elsewhere, do not wait for it. Clones share one set of permits.
 #[derive(Clone, Debug)]
 pub struct Preparers(Arc<Semaphore>);
 
@@ -115,11 +115,11 @@ impl Default for Preparers {
     }
 }
 
-/// A chunk that is being prepared; given up when dropped.
+/// A chunk that is being prepared; dropping it abandons the work.
 pub type Prepared<T> = AbortOnDropHandle<Result<T, ServiceError>>;
 
 impl Preparers {
-    /// Signs `content`, and has `finish` make something of it.
+    /// Signs `content`, and passes it to `finish`.
     fn prepare<T: Send + 'static>(
         &self,
         content: Content,
@@ -131,7 +131,7 @@ impl Preparers {
             let permit = permits.acquire_owned().await.map_err(ServiceError::internal)?;
             let runtime = Handle::current();
             let work = move || {
-                // Held to the end of the work, which goes on if it is given up meanwhile.
+                // Held to the end of the work, which continues even if it is abandoned meanwhile.
                 let _permit = permit;
                 finish(runtime.block_on(content.sign(&signer))?)
             };
@@ -141,20 +141,20 @@ impl Preparers {
     }
 }
 
-/// An answer about a table: what it is, and its lines as they are signed.
+/// An answer about a table: its description, and its lines as they are signed.
 #[derive(Debug)]
 pub struct Answer {
-    /// What the table is.
+    /// The description of the table.
     pub head: Arc<TableHead>,
-    /// When every URL of this answer ends, in whole seconds.
+    /// When every URL of this answer expires, in whole seconds.
     pub expires_at: DateTime<Utc>,
-    /// Whether it hands out any URL.
+    /// Whether it hands out any URLs.
     pub has_files: bool,
-    /// Asks for the next page, where there is one.
+    /// The token for the next page, if there is one.
     pub next_page_token: Option<String>,
-    /// Asks for fresh URLs of the same version, where that was wanted.
+    /// The token for fresh URLs of the same version, if the client wants it.
     pub refresh_token: Option<String>,
-    /// Whether it has no row because of the recipient's own properties.
+    /// Whether it has no rows because of the recipient's own properties.
     pub lacks_properties: bool,
     lines: Lines,
     signer: Arc<Signer>,
@@ -164,7 +164,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer whose first lines are signed. Nothing may leave before it was recorded and [`Self::begin`] told so.
+    /// Makes an answer and signs its first lines. Nothing may leave before it is recorded and [`Self::begin`] is
+    /// called.
     pub(super) async fn new(
         head: TableHead,
         mut lines: Lines,
@@ -192,17 +193,17 @@ impl Answer {
         })
     }
 
-    /// The answer was recorded; `ending` tells how it goes on.
+    /// Begins the recorded answer; `ending` will record how it ends.
     pub(super) fn begin(&mut self, ending: Ending) {
         self.ending = Some(ending);
     }
 
-    /// The first lines with their URLs, which were signed before the answer began.
+    /// Takes the first lines with their URLs, which were signed before the answer began.
     pub fn take_first(&mut self) -> Option<SignedChunk> {
         self.first.take()
     }
 
-    /// Has the next lines signed and `finish` make something of them, while the caller goes on; `None` after the last.
+    /// Starts signing the next lines and passing them to `finish` in the background; returns `None` after the last.
     pub async fn prepare_next<T: Send + 'static>(
         &mut self,
         finish: impl FnOnce(SignedChunk) -> Result<T, ServiceError> + Send + 'static,
@@ -218,15 +219,15 @@ impl Answer {
         }
     }
 
-    /// All of it was handed out.
+    /// Records that the whole answer was handed out.
     pub fn complete(&mut self) {
         if let Some(ending) = self.ending.take() {
             ending.tell("completed");
         }
     }
 
-    /// Looks now and then whether what was decided still holds: a slow reader must get no URLs after a revocation. An
-    /// answer that may not go on is ended, and says why in the audit trail.
+    /// Checks at intervals whether the decision still holds: a slow reader must get no URLs after a revocation. If it
+    /// does not, ends the answer and records the reason in the audit trail.
     pub async fn look_again(&mut self) -> Result<(), ServiceError> {
         let Some(ending) = &mut self.ending else {
             return Err(ServiceError::internal("the answer has ended"));
@@ -241,7 +242,7 @@ impl Answer {
     }
 }
 
-/// An answer that is dropped midway was aborted.
+/// Records an answer that is dropped midway as aborted.
 impl Drop for Answer {
     fn drop(&mut self) {
         if let Some(ending) = self.ending.take() {
@@ -250,20 +251,20 @@ impl Drop for Answer {
     }
 }
 
-/// Tells the audit trail how an answer ended; until then it counts as a running stream.
+/// Records in the audit trail how an answer ended; until then the answer counts as a running stream.
 #[derive(Debug)]
 pub(super) struct Ending {
     service: Service,
     event: Event,
     started: Instant,
-    /// How many files were handed out so far.
+    /// The number of files handed out so far.
     files: u64,
     _stream: Stream,
     recheck: AccessRecheck,
 }
 
 impl Ending {
-    /// The ending of the answer that `event` recorded and that stands on `recheck`.
+    /// Makes the ending of the answer that `event` recorded; `recheck` holds its access basis.
     pub(super) fn new(
         service: &Service,
         event: Event,
@@ -292,10 +293,10 @@ impl Ending {
         if how == ABORTED {
             (event.files, event.rows, event.bytes) = (Some(self.files), None, None);
         }
-        // Its URLs were counted when they were allowed.
+        // The URLs were counted when they were allowed.
         event.url_expires_at = None;
         event.duration_ms = Some(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
-        // The disclosure itself was recorded before the answer began, so that nobody needs to wait for this.
+        // The disclosure itself was recorded before the answer began, so nothing needs to wait for this event.
         self.service.audit_writer.record_later(event);
     }
 }

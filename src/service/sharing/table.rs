@@ -1,4 +1,4 @@
-//! A table's version and metadata.
+//! A table's version and metadata, and the steps that all requests about a table share.
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
@@ -27,20 +27,20 @@ use super::{
 /// The reason code of a client that cannot read the table.
 const CLIENT_LACKS_FEATURES: &str = "CLIENT_LACKS_FEATURES";
 
-/// A table that the caller may read, before its log is looked at.
+/// A table that the caller may read, before its log is read.
 #[derive(Debug)]
 pub(super) struct FoundTable {
     pub(super) granted: Granted,
     pub(super) object: SharedObject,
-    /// Where its files are; for a view only once the version to be read is known.
+    /// The location of its files; for a view only once the version to read is known.
     pub(super) location: TableLocation,
-    /// What of it is shown, where it is a view.
+    /// The recipient's entitlement, if the object is a view.
     pub(super) view: Option<Entitled>,
-    /// The place of whoever asks.
+    /// The place of the request.
     pub(super) place: Place,
 }
 
-/// A request about a table whose caller may read it, and which is yet to be answered or refused.
+/// A request about a table that its caller may read, not yet answered or refused.
 #[derive(Debug)]
 pub struct Admitted<'a> {
     pub(super) attempt: AuditedRequest<'a>,
@@ -56,8 +56,8 @@ impl Admitted<'_> {
         refused.err().unwrap_or_else(|| ServiceError::internal("a refusal was no error"))
     }
 
-    /// The same for a request about a table's past, if it is about one. An object that does not share that says so first,
-    /// whatever else is wrong: it always answers alike (Delta Sharing protocol, 1.3 to 1.5).
+    /// Refuses a request, possibly about a table's past. If the object does not share that past, the answer says so
+    /// first, so that it does not depend on other errors (Delta Sharing protocol, 1.3 to 1.5).
     pub async fn refuse_about(self, past: Option<Feed>, error: ServiceError) -> ServiceError {
         let not_shared = past.and_then(|past| self.found.require_feed(past, self.path).err());
         self.refuse(not_shared.unwrap_or(error)).await
@@ -65,7 +65,7 @@ impl Admitted<'_> {
 }
 
 impl Service {
-    /// The newest version of a table, or the earliest that was committed at `since` or later.
+    /// Returns the newest version of a table, or the earliest that was committed at or after `since`.
     pub async fn table_version(
         &self,
         caller: &Caller,
@@ -94,8 +94,8 @@ impl Service {
         Ok((found, version))
     }
 
-    /// History is asked for before the time is read, so that a table without any always answers alike
-    /// (Delta Sharing protocol, 1.2).
+    /// Returns the first version since a time. Checks that history is shared before it parses the time, so that a table
+    /// without history always gives the same answer (Delta Sharing protocol, 1.2).
     async fn first_version_since(&self, found: &FoundTable, since: &str) -> Result<u64, ServiceError> {
         found.require_history()?;
         let at = timestamp_of("startingTimestamp", since)?;
@@ -111,7 +111,7 @@ impl Service {
         Ok(version)
     }
 
-    /// What a table is: its protocol and metadata.
+    /// Returns a table's protocol and metadata.
     pub async fn table_metadata(
         &self,
         caller: &Caller,
@@ -140,7 +140,7 @@ impl Service {
         Ok((found, head))
     }
 
-    /// Decides on a request about a table before it is read what is asked of it, and finds the table.
+    /// Decides on a request about a table before its contents are parsed, and finds the table.
     pub async fn admit_to_table<'a>(
         &'a self,
         caller: &'a Caller,
@@ -154,7 +154,7 @@ impl Service {
         Ok(Admitted { attempt, found, path, started })
     }
 
-    /// Decides, and finds the table in its storage.
+    /// Decides on a request, and finds the table in its storage.
     pub(super) async fn find_table(
         &self,
         attempt: &mut AuditedRequest<'_>,
@@ -174,7 +174,7 @@ impl Service {
         Ok(FoundTable { granted, object, location, view, place: attempt.caller.place.clone() })
     }
 
-    /// The version that is asked for as its reader sees it; from now on `found` says where its files are.
+    /// Returns the requested version as its reader sees it, and sets the location of its files in `found`.
     pub(super) async fn snapshot_as_of(
         &self,
         found: &mut FoundTable,
@@ -187,8 +187,8 @@ impl Service {
         }
     }
 
-    /// The version that is asked for, or the one that a token `pinned`, and what the lines about it name. Older versions
-    /// need history, and end at the object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
+    /// Returns the requested version, or the one that a token `pinned`, with the versions for its lines. Older versions
+    /// need history, back to the object's first shared version (Delta Sharing protocol, 1.3 and 1.4).
     pub(super) async fn source_as_of(
         &self,
         found: &FoundTable,
@@ -203,7 +203,7 @@ impl Service {
         }
         let history = self.history_of(found).await?;
         let version = match (pinned, as_of) {
-            // What a token pins is read only as long as the object goes on to share it.
+            // A pinned version can be read only while the object still shares it.
             (Some(pin), AsOf::Latest) => found.shared(pin.version)?,
             (Some(pin), _) => found.readable(pin.version)?,
             (None, AsOf::Latest) => history.latest().version(),
@@ -218,19 +218,19 @@ impl Service {
         if as_of == AsOf::Latest {
             return Ok((snapshot, Stamp::default()));
         }
-        // By the clock that times are asked for with; a version whose commit is no longer in the log has only its own.
+        // The commit time as requests by time use it; if the commit is no longer in the log, the snapshot's own time.
         let committed_at = history.committed_at(version).await.unwrap_or_else(|_| snapshot.committed_at());
         Ok((snapshot, Stamp::of_version(version, committed_at)))
     }
 
-    /// Refuses to go on with a version that was replaced long ago, where the object shares no history: what a token pins
-    /// there is for an answer under way, and no way to read what was deleted since.
+    /// Refuses a pinned version that was replaced long ago, if the object shares no history: such a pin is for
+    /// finishing an answer, not for reading data that was deleted since.
     async fn require_young(&self, found: &FoundTable, history: &History, pin: Pin) -> Result<(), ServiceError> {
         let Pin { version, began_at } = pin;
         if found.object.spec.history || version >= history.latest().version() {
             return Ok(());
         }
-        // It was the newest when it was pinned, whatever the writer's clock says. A commit that is gone is an old one.
+        // It was the newest when it was pinned, whatever the writer's clock says. A missing commit is an old one.
         let replaced_at = match history.committed_at(version + 1).await {
             Ok(at) => at.max(began_at.timestamp_millis()),
             Err(LakeError::CommitNotFound { .. } | LakeError::VersionNotFound { .. }) => began_at.timestamp_millis(),
@@ -246,7 +246,7 @@ impl Service {
         )))
     }
 
-    /// The newest version that the caller is served.
+    /// Returns the newest version that the caller is served.
     pub(super) async fn newest_of(&self, found: &FoundTable) -> Result<Arc<Snapshot>, ServiceError> {
         let latest = self.lake.latest(&found.location).await.map_err(|error| match error {
             LakeError::UnreadableSchema { .. } if found.view.is_none() => ServiceError::Unsupported(error.to_string()),
@@ -261,13 +261,13 @@ impl Service {
         })
     }
 
-    /// The table's past up to the newest version that the caller is served, as if there was no later one.
+    /// Returns the table's history up to the newest version that the caller is served, as if there were no later one.
     pub(super) async fn history_of(&self, found: &FoundTable) -> Result<History, ServiceError> {
         let newest = self.newest_of(found).await?;
         Ok(self.lake.history_until(&found.location, newest).await)
     }
 
-    /// Agrees on a format with the client.
+    /// Negotiates the format with the client, and builds the table's head.
     pub(super) async fn agree(
         &self,
         attempt: &mut AuditedRequest<'_>,
@@ -305,7 +305,7 @@ impl Service {
 }
 
 impl FoundTable {
-    /// Refuses what needs history where the object shares none.
+    /// Fails if the object does not share its history.
     pub(super) fn require_history(&self) -> Result<(), ServiceError> {
         if self.object.spec.history {
             return Ok(());
@@ -317,13 +317,13 @@ impl FoundTable {
         ))
     }
 
-    /// `version`, if the object shares it.
+    /// Returns `version` if the object shares its history and that version.
     pub(super) fn readable(&self, version: u64) -> Result<u64, ServiceError> {
         self.require_history()?;
         self.shared(version)
     }
 
-    /// `version`, if it is not older than what the object shares.
+    /// Returns `version` if it is not older than the first shared version.
     fn shared(&self, version: u64) -> Result<u64, ServiceError> {
         let first = self.first_version();
         if version < first {
@@ -334,7 +334,8 @@ impl FoundTable {
         Ok(version)
     }
 
-    /// Refuses a version that `metadata` was in force at, if its schema is one that came and went unaccepted.
+    /// Refuses `version`, at which `metadata` was in force, if it is later than the accepted version and has another
+    /// schema.
     pub(super) fn require_accepted(&self, version: u64, metadata: &Metadata) -> Result<(), ServiceError> {
         match &self.object.accepted {
             Some(accepted) if version > accepted.version && !accepted.fits(metadata) => {
@@ -347,7 +348,7 @@ impl FoundTable {
         }
     }
 
-    /// The oldest version that the object shares.
+    /// Returns the oldest version that the object shares.
     pub(super) fn first_version(&self) -> u64 {
         u64::try_from(self.object.spec.start_version).unwrap_or(0)
     }

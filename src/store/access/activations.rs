@@ -1,4 +1,4 @@
-//! Activation links, kept as hashes of their codes.
+//! Activation links, stored as hashes of their codes.
 
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ impl TryFrom<ActivationRow> for Activation {
 }
 
 reads! {
-    /// The link whose code has this hash.
+    /// Finds the link whose code has this hash.
     pub async fn find_activation(self, db, hash: &CodeHash) -> Result<Option<Activation>> {
         const SQL: &str =
             "SELECT token_id, expires_at, life_seconds, ends_token_id FROM activations WHERE code_hash = $1";
@@ -40,7 +40,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps the link of a pending token.
+    /// Stores the link of a pending token.
     pub async fn insert_activation(&mut self, activation: &Activation, hash: &CodeHash) -> Result<()> {
         const SQL: &str = "INSERT INTO activations (token_id, code_hash, expires_at, life_seconds, ends_token_id) \
             VALUES ($1, $2, $3, $4, $5)";

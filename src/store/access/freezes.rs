@@ -1,6 +1,6 @@
-//! Freezes: stretches of time in which nothing is handed out.
+//! Freezes: periods in which nothing is handed out.
 //!
-//! A freeze is of everything: the column `scope` holds nothing else, and keeps two freezes from being live at once.
+//! A freeze covers everything: the column `scope` has no other value, and prevents two freezes at the same time.
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
@@ -12,18 +12,18 @@ use crate::store::{
     reads, writes,
 };
 
-/// A stretch of time in which nothing is handed out.
+/// A period in which nothing is handed out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Freeze {
     /// Its identity.
     pub id: Uuid,
-    /// Why, in the operator's words.
+    /// The reason, in the operator's words.
     pub reason: String,
-    /// Who ordered it.
+    /// The operator who ordered it.
     pub frozen_by: String,
-    /// From when on.
+    /// When it began.
     pub frozen_at: DateTime<Utc>,
-    /// Who ended it.
+    /// The operator who ended it.
     pub lifted_by: Option<String>,
     /// When it ended.
     pub lifted_at: Option<DateTime<Utc>>,
@@ -53,7 +53,7 @@ impl From<FreezeRow> for Freeze {
 }
 
 reads! {
-    /// The freeze that is on.
+    /// Finds the current freeze.
     pub async fn find_freeze(self, db) -> Result<Option<Freeze>> {
         let sql = "SELECT id, reason, frozen_by, frozen_at, lifted_by, lifted_at FROM freezes \
                    WHERE scope = 'everything' AND lifted_at IS NULL";
@@ -63,7 +63,8 @@ reads! {
 }
 
 impl Tx {
-    /// Freezes everything; [`Constraint::FreezeLive`](crate::store::Constraint::FreezeLive) if it is frozen.
+    /// Freezes everything; [`Constraint::FreezeLive`](crate::store::Constraint::FreezeLive) if everything is frozen
+    /// already.
     pub async fn insert_freeze(
         &mut self,
         id: Uuid,
@@ -85,7 +86,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends the freeze that is on; [`StoreError::Stale`] if nothing is frozen.
+    /// Ends the current freeze; [`StoreError::Stale`] if nothing is frozen.
     pub async fn lift_freeze(&mut self, lifted_by: &str, lifted_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str =
             "UPDATE freezes SET lifted_by = $1, lifted_at = $2 WHERE scope = 'everything' AND lifted_at IS NULL";

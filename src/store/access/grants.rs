@@ -1,4 +1,5 @@
-//! Grants and their endings: both append-only, so that who could read what at any moment stays answerable.
+//! Grants and their endings. Both are append-only, so that the database can always answer who could read what at any
+//! time.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
@@ -74,7 +75,7 @@ impl TryFrom<GrantRow> for Grant {
     }
 }
 
-/// A grant with the names of what it is about: those of today, or the last known ones of what is gone.
+/// A grant with the names of its share and recipient: the current names, or the last known ones of deleted things.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedGrant {
     /// The grant.
@@ -101,16 +102,16 @@ impl TryFrom<NamedGrantRow> for NamedGrant {
     }
 }
 
-/// Which grants are listed; what is `None` does not matter.
+/// A filter for grants; `None` means any.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GrantFilter {
-    /// Only those on this share.
+    /// Only grants on this share.
     pub share_id: Option<Uuid>,
-    /// Only those of this recipient.
+    /// Only grants of this recipient.
     pub recipient_id: Option<Uuid>,
-    /// Only those that allowed at this moment.
+    /// Only grants that allowed access at this moment.
     pub in_force_at: Option<DateTime<Utc>>,
-    /// Only those that had not ended at this moment, begun or not; the agreement's end is not looked at.
+    /// Only grants that had not ended at this moment, whether begun or not; the agreement's end is ignored.
     pub open_at: Option<DateTime<Utc>>,
 }
 
@@ -126,7 +127,7 @@ macro_rules! select_named_grants {
     };
 }
 
-/// The body of both questions for grants that end soon; `$end` is the end that is meant.
+/// The body of both queries for grants that end soon; `$end` is the column with the end.
 macro_rules! ending {
     ($db:ident, $end:literal, $now:ident, $until:ident, $after:ident, $limit:ident) => {{
         let sql = concat!(
@@ -155,14 +156,14 @@ macro_rules! ending {
 }
 
 reads! {
-    /// The grant with this id.
+    /// Finds the grant with this id.
     pub async fn find_grant(self, db, id: Uuid) -> Result<Option<NamedGrant>> {
         let sql = concat!(select_named_grants!(), "g.id = $1");
         let row: Option<NamedGrantRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(NamedGrant::try_from).transpose()
     }
 
-    /// Grants in the order of their creation, from behind the one created `after.0` with the id `after.1`.
+    /// Lists grants in the order of their creation, after the one created at `after.0` with the id `after.1`.
     pub async fn list_grants(
         self, db, filter: &GrantFilter, after: Option<(DateTime<Utc>, Uuid)>, limit: u32
     ) -> Result<Vec<NamedGrant>> {
@@ -190,24 +191,24 @@ reads! {
         rows.into_iter().map(NamedGrant::try_from).collect()
     }
 
-    /// Grants that end after `now` and not after `until`, and that no other grant of the recipient on the share outlives;
-    /// by id, from behind `after`.
+    /// Lists grants that end after `now` and by `until`, and that no other grant of the recipient on the share
+    /// outlives; in the order of their ids, after `after`.
     pub async fn list_ending_grants(
         self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
     ) -> Result<Vec<NamedGrant>> {
         ending!(db, "g.valid_until", now, until, after, limit)
     }
 
-    /// Grants whose agreement ends after `now` and not after `until`, and that no other grant of the recipient on the
-    /// share outlives; by id, from behind `after`.
+    /// Lists grants whose agreement ends after `now` and by `until`, and that no other grant of the recipient on the
+    /// share outlives; in the order of their ids, after `after`.
     pub async fn list_grants_of_ending_agreements(
         self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
     ) -> Result<Vec<NamedGrant>> {
         ending!(db, "g.agreement_valid_until", now, until, after, limit)
     }
 
-    /// Every grant that a recipient ever had on a share, by the beginning of their windows. Whoever adds one holds the
-    /// audit head's lock, so that what this answers stays true until the commit.
+    /// Lists all grants that a recipient ever had on a share, by when they begin. Callers that add a grant hold the
+    /// audit head's lock, so that the list stays true until the commit.
     pub async fn list_grants_of(self, db, share_id: Uuid, recipient_id: Uuid) -> Result<Vec<Grant>> {
         let sql = concat!(
             "SELECT ", grant_columns!(), " FROM grants g LEFT JOIN grant_endings e ON e.grant_id = g.id \
@@ -219,7 +220,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new grant, which has no ending yet; [`StoreError::Stale`] where its share or its recipient is gone.
+    /// Stores a new grant, which has no ending yet; [`StoreError::Stale`] if its share or its recipient is gone.
     pub async fn insert_grant(&mut self, grant: &Grant) -> Result<()> {
         const SQL: &str = "INSERT INTO grants (id, share_id, share_name, recipient_id, recipient_name, valid_from, \
             valid_until, purpose, agreement_ref, agreement_sha256, agreement_valid_until, granted_by, created_at) \

@@ -1,5 +1,5 @@
-//! The hot path: all that decisions on many requests are made from, in one query by the names that they ask with; and
-//! again, by the ids of what they stand on, under the audit head's lock.
+//! The hot path: looks up the access facts of many requests in one query, first by the names in the requests, and again
+//! by the ids of their access bases, under the audit head's lock.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -41,7 +41,7 @@ use super::{
     tokens::{TokenRow, token_columns},
 };
 
-/// Whether everything is frozen, beside what is looked up.
+/// The column that says whether everything is frozen.
 macro_rules! frozen_column {
     () => {
         "EXISTS (SELECT 1 FROM freezes WHERE scope = 'everything' AND lifted_at IS NULL) AS frozen"
@@ -85,10 +85,10 @@ impl TryFrom<BearerRow> for Bearer {
     }
 }
 
-/// The row of an outer join; nothing where none was joined.
+/// The row of an outer join; `None` if no row was joined.
 struct Outer<T>(Option<T>);
 
-/// A row that outer joins are made with, and the column that it always has.
+/// A row for outer joins, with a column that is never null in it.
 trait Joined {
     const ID: &'static str;
 }
@@ -120,7 +120,7 @@ where
     }
 }
 
-/// A share beside one of its grants, or beside none.
+/// A share with one of its grants, or with none.
 #[derive(FromRow)]
 struct AccessRow {
     #[sqlx(flatten)]
@@ -129,50 +129,50 @@ struct AccessRow {
     grant: Outer<GrantRow>,
 }
 
-/// Who asks, as far as a request says.
+/// The caller of a request, as the request identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Seeker {
-    /// Whoever holds the token with this hash.
+    /// The holder of the token with this hash.
     Token(TokenHash),
     /// The recipient with this id, whose credential is known.
     Recipient(Uuid),
 }
 
-/// Who asks for what: all that a request's decision is looked up by.
+/// The lookup key of a request: its caller and the names that it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sought {
-    /// Who asks.
+    /// The caller.
     pub by: Seeker,
-    /// The key of a share's name, where one is asked for.
+    /// The name key of the requested share, if any.
     pub share: Option<String>,
-    /// The keys of the names of a schema and a table in that share, where one is asked for.
+    /// The name keys of the requested schema and table in that share, if any.
     pub table: Option<(String, String)>,
 }
 
-/// What is at the end of the names that a caller knows, whether it may have it or not. The object comes with the table behind
-/// it; what is wrong with one is for those alone who may have it.
+/// The things found by a request's names, whether or not the caller may have them. The object comes with its table; an
+/// error in reading it concerns only callers that may have it.
 pub type Reached = Found<Result<Option<(SharedObject, Table)>, Arc<StoreError>>>;
 
-/// The ids of what an allowed request stands on.
+/// The ids in the access basis of an allowed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AccessBasisIds {
-    /// What shows who asks.
+    /// The caller's credential.
     pub credential: Credential,
-    /// The recipient whose it is.
+    /// The recipient that the credential belongs to.
     pub recipient_id: Uuid,
-    /// The share that is read, if one is.
+    /// The share that is read, if any.
     pub share_id: Option<Uuid>,
-    /// The shared object in it that is read, if one is.
+    /// The shared object in it that is read, if any.
     pub object_id: Option<Uuid>,
 }
 
-/// What a request stands on, as it is now: of the object its revision, if it is still in the share.
+/// The current access facts of a request; for the object its revision, if it is still in the share.
 pub type AccessFacts = Found<Option<i64>>;
 
-/// What a decision is made from, and the object that is asked for.
+/// The facts of a decision, with the requested object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found<O> {
-    /// Who asks, if the credential is still that one's; `None` where a recipient was sought for.
+    /// The caller, if the credential still belongs to the recipient; `None` if the look-up was by recipient.
     pub bearer: Option<Bearer>,
     /// The share, with every grant that the recipient ever had on it.
     pub access: Option<ShareAccess>,
@@ -180,14 +180,14 @@ pub struct Found<O> {
     pub object: O,
 }
 
-/// What is looked up for one of many who ask at the same time.
+/// The lookup key of one of many concurrent requests.
 trait Lookup: Clone + Eq + Hash {
-    /// A caller and a share, with which grants go.
+    /// A caller and a share, which together determine the grants.
     type Share: Eq + Hash;
 
     fn share(&self) -> Self::Share;
 
-    /// Who asks, where this token and this recipient were found.
+    /// Returns the caller for the found token and recipient, if they match the key.
     fn bearer(&self, token: Option<Token>, holder: Holder) -> Option<Bearer>;
 }
 
@@ -218,10 +218,10 @@ impl Lookup for AccessBasisIds {
     }
 }
 
-/// A caller beside a share and one of the grants on it.
+/// A caller with a share and one of the grants on it.
 #[derive(FromRow)]
 struct CallerRow {
-    /// Which of those that were asked for.
+    /// The index of the lookup key.
     place: i32,
     #[sqlx(flatten)]
     token: Outer<TokenRow>,
@@ -233,14 +233,15 @@ struct CallerRow {
     grant: Outer<GrantRow>,
 }
 
-/// The columns of [`CallerRow`], from asked `a`, tokens `k`, recipients `r`, shares `s` and what [`join_grants!`] joins.
+/// The columns of [`CallerRow`], from asked `a`, tokens `k`, recipients `r`, shares `s` and the joins of
+/// [`join_grants!`].
 macro_rules! caller_columns {
     () => {
         concat!("a.place, ", token_columns!(), ", ", holder_columns!(), ", ", share_columns!(), ", ", grant_columns!())
     };
 }
 
-/// The grants of recipients `r` on shares `s`, once for all that are asked for in a share.
+/// Joins the grants of recipients `r` on shares `s`, once for all lookup keys of the same share.
 macro_rules! join_grants {
     () => {
         "LEFT JOIN grants g ON a.with_grants AND g.share_id = s.id AND g.recipient_id = r.id \
@@ -263,10 +264,10 @@ struct GroundRow {
     object_revision: Option<i64>,
 }
 
-/// The place of what pads a list; the others count from 0.
+/// The index of padding entries; the others count from 0.
 const NO_PLACE: i32 = -1;
 
-/// `lookups` with their places, and whether each is the first with its share, in a list of a length that is a power of two.
+/// Numbers `lookups`, marks the first of each share, and pads the list to a length that is a power of two.
 fn numbered<L: Lookup>(lookups: &[L]) -> Vec<(i32, bool, &L)> {
     let mut shares = HashSet::with_capacity(lookups.len());
     let mut numbered: Vec<(i32, bool, &L)> =
@@ -277,7 +278,7 @@ fn numbered<L: Lookup>(lookups: &[L]) -> Vec<(i32, bool, &L)> {
     numbered
 }
 
-/// Gathers the rows of each of `lookups`: one for each of its grants, or one alone. `read` makes the object of a row.
+/// Gathers the rows of each of `lookups`: one for each of its grants, or a single one. `read` makes a row's object.
 fn found<L: Lookup, T, O>(
     lookups: &[L],
     rows: impl Iterator<Item = (CallerRow, T)>,
@@ -302,8 +303,8 @@ fn found<L: Lookup, T, O>(
     Ok(found)
 }
 
-/// Sorts the grants of each share by when they begin, which would cost every look-up more in its statement, and gives
-/// those that were read with the first of a share to the others.
+/// Sorts the grants of each share by when they begin, which would cost more in the statement, and copies the grants
+/// read for the first lookup key of a share to its others.
 fn spread_grants<L: Lookup, O>(lookups: &[L], found: &mut HashMap<L, Found<O>>) {
     let mut read = HashMap::<L::Share, Vec<Grant>>::with_capacity(lookups.len());
     for lookup in lookups {
@@ -318,7 +319,7 @@ fn spread_grants<L: Lookup, O>(lookups: &[L], found: &mut HashMap<L, Found<O>>) 
     }
 }
 
-/// Gathers the rows of each share, which stand together.
+/// Gathers the rows of each share, which are adjacent.
 fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
     let mut accesses: Vec<ShareAccess> = Vec::new();
     for row in rows {
@@ -333,7 +334,7 @@ fn gather(rows: Vec<AccessRow>) -> Result<Vec<ShareAccess>> {
 }
 
 reads! {
-    /// What is reached by each of these, which differ, under what was sought; callers that nobody knows are left out.
+    /// Looks up each of these distinct keys, and returns the results by key; unknown callers are left out.
     pub async fn find_reached(self, db, sought: &[Sought]) -> Result<HashMap<Sought, Reached>> {
         if sought.is_empty() {
             return Ok(HashMap::new());
@@ -362,7 +363,7 @@ reads! {
         found(sought, rows, |object| object.0.map(TryInto::try_into).transpose().map_err(Arc::new))
     }
 
-    /// What each of these ids, which differ, stands on now; those of recipients that are gone are left out.
+    /// Looks up the current access facts of each of these distinct bases; those of deleted recipients are left out.
     pub async fn find_access_facts(self, db, ids: &[AccessBasisIds]) -> Result<HashMap<AccessBasisIds, AccessFacts>> {
         if ids.is_empty() {
             return Ok(HashMap::new());
@@ -389,7 +390,7 @@ reads! {
         found(ids, rows.into_iter().map(|row| (row.caller, row.object_revision)), |revision| revision)
     }
 
-    /// The token with this id and its recipient, whatever their states.
+    /// Finds the token with this id and its recipient, whatever their states.
     pub async fn find_bearer_by_id(self, db, token_id: Uuid) -> Result<Option<Bearer>> {
         let sql = concat!(
             "SELECT ", token_columns!(), ", ", holder_columns!(),
@@ -399,8 +400,8 @@ reads! {
         row.map(Bearer::try_from).transpose()
     }
 
-    /// The recipients that are bound to an identity at `issuer` which JWTs made out to `audiences` with these `claims`
-    /// speak for; two at most, since more than one is as good as none.
+    /// Lists the recipients bound to an identity that a JWT of `issuer` with these `audiences` and `claims` matches; at
+    /// most two, since a match of more than one is refused.
     pub async fn list_holders(
         self, db, issuer: &str, audiences: &[&str], claims: &[(&str, &str)]
     ) -> Result<Vec<Holder>> {
@@ -425,14 +426,14 @@ reads! {
         rows.into_iter().map(Holder::try_from).collect()
     }
 
-    /// The recipient that is bound to the identity with this id.
+    /// Finds the recipient that is bound to the identity with this id.
     pub async fn find_holder(self, db, identity_id: Uuid) -> Result<Option<Holder>> {
         let sql = concat!("SELECT ", holder_columns!(), " FROM recipients r WHERE r.oidc_id = $1");
         let row: Option<HolderRow> = sqlx::query_as(sql).bind(identity_id).fetch_optional(db).await?;
         row.map(Holder::try_from).transpose()
     }
 
-    /// The shares that the recipient was ever granted, with those grants, in the order of their name keys, from behind
+    /// Lists the shares that the recipient was ever granted, with those grants, in the order of their name keys, after
     /// the key `after`; `limit` counts shares.
     pub async fn list_share_access(
         self, db, recipient_id: Uuid, after: Option<&str>, limit: u32

@@ -1,4 +1,4 @@
-//! Recipients, tokens, grants and freezes, kept; and the look-up that decisions are made from.
+//! Stores recipients, tokens, grants and freezes, and looks up the facts for decisions.
 
 pub(super) mod activations;
 pub(super) mod freezes;

@@ -1,4 +1,4 @@
-//! What was issued to recipients whose bytes are limited, day by day, and what was delivered of the URLs that they read.
+//! The bytes issued each day to recipients with a byte limit, and the bytes delivered of the URLs that they read.
 
 use chrono::{DateTime, Utc};
 use sqlx::QueryBuilder;
@@ -13,26 +13,26 @@ use crate::store::{
 /// The digest of a file URL.
 pub type UrlDigest = [u8; 16];
 
-/// What was delivered of a file URL.
+/// The bytes delivered of a file URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UrlBytes {
     /// The URL.
     pub url: UrlDigest,
-    /// Bytes of its file, whoever read them.
+    /// The bytes read of its file, by all readers.
     pub bytes: i64,
-    /// When the URL ends, and this with it.
+    /// When the URL expires, and this record with it.
     pub ends_at: DateTime<Utc>,
 }
 
 reads! {
-    /// The bytes issued to a recipient on this day (counted from 1970, UTC), as far as they were counted.
+    /// Returns the counted bytes issued to a recipient on this day (in days since 1970, UTC).
     pub async fn find_bytes_issued(self, db, recipient_id: Uuid, day: i64) -> Result<i64> {
         const SQL: &str = "SELECT bytes FROM recipient_days WHERE recipient_id = $1 AND day = $2";
         let found: Option<i64> = sqlx::query_scalar(SQL).bind(recipient_id).bind(day).fetch_optional(db).await?;
         Ok(found.unwrap_or_default())
     }
 
-    /// What was delivered of those of `urls`, which are few, that were read.
+    /// Returns the bytes delivered of those of `urls` that were read; for short lists.
     pub async fn find_url_bytes(self, db, urls: &[UrlDigest]) -> Result<Vec<UrlBytes>> {
         if urls.is_empty() {
             return Ok(Vec::new());
@@ -52,7 +52,7 @@ reads! {
 }
 
 impl Tx {
-    /// Sets the bytes issued to a recipient on this day; whoever does holds the audit head's lock since it read them.
+    /// Sets the bytes issued to a recipient on this day; the caller has held the audit head's lock since it read them.
     pub async fn update_bytes_issued(&mut self, recipient_id: Uuid, day: i64, bytes: i64) -> Result<()> {
         const SQL: &str = "INSERT INTO recipient_days (recipient_id, day, bytes) VALUES ($1, $2, $3) \
             ON CONFLICT (recipient_id, day) DO UPDATE SET bytes = excluded.bytes";
@@ -60,7 +60,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Sets what was delivered of URLs, each named once; whoever does holds the audit head's lock since it read them.
+    /// Sets the bytes delivered of distinct URLs; the caller has held the audit head's lock since it read them.
     pub async fn update_url_bytes(&mut self, urls: &[UrlBytes]) -> Result<()> {
         if urls.is_empty() {
             return Ok(());
@@ -76,7 +76,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets what was delivered of URLs that ended before `now`.
+    /// Deletes the records of URLs that expired before `now`.
     pub async fn delete_ended_urls(&mut self, now: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "DELETE FROM url_reads WHERE ends_at < $1";
         writes!(self, db => sqlx::query(SQL).bind(Micros::from(now)).execute(db).await?.rows_affected());

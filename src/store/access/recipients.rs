@@ -1,4 +1,4 @@
-//! Recipients, kept.
+//! Stores recipients.
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
@@ -64,21 +64,21 @@ impl TryFrom<RecipientRow> for Recipient {
 }
 
 reads! {
-    /// The recipient with this name key.
+    /// Finds the recipient with this name key.
     pub async fn find_recipient(self, db, name_key: &str) -> Result<Option<Recipient>> {
         let sql = concat!("SELECT ", recipient_columns!(), " FROM recipients r WHERE r.name_key = $1");
         let row: Option<RecipientRow> = sqlx::query_as(sql).bind(name_key).fetch_optional(db).await?;
         row.map(Recipient::try_from).transpose()
     }
 
-    /// The recipient with this id.
+    /// Finds the recipient with this id.
     pub async fn find_recipient_by_id(self, db, id: Uuid) -> Result<Option<Recipient>> {
         let sql = concat!("SELECT ", recipient_columns!(), " FROM recipients r WHERE r.id = $1");
         let row: Option<RecipientRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         row.map(Recipient::try_from).transpose()
     }
 
-    /// The recipient that is bound to the same identity.
+    /// Finds the recipient that is bound to the same identity.
     pub async fn find_recipient_by_identity(self, db, identity: &Identity) -> Result<Option<Recipient>> {
         let sql = concat!(
             "SELECT ", recipient_columns!(), " FROM recipients r WHERE r.oidc_issuer = $1 AND r.oidc_audience = $2 \
@@ -90,8 +90,8 @@ reads! {
         row.map(Recipient::try_from).transpose()
     }
 
-    /// The recipients that may read a share by grants that have not ended at `open_at`, begun or not, by name; at most
-    /// `limit`.
+    /// Lists, by name, the recipients with a grant on a share that has not ended at `open_at`, whether begun or not; at
+    /// most `limit`.
     pub async fn list_readers(
         self, db, share_id: Uuid, open_at: DateTime<Utc>, limit: u32
     ) -> Result<Vec<Recipient>> {
@@ -106,7 +106,7 @@ reads! {
         rows.into_iter().map(Recipient::try_from).collect()
     }
 
-    /// Recipients in the order of their name keys, from behind the key `after`.
+    /// Lists recipients in the order of their name keys, after the key `after`.
     pub async fn list_recipients(self, db, after: Option<&str>, limit: u32) -> Result<Vec<Recipient>> {
         let sql = concat!(
             "SELECT ", recipient_columns!(), " FROM recipients r WHERE r.name_key > $1 ORDER BY r.name_key LIMIT $2"
@@ -119,7 +119,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new recipient.
+    /// Stores a new recipient.
     pub async fn insert_recipient(&mut self, recipient: &Recipient) -> Result<()> {
         const SQL: &str = "INSERT INTO recipients (id, name, name_key, state, spec, oidc_id, oidc_issuer, oidc_audience, \
             oidc_claim, oidc_value, created_at, updated_at, revision) \
@@ -145,8 +145,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps a recipient as it is now, if its row still has the value's revision ([`StoreError::Stale`] otherwise);
-    /// answers it with the next one.
+    /// Stores a changed recipient if its row still has the value's revision ([`StoreError::Stale`] otherwise); returns
+    /// it with the next revision.
     pub async fn update_recipient(&mut self, recipient: Recipient) -> Result<Recipient> {
         const SQL: &str = "UPDATE recipients SET state = $3, spec = $4, oidc_id = $5, oidc_issuer = $6, \
             oidc_audience = $7, oidc_claim = $8, oidc_value = $9, updated_at = $10, revision = revision + 1 \
@@ -172,8 +172,8 @@ impl Tx {
         Ok(Recipient { revision: recipient.revision + 1, ..recipient })
     }
 
-    /// Removes a recipient and its tokens, if its row has this revision. Its grants stay as history, so that they must
-    /// have ended before.
+    /// Deletes a recipient and its tokens, if its row has this revision. Its grants stay as history, so they must have
+    /// ended before.
     pub async fn delete_recipient(&mut self, id: Uuid, revision: i64) -> Result<()> {
         const SQL: &str = "DELETE FROM recipients WHERE id = $1 AND revision = $2";
         let gone = writes!(self, db => sqlx::query(SQL).bind(id).bind(revision).execute(db).await?.rows_affected());

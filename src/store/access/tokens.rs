@@ -1,4 +1,4 @@
-//! Recipients' tokens, kept as hashes.
+//! Recipients' tokens, stored as hashes.
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -58,7 +58,7 @@ impl From<TokenRow> for Token {
     }
 }
 
-/// A token that ends soon, and whose it is.
+/// A token that expires soon, with its recipient's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndingToken {
     /// The token.
@@ -75,8 +75,8 @@ struct EndingTokenRow {
 }
 
 reads! {
-    /// Tokens of active recipients that are in use and end after `now` and not after `until`, and that no other token of
-    /// their credential outlives; by id, from behind `after`.
+    /// Lists activated tokens of active recipients that expire after `now` and by `until`, and that no other token of
+    /// their credential outlives; in the order of their ids, after `after`.
     pub async fn list_ending_tokens(
         self, db, now: DateTime<Utc>, until: DateTime<Utc>, after: Uuid, limit: u32
     ) -> Result<Vec<EndingToken>> {
@@ -98,14 +98,14 @@ reads! {
         Ok(rows.into_iter().map(|row| EndingToken { token: row.token.into(), recipient: row.recipient_name }).collect())
     }
 
-    /// The token with this id.
+    /// Finds the token with this id.
     pub async fn find_token(self, db, id: Uuid) -> Result<Option<Token>> {
         let sql = concat!("SELECT ", token_columns!(), " FROM tokens k WHERE k.id = $1");
         let row: Option<TokenRow> = sqlx::query_as(sql).bind(id).fetch_optional(db).await?;
         Ok(row.map(Token::from))
     }
 
-    /// A recipient's tokens in the order of their creation, from behind the one created `after.0` with the id
+    /// Lists a recipient's tokens in the order of their creation, after the one created at `after.0` with the id
     /// `after.1`.
     pub async fn list_tokens(
         self, db, recipient_id: Uuid, after: Option<(DateTime<Utc>, Uuid)>, limit: u32
@@ -122,7 +122,7 @@ reads! {
         Ok(rows.into_iter().map(Token::from).collect())
     }
 
-    /// Tokens that were handed out by a link and not used until `now`, and that nobody has revoked.
+    /// Lists tokens that were fetched by a link, not used in time as of `now`, and not revoked or expired.
     pub async fn list_unused_tokens(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Token>> {
         let sql = concat!(
             "SELECT ", token_columns!(), " FROM tokens k WHERE k.unused_until <= $1 AND k.last_used_at IS NULL \
@@ -133,7 +133,7 @@ reads! {
         Ok(rows.into_iter().map(Token::from).collect())
     }
 
-    /// A recipient's tokens that live at `now`, pending ones included, by creation.
+    /// Lists a recipient's tokens that are live at `now`, including pending ones, in the order of their creation.
     pub async fn list_live_tokens(self, db, recipient_id: Uuid, now: DateTime<Utc>) -> Result<Vec<Token>> {
         let sql = concat!(
             "SELECT ", token_columns!(), " FROM tokens k WHERE k.recipient_id = $1 \
@@ -146,7 +146,7 @@ reads! {
 }
 
 impl Tx {
-    /// Keeps a new token; without a hash while nobody can hold its secret.
+    /// Stores a new token; a pending token has no secret and so no hash yet.
     pub async fn insert_token(&mut self, token: &Token, hash: Option<&TokenHash>) -> Result<()> {
         const SQL: &str = "INSERT INTO tokens (id, recipient_id, hash, credential, share_ids, allowed_cidrs, \
             created_at, activated_at, expires_at, revoked_at, last_used_at, unused_until) \
@@ -170,7 +170,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives a pending token its secret's hash and its ends; [`StoreError::Stale`] if it is no longer pending.
+    /// Gives a pending token its secret's hash and its expiry; [`StoreError::Stale`] if it is no longer pending.
     pub async fn activate_token(
         &mut self,
         id: Uuid,
@@ -193,7 +193,7 @@ impl Tx {
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Moves a token's end closer; [`StoreError::Stale`] if it is revoked or would not end sooner.
+    /// Makes a token expire sooner; [`StoreError::Stale`] if it is revoked or would not expire sooner.
     pub async fn shorten_token(&mut self, id: Uuid, expires_at: DateTime<Utc>) -> Result<()> {
         const SQL: &str = "UPDATE tokens SET expires_at = $2 \
             WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)";
@@ -210,7 +210,7 @@ impl Tx {
         if changed == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Notes that these tokens authenticated a request at `used_at`; a later use stays.
+    /// Notes that these tokens authenticated a request at `used_at`, unless a later use is recorded.
     pub async fn update_tokens_used(&mut self, ids: &[Uuid], used_at: DateTime<Utc>) -> Result<()> {
         for ids in ids.chunks(LONGEST_LIST) {
             let at = Micros::from(used_at);
@@ -230,5 +230,5 @@ impl Tx {
     }
 }
 
-/// How many ids one statement lists at most.
+/// The most ids in one statement.
 const LONGEST_LIST: usize = 256;

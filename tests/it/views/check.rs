@@ -1,5 +1,5 @@
 //! Whether what left the server is what should have left it, and nothing else. Pure: it looks at what it is given, so
-//! that a mistake can be planted there and has to be found.
+//! that a mistake can be made there and has to be found.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,8 +16,8 @@ use weir::domain::{
 };
 
 use super::{
-    dissection::{Dissection, dissect},
-    partner::{FileRead, Received, TableRead},
+    connector::{FileRead, Received, TableRead},
+    parquet_parts::{ParquetParts, take_apart},
     plain::{Expected, bare, schema_of},
     source::Table,
     value::{Named, Row, Value, arrow_type, sorted},
@@ -96,7 +96,9 @@ impl Secrets {
         let mut secrets = Self::of_cells(table, &shown);
         table.marks.iter().for_each(|mark| secrets.add(mark));
         table.names.difference(&names).filter(|name| !shown.texts.contains(*name)).for_each(|name| secrets.add(name));
-        [super::stage::TABLE, super::stage::VIEW].iter().for_each(|name| secrets.add(name.rsplit('.').next().unwrap()));
+        [super::weir_server::TABLE, super::weir_server::VIEW]
+            .iter()
+            .for_each(|name| secrets.add(name.rsplit('.').next().unwrap()));
         secrets
     }
 
@@ -207,7 +209,7 @@ impl Secrets {
         if self.find_in_text(log.as_bytes()).is_empty() { Vec::new() } else { log.lines().flat_map(in_line).collect() }
     }
 
-    fn in_file(&self, content: &[u8], dissection: &Dissection) -> Vec<Finding> {
+    fn in_file(&self, content: &[u8], dissection: &ParquetParts) -> Vec<Finding> {
         let whole = ("the bytes".to_owned(), content.to_vec());
         let mut findings = Vec::new();
         for (place, bytes) in std::iter::once(&whole).chain(&dissection.pages) {
@@ -375,7 +377,7 @@ fn one_file(
     if file.size != file.bytes.len() as u64 {
         findings.push(Kind::Size.found(format!("{} bytes are said, {} came", file.size, file.bytes.len())));
     }
-    let dissection = dissect(&file.bytes);
+    let dissection = take_apart(&file.bytes);
     findings.extend(secrets.in_file(&file.bytes, &dissection));
     findings.extend(footer(&dissection, expected));
     let own = match with_partition_values(file, &dissection, expected) {
@@ -430,7 +432,7 @@ pub fn is_ours(url: &str, is_presigned: bool) -> bool {
 }
 
 /// What a footer says, and what columns it describes.
-fn footer(dissection: &Dissection, expected: &Expected) -> Vec<Finding> {
+fn footer(dissection: &ParquetParts, expected: &Expected) -> Vec<Finding> {
     let mut findings = Vec::new();
     let about = dissection.metadata.file_metadata();
     let said = (about.created_by(), about.key_value_metadata().is_none_or(Vec::is_empty));
@@ -486,7 +488,7 @@ fn all_nullable(data_type: &arrow::datatypes::DataType) -> arrow::datatypes::Dat
 }
 
 /// A file's rows with the values that its line has for all of them.
-fn with_partition_values(file: &FileRead, dissection: &Dissection, expected: &Expected) -> Result<Vec<Row>, Finding> {
+fn with_partition_values(file: &FileRead, dissection: &ParquetParts, expected: &Expected) -> Result<Vec<Row>, Finding> {
     let mut read = dissection.rows.iter().map(|row| row.iter());
     let mut rows = Vec::with_capacity(dissection.rows.len());
     for row in &mut read {
@@ -521,7 +523,7 @@ fn partition_value(text: Option<&str>, data_type: &DataType) -> Value {
 }
 
 /// Whether what the line says of a file is true, and of nothing but what may be spoken of.
-fn statistics(file: &FileRead, dissection: &Dissection, expected: &Expected, rows: &[Row]) -> Vec<Finding> {
+fn statistics(file: &FileRead, dissection: &ParquetParts, expected: &Expected, rows: &[Row]) -> Vec<Finding> {
     let Some(stats) = &file.stats else { return Vec::new() };
     let mut findings = Vec::new();
     let mut found = |what: String| findings.push(Kind::Statistics.found(what));

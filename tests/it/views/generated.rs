@@ -18,12 +18,12 @@ use weir::domain::catalog::schema::{DataType, Field, Primitive};
 
 use super::{
     check::{self, nothing},
-    partner::{TableRead, Way},
-    plain::{Lens, Pick},
-    scene::{findings, reader},
+    claims_view::{findings, reader},
+    connector::{TableRead, Way},
+    plain::{Pick, Visible},
     source::{Mapping, Table, word},
-    stage::{self, Kind, Stage},
     value::{Row, Value},
+    weir_server::{self, Kind, WeirServer},
 };
 
 /// How many cases are tried at the least, each kind of server alike, and at the most where nothing else is said.
@@ -64,52 +64,52 @@ fn nothing_hidden_leaves_whatever_the_table_and_the_view() {
             1 => Kind::S3,
             _ => Kind::Postgres,
         };
-        stage::run(kind, |stage| one_case(stage, seed));
+        weir_server::run(kind, |server| one_case(server, seed));
     }
 }
 
-async fn one_case(stage: Stage, seed: u64) {
+async fn one_case(server: WeirServer, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1);
-    let (mut table, mut names) = table(&stage, &mut random, seed);
+    let (mut table, mut names) = table(&server, &mut random, seed);
     grow(&mut table, &mut random, &mut names);
-    let lens = lens(&table, &mut random, &mut names);
-    stage.register().await;
-    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
-    stage.share(&view).await;
+    let visible = visible(&table, &mut random, &mut names);
+    server.register().await;
+    let view = server.publish(&visible.definition(), visible.filter.as_deref()).await;
+    server.share(&view).await;
     let groups =
         |random: &mut StdRng| -> Vec<&str> { GROUPS.iter().copied().filter(|_| random.random_bool(0.5)).collect() };
     let properties = |random: &mut StdRng| json!({"groups": groups(random), "group": GROUPS.choose(random)});
-    let mine = stage.partner("acme", properties(&mut random)).await;
-    let theirs = stage.partner("rival", properties(&mut random)).await;
+    let mine = server.connector("acme", properties(&mut random)).await;
+    let theirs = server.connector("rival", properties(&mut random)).await;
 
     // Without its feature nobody reads local times, and nobody is told of it who need not know.
-    let shown = lens.shown(&table.state, &reader(&stage, &mine).await).fields;
+    let shown = visible.shown(&table.state, &reader(&server, &mine).await).fields;
     let has_local_times = format!("{shown:?}").contains("TimestampNtz");
-    let ways: Vec<Way> = stage.ways().into_iter().filter(|way| way.is_delta || !has_local_times).collect();
+    let ways: Vec<Way> = server.ways().into_iter().filter(|way| way.is_delta || !has_local_times).collect();
     if has_local_times {
-        let refusal = mine.query(stage.ways()[0], json!({})).await.refused(400, "UNSUPPORTED_OPERATION");
+        let refusal = mine.query(server.ways()[0], json!({})).await.refused(400, "UNSUPPORTED_OPERATION");
         assert!(refusal.contains("timestampNtz"), "{refusal}");
     }
     let mut both: Vec<Vec<TableRead>> = Vec::new();
-    for partner in [&mine, &theirs] {
-        let expected = lens.shown(&table.state, &reader(&stage, partner).await);
-        let reads = partner.read_in(&ways, json!({})).await;
-        nothing(&findings(&stage, &table, partner, &expected, &reads));
+    for connector in [&mine, &theirs] {
+        let expected = visible.shown(&table.state, &reader(&server, connector).await);
+        let reads = connector.read_in(&ways, json!({})).await;
+        nothing(&findings(&server, &table, connector, &expected, &reads));
         both.push(reads);
     }
     nothing(&check::apart(&both[0], &both[1]));
 
     // The past is seen as the present is, or not at all.
     let version = random.random_range(0..=table.version());
-    let expected = lens.shown(&table.at(version), &reader(&stage, &mine).await);
+    let expected = visible.shown(&table.at(version), &reader(&server, &mine).await);
     let way = *ways.choose(&mut random).unwrap();
     let answer = mine.query(way, json!({"version": version})).await;
     if answer.status == 200 {
         let read = mine.read(way, json!({"version": version})).await;
-        nothing(&findings(&stage, &table, &mine, &expected, &[read]));
+        nothing(&findings(&server, &table, &mine, &expected, &[read]));
     } else {
         assert!(answer.refused(400, "INVALID_PARAMETER_VALUE").contains("as it is shared now"), "{}", answer.text());
-        nothing(&findings(&stage, &table, &mine, &expected, &[]));
+        nothing(&findings(&server, &table, &mine, &expected, &[]));
     }
 }
 
@@ -123,7 +123,7 @@ fn json_field(name: &str, data_type: Json) -> Json {
     json!({"name": name, "type": data_type, "nullable": true, "metadata": {}})
 }
 
-fn table(stage: &Stage, random: &mut StdRng, seed: u64) -> (Table, Vec<String>) {
+fn table(server: &WeirServer, random: &mut StdRng, seed: u64) -> (Table, Vec<String>) {
     let mut names = Vec::new();
     let mapping = *[Mapping::None, Mapping::Name, Mapping::Id].choose(random).unwrap();
     let mut columns = vec![json_field("zrow_number", json!("long")), json_field(GROUP, json!("string"))];
@@ -143,7 +143,7 @@ fn table(stage: &Stage, random: &mut StdRng, seed: u64) -> (Table, Vec<String>) 
         partition_columns.push(GROUP.to_owned());
     }
     let partition_columns: Vec<&str> = partition_columns.iter().map(String::as_str).collect();
-    (stage.table(&columns.into(), &partition_columns, mapping, seed), names)
+    (server.table(&columns.into(), &partition_columns, mapping, seed), names)
 }
 
 fn any_type(random: &mut StdRng, names: &mut Vec<String>, depth: usize) -> Json {
@@ -320,7 +320,7 @@ fn any_leaf(primitive: Primitive, random: &mut StdRng) -> Value {
 }
 
 /// Some columns, and of them some parts, under some masks; and perhaps not all rows.
-fn lens(table: &Table, random: &mut StdRng, names: &mut Vec<String>) -> Lens {
+fn visible(table: &Table, random: &mut StdRng, names: &mut Vec<String>) -> Visible {
     let fields = &table.state.schema.fields;
     let mut columns = Vec::new();
     let mut comments = BTreeMap::new();
@@ -350,7 +350,7 @@ fn lens(table: &Table, random: &mut StdRng, names: &mut Vec<String>) -> Lens {
     if columns.is_empty() {
         columns.push(("zrow_number".to_owned(), Pick::whole("zrow_number")));
     }
-    Lens { columns, comments, filter: random.random_bool(0.75).then(|| filter(fields, random, 2)) }
+    Visible { columns, comments, filter: random.random_bool(0.75).then(|| filter(fields, random, 2)) }
 }
 
 /// A way of showing what is at a path; `None` where nothing of it can be.
@@ -449,7 +449,7 @@ fn mask(data_type: &DataType, random: &mut StdRng) -> Option<Json> {
     masks.choose(random).cloned()
 }
 
-/// A row filter over what there is, and a partner's properties.
+/// A row filter over what there is, and a connector's properties.
 fn filter(fields: &[Field], random: &mut StdRng, depth: usize) -> String {
     let two = |random: &mut StdRng| (filter(fields, random, depth - 1), filter(fields, random, depth - 1));
     match random.random_range(0..8) {

@@ -7,12 +7,12 @@ use serde_json::{Value as Json, json};
 
 use super::{
     check::{self, Secrets, nothing},
-    partner::{Partner, Received, TableRead, table_path},
-    plain::{Expected, Lens, Pick},
-    scene::{PLANS, claims, columns, findings, read_version_well, read_well, reader, shared_claims},
+    claims_view::{PLANS, claims, columns, findings, read_version_well, read_well, reader, shared_claims},
+    connector::{Connector, Received, TableRead, table_path},
+    plain::{Expected, Pick, Visible},
     source::{Mapping, Table, word},
-    stage::{RELAYED, SHARE, SHOWN, Stage, TABLE, VIEW, everywhere},
     value::{Row, Value},
+    weir_server::{RELAYED, SHARE, SHOWN, TABLE, VIEW, WeirServer, everywhere},
 };
 
 everywhere!(
@@ -48,20 +48,20 @@ fn hmo() -> Json {
     json!({"plans": [PLANS[0]]})
 }
 
-async fn lt01_no_secret_is_in_any_file(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
+async fn lt01_no_secret_is_in_any_file(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
     assert!(reads.iter().all(|read| read.files.len() > 1));
     // Somebody with other rights has other secrets.
-    let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
-    let others = read_well(&stage, &table, &lens, &rival).await;
+    let rival = server.connector("rival", json!({"plans": [PLANS[1]]})).await;
+    let others = read_well(&server, &table, &visible, &rival).await;
     nothing(&check::apart(&reads, &others));
-    assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"));
+    assert!(server.copies(None).await.iter().all(|copy| copy["kind"] == "file"));
 }
 
 /// What a curious client asks for, of one object.
-async fn pry(partner: &Partner<'_>, object: &str) -> Vec<Received> {
+async fn pry(connector: &Connector<'_>, object: &str) -> Vec<Received> {
     let mut answers = Vec::new();
     let query = table_path(object, "/query");
     let headers = [("content-type", "application/json")];
@@ -88,7 +88,7 @@ async fn pry(partner: &Partner<'_>, object: &str) -> Vec<Received> {
     ] {
         for capability in ["responseformat=parquet", "responseformat=delta;readerfeatures=deletionvectors"] {
             let headers = [&headers[..], &[("delta-sharing-capabilities", capability)]].concat();
-            answers.push(partner.send(Method::POST, &query, &headers, &body.to_string()).await);
+            answers.push(connector.send(Method::POST, &query, &headers, &body.to_string()).await);
         }
     }
     for path in [
@@ -102,19 +102,20 @@ async fn pry(partner: &Partner<'_>, object: &str) -> Vec<Received> {
         "/metadata?version=999",
         "/metadata?timestamp=2020-01-01T00:00:00Z",
     ] {
-        answers.push(partner.send(Method::GET, &table_path(object, path), &[], "").await);
+        answers.push(connector.send(Method::GET, &table_path(object, path), &[], "").await);
     }
-    answers.push(partner.send(Method::POST, &table_path(object, "/temporary-table-credentials"), &headers, "{}").await);
-    answers.push(partner.send(Method::POST, &table_path(object, "/queries/1"), &headers, "{}").await);
+    answers
+        .push(connector.send(Method::POST, &table_path(object, "/temporary-table-credentials"), &headers, "{}").await);
+    answers.push(connector.send(Method::POST, &table_path(object, "/queries/1"), &headers, "{}").await);
     for path in ["/shares", "/shares/insurer", "/shares/insurer/schemas", "/shares/insurer/all-tables"] {
-        answers.push(partner.send(Method::GET, path, &[], "").await);
+        answers.push(connector.send(Method::GET, path, &[], "").await);
     }
     answers
 }
 
-async fn lt02_no_hidden_name_leaves_in_any_answer(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::Name).await;
-    let acme = stage.partner("acme", hmo()).await;
+async fn lt02_no_hidden_name_leaves_in_any_answer(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::Name).await;
+    let acme = server.connector("acme", hmo()).await;
     let mut statuses = BTreeSet::new();
     for object in [SHOWN, RELAYED] {
         for answer in pry(&acme, object).await {
@@ -124,19 +125,19 @@ async fn lt02_no_hidden_name_leaves_in_any_answer(stage: Stage) {
     }
     assert!(statuses.contains(&200) && statuses.contains(&400), "{statuses:?}");
     // A file's errors, too.
-    let url = acme.read(stage.ways()[2], json!({})).await.files[0].url.clone();
+    let url = acme.read(server.ways()[2], json!({})).await.files[0].url.clone();
     acme.fetch(&url.replace("/files/", "/files/x")).await.refused(404, "RESOURCE_DOES_NOT_EXIST");
-    read_well(&stage, &table, &lens, &acme).await;
+    read_well(&server, &table, &visible, &acme).await;
 }
 
-async fn lt03_statistics_and_partition_values_speak_of_what_is_shown(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", json!({"plans": [PLANS[0], PLANS[1]]})).await;
-    for read in read_well(&stage, &table, &lens, &acme).await {
+async fn lt03_statistics_and_partition_values_speak_of_what_is_shown(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", json!({"plans": [PLANS[0], PLANS[1]]})).await;
+    for read in read_well(&server, &table, &visible, &acme).await {
         let mut spoken_of = BTreeSet::new();
         for file in &read.files {
             let stats = file.stats.as_ref().expect("a governed file has statistics");
-            let rows = super::dissection::dissect(&file.bytes).rows.len();
+            let rows = super::parquet_parts::take_apart(&file.bytes).rows.len();
             assert_eq!(stats["numRecords"], rows);
             spoken_of.extend(stats["minValues"].as_object().unwrap().keys().cloned());
             assert_eq!(file.partition_values.keys().collect::<Vec<_>>(), ["plan"]);
@@ -145,11 +146,11 @@ async fn lt03_statistics_and_partition_values_speak_of_what_is_shown(stage: Stag
     }
 }
 
-async fn lt04_urls_say_nothing_of_the_source(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
+async fn lt04_urls_say_nothing_of_the_source(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
     let mut urls = BTreeSet::new();
-    for read in read_well(&stage, &table, &lens, &acme).await {
+    for read in read_well(&server, &table, &visible, &acme).await {
         for file in &read.files {
             assert!(check::is_ours(&file.url, read.way.is_presigned), "{}", file.url);
             let path = file.url.split('?').next().unwrap().to_lowercase();
@@ -162,38 +163,38 @@ async fn lt04_urls_say_nothing_of_the_source(stage: Stage) {
     assert!(urls.len() > 4);
 }
 
-async fn lt05_deleted_rows_are_gone(stage: Stage) {
-    let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
+async fn lt05_deleted_rows_are_gone(server: WeirServer) {
+    let (mut table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
     let ids = |reads: &[TableRead]| rows_of(reads).iter().map(|row| row[0].clone()).collect::<Vec<_>>();
-    let before = ids(&read_well(&stage, &table, &lens, &acme).await);
+    let before = ids(&read_well(&server, &table, &visible, &acme).await);
     assert!(before.iter().all(|id| !matches!(id, Value::Integer(id) if id % 5 == 0)), "they were deleted before");
     table.delete(|row| matches!(row[0], Value::Integer(id) if id % 3 == 0));
-    let after = ids(&read_well(&stage, &table, &lens, &acme).await);
+    let after = ids(&read_well(&server, &table, &visible, &acme).await);
     assert!(after.len() < before.len() && !after.is_empty());
     assert!(after.iter().all(|id| !matches!(id, Value::Integer(id) if id % 3 == 0 || id % 5 == 0)));
     // A file that loses its last row goes.
     table.delete(|row| row[2].known() == Value::text(PLANS[0]).known());
-    let gone = read_well(&stage, &table, &lens, &acme).await;
+    let gone = read_well(&server, &table, &visible, &acme).await;
     assert!(gone.iter().all(|read| read.files.is_empty()));
 }
 
-async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
-    let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+async fn lt05_deleted_rows_are_not_passed_through(server: WeirServer) {
+    let mut table = server.table(&two_columns(), &[], Mapping::None, 3);
     table.has_notes = false;
     let whole = table.append(two_values(0..20, 1));
     table.delete(|row| matches!(row[0], Value::Integer(id) if id % 2 == 0));
-    let (lens, acme) = share_everything(&stage, &table).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
+    let (visible, acme) = share_everything(&server, &table).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(rows_of(&reads).len(), 10);
-    assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
+    assert!(server.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
     // Where nothing is hidden, nothing has to be written.
-    for way in stage.ways() {
+    for way in server.ways() {
         let read = acme.read(way, json!({"version": whole})).await;
         assert_eq!(rows_of(std::slice::from_ref(&read)).len(), 20);
         assert!(!read.way.is_presigned || read.files[0].url.starts_with("http://weir.test/files/"));
     }
-    assert!(stage.copies(None).await.iter().any(|copy| copy["kind"] == "source"));
+    assert!(server.copies(None).await.iter().any(|copy| copy["kind"] == "source"));
     // What the log says of them is not passed on as it stands.
     let answers: Vec<String> = acme.newly_received().iter().map(|answer| answer.text()).collect();
     let listings: Vec<&String> = answers.iter().filter(|text| text.starts_with('{')).collect();
@@ -205,22 +206,22 @@ async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
 
 /// The rows of one way's files, as the files have them.
 fn rows_of(reads: &[TableRead]) -> Vec<Row> {
-    reads[0].files.iter().flat_map(|file| super::dissection::dissect(&file.bytes).rows).collect()
+    reads[0].files.iter().flat_map(|file| super::parquet_parts::take_apart(&file.bytes).rows).collect()
 }
 
-/// Shares a view of everything that `table` has with a partner.
-async fn share_everything<'a>(stage: &'a Stage, table: &Table) -> (Lens, Partner<'a>) {
-    stage.register().await;
-    let lens = everything(table);
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    (lens, stage.partner("acme", json!({})).await)
+/// Shares a view of everything that `table` has with a connector.
+async fn share_everything<'a>(server: &'a WeirServer, table: &Table) -> (Visible, Connector<'a>) {
+    server.register().await;
+    let visible = everything(table);
+    let view = server.publish(&visible.definition(), None).await;
+    server.share(&view).await;
+    (visible, server.connector("acme", json!({})).await)
 }
 
 /// A view of every column that `table` has, as it is.
-fn everything(table: &Table) -> Lens {
+fn everything(table: &Table) -> Visible {
     let names = table.state.schema.fields.iter().map(|field| field.name.clone());
-    Lens { columns: names.map(|name| (name.clone(), Pick::whole(&name))).collect(), ..Lens::default() }
+    Visible { columns: names.map(|name| (name.clone(), Pick::whole(&name))).collect(), ..Visible::default() }
 }
 
 fn two_columns() -> Json {
@@ -236,33 +237,33 @@ fn two_values(ids: std::ops::Range<i64>, seed: u64) -> Vec<Row> {
     ids.map(|id| vec![Value::Integer(id), Value::Text(word(&mut random))]).collect()
 }
 
-async fn lt06_dropped_columns_are_gone(stage: Stage) {
-    let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+async fn lt06_dropped_columns_are_gone(server: WeirServer) {
+    let mut table = server.table(&two_columns(), &[], Mapping::Name, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
     table.alter(|fields| fields.retain(|field| field.name == "id"));
-    let (lens, acme) = share_everything(&stage, &table).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
+    let (visible, acme) = share_everything(&server, &table).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(rows_of(&reads).len(), 20);
-    assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
+    assert!(server.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
 }
 
-async fn lt06_files_that_hold_more_than_the_table_are_not_passed_through(stage: Stage) {
-    let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+async fn lt06_files_that_hold_more_than_the_table_are_not_passed_through(server: WeirServer) {
+    let mut table = server.table(&two_columns(), &[], Mapping::None, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
     // As a writer may that does not know that columns are dropped under a mapping alone.
     table.alter(|fields| fields.retain(|field| field.name == "id"));
-    let (lens, acme) = share_everything(&stage, &table).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
+    let (visible, acme) = share_everything(&server, &table).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(rows_of(&reads).len(), 20);
-    let copies = stage.copies(Some("ready")).await;
+    let copies = server.copies(Some("ready")).await;
     assert!(copies.iter().all(|copy| copy["kind"] == "file"), "source files were passed through: {copies:?}");
 }
 
-async fn lt07_hints_ask_nothing_of_hidden_columns(stage: Stage) {
-    let (_table, _lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", json!({"plans": [PLANS[0], PLANS[1]]})).await;
+async fn lt07_hints_ask_nothing_of_hidden_columns(server: WeirServer) {
+    let (_table, _lens) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", json!({"plans": [PLANS[0], PLANS[1]]})).await;
     let sql = |column: &str, value: &str| json!({"predicateHints": [format!("{column} = '{value}'")]});
     let tree = |column: &str, value: &str| {
         json!({"jsonPredicateHints": json!({"op": "equal", "children": [
@@ -270,7 +271,7 @@ async fn lt07_hints_ask_nothing_of_hidden_columns(stage: Stage) {
             {"op": "literal", "value": value, "valueType": "string"},
         ]}).to_string()})
     };
-    for way in stage.ways() {
+    for way in server.ways() {
         let ids = |answer: Received| TableRead::parse(way, &answer).ids();
         let all = ids(acme.query(way, json!({})).await);
         // A hint on what is shown leaves files out.
@@ -292,13 +293,13 @@ async fn lt07_hints_ask_nothing_of_hidden_columns(stage: Stage) {
     }
 }
 
-async fn lt08_a_limit_lets_no_other_row_in(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", json!({"plans": [PLANS[0], PLANS[1]]})).await;
-    let expected = lens.shown(&table.state, &reader(&stage, &acme).await);
+async fn lt08_a_limit_lets_no_other_row_in(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", json!({"plans": [PLANS[0], PLANS[1]]})).await;
+    let expected = visible.shown(&table.state, &reader(&server, &acme).await);
     let total = expected.rows().len();
     let eligible: BTreeSet<String> = expected.rows().iter().map(|row| format!("{:?}", row[0])).collect();
-    for way in stage.ways() {
+    for way in server.ways() {
         let all = acme.read(way, json!({})).await;
         for limit in [1, 2, 5, total - 1, total, total + 1] {
             let read = acme.read(way, json!({"limitHint": limit})).await;
@@ -311,44 +312,44 @@ async fn lt08_a_limit_lets_no_other_row_in(stage: Stage) {
     }
 }
 
-async fn lt09_older_versions_are_masked_as_the_newest(stage: Stage) {
-    let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
+async fn lt09_older_versions_are_masked_as_the_newest(server: WeirServer) {
+    let mut table = server.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
     table.append(claims(0, 20, 1));
-    stage.register().await;
-    let open = Lens {
+    server.register().await;
+    let open = Visible {
         columns: ["claim_id", "plan_code", "zmember_name"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
-        ..Lens::default()
+        ..Visible::default()
     };
-    let view = stage.publish(&open.definition(), None).await;
-    stage.share(&view).await;
-    let early = stage.partner("early", json!({})).await;
-    read_well(&stage, &table, &open, &early).await;
+    let view = server.publish(&open.definition(), None).await;
+    server.share(&view).await;
+    let early = server.connector("early", json!({})).await;
+    read_well(&server, &table, &open, &early).await;
     table.append(claims(100, 20, 2));
 
-    let masked = Lens {
+    let masked = Visible {
         columns: vec![
             ("claim_id".to_owned(), Pick::whole("claim_id")),
             ("member".to_owned(), Pick::masked("zmember_name", json!({"partial": {"first": 1, "last": 1}}))),
         ],
         filter: Some(format!("plan_code = '{}'", PLANS[0])),
-        ..Lens::default()
+        ..Visible::default()
     };
-    let view = stage.publish(&masked.definition(), masked.filter.as_deref()).await;
-    stage.share(&view).await;
-    let late = stage.partner("late", json!({})).await;
+    let view = server.publish(&masked.definition(), masked.filter.as_deref()).await;
+    server.share(&view).await;
+    let late = server.connector("late", json!({})).await;
     for version in [1, 2] {
         let at = json!({"version": version});
-        read_version_well(&stage, &table, &masked, &late, at, version).await;
+        read_version_well(&server, &table, &masked, &late, at, version).await;
         let at = json!({"timestamp": table.committed_at(version)});
-        read_version_well(&stage, &table, &masked, &late, at, version).await;
+        read_version_well(&server, &table, &masked, &late, at, version).await;
     }
     // Before the first rows there were none.
-    let reads = read_version_well(&stage, &table, &masked, &late, json!({"version": 0}), 0).await;
+    let reads = read_version_well(&server, &table, &masked, &late, json!({"version": 0}), 0).await;
     assert!(reads.iter().all(|read| read.files.is_empty()));
 }
 
-async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
-    let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+async fn lt09_what_had_a_shown_name_before_is_not_shown(server: WeirServer) {
+    let mut table = server.table(&two_columns(), &[], Mapping::Name, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
     // What was secret gets another name, and what may be seen the one that it had.
@@ -362,100 +363,100 @@ async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
     };
     table.append(two_values(100..110, 2).into_iter().map(longer).collect());
     let renamed = table.alter(|fields| fields[2].name = "zdropped_name".to_owned());
-    stage.register().await;
-    let lens = Lens {
+    server.register().await;
+    let visible = Visible {
         columns: ["id", "zdropped_name"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
-        ..Lens::default()
+        ..Visible::default()
     };
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
-    read_well(&stage, &table, &lens, &acme).await;
-    for way in stage.ways() {
+    let view = server.publish(&visible.definition(), None).await;
+    server.share(&view).await;
+    let acme = server.connector("acme", json!({})).await;
+    read_well(&server, &table, &visible, &acme).await;
+    for way in server.ways() {
         let answer = acme.query(way, json!({"version": 1})).await;
         let message = answer.refused(400, "INVALID_PARAMETER_VALUE");
         assert!(message.contains("as it is shared now"), "{message}");
     }
     // In between it was the same column under another name.
-    read_version_well(&stage, &table, &lens, &acme, json!({"version": renamed - 1}), renamed - 1).await;
-    read_well(&stage, &table, &lens, &acme).await;
+    read_version_well(&server, &table, &visible, &acme, json!({"version": renamed - 1}), renamed - 1).await;
+    read_well(&server, &table, &visible, &acme).await;
 }
 
-async fn lt09_renamed_columns_are_read_alike_whichever_version_is_asked_for_first(stage: Stage) {
-    let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
+async fn lt09_renamed_columns_are_read_alike_whichever_version_is_asked_for_first(server: WeirServer) {
+    let mut table = server.table(&two_columns(), &[], Mapping::Name, 3);
     let first = table.append(two_values(0..20, 1));
     table.alter(|fields| fields[1].name = "label".to_owned());
     let second = table.append(two_values(20..30, 2));
-    let (lens, acme) = share_everything(&stage, &table).await;
+    let (visible, acme) = share_everything(&server, &table).await;
     for version in [first, second, first] {
-        read_version_well(&stage, &table, &lens, &acme, json!({"version": version}), version).await;
+        read_version_well(&server, &table, &visible, &acme, json!({"version": version}), version).await;
     }
-    read_well(&stage, &table, &lens, &acme).await;
+    read_well(&server, &table, &visible, &acme).await;
 }
 
-async fn lt11_without_its_property_nobody_sees_a_row(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
+async fn lt11_without_its_property_nobody_sees_a_row(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
     // Nobody is granted what would show nothing by mistake.
-    stage.app.put("/recipients/none", json!({})).await.expect(201);
+    server.app.put("/recipients/none", json!({})).await.expect(201);
     for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]})] {
-        stage.app.patch("/recipients/none", json!({"properties": properties})).await.expect(200);
-        let grant = stage.app.post("/grants", json!({"share": SHARE, "recipient": "none"})).await;
+        server.app.patch("/recipients/none", json!({"properties": properties})).await.expect(200);
+        let grant = server.app.post("/grants", json!({"share": SHARE, "recipient": "none"})).await;
         let problem = grant.problem(422, "invalid_input");
         assert!(problem.to_string().contains("plans"), "{problem}");
     }
     // Who loses it later sees nothing.
-    let acme = stage.partner("acme", hmo()).await;
-    assert!(!rows_of(&read_well(&stage, &table, &lens, &acme).await).is_empty());
+    let acme = server.connector("acme", hmo()).await;
+    assert!(!rows_of(&read_well(&server, &table, &visible, &acme).await).is_empty());
     for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]}), json!({"plans": []})]
     {
-        stage.app.patch("/recipients/acme?force=true", json!({"properties": properties})).await.expect(200);
-        for way in stage.ways() {
+        server.app.patch("/recipients/acme?force=true", json!({"properties": properties})).await.expect(200);
+        for way in server.ways() {
             let read = acme.read(way, json!({})).await;
             assert!(read.files.is_empty(), "{properties}: {:?}", read.files.len());
         }
     }
 }
 
-async fn lt12_properties_are_values_and_nothing_else(stage: Stage) {
+async fn lt12_properties_are_values_and_nothing_else(server: WeirServer) {
     const INJECTIONS: [&str; 6] =
         ["x' OR '1'='1", "' OR TRUE --", "') OR ('1'='1", "%", "zfirst' OR zip = 'zsecond", "recipient('city')"];
-    let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+    let mut table = server.table(&two_columns(), &[], Mapping::None, 3);
     let mut rows = two_values(0..20, 1);
     for (at, injection) in INJECTIONS.iter().enumerate() {
         rows.push(vec![Value::Integer(100 + i64::try_from(at).unwrap()), Value::text(*injection)]);
     }
     table.append(rows);
-    stage.register().await;
-    let lens = Lens {
+    server.register().await;
+    let visible = Visible {
         columns: vec![("id".to_owned(), Pick::whole("id"))],
         filter: Some("zdropped_name = recipient('city') OR zdropped_name IN recipient_list('cities')".to_owned()),
-        ..Lens::default()
+        ..Visible::default()
     };
-    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
-    stage.share(&view).await;
+    let view = server.publish(&visible.definition(), visible.filter.as_deref()).await;
+    server.share(&view).await;
     for (at, injection) in INJECTIONS.iter().enumerate() {
-        let acme = stage.partner(&format!("acme{at}"), json!({"city": injection, "cities": [injection]})).await;
-        let reads = read_well(&stage, &table, &lens, &acme).await;
+        let acme = server.connector(&format!("acme{at}"), json!({"city": injection, "cities": [injection]})).await;
+        let reads = read_well(&server, &table, &visible, &acme).await;
         let ids = rows_of(&reads).iter().map(|row| format!("{:?}", row[0])).collect::<Vec<_>>();
         assert_eq!(ids, [format!("Integer({})", 100 + at)], "{injection}");
     }
 }
 
-async fn lt14_pseudonyms_of_partners_differ(stage: Stage) {
-    let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
+async fn lt14_pseudonyms_of_partners_differ(server: WeirServer) {
+    let mut table = server.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
     table.append(claims(0, 40, 1));
-    stage.register().await;
+    server.register().await;
     let hash = |name: &str, per: &str| {
         let mask = json!({"hash": {"domain": "member", "per": per}});
         (name.to_owned(), Pick::masked("zmember_name", mask))
     };
     let columns = vec![hash("own", "recipient"), hash("shared", "share"), hash("global", "global")];
-    let lens = Lens { columns, ..Lens::default() };
-    let view = stage.publish(&lens.definition(), None).await;
-    stage.share(&view).await;
-    let (acme, rival) = (stage.partner("acme", json!({})).await, stage.partner("rival", json!({})).await);
+    let visible = Visible { columns, ..Visible::default() };
+    let view = server.publish(&visible.definition(), None).await;
+    server.share(&view).await;
+    let (acme, rival) = (server.connector("acme", json!({})).await, server.connector("rival", json!({})).await);
     let (mine, theirs) =
-        (read_well(&stage, &table, &lens, &acme).await, read_well(&stage, &table, &lens, &rival).await);
+        (read_well(&server, &table, &visible, &acme).await, read_well(&server, &table, &visible, &rival).await);
     let column = |reads: &[TableRead], at: usize| -> BTreeSet<String> {
         let rows = rows_of(reads);
         rows.iter().filter(|row| !row[at].is_null()).map(|row| format!("{:?}", row[at])).collect()
@@ -468,16 +469,16 @@ async fn lt14_pseudonyms_of_partners_differ(stage: Stage) {
     assert!(column(&mine, 0).len() > 20 && column(&mine, 1).is_disjoint(&column(&mine, 2)));
     nothing(&check::apart(&mine, &theirs));
     // The same value has the same name today and tomorrow.
-    assert_eq!(column(&read_well(&stage, &table, &lens, &acme).await, 0), column(&mine, 0));
+    assert_eq!(column(&read_well(&server, &table, &visible, &acme).await, 0), column(&mine, 0));
 }
 
-async fn lt15_constraints_and_comments_stay_inside(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::Name).await;
+async fn lt15_constraints_and_comments_stay_inside(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::Name).await;
     // The log is full of them.
     let log = fs::read_to_string(table.commit_path(0)).unwrap();
     assert!(log.contains("delta.constraints.") && log.contains("comment") && log.contains("owner"));
-    let acme = stage.partner("acme", hmo()).await;
-    for read in read_well(&stage, &table, &lens, &acme).await {
+    let acme = server.connector("acme", hmo()).await;
+    for read in read_well(&server, &table, &visible, &acme).await {
         let text = format!("{} {}", read.metadata, read.protocol);
         for word in ["constraints", "owner", "columnMapping", "deletionVectors", "generationExpression", "invariants"] {
             assert!(!text.contains(word), "`{word}` is in {text}");
@@ -488,20 +489,20 @@ async fn lt15_constraints_and_comments_stay_inside(stage: Stage) {
     }
 }
 
-async fn lt15_files_with_notes_of_their_writers_are_not_passed_through(stage: Stage) {
-    let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
+async fn lt15_files_with_notes_of_their_writers_are_not_passed_through(server: WeirServer) {
+    let mut table = server.table(&two_columns(), &[], Mapping::None, 3);
     table.append(two_values(0..20, 1));
-    let (lens, acme) = share_everything(&stage, &table).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
+    let (visible, acme) = share_everything(&server, &table).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(rows_of(&reads).len(), 20);
-    let copies = stage.copies(Some("ready")).await;
+    let copies = server.copies(Some("ready")).await;
     assert!(copies.iter().all(|copy| copy["kind"] == "file"), "source files were passed through: {copies:?}");
 }
 
-async fn lt16_what_was_never_granted_is_not_there(stage: Stage) {
-    let (_table, _lens) = shared_claims(&stage, Mapping::None).await;
-    stage.app.put("/shares/other", json!({})).await.expect(201);
-    let stranger = stage.partner_of("other", "stranger", json!({})).await;
+async fn lt16_what_was_never_granted_is_not_there(server: WeirServer) {
+    let (_table, _lens) = shared_claims(&server, Mapping::None).await;
+    server.app.put("/shares/other", json!({})).await.expect(201);
+    let stranger = server.partner_of("other", "stranger", json!({})).await;
     for what in ["/query", "/metadata", "/version", "/changes?startingVersion=0", "/temporary-table-credentials"] {
         let method = if matches!(what, "/query" | "/temporary-table-credentials") { Method::POST } else { Method::GET };
         let mut refusals = BTreeSet::new();
@@ -520,9 +521,9 @@ async fn lt16_what_was_never_granted_is_not_there(stage: Stage) {
     assert!(!listed.text().contains(SHARE), "{}", listed.text());
 }
 
-async fn lt17_nobody_gets_credentials(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
+async fn lt17_nobody_gets_credentials(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
     let headers = [("content-type", "application/json")];
     for object in [SHOWN, RELAYED] {
         let path = table_path(object, "/temporary-table-credentials");
@@ -543,14 +544,14 @@ async fn lt17_nobody_gets_credentials(stage: Stage) {
             assert_eq!(modes, json!(["url"]));
         }
     }
-    read_well(&stage, &table, &lens, &acme).await;
+    read_well(&server, &table, &visible, &acme).await;
 }
 
-async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
-    let (mut table, lens) = shared_claims(&stage, Mapping::Name).await;
-    let acme = stage.partner("acme", hmo()).await;
+async fn lt18_versions_that_do_not_fit_are_out_of_reach(server: WeirServer) {
+    let (mut table, visible) = shared_claims(&server, Mapping::Name).await;
+    let acme = server.connector("acme", hmo()).await;
     let fitting = table.version();
-    read_well(&stage, &table, &lens, &acme).await;
+    read_well(&server, &table, &visible, &acme).await;
     // The column is dropped, and rows come without it.
     let held = table.alter(|fields| fields.retain(|field| field.name != "paid"));
     let without: Vec<Row> = claims(5_000, 10, 9)
@@ -563,7 +564,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
     let newest = table.append(without);
     assert_eq!((held, newest), (fitting + 1, fitting + 2));
 
-    for way in stage.ways() {
+    for way in server.ways() {
         for version in [held, newest, newest + 1] {
             let since = [
                 json!({"version": version}),
@@ -602,22 +603,22 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
     }
     // What fits goes on.
     table.state = table.versions[usize::try_from(fitting).unwrap()].clone();
-    read_version_well(&stage, &table, &lens, &acme, json!({}), fitting).await;
-    read_version_well(&stage, &table, &lens, &acme, json!({"version": 1}), 1).await;
+    read_version_well(&server, &table, &visible, &acme, json!({}), fitting).await;
+    read_version_well(&server, &table, &visible, &acme, json!({"version": 1}), 1).await;
     // The operator learns of it.
-    let preview = stage.app.post(&format!("/views/{VIEW}/preview"), json!({"recipient": "acme"})).await;
+    let preview = server.app.post(&format!("/views/{VIEW}/preview"), json!({"recipient": "acme"})).await;
     assert!(preview.status.is_client_error(), "{}", preview.text);
     assert!(preview.text.contains("paid"), "{}", preview.text);
 }
 
-async fn lt19_a_new_column_is_not_shown(stage: Stage) {
-    let (mut table, lens) = shared_claims(&stage, Mapping::Name).await;
-    let whole = Lens {
+async fn lt19_a_new_column_is_not_shown(server: WeirServer) {
+    let (mut table, visible) = shared_claims(&server, Mapping::Name).await;
+    let whole = Visible {
         columns: ["claim_id", "address", "visits"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
-        ..Lens::default()
+        ..Visible::default()
     };
-    let acme = stage.partner("acme", hmo()).await;
-    let before = read_well(&stage, &table, &lens, &acme).await;
+    let acme = server.connector("acme", hmo()).await;
+    let before = read_well(&server, &table, &visible, &acme).await;
     table.alter(|fields| fields.push(Table::column("znew_column", json!("string"))));
     use rand::SeedableRng;
     let mut random = rand::rngs::StdRng::seed_from_u64(5);
@@ -626,32 +627,32 @@ async fn lt19_a_new_column_is_not_shown(stage: Stage) {
         row
     };
     table.append(claims(7_000, 20, 3).into_iter().map(longer).collect());
-    let after = read_well(&stage, &table, &lens, &acme).await;
+    let after = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(before[0].metadata["schemaString"], after[0].metadata["schemaString"]);
     assert!(rows_of(&after).len() > rows_of(&before).len());
 
     // Neither is a new field of a struct that is shown as a whole.
-    let view = stage.publish(&whole.definition(), None).await;
+    let view = server.publish(&whole.definition(), None).await;
     let plan = before[0].metadata["schemaString"].clone();
     assert!(!plan.as_str().unwrap().contains("znew"));
-    stage.share(&view).await;
-    let partner = stage.partner("whole", json!({})).await;
-    let shown: Expected = whole.shown(&table.state, &reader(&stage, &partner).await);
-    read_well(&stage, &table, &whole, &partner).await;
+    server.share(&view).await;
+    let connector = server.connector("whole", json!({})).await;
+    let shown: Expected = whole.shown(&table.state, &reader(&server, &connector).await);
+    read_well(&server, &table, &whole, &connector).await;
     table.alter(|fields| {
         let weir::domain::catalog::schema::DataType::Struct(parts) = &mut fields[6].data_type else { panic!() };
         parts.push(Table::column("znew_field", json!("string")));
     });
     table.state.files.clear();
-    let reads = partner.read_in_all_ways(json!({})).await;
-    nothing(&findings(&stage, &table, &partner, &shown, &reads));
+    let reads = connector.read_in_all_ways(json!({})).await;
+    nothing(&findings(&server, &table, &connector, &shown, &reads));
 }
 
-async fn lt20_hidden_parts_are_cut_out_of_structs_lists_and_maps(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::Id).await;
-    let acme = stage.partner("acme", hmo()).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
-    let file = super::dissection::dissect(&reads[0].files[0].bytes);
+async fn lt20_hidden_parts_are_cut_out_of_structs_lists_and_maps(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::Id).await;
+    let acme = server.connector("acme", hmo()).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
+    let file = super::parquet_parts::take_apart(&reads[0].files[0].bytes);
     let leaves: Vec<String> =
         file.metadata.file_metadata().schema_descr().columns().iter().map(|leaf| leaf.path().string()).collect();
     assert_eq!(
@@ -674,83 +675,83 @@ async fn lt20_hidden_parts_are_cut_out_of_structs_lists_and_maps(stage: Stage) {
     );
 }
 
-async fn lt21_files_do_not_tell_how_many_rows_are_hidden(stage: Stage) {
-    let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
+async fn lt21_files_do_not_tell_how_many_rows_are_hidden(server: WeirServer) {
+    let mut table = server.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
     let shown = |row: &Row| matches!(row[4], Value::Float(paid) if paid >= 0.0);
     let mut rows = claims(0, 200, 1);
     rows.iter_mut().for_each(|row| (row[2], row[3]) = (Value::text(PLANS[0]), Value::text("zregionnorth")));
     let many = table.append(rows);
     // The hidden rows go, and what is shown stays.
     let few = table.delete(|row| !shown(row));
-    let lens = super::scene::lens();
-    stage.register().await;
-    let (columns, filter) = (lens.definition(), lens.filter.as_deref());
-    let view = stage.publish_as_laid_out(&columns, filter, &["zregion_name"]).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", hmo()).await;
+    let visible = super::claims_view::visible();
+    server.register().await;
+    let (columns, filter) = (visible.definition(), visible.filter.as_deref());
+    let view = server.publish_as_laid_out(&columns, filter, &["zregion_name"]).await;
+    server.share(&view).await;
+    let acme = server.connector("acme", hmo()).await;
     let bytes = |reads: &[TableRead]| reads[0].files.iter().map(|file| file.bytes.clone()).collect::<Vec<_>>();
-    let with = bytes(&read_version_well(&stage, &table, &lens, &acme, json!({"version": many}), many).await);
-    let without = bytes(&read_version_well(&stage, &table, &lens, &acme, json!({"version": few}), few).await);
+    let with = bytes(&read_version_well(&server, &table, &visible, &acme, json!({"version": many}), many).await);
+    let without = bytes(&read_version_well(&server, &table, &visible, &acme, json!({"version": few}), few).await);
     assert_eq!(with.len(), 1);
     assert!(with == without, "the files of {many} and {few} differ");
-    assert_eq!(stage.copies(Some("ready")).await.len(), 2, "it was made once, and proves nothing");
+    assert_eq!(server.copies(Some("ready")).await.len(), 2, "it was made once, and proves nothing");
 }
 
-async fn lt22_corrupt_files_and_overflows_say_no_value(stage: Stage) {
-    let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
+async fn lt22_corrupt_files_and_overflows_say_no_value(server: WeirServer) {
+    let mut table = server.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
     let mut rows = claims(0, 40, 1);
     rows.iter_mut().for_each(|row| row[3] = Value::text("zregionnorth"));
     // No year of its own: the first of January before it is no date that there is.
     let overflow = rows.iter_mut().find(|row| row[2].known() == Value::text(PLANS[1]).known()).unwrap();
     overflow[5] = Value::Date(i32::MIN);
     table.append(rows);
-    stage.register().await;
-    let lens = Lens {
+    server.register().await;
+    let visible = Visible {
         columns: vec![
             ("claim_id".to_owned(), Pick::whole("claim_id")),
             ("born".to_owned(), Pick::masked("zbirth_date", json!({"date_trunc": {"unit": "year"}}))),
         ],
         filter: Some("plan_code IN recipient_list('plans')".to_owned()),
-        ..Lens::default()
+        ..Visible::default()
     };
     // A file of the third plan is damaged in its middle.
     let damaged = table.state.files.iter().find(|file| file.path.contains(PLANS[2])).unwrap();
-    let path = stage.app.folder("zsourcefolder").join(&damaged.path);
+    let path = server.app.folder("zsourcefolder").join(&damaged.path);
     let mut content = fs::read(&path).unwrap();
     let length = content.len();
     content[4..length / 3].iter_mut().for_each(|byte| *byte ^= 0x55);
     fs::write(&path, content).unwrap();
-    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
-    stage.share(&view).await;
+    let view = server.publish(&visible.definition(), visible.filter.as_deref()).await;
+    server.share(&view).await;
 
     for (name, plan) in [("overflown", PLANS[1]), ("damaged", PLANS[2])] {
-        let partner = stage.partner(name, json!({"plans": [plan]})).await;
-        for way in stage.ways() {
-            let answer = partner.query(way, json!({})).await;
+        let connector = server.connector(name, json!({"plans": [plan]})).await;
+        for way in server.ways() {
+            let answer = connector.query(way, json!({})).await;
             let message = answer.refused(400, "RESOURCE_DOES_NOT_EXIST");
             assert!(message.contains("register of copies"), "{message}");
         }
         // Nothing of it is anybody's to see.
         let secrets = Secrets::of(&table, []);
-        partner.newly_received().iter().for_each(|answer| nothing(&secrets.in_answer(answer)));
+        connector.newly_received().iter().for_each(|answer| nothing(&secrets.in_answer(answer)));
     }
-    nothing(&Secrets::of_values(&table, []).in_log(&stage.log.newly_logged()));
+    nothing(&Secrets::of_values(&table, []).in_log(&server.log.newly_logged()));
     // The register says why, in words that hold no value either.
-    let failed = stage.copies(Some("failed")).await;
+    let failed = server.copies(Some("failed")).await;
     assert_eq!(failed.len(), 2, "{failed:?}");
     for copy in &failed {
         let why = copy["failure"].as_str().unwrap();
         assert!(!why.is_empty() && !why.contains(&i32::MIN.to_string()), "{why}");
     }
     // Others go on.
-    let acme = stage.partner("acme", hmo()).await;
-    read_well(&stage, &table, &lens, &acme).await;
+    let acme = server.connector("acme", hmo()).await;
+    read_well(&server, &table, &visible, &acme).await;
 }
 
-async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
-    let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
-    read_well(&stage, &table, &lens, &acme).await;
+async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(server: WeirServer) {
+    let (mut table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
+    read_well(&server, &table, &visible, &acme).await;
     // Views name what there is, as it is spelt, and once.
     for columns in [
         json!([{"name": "CLAIM_ID"}]),
@@ -763,7 +764,7 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
         json!([{"name": "claim_id", "from": "*"}]),
     ] {
         let body = json!({"source": {"table": TABLE}, "columns": columns});
-        stage.app.put("/views/lake.other", body).await.problem(422, "invalid_input");
+        server.app.put("/views/lake.other", body).await.problem(422, "invalid_input");
     }
     // The source gains a column that readers of files may take for one that is shown.
     let fitting = table.version();
@@ -773,8 +774,8 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
         row
     };
     table.append(claims(9_000, 10, 4).into_iter().map(longer).collect());
-    let expected = lens.shown(&table.versions[usize::try_from(fitting).unwrap()], &reader(&stage, &acme).await);
-    for way in stage.ways() {
+    let expected = visible.shown(&table.versions[usize::try_from(fitting).unwrap()], &reader(&server, &acme).await);
+    for way in server.ways() {
         let answer = acme.query(way, json!({})).await;
         if answer.status == 200 {
             assert_eq!(TableRead::parse(way, &answer).version, fitting);
@@ -782,5 +783,5 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
             assert_eq!(answer.status, 400, "{}", answer.text());
         }
     }
-    nothing(&findings(&stage, &table, &acme, &expected, &[]));
+    nothing(&findings(&server, &table, &acme, &expected, &[]));
 }

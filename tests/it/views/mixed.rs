@@ -10,10 +10,10 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{
-    partner::{Partner, TableRead},
+    connector::{Connector, TableRead},
     source::{Mapping, Table},
-    stage::{Stage, TABLE, VIEW, everywhere},
     value::{Row, Value},
+    weir_server::{TABLE, VIEW, WeirServer, everywhere},
 };
 use crate::support::tables::checkpoint;
 
@@ -48,19 +48,19 @@ fn columns() -> Json {
 }
 
 /// The table, and a view of it that shows the plan as it is, and the region not at all.
-async fn shared(stage: &Stage, partitions: &[&str]) -> (Table, String) {
-    let (table, view) = published(stage, partitions).await;
-    stage.share(&view).await;
+async fn shared(server: &WeirServer, partitions: &[&str]) -> (Table, String) {
+    let (table, view) = published(server, partitions).await;
+    server.share(&view).await;
     (table, view)
 }
 
 /// [`shared`], before it is shared.
-async fn published(stage: &Stage, partitions: &[&str]) -> (Table, String) {
-    let mut table = stage.table(&columns(), partitions, Mapping::None, 11);
+async fn published(server: &WeirServer, partitions: &[&str]) -> (Table, String) {
+    let mut table = server.table(&columns(), partitions, Mapping::None, 11);
     table.has_notes = false;
     table.append(visits(0..200, &["hmo"]));
-    stage.register().await;
-    let view = stage.publish(&json!([{"name": "id"}, {"name": "plan"}]), None).await;
+    server.register().await;
+    let view = server.publish(&json!([{"name": "id"}, {"name": "plan"}]), None).await;
     (table, view)
 }
 
@@ -76,10 +76,10 @@ fn ids(read: &TableRead) -> BTreeMap<String, Vec<i64>> {
     read.files.iter().map(|file| (file.id.clone(), ids(&file.bytes))).collect()
 }
 
-async fn read(partner: &Partner<'_>, table: &Table) -> TableRead {
-    partner.query(partner.first_way(), json!({})).await.lines();
-    partner.wait_for(table.version()).await;
-    partner.read(partner.first_way(), json!({})).await
+async fn read(connector: &Connector<'_>, table: &Table) -> TableRead {
+    connector.query(connector.first_way(), json!({})).await.lines();
+    connector.wait_for(table.version()).await;
+    connector.read(connector.first_way(), json!({})).await
 }
 
 fn all(files: &BTreeMap<String, Vec<i64>>) -> Vec<i64> {
@@ -93,11 +93,11 @@ fn regions(ids: &[i64]) -> usize {
     ids.iter().map(|id| id % 4).collect::<BTreeSet<_>>().len()
 }
 
-async fn no_file_holds_rows_of_one_hidden_value_alone(stage: Stage) {
-    let (mut table, _) = shared(&stage, &["zregion"]).await;
-    let published = stage.app.get(&format!("/views/{VIEW}")).await.expect(200);
+async fn no_file_holds_rows_of_one_hidden_value_alone(server: WeirServer) {
+    let (mut table, _) = shared(&server, &["zregion"]).await;
+    let published = server.app.get(&format!("/views/{VIEW}")).await.expect(200);
     assert_eq!((&published["layout"], &published["versions"][0]["layout"]), (&json!(null), &json!("mixed")));
-    let acme = stage.partner("acme", json!({})).await;
+    let acme = server.connector("acme", json!({})).await;
     let first = ids(&read(&acme, &table).await);
     assert_eq!(all(&first), (0..200).collect::<Vec<_>>());
     assert!(first.values().all(|ids| regions(ids) == REGIONS.len()), "{first:?}");
@@ -111,70 +111,70 @@ async fn no_file_holds_rows_of_one_hidden_value_alone(stage: Stage) {
     // A masked partition column is as telling as a hidden one.
     for mask in [json!("redact"), json!({"partial": {"first": 1, "last": 0}}), json!({"hash": {"domain": "d"}})] {
         let masked = json!([{"name": "id"}, {"name": "region", "from": "zregion", "mask": mask}]);
-        let view = stage.publish(&masked, None).await;
-        stage.share(&view).await;
+        let view = server.publish(&masked, None).await;
+        server.share(&view).await;
         let files = ids(&read(&acme, &table).await);
         assert!(files.values().all(|ids| regions(ids) == REGIONS.len()), "{mask}: {files:?}");
     }
     // A column that is shown tells of itself alone.
-    let view = stage.publish(&json!([{"name": "id"}, {"name": "zregion"}]), None).await;
-    stage.share(&view).await;
+    let view = server.publish(&json!([{"name": "id"}, {"name": "zregion"}]), None).await;
+    server.share(&view).await;
     table.append(visits(200..210, &["hmo"]));
     let files = ids(&read(&acme, &table).await);
     assert_eq!(all(&files), (0..210).collect::<Vec<_>>());
     assert!(files.values().all(|ids| regions(ids) == 1));
-    let versions = stage.app.get(&format!("/views/{VIEW}")).await.expect(200)["versions"].clone();
+    let versions = server.app.get(&format!("/views/{VIEW}")).await.expect(200)["versions"].clone();
     assert_eq!(versions[0]["layout"], "source");
 }
 
-async fn the_layout_of_the_source_needs_an_acknowledgement_that_names_the_column(stage: Stage) {
-    let (table, view) = shared(&stage, &["zregion"]).await;
-    let acme = stage.partner("acme", json!({})).await;
+async fn the_layout_of_the_source_needs_an_acknowledgement_that_names_the_column(server: WeirServer) {
+    let (table, view) = shared(&server, &["zregion"]).await;
+    let acme = server.connector("acme", json!({})).await;
     let (draft, publish) = (format!("/views/{VIEW}"), format!("/views/{VIEW}/publish"));
-    stage.app.patch(&draft, json!({"layout": "source"})).await.expect(200);
+    server.app.patch(&draft, json!({"layout": "source"})).await.expect(200);
     for body in [json!({}), json!({"acknowledge": []}), json!({"acknowledge": null})] {
-        let problem = stage.app.post(&publish, body).await.problem(422, "RAW_DISCLOSURE_UNACKNOWLEDGED");
+        let problem = server.app.post(&publish, body).await.problem(422, "RAW_DISCLOSURE_UNACKNOWLEDGED");
         let said = problem["errors"].to_string();
         assert!(said.contains("acknowledge") && said.contains("zregion") && said.contains("mixed"), "{said}");
     }
     for other in ["plan", "id", "zregions"] {
         let body = json!({"acknowledge": ["zregion", other]});
-        let problem = stage.app.post(&publish, body).await.problem(422, "invalid_input");
+        let problem = server.app.post(&publish, body).await.problem(422, "invalid_input");
         assert!(problem.to_string().contains(other), "{problem}");
     }
-    let published = stage.app.post(&publish, json!({"acknowledge": ["zregion"]})).await.expect(201);
+    let published = server.app.post(&publish, json!({"acknowledge": ["zregion"]})).await.expect(201);
     assert_eq!((&published["layout"], &published["version"]), (&json!("source"), &json!(2)));
-    let event = stage.app.events("view.publish").await.remove(0);
+    let event = server.app.events("view.publish").await.remove(0);
     assert_eq!(event["change"]["after"]["acknowledged"], json!(["zregion"]), "{event}");
     // What was shared before stays as it was.
     assert_eq!(ids(&read(&acme, &table).await).len(), 1, "{view}");
-    stage.share(published["view"].as_str().unwrap()).await;
+    server.share(published["view"].as_str().unwrap()).await;
     let files = ids(&read(&acme, &table).await);
     assert_eq!((files.len(), all(&files)), (4, (0..200).collect()));
-    stage.app.patch(&draft, json!({"layout": "sorted"})).await.problem(422, "invalid_input");
+    server.app.patch(&draft, json!({"layout": "sorted"})).await.problem(422, "invalid_input");
 }
 
-async fn versions_from_before_keep_their_layout_until_published_again(stage: Stage) {
-    let (table, view) = published(&stage, &["zregion"]).await;
+async fn versions_from_before_keep_their_layout_until_published_again(server: WeirServer) {
+    let (table, view) = published(&server, &["zregion"]).await;
     assert_eq!(view, format!("{VIEW}@v1"));
     // As it was kept before there were layouts.
-    stage.app.execute(r#"UPDATE view_versions SET definition = REPLACE(definition, ',"layout":"mixed"', '')"#).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    server.app.execute(r#"UPDATE view_versions SET definition = REPLACE(definition, ',"layout":"mixed"', '')"#).await;
+    server.share(&view).await;
+    let acme = server.connector("acme", json!({})).await;
     assert_eq!(ids(&read(&acme, &table).await).len(), 4);
-    let again = stage.app.post(&format!("/views/{VIEW}/publish"), json!({})).await.expect(201);
+    let again = server.app.post(&format!("/views/{VIEW}/publish"), json!({})).await.expect(201);
     assert_eq!((&again["version"], &again["layout"]), (&json!(2), &json!("mixed")));
     assert_eq!(ids(&read(&acme, &table).await).len(), 4, "nobody moved the object");
-    stage.share(&format!("{VIEW}@v2")).await;
+    server.share(&format!("{VIEW}@v2")).await;
     assert_eq!(ids(&read(&acme, &table).await).len(), 1);
     // There is nothing left to publish.
-    let same = stage.app.post(&format!("/views/{VIEW}/publish"), json!({})).await.expect(200);
+    let same = server.app.post(&format!("/views/{VIEW}/publish"), json!({})).await.expect(200);
     assert_eq!(same["version"], 2);
 }
 
-async fn groups_are_formed_once(stage: Stage) {
-    let (mut table, _) = shared(&stage, &["zregion"]).await;
-    let acme = stage.partner("acme", json!({})).await;
+async fn groups_are_formed_once(server: WeirServer) {
+    let (mut table, _) = shared(&server, &["zregion"]).await;
+    let acme = server.connector("acme", json!({})).await;
     let first = ids(&read(&acme, &table).await);
     assert_eq!(first.len(), 1);
     // What is added is grouped with nothing that was there.
@@ -182,7 +182,7 @@ async fn groups_are_formed_once(stage: Stage) {
     let second = ids(&read(&acme, &table).await);
     assert_eq!(second.len(), 2);
     assert!(first.iter().all(|(id, rows)| second.get(id) == Some(rows)), "the first file is the same");
-    let made = stage.copies(Some("ready")).await.len();
+    let made = server.copies(Some("ready")).await.len();
     assert_eq!(made, 2, "and was not made again");
     // What is deleted leaves its group, which nothing else joins.
     table.delete(|row| matches!(row[0], Value::Integer(id) if id < 200 && id % 10 == 0));
@@ -199,18 +199,18 @@ async fn groups_are_formed_once(stage: Stage) {
     assert_eq!(fourth.len(), 2);
     assert!(fourth.values().all(|rows| regions(rows) == 3), "{fourth:?}");
     // Older versions are read in the same groups, by a server that remembers none of it as well.
-    let other = stage.app.replica(None);
-    for app in [&stage.app, &other] {
+    let other = server.app.replica(None);
+    for app in [&server.app, &other] {
         let answer = acme.query_at(app, acme.first_way(), json!({"version": 2})).await;
         let ids: Vec<String> = TableRead::parse(acme.first_way(), &answer).ids();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>(), second.keys().collect(), "{}", answer.text());
     }
 }
 
-async fn a_group_is_made_of_what_one_commit_brought_and_one_shown_partition(stage: Stage) {
-    let (mut table, _) = shared(&stage, &["plan", "zregion"]).await;
+async fn a_group_is_made_of_what_one_commit_brought_and_one_shown_partition(server: WeirServer) {
+    let (mut table, _) = shared(&server, &["plan", "zregion"]).await;
     table.append(visits(200..300, &["hmo", "ppo"]));
-    let acme = stage.partner("acme", json!({})).await;
+    let acme = server.connector("acme", json!({})).await;
     let read = read(&acme, &table).await;
     let plans: Vec<&str> = read.files.iter().map(|file| file.partition_values["plan"].as_str().unwrap()).collect();
     assert_eq!(plans.iter().filter(|plan| **plan == "hmo").count(), 2, "of two commits");
@@ -222,14 +222,14 @@ async fn a_group_is_made_of_what_one_commit_brought_and_one_shown_partition(stag
     assert_eq!(all(&ids(&read)), (0..300).collect::<Vec<_>>());
 }
 
-async fn partners_read_the_same_groups_in_orders_of_their_own(stage: Stage) {
-    let mut table = stage.table(&columns(), &["zregion"], Mapping::None, 11);
+async fn partners_read_the_same_groups_in_orders_of_their_own(server: WeirServer) {
+    let mut table = server.table(&columns(), &["zregion"], Mapping::None, 11);
     table.append(visits(0..100, &["hmo"]));
-    stage.register().await;
+    server.register().await;
     let columns = json!([{"name": "id"}, {"name": "key", "from": "plan", "mask": {"hash": {"domain": "d"}}}]);
-    let view = stage.publish(&columns, None).await;
-    stage.share(&view).await;
-    let (acme, rival) = (stage.partner("acme", json!({})).await, stage.partner("rival", json!({})).await);
+    let view = server.publish(&columns, None).await;
+    server.share(&view).await;
+    let (acme, rival) = (server.connector("acme", json!({})).await, server.connector("rival", json!({})).await);
     let rows = |read: &TableRead| ids(read).into_values().collect::<Vec<_>>();
     let (one, other) = (rows(&read(&acme, &table).await), rows(&read(&rival, &table).await));
     assert_eq!((one.len(), other.len()), (1, 1));
@@ -242,10 +242,10 @@ async fn partners_read_the_same_groups_in_orders_of_their_own(stage: Stage) {
     assert_eq!(sorted(one), sorted(other));
 }
 
-async fn a_table_that_is_partitioned_anew_by_what_is_hidden_is_mixed(stage: Stage) {
-    let (mut table, _) = shared(&stage, &[]).await;
-    let acme = stage.partner("acme", json!({})).await;
-    assert_eq!(stage.app.get(&format!("/views/{VIEW}")).await.expect(200)["versions"][0]["layout"], "source");
+async fn a_table_that_is_partitioned_anew_by_what_is_hidden_is_mixed(server: WeirServer) {
+    let (mut table, _) = shared(&server, &[]).await;
+    let acme = server.connector("acme", json!({})).await;
+    assert_eq!(server.app.get(&format!("/views/{VIEW}")).await.expect(200)["versions"][0]["layout"], "source");
     read(&acme, &table).await;
     table.remove_files(|_| true);
     table.state.partition_columns = vec!["zregion".to_owned()];
@@ -255,19 +255,19 @@ async fn a_table_that_is_partitioned_anew_by_what_is_hidden_is_mixed(stage: Stag
     assert_eq!((files.len(), all(&files)), (1, (0..80).collect()));
 }
 
-async fn what_the_log_no_longer_tells_of_is_mixed_all_the_same(stage: Stage) {
-    let mut table = stage.table(&columns(), &["zregion"], Mapping::None, 11);
+async fn what_the_log_no_longer_tells_of_is_mixed_all_the_same(server: WeirServer) {
+    let mut table = server.table(&columns(), &["zregion"], Mapping::None, 11);
     table.append(visits(0..40, &["hmo"]));
     table.append(visits(40..80, &["hmo"]));
-    checkpoint(&stage.app.folder("zsourcefolder")).await;
+    checkpoint(&server.app.folder("zsourcefolder")).await;
     table.append(visits(80..120, &["hmo"]));
     for version in 0..2 {
         std::fs::remove_file(table.commit_path(version)).unwrap();
     }
-    stage.app.put(&format!("/tables/{TABLE}"), json!({"location": stage.app.location("zsourcefolder")})).await;
-    let view = stage.publish(&json!([{"name": "id"}, {"name": "plan"}]), None).await;
-    stage.share(&view).await;
-    let acme = stage.partner("acme", json!({})).await;
+    server.app.put(&format!("/tables/{TABLE}"), json!({"location": server.app.location("zsourcefolder")})).await;
+    let view = server.publish(&json!([{"name": "id"}, {"name": "plan"}]), None).await;
+    server.share(&view).await;
+    let acme = server.connector("acme", json!({})).await;
     let mut rows: Vec<Vec<i64>> = ids(&read(&acme, &table).await).into_values().collect();
     rows.iter_mut().for_each(|rows| rows.sort_unstable());
     rows.sort();
@@ -275,63 +275,63 @@ async fn what_the_log_no_longer_tells_of_is_mixed_all_the_same(stage: Stage) {
 }
 
 /// The files that are in groups.
-async fn grouped(stage: &Stage, scope: Uuid) -> usize {
-    stage.app.service.db.list_mixed_files(scope, Uuid::nil(), 1_000).await.unwrap().len()
+async fn grouped(server: &WeirServer, scope: Uuid) -> usize {
+    server.app.service.db.list_mixed_files(scope, Uuid::nil(), 1_000).await.unwrap().len()
 }
 
 /// The scope of the only table.
-async fn scope(stage: &Stage) -> Uuid {
-    let later = stage.app.now() + TimeDelta::days(2);
-    let scopes = stage.app.service.db.list_mixed_scopes(later, Uuid::nil(), 10).await.unwrap();
+async fn scope(server: &WeirServer) -> Uuid {
+    let later = server.app.now() + TimeDelta::days(2);
+    let scopes = server.app.service.db.list_mixed_scopes(later, Uuid::nil(), 10).await.unwrap();
     assert_eq!(scopes.len(), 1);
     scopes[0].scope
 }
 
-async fn groups_are_kept_for_as_long_as_a_version_names_their_files(stage: Stage) {
-    let (mut table, _) = shared(&stage, &["zregion"]).await;
-    let acme = stage.partner("acme", json!({})).await;
-    let (old, service) = (ids(&read(&acme, &table).await), &stage.app.service);
-    let scope = scope(&stage).await;
-    let before = grouped(&stage, scope).await;
+async fn groups_are_kept_for_as_long_as_a_version_names_their_files(server: WeirServer) {
+    let (mut table, _) = shared(&server, &["zregion"]).await;
+    let acme = server.connector("acme", json!({})).await;
+    let (old, service) = (ids(&read(&acme, &table).await), &server.app.service);
+    let scope = scope(&server).await;
+    let before = grouped(&server, scope).await;
     assert!(before > 0);
     table.remove_files(|_| true);
     table.append(visits(200..280, &["hmo"]));
     let gone = table.version();
     let kept = ids(&read(&acme, &table).await);
-    let all_files = grouped(&stage, scope).await;
+    let all_files = grouped(&server, scope).await;
     assert!(all_files > before);
     // The log still tells of the files that were removed.
-    stage.app.pass(86_400 + 1);
+    server.app.pass(86_400 + 1);
     service.forget_groups().await.unwrap();
-    assert_eq!(grouped(&stage, scope).await, all_files);
+    assert_eq!(grouped(&server, scope).await, all_files);
     // It no longer does.
-    checkpoint(&stage.app.folder("zsourcefolder")).await;
+    checkpoint(&server.app.folder("zsourcefolder")).await;
     table.append(visits(280..360, &["hmo"]));
     read(&acme, &table).await;
     for version in 0..gone {
         std::fs::remove_file(table.commit_path(version)).unwrap();
     }
-    let with_new = grouped(&stage, scope).await;
-    stage.app.pass(86_400 + 1);
+    let with_new = grouped(&server, scope).await;
+    server.app.pass(86_400 + 1);
     service.forget_groups().await.unwrap();
-    assert_eq!(grouped(&stage, scope).await, with_new - before);
+    assert_eq!(grouped(&server, scope).await, with_new - before);
     // What is served is mixed as it was.
     let after = ids(&read(&acme, &table).await);
     let stays = |files: &BTreeMap<String, Vec<i64>>| files.iter().all(|(id, rows)| after.get(id) == Some(rows));
     assert!(stays(&kept) && !stays(&old));
 }
 
-async fn groups_go_with_the_last_view_that_uses_them(stage: Stage) {
-    let (table, view) = shared(&stage, &["zregion"]).await;
-    let acme = stage.partner("acme", json!({})).await;
+async fn groups_go_with_the_last_view_that_uses_them(server: WeirServer) {
+    let (table, view) = shared(&server, &["zregion"]).await;
+    let acme = server.connector("acme", json!({})).await;
     read(&acme, &table).await;
-    let scope = scope(&stage).await;
-    stage.app.service.forget_groups().await.unwrap();
-    assert!(grouped(&stage, scope).await > 0, "{view} is there");
-    stage.app.execute("DELETE FROM objects").await;
-    stage.app.execute("DELETE FROM views").await;
-    stage.app.pass(60);
-    stage.app.service.forget_groups().await.unwrap();
-    assert_eq!(grouped(&stage, scope).await, 0);
-    assert!(stage.app.service.db.list_unused_scopes(10).await.unwrap().is_empty());
+    let scope = scope(&server).await;
+    server.app.service.forget_groups().await.unwrap();
+    assert!(grouped(&server, scope).await > 0, "{view} is there");
+    server.app.execute("DELETE FROM objects").await;
+    server.app.execute("DELETE FROM views").await;
+    server.app.pass(60);
+    server.app.service.forget_groups().await.unwrap();
+    assert_eq!(grouped(&server, scope).await, 0);
+    assert!(server.app.service.db.list_unused_scopes(10).await.unwrap().is_empty());
 }

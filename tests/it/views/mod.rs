@@ -2,18 +2,18 @@
 //! is asked for. The number in a test's name is the leak test's in the design.
 
 mod check;
+mod checker_faults;
+mod claims_view;
+mod connector;
 mod copies;
-mod dissection;
 mod generated;
 mod leaks;
 mod mixed;
 mod mutants;
-mod partner;
+mod parquet_parts;
 mod plain;
-mod planted;
 mod properties;
-mod scene;
 mod source;
-mod stage;
 mod urls;
 mod value;
+mod weir_server;

@@ -37,7 +37,7 @@ pub enum Pick {
 
 /// A view.
 #[derive(Clone, Debug, Default)]
-pub struct Lens {
+pub struct Visible {
     pub columns: Vec<(String, Pick)>,
     /// Comments of columns that are values.
     pub comments: BTreeMap<String, String>,
@@ -306,7 +306,7 @@ fn masked(value: Value, data_type: &DataType, mask: &Json, reader: &Reader) -> V
     bound.apply(value.cell()).unwrap().into()
 }
 
-impl Lens {
+impl Visible {
     /// The columns as a definition has them.
     pub fn definition(&self) -> Json {
         let mut columns = Vec::new();

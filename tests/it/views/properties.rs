@@ -3,10 +3,10 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    partner::Partner,
-    scene::{PLANS, read_well, shared_claims},
+    claims_view::{PLANS, read_well, shared_claims},
+    connector::Connector,
     source::Mapping,
-    stage::{SHARE, Stage, everywhere},
+    weir_server::{SHARE, WeirServer, everywhere},
 };
 
 everywhere!(
@@ -27,21 +27,21 @@ fn mistakes() -> Vec<Json> {
 }
 
 /// What the answer to a query says about why it has no row, if anything.
-async fn said(partner: &Partner<'_>) -> String {
-    let answer = partner.query(partner.first_way(), json!({})).await;
+async fn said(connector: &Connector<'_>) -> String {
+    let answer = connector.query(connector.first_way(), json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.header(NO_ROWS).to_owned()
 }
 
-async fn what_would_empty_a_view_is_refused_and_named(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
-    let before = stage.app.get("/recipients/acme").await.expect(200);
+async fn what_would_empty_a_view_is_refused_and_named(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
+    let before = server.app.get("/recipients/acme").await.expect(200);
     for state in ["active", "suspended"] {
         for mistake in mistakes() {
             let change = json!({"description": "changed", "properties": {"plans": mistake}});
             for path in ["/recipients/acme", "/recipients/acme?force=false"] {
-                let problem = stage.app.patch(path, change.clone()).await.problem(422, "invalid_input");
+                let problem = server.app.patch(path, change.clone()).await.problem(422, "invalid_input");
                 let said = problem["errors"].to_string();
                 for word in
                     ["properties.plans", "acme", "lake.zviewname@v1", "insurer.s.shown", "insurer.s.relayed", "force"]
@@ -51,56 +51,56 @@ async fn what_would_empty_a_view_is_refused_and_named(stage: Stage) {
             }
         }
         if state == "active" {
-            let kept = stage.app.get("/recipients/acme").await.expect(200);
+            let kept = server.app.get("/recipients/acme").await.expect(200);
             assert_eq!(kept, before, "nothing of it was kept");
-            stage.app.post("/recipients/acme/suspend", json!({"reason": "an incident"})).await.expect(200);
+            server.app.post("/recipients/acme/suspend", json!({"reason": "an incident"})).await.expect(200);
         }
     }
-    stage.app.post("/recipients/acme/resume", json!({"reason": "over"})).await.expect(200);
-    read_well(&stage, &table, &lens, &acme).await;
+    server.app.post("/recipients/acme/resume", json!({"reason": "over"})).await.expect(200);
+    read_well(&server, &table, &visible, &acme).await;
     assert_eq!(said(&acme).await, "");
 }
 
-async fn who_means_it_may_force_it_and_the_answer_says_why(stage: Stage) {
-    shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", hmo()).await;
-    let rival = stage.partner("rival", hmo()).await;
+async fn who_means_it_may_force_it_and_the_answer_says_why(server: WeirServer) {
+    shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", hmo()).await;
+    let rival = server.connector("rival", hmo()).await;
     for (at, mistake) in mistakes().into_iter().enumerate() {
         let change = json!({"properties": {"plans": mistake}});
-        stage.app.patch("/recipients/acme?force=true", change).await.expect(200);
-        stage.log.newly_logged();
+        server.app.patch("/recipients/acme?force=true", change).await.expect(200);
+        server.log.newly_logged();
         assert_eq!(said(&acme).await, "recipient-properties", "{mistake}");
         assert_eq!(said(&rival).await, "");
-        let logged = stage.log.newly_logged();
+        let logged = server.log.newly_logged();
         let line = logged.lines().find(|line| line.contains("no row")).expect("it is logged");
         assert!(line.contains("acme") && line.contains("lake.zviewname@v1") && line.contains("plans"), "{line}");
-        let metrics = stage.app.service.metrics.encode().unwrap();
+        let metrics = server.app.service.metrics.encode().unwrap();
         assert!(metrics.contains(&format!("weir_queries_without_rows_total {}", at + 1)), "{metrics}");
-        let event = stage.app.events("recipient.update").await.remove(0);
+        let event = server.app.events("recipient.update").await.remove(0);
         assert_eq!(event["change"]["views_without_rows"], json!(["lake.zviewname@v1"]), "{event}");
-        stage.app.patch("/recipients/acme", json!({"properties": hmo()})).await.expect(200);
+        server.app.patch("/recipients/acme", json!({"properties": hmo()})).await.expect(200);
         assert_eq!(said(&acme).await, "");
     }
 }
 
-async fn what_empties_nothing_is_let_through(stage: Stage) {
-    shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", json!({"plans": [PLANS[0]], "region": "north"})).await;
+async fn what_empties_nothing_is_let_through(server: WeirServer) {
+    shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", json!({"plans": [PLANS[0]], "region": "north"})).await;
     for change in [
         json!({"properties": {"region": null}}),
         json!({"properties": {"plans": [PLANS[1]]}}),
         json!({"properties": {"plans": ["of no claim"]}}),
         json!({"properties": {"other": 5}}),
     ] {
-        stage.app.patch("/recipients/acme", change.clone()).await.expect(200);
+        server.app.patch("/recipients/acme", change.clone()).await.expect(200);
         assert_eq!(said(&acme).await, "", "{change}");
     }
     // What was wrong before is no reason to refuse another change.
-    stage.app.patch("/recipients/acme?force=true", json!({"properties": {"plans": 5}})).await.expect(200);
-    stage.app.patch("/recipients/acme", json!({"description": "x", "properties": {"other": 6}})).await.expect(200);
-    stage.app.patch("/recipients/acme", json!({"properties": {"plans": 6}})).await.problem(422, "invalid_input");
+    server.app.patch("/recipients/acme?force=true", json!({"properties": {"plans": 5}})).await.expect(200);
+    server.app.patch("/recipients/acme", json!({"description": "x", "properties": {"other": 6}})).await.expect(200);
+    server.app.patch("/recipients/acme", json!({"properties": {"plans": 6}})).await.problem(422, "invalid_input");
     // Whoever reads no such view may have any properties.
-    stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({})).await.expect(200);
-    stage.app.patch("/recipients/acme", json!({"properties": {"plans": 7}})).await.expect(200);
-    stage.app.patch("/recipients/acme?force=maybe", json!({})).await.problem(400, "invalid_parameter");
+    server.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({})).await.expect(200);
+    server.app.patch("/recipients/acme", json!({"properties": {"plans": 7}})).await.expect(200);
+    server.app.patch("/recipients/acme?force=maybe", json!({})).await.problem(400, "invalid_parameter");
 }

@@ -1,15 +1,15 @@
-//! What a partner holds in its hands, and what becomes of it when somebody's rights change: URLs, tokens of pages, and
+//! What a connector holds in its hands, and what becomes of it when somebody's rights change: URLs, tokens of pages, and
 //! versions of the view.
 
 use serde_json::{Value as Json, json};
 
 use super::{
     check::{self, nothing},
-    partner::{TableRead, fetch},
-    plain::{Lens, Pick},
-    scene::{PLANS, findings, read_well, reader, shared_claims, shared_claims_as_laid_out},
+    claims_view::{PLANS, findings, read_well, reader, shared_claims, shared_claims_as_laid_out},
+    connector::{TableRead, fetch},
+    plain::{Pick, Visible},
     source::Mapping,
-    stage::{RELAYED, SHARE, SHOWN, Stage, VIEW, everywhere, object_path},
+    weir_server::{RELAYED, SHARE, SHOWN, VIEW, WeirServer, everywhere, object_path},
 };
 
 everywhere!(
@@ -29,10 +29,10 @@ fn plans(of: &[&str]) -> Json {
 }
 
 /// Two rounds: what is ended in one is gone in the next.
-async fn keep(stage: &Stage) {
+async fn keep(server: &WeirServer) {
     for _ in 0..2 {
-        stage.app.service.keep_copies().await.unwrap();
-        stage.app.pass(1);
+        server.app.service.keep_copies().await.unwrap();
+        server.app.pass(1);
     }
 }
 
@@ -47,23 +47,23 @@ fn urls(reads: &[TableRead]) -> (Vec<String>, Vec<String>) {
 
 /// Checks that nobody gets anything by these URLs any more: the server's own at once, presigned ones once their objects
 /// are gone.
-async fn are_dead(stage: &Stage, (signed, sealed): (Vec<String>, Vec<String>)) {
+async fn are_dead(server: &WeirServer, (signed, sealed): (Vec<String>, Vec<String>)) {
     for url in &sealed {
-        let answer = fetch(stage, url).await;
+        let answer = fetch(server, url).await;
         assert!([401, 403, 404].contains(&answer.status), "{}: {}", answer.status, answer.text());
     }
-    keep(stage).await;
+    keep(server).await;
     for url in signed.iter().chain(&sealed) {
-        let answer = fetch(stage, url).await;
+        let answer = fetch(server, url).await;
         assert!([401, 403, 404].contains(&answer.status), "{}: {} {}", answer.status, url, answer.text());
     }
 }
 
-async fn lt13_what_a_partner_holds_is_of_no_use_to_another(stage: Stage) {
-    let (_table, _lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..2])).await;
-    let rival = stage.partner("rival", plans(&PLANS[..1])).await;
-    for way in stage.ways() {
+async fn lt13_what_a_partner_holds_is_of_no_use_to_another(server: WeirServer) {
+    let (_table, _lens) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..2])).await;
+    let rival = server.connector("rival", plans(&PLANS[..1])).await;
+    for way in server.ways() {
         let page = TableRead::parse(way, &acme.query(way, json!({"maxFiles": 1, "includeRefreshToken": true})).await);
         let end = page.end.unwrap();
         let (next, refresh) = (end["nextPageToken"].as_str().unwrap(), end["refreshToken"].as_str().unwrap());
@@ -73,186 +73,187 @@ async fn lt13_what_a_partner_holds_is_of_no_use_to_another(stage: Stage) {
         // Mine they are, and of this object alone.
         assert_eq!(acme.query(way, json!({"maxFiles": 1, "pageToken": next})).await.status, 200);
         assert_eq!(acme.query(way, json!({"refreshToken": refresh})).await.status, 200);
-        let other = stage.ways().into_iter().find(|other| other.object != way.object && other.is_delta == way.is_delta);
+        let other =
+            server.ways().into_iter().find(|other| other.object != way.object && other.is_delta == way.is_delta);
         let elsewhere = acme.query(other.unwrap(), json!({"maxFiles": 1, "pageToken": next})).await;
         elsewhere.refused(400, "INVALID_PARAMETER_VALUE");
     }
     // A link that was used hands out nothing to whoever finds it.
-    let issued = stage.app.post("/recipients/acme/tokens", json!({})).await.expect(201);
+    let issued = server.app.post("/recipients/acme/tokens", json!({})).await.expect(201);
     let link = issued["activation_url"].as_str().unwrap().strip_prefix("http://weir.test").unwrap().to_owned();
     let ask = async || {
         let request = http::Request::post(&link).body(axum::body::Body::empty()).unwrap();
-        stage.app.send(request).await
+        server.app.send(request).await
     };
     assert_eq!(ask().await.status, 200);
     assert_eq!(ask().await.status, 410);
 }
 
-async fn a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
-    let mine = urls(&read_well(&stage, &table, &lens, &acme).await);
-    let rival = stage.partner("rival", plans(&PLANS[1..2])).await;
-    let theirs = urls(&read_well(&stage, &table, &lens, &rival).await);
-    let all = stage.objects().await.len();
-    stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
-    are_dead(&stage, mine).await;
+async fn a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..1])).await;
+    let mine = urls(&read_well(&server, &table, &visible, &acme).await);
+    let rival = server.connector("rival", plans(&PLANS[1..2])).await;
+    let theirs = urls(&read_well(&server, &table, &visible, &rival).await);
+    let all = server.objects().await.len();
+    server.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
+    are_dead(&server, mine).await;
     // The other one's are another's.
-    let left = stage.objects().await.len();
+    let left = server.objects().await.len();
     assert!(left > 0 && left < all, "{left} of {all}");
     for url in theirs.0.iter().chain(&theirs.1) {
-        assert_eq!(fetch(&stage, url).await.status, 200);
+        assert_eq!(fetch(&server, url).await.status, 200);
     }
-    read_well(&stage, &table, &lens, &rival).await;
+    read_well(&server, &table, &visible, &rival).await;
 }
 
-async fn a_url_ends_with_the_property_that_it_was_made_for(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
-    let before = read_well(&stage, &table, &lens, &acme).await;
-    stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[1..2])})).await.expect(200);
-    let after = read_well(&stage, &table, &lens, &acme).await;
+async fn a_url_ends_with_the_property_that_it_was_made_for(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..1])).await;
+    let before = read_well(&server, &table, &visible, &acme).await;
+    server.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[1..2])})).await.expect(200);
+    let after = read_well(&server, &table, &visible, &acme).await;
     // Other rows are another table.
     nothing(&check::apart(&before, &after));
-    are_dead(&stage, urls(&before)).await;
+    are_dead(&server, urls(&before)).await;
     for url in urls(&after).1 {
-        assert_eq!(fetch(&stage, &url).await.status, 200);
+        assert_eq!(fetch(&server, &url).await.status, 200);
     }
     // What does not matter to the view changes nothing.
-    stage.app.patch("/recipients/acme", json!({"properties": {"region": "north"}})).await.expect(200);
-    let again = read_well(&stage, &table, &lens, &acme).await;
+    server.app.patch("/recipients/acme", json!({"properties": {"region": "north"}})).await.expect(200);
+    let again = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(again[0].ids(), after[0].ids());
 }
 
-async fn a_url_ends_with_the_version_of_the_view(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
-    let before = read_well(&stage, &table, &lens, &acme).await;
-    let less = Lens { columns: lens.columns[..3].to_vec(), ..lens.clone() };
-    let view = stage.publish(&less.definition(), less.filter.as_deref()).await;
+async fn a_url_ends_with_the_version_of_the_view(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..1])).await;
+    let before = read_well(&server, &table, &visible, &acme).await;
+    let less = Visible { columns: visible.columns[..3].to_vec(), ..visible.clone() };
+    let view = server.publish(&less.definition(), less.filter.as_deref()).await;
     // What is published changes nothing before an object names it.
-    let same = read_well(&stage, &table, &lens, &acme).await;
+    let same = read_well(&server, &table, &visible, &acme).await;
     assert_eq!(same[0].ids(), before[0].ids());
-    stage.share(&view).await;
-    let after = read_well(&stage, &table, &less, &acme).await;
+    server.share(&view).await;
+    let after = read_well(&server, &table, &less, &acme).await;
     nothing(&check::apart(&before, &after));
-    are_dead(&stage, urls(&before)).await;
-    read_well(&stage, &table, &less, &acme).await;
+    are_dead(&server, urls(&before)).await;
+    read_well(&server, &table, &less, &acme).await;
 }
 
-async fn a_page_goes_on_only_under_the_rules_it_began_with(stage: Stage) {
-    let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..2])).await;
+async fn a_page_goes_on_only_under_the_rules_it_began_with(server: WeirServer) {
+    let (mut table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..2])).await;
     let begun = table.version();
     let token = async |way| {
         let page = TableRead::parse(way, &acme.query(way, json!({"maxFiles": 1})).await);
         page.end.unwrap()["nextPageToken"].as_str().unwrap().to_owned()
     };
-    for way in stage.ways() {
+    for way in server.ways() {
         // A commit in between moves nothing.
         let page = token(way).await;
-        table.append(super::scene::claims(9_000 + i64::try_from(table.version()).unwrap() * 100, 10, 9));
+        table.append(super::claims_view::claims(9_000 + i64::try_from(table.version()).unwrap() * 100, 10, 9));
         let answer = acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(answer.header("delta-table-version").parse::<u64>().unwrap() >= begun);
     }
     acme.wait_for(table.version()).await;
-    for way in stage.ways() {
+    for way in server.ways() {
         let page = token(way).await;
-        stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
+        server.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
         let answer = acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await;
         answer.refused(400, "INVALID_PARAMETER_VALUE");
-        stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[..2])})).await.expect(200);
+        server.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[..2])})).await.expect(200);
         acme.wait_for(table.version()).await;
         assert_eq!(acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await.status, 200);
     }
-    let page = token(stage.ways()[0]).await;
-    let less = Lens { columns: lens.columns[..3].to_vec(), ..lens };
-    let view = stage.publish(&less.definition(), less.filter.as_deref()).await;
-    stage.share(&view).await;
-    let answer = acme.query(stage.ways()[0], json!({"maxFiles": 1, "pageToken": page})).await;
+    let page = token(server.ways()[0]).await;
+    let less = Visible { columns: visible.columns[..3].to_vec(), ..visible };
+    let view = server.publish(&less.definition(), less.filter.as_deref()).await;
+    server.share(&view).await;
+    let answer = acme.query(server.ways()[0], json!({"maxFiles": 1, "pageToken": page})).await;
     answer.refused(400, "INVALID_PARAMETER_VALUE");
 }
 
-async fn a_view_that_is_deleted_takes_its_copies_along(stage: Stage) {
-    let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..1])).await;
-    let reads = read_well(&stage, &table, &lens, &acme).await;
-    assert!(!stage.objects().await.is_empty());
-    stage.app.delete(&format!("/views/{VIEW}")).await.problem(409, "conflict");
+async fn a_view_that_is_deleted_takes_its_copies_along(server: WeirServer) {
+    let (table, visible) = shared_claims(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..1])).await;
+    let reads = read_well(&server, &table, &visible, &acme).await;
+    assert!(!server.objects().await.is_empty());
+    server.app.delete(&format!("/views/{VIEW}")).await.problem(409, "conflict");
     for object in [SHOWN, RELAYED] {
-        stage.app.delete(&object_path(object)).await.expect(204);
+        server.app.delete(&object_path(object)).await.expect(204);
     }
-    stage.app.delete(&format!("/views/{VIEW}")).await.expect(204);
-    are_dead(&stage, urls(&reads)).await;
-    assert_eq!(stage.objects().await, Vec::<String>::new());
-    assert!(stage.copies(None).await.is_empty());
-    for way in stage.ways() {
+    server.app.delete(&format!("/views/{VIEW}")).await.expect(204);
+    are_dead(&server, urls(&reads)).await;
+    assert_eq!(server.objects().await, Vec::<String>::new());
+    assert!(server.copies(None).await.is_empty());
+    for way in server.ways() {
         acme.query(way, json!({})).await.refused(404, "RESOURCE_DOES_NOT_EXIST");
     }
 }
 
-async fn nobody_is_granted_what_would_show_nothing(stage: Stage) {
-    let (_table, lens) = shared_claims(&stage, Mapping::None).await;
+async fn nobody_is_granted_what_would_show_nothing(server: WeirServer) {
+    let (_table, visible) = shared_claims(&server, Mapping::None).await;
     // Neither by the grant, …
-    stage.app.put("/recipients/none", json!({"properties": {"plans": "zplanhmo"}})).await.expect(201);
+    server.app.put("/recipients/none", json!({"properties": {"plans": "zplanhmo"}})).await.expect(201);
     let grant = json!({"share": SHARE, "recipient": "none"});
-    let problem = stage.app.post("/grants", grant).await.problem(422, "invalid_input");
+    let problem = server.app.post("/grants", grant).await.problem(422, "invalid_input");
     assert!(problem.to_string().contains("`plans`"), "{problem}");
     // … nor by an object that is put into a share that is granted, …
-    stage.app.put("/shares/other", json!({})).await.expect(201);
-    let _plain = stage.partner_of("other", "plain", json!({})).await;
+    server.app.put("/shares/other", json!({})).await.expect(201);
+    let _plain = server.partner_of("other", "plain", json!({})).await;
     let object = json!({"source": {"view": format!("{VIEW}@v1")}});
-    let refused = stage.app.put("/shares/other/objects/s/shown", object.clone()).await;
+    let refused = server.app.put("/shares/other/objects/s/shown", object.clone()).await;
     let problem = refused.problem(422, "invalid_input");
     assert!(problem.to_string().contains("`plain`") && problem.to_string().contains("`plans`"), "{problem}");
-    stage.app.patch("/recipients/plain", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
-    stage.app.put("/shares/other/objects/s/shown", object).await.expect(201);
+    server.app.patch("/recipients/plain", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
+    server.app.put("/shares/other/objects/s/shown", object).await.expect(201);
     // … nor by another version of the view.
     let filter = "plan_code IN recipient_list('plans') AND zregion_name = recipient('region')";
-    let other = stage.publish(&lens.definition(), Some(filter)).await;
-    let refused = stage.app.patch("/shares/other/objects/s/shown", json!({"source": {"view": other}})).await;
+    let other = server.publish(&visible.definition(), Some(filter)).await;
+    let refused = server.app.patch("/shares/other/objects/s/shown", json!({"source": {"view": other}})).await;
     let problem = refused.problem(422, "invalid_input");
     assert!(problem.to_string().contains("`region`"), "{problem}");
 }
 
-async fn a_partner_with_equal_rights_keeps_what_it_reads(stage: Stage) {
-    let (table, _) = shared_claims(&stage, Mapping::None).await;
+async fn a_partner_with_equal_rights_keeps_what_it_reads(server: WeirServer) {
+    let (table, _) = shared_claims(&server, Mapping::None).await;
     // Nothing in the view is anybody's own.
-    let lens = Lens {
+    let visible = Visible {
         columns: ["claim_id", "paid"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
         filter: Some("plan_code IN recipient_list('plans')".to_owned()),
-        ..Lens::default()
+        ..Visible::default()
     };
-    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
-    stage.share(&view).await;
+    let view = server.publish(&visible.definition(), visible.filter.as_deref()).await;
+    server.share(&view).await;
     let (acme, rival) =
-        (stage.partner("acme", plans(&PLANS[..1])).await, stage.partner("rival", plans(&PLANS[..1])).await);
-    let mine = read_well(&stage, &table, &lens, &acme).await;
-    let made = stage.objects().await;
-    let theirs = read_well(&stage, &table, &lens, &rival).await;
-    assert_eq!(stage.objects().await, made, "they read the same copies");
+        (server.connector("acme", plans(&PLANS[..1])).await, server.connector("rival", plans(&PLANS[..1])).await);
+    let mine = read_well(&server, &table, &visible, &acme).await;
+    let made = server.objects().await;
+    let theirs = read_well(&server, &table, &visible, &rival).await;
+    assert_eq!(server.objects().await, made, "they read the same copies");
     nothing(&check::apart(&mine, &theirs));
     let named = |copies: Vec<Json>| copies.iter().map(|copy| copy["recipients"].clone()).collect::<Vec<_>>();
-    assert!(named(stage.copies(Some("ready")).await).iter().all(|names| names.as_array().unwrap().len() == 2));
+    assert!(named(server.copies(Some("ready")).await).iter().all(|names| names.as_array().unwrap().len() == 2));
 
-    stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
-    keep(&stage).await;
-    assert_eq!(stage.objects().await, made);
+    server.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
+    keep(&server).await;
+    assert_eq!(server.objects().await, made);
     for url in urls(&mine).1 {
-        assert!([401, 403].contains(&fetch(&stage, &url).await.status));
+        assert!([401, 403].contains(&fetch(&server, &url).await.status));
     }
     for url in urls(&theirs).1 {
-        assert_eq!(fetch(&stage, &url).await.status, 200);
+        assert_eq!(fetch(&server, &url).await.status, 200);
     }
-    read_well(&stage, &table, &lens, &rival).await;
+    read_well(&server, &table, &visible, &rival).await;
 }
 
-async fn pages_are_the_whole(stage: Stage) {
-    let (table, lens) = shared_claims_as_laid_out(&stage, Mapping::None).await;
-    let acme = stage.partner("acme", plans(&PLANS[..2])).await;
-    let expected = lens.shown(&table.state, &reader(&stage, &acme).await);
-    for way in stage.ways() {
+async fn pages_are_the_whole(server: WeirServer) {
+    let (table, visible) = shared_claims_as_laid_out(&server, Mapping::None).await;
+    let acme = server.connector("acme", plans(&PLANS[..2])).await;
+    let expected = visible.shown(&table.state, &reader(&server, &acme).await);
+    for way in server.ways() {
         let mut whole: Option<TableRead> = None;
         let mut token: Option<String> = None;
         for _ in 0..100 {
@@ -273,6 +274,6 @@ async fn pages_are_the_whole(stage: Stage) {
         }
         let whole = whole.unwrap();
         assert!(whole.files.len() > 4, "{}", whole.files.len());
-        nothing(&findings(&stage, &table, &acme, &expected, &[whole]));
+        nothing(&findings(&server, &table, &acme, &expected, &[whole]));
     }
 }

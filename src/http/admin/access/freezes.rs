@@ -1,4 +1,4 @@
-//! The brake: nothing is handed out to anybody while it is on.
+//! Freezes: nothing is handed out to anybody while one is on.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -24,7 +24,7 @@ use crate::{
 
 use super::recipients::ReasonBody;
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(Permission::TightenEverywhere, OpenApiRouter::new().routes(routes!(freeze))))

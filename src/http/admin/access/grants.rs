@@ -1,4 +1,4 @@
-//! Grants, and how access is ended.
+//! Grants, and the revocation of access.
 
 use axum::{Json, extract::State, http::StatusCode};
 use chrono::{DateTime, Utc};
@@ -30,7 +30,7 @@ use crate::{
     store::NamedGrant,
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
@@ -95,7 +95,7 @@ pub struct RevokeBody {
 }
 
 impl RevokeBody {
-    /// The reason, if one was given.
+    /// Returns the reason, if one was given.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_ref().map(|text| text.0.as_str())
     }

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Admin;
 
-/// The operations of this room.
+/// Builds the routes of this room.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(freezes::routes())

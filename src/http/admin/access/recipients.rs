@@ -31,7 +31,7 @@ use crate::{
     service::{access::grants::Effect, core::precondition::etag},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
@@ -191,7 +191,7 @@ pub async fn get_profile(
     Ok(Json(admin.service.get_profile(&name).await?))
 }
 
-/// How a recipient may be changed.
+/// The options of a change to a recipient.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -31,7 +31,7 @@ use crate::{
 
 use super::grants::RevokeBody;
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
@@ -118,7 +118,7 @@ pub struct TokenView {
 
 impl TokenView {
     fn new(TokenDetail { token, shares }: TokenDetail, now: DateTime<Utc>) -> Self {
-        // A token that nobody has fetched ends with its link.
+        // A token that was not fetched expires with its link.
         let (expires_at, activation_expires_at) = match token.activated_at {
             Some(_) => (token.expires_at, None),
             None => (None, token.expires_at),

@@ -1,4 +1,4 @@
-//! What drills found.
+//! Records of drills.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{
     service::audit::drills::Drill,
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(record_drill))))
 }

@@ -1,4 +1,4 @@
-//! The audit trail, read.
+//! Reading the audit trail.
 
 pub(super) mod drills;
 
@@ -28,14 +28,14 @@ use super::{
     core::{auth::requiring, extract::AdminQuery, page::PageView, problem::Problem, text::Text},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(list_audit_events))))
         .merge(drills::routes())
 }
 
-/// The media type of a feed with one JSON object a line.
+/// The media type of a feed with one JSON object per line.
 const NDJSON: &str = "application/x-ndjson";
 
 /// In which order events are listed.
@@ -190,14 +190,15 @@ pub async fn list_audit_events(
     Ok(([(header::CONTENT_TYPE, NDJSON)], feed(&items, looked_up_to)?).into_response())
 }
 
-/// The lines of a feed: the events and, where there may be more than was looked at, a place to go on from.
+/// Writes the lines of a feed: the events and, if the search did not reach the end, a line with the position to
+/// continue from.
 fn feed(events: &[AuditEventView], looked_up_to: Option<i64>) -> Result<String, ServiceError> {
     let mut lines = String::new();
     for event in events {
         lines.push_str(&serde_json::to_string(event).map_err(ServiceError::internal)?);
         lines.push('\n');
     }
-    // Of the event that stands last its own line says it.
+    // If the last event is at that position, its own line says so.
     let last = events.last().and_then(|event| event.event.get("seq")).and_then(Value::as_i64);
     if let Some(seq) = looked_up_to.filter(|seq| Some(*seq) != last) {
         lines.push_str(&format!("{}\n", json!({"seq": seq})));

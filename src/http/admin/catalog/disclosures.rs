@@ -1,4 +1,4 @@
-//! What a change would newly disclose, and to whom: the `disclosure` of a dry run.
+//! The `disclosure` of a dry run: the data that a change would newly disclose, and the recipients it would reach.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

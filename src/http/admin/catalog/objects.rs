@@ -38,7 +38,7 @@ use crate::{
 
 use super::disclosures::ReachView;
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(

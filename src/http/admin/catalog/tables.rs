@@ -30,7 +30,7 @@ use crate::{
     service::{catalog::tables::OpenedTable, core::precondition::etag},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(

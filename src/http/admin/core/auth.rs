@@ -1,4 +1,4 @@
-//! Who calls the admin API, and whether it may: every route below `/api/v1` is behind [`authenticate`].
+//! Authentication and authorisation of the admin API: every route below `/api/v1` is behind [`authenticate`].
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,19 +41,19 @@ use crate::{
 
 use super::problem::{Problem, ProblemCode};
 
-/// Where the document says what an operation needs.
+/// The member of an operation in the document that names the required permission.
 const PERMISSION: &str = "x-required-permission";
-/// Where it says which roles have that.
+/// The member that names the roles with that permission.
 const ROLES: &str = "x-required-roles";
 
-/// The query parameter of every operation that changes something: everything is done but the keeping.
+/// The query parameter for a dry run, of every operation that changes something.
 pub const DRY_RUN: &str = "dry_run";
 /// Marks the answer of a dry run.
 const DRY_RUN_HEADER: HeaderName = HeaderName::from_static("x-weir-dry-run");
 /// How much of a parameter's name a message repeats, in characters.
 const LONGEST_SHOWN: usize = 64;
 
-/// The operator that was authenticated, as use cases need it.
+/// The context of the authenticated operator, for use cases.
 #[derive(Debug)]
 pub struct Operator(pub OperatorContext);
 
@@ -66,7 +66,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// Declares what every operation of `routes` needs, in the document, which [`Routes`] are read from.
+/// Declares in the document the permission that every operation of `routes` requires; [`Routes`] are read from there.
 pub fn requiring(permission: Permission, mut routes: OpenApiRouter<Admin>) -> OpenApiRouter<Admin> {
     let roles: Vec<&str> = permission.role_words().collect();
     for item in routes.get_openapi_mut().paths.paths.values_mut() {
@@ -79,7 +79,7 @@ pub fn requiring(permission: Permission, mut routes: OpenApiRouter<Admin>) -> Op
     routes
 }
 
-/// Gives an operation that changes something the parameter for a dry run.
+/// Adds the parameter for a dry run to an operation that changes something.
 pub fn add_dry_run(method: &Method, operation: &mut Operation) {
     if method == Method::GET {
         return;
@@ -95,7 +95,7 @@ pub fn add_dry_run(method: &Method, operation: &mut Operation) {
     operation.parameters.get_or_insert_default().push(RefOr::T(parameter.build()));
 }
 
-/// Every operation of a path with its method.
+/// Returns every operation of a path with its method.
 pub fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
     let operations = [
         (Method::GET, &mut item.get),
@@ -107,11 +107,11 @@ pub fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Ope
     operations.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// What the document says of each operation, by its path's template.
+/// The document's declarations for each operation, by path template and method.
 #[derive(Clone, Debug)]
 pub struct Routes(Arc<HashMap<String, HashMap<Method, Declared>>>);
 
-/// What the document says of one operation.
+/// The document's declarations for one operation.
 #[derive(Clone, Debug)]
 struct Declared {
     permission: Option<Permission>,
@@ -119,21 +119,21 @@ struct Declared {
     parameters: Vec<String>,
 }
 
-/// What a request needs before anybody looks at it.
+/// The requirement for admitting a request.
 #[derive(Debug)]
 enum Needed {
     /// A permission.
     Permission(Permission),
-    /// Nothing, for there is nothing; the answer says so to operators alone.
+    /// There is no such route; only operators are told so.
     NoRoute,
-    /// The same with a route of other methods.
+    /// The route exists, but only with other methods, which are listed; only operators are told so.
     NoMethod(HeaderValue),
-    /// What nobody can have: the route declares nothing.
+    /// The route declares no permission, so nobody may use it.
     Undeclared,
 }
 
 impl Routes {
-    /// What `document` declares.
+    /// Reads the declarations of `document`.
     pub fn of(document: &mut OpenApi) -> Self {
         let paths = document.paths.paths.iter_mut().map(|(path, item)| {
             let declared = operations(item).map(|(method, operation)| {
@@ -151,7 +151,7 @@ impl Routes {
         Self(Arc::new(paths.collect()))
     }
 
-    /// What `method` of `route` needs; a route that is not in the document is open to nobody.
+    /// Returns the requirement of `method` on `route`; a route that is not in the document is open to nobody.
     fn needed(&self, route: Option<&str>, method: &Method) -> Needed {
         let Some(route) = route else { return Needed::NoRoute };
         let Some(methods) = self.0.get(route) else { return Needed::Undeclared };
@@ -166,7 +166,7 @@ impl Routes {
         }
     }
 
-    /// Refuses query parameters that the operation does not have; answers whether a dry run is asked for.
+    /// Refuses query parameters that the operation does not have; returns whether the request is a dry run.
     fn check_query(&self, route: Option<&str>, method: &Method, query: &str) -> Result<Run, Problem> {
         let declared = route.and_then(|route| self.0.get(route)).and_then(|methods| methods.get(answering(method)));
         let Some(Declared { parameters, .. }) = declared else { return Ok(Run::Real) };
@@ -195,12 +195,12 @@ impl Routes {
     }
 }
 
-/// The method whose operation answers `method`.
+/// Returns the method whose operation answers `method`.
 fn answering(method: &Method) -> &Method {
     if method == Method::HEAD { &Method::GET } else { method }
 }
 
-/// Whether an answer is what a dry run came to.
+/// Marks an answer as that of a dry run.
 fn marked(mut response: Response) -> Response {
     if *response.status_mut() == StatusCode::CREATED {
         *response.status_mut() = StatusCode::OK;
@@ -225,7 +225,7 @@ pub async fn authenticate(
         let cause = "a route of the admin API declares no permission, so that nobody may use it";
         return Problem::from(ServiceError::internal(cause)).into_response();
     }
-    // Without it the path is the one below where this is nested.
+    // Without the original URI, the path would be relative to where this router is nested.
     let uri = request.extensions().get::<OriginalUri>().map_or(request.uri(), |original| &original.0);
     let queried = routes.check_query(route, request.method(), uri.query().unwrap_or_default());
     let asked = Asked {

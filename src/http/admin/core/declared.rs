@@ -1,9 +1,9 @@
-//! The five operations of a noun that is no more than a name and a spec: written once, made for each by [`declared!`].
+//! The five operations of a noun that is only a name and a spec: written once, and made for each noun by [`declared!`].
 //!
-//! Never here: what one noun alone has.
+//! Never here: parts of a single noun.
 
-/// Makes the answer of a noun and its operations (PUT, GET, listing, PATCH, DELETE), each with the doc comment and the name
-/// that the document is to have of it.
+/// Makes a noun's answer and its operations (PUT, GET, listing, PATCH, DELETE), each with its doc comment and name for
+/// the document.
 macro_rules! declared {
     (
         $(#[$about:meta])* $view:ident of $spec:ident, tagged $tag:literal,

@@ -1,4 +1,4 @@
-//! Extractors whose every rejection is a [`Problem`], and which report everything that is wrong at once.
+//! Extractors that reject with a [`Problem`], and report all errors at once.
 
 use std::marker::PhantomData;
 
@@ -22,19 +22,18 @@ use super::{
     problem::{FieldProblem, Problem, ProblemCode},
 };
 
-/// How many problems of one body are reported; nobody reads more.
+/// The most problems of one body that are reported.
 const MAX_PROBLEMS: usize = 20;
-/// Makes a repeated creation answer what the first one made.
+/// The header that makes a repeated creation answer with the result of the first.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The longest key, in characters.
 const MAX_IDEMPOTENCY_KEY_CHARACTERS: usize = 255;
 
-/// A JSON object as the request's body; unknown fields are for the type to refuse.
+/// A JSON object as the request's body; the type refuses unknown fields.
 #[derive(Debug)]
 pub struct AdminJson<T>(pub T);
 
-/// The fields of a spec that the body names. Those that the spec does not have are refused at once; the rest is for whoever
-/// has the thing in hand.
+/// The fields of a spec that the body names. Unknown fields are refused here; the use case checks the rest.
 #[derive(Debug)]
 pub struct AdminFields<S> {
     /// As they were sent.
@@ -45,13 +44,13 @@ pub struct AdminFields<S> {
 /// A JSON object as the body of a request that creates something, with its `Idempotency-Key`.
 #[derive(Debug)]
 pub struct CreatingJson<T> {
-    /// What is asked for.
+    /// The body.
     pub body: T,
-    /// The key, where one was sent.
+    /// The key, if one was sent.
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// The request's query parameters; unknown ones are for the type to refuse.
+/// The request's query parameters; the type refuses unknown ones.
 #[derive(Debug)]
 pub struct AdminQuery<T>(pub T);
 
@@ -59,7 +58,7 @@ pub struct AdminQuery<T>(pub T);
 #[derive(Debug)]
 pub struct AdminPath<T>(pub T);
 
-/// `If-Match`, where it was sent.
+/// The `If-Match` condition, if one was sent.
 #[derive(Debug)]
 pub struct IfMatch(pub Option<Precondition>);
 
@@ -136,8 +135,8 @@ fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Proble
     Err(Problem::new(ProblemCode::UnsupportedMediaType, detail))
 }
 
-/// Reads a JSON object as `T`. A member that cannot be accepted is noted and taken out, so that the next one gets its
-/// turn.
+/// Parses a JSON object as `T`. Notes and removes each member that cannot be accepted, so that further errors are
+/// found.
 fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let malformed = |detail: String| Problem::new(ProblemCode::MalformedBody, detail);
     let mut members = match serde_json::from_slice(bytes) {
@@ -158,7 +157,7 @@ fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let message = error.inner().to_string();
         let field = match error.path().to_string() {
             path if path != "." => path,
-            // What is missing or unknown is named by the message alone.
+            // Only the message names a missing or unknown member.
             _ => message.split('`').nth(1).unwrap_or("body").to_owned(),
         };
         let member = field.split(['.', '[']).next().unwrap_or_default().to_owned();
@@ -179,7 +178,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for AdminQuery<T> 
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or_default();
-        // Whether it is a dry run is read before, for all operations alike.
+        // The dry-run parameter was read before, for all operations.
         let own = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != DRY_RUN);
         let own = form_urlencoded::Serializer::new(String::new()).extend_pairs(own).finish();
         let uri = Uri::builder().path_and_query(format!("/?{own}")).build().unwrap_or_default();
@@ -206,7 +205,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for AdminPa
                 ErrorKind::InvalidUtf8InPathParam { .. } => {
                     Problem::new(ProblemCode::InvalidParameter, "the path is not UTF-8; percent-encode it as UTF-8")
                 }
-                // An id that is no UUID names nothing.
+                // An id that is not a UUID names nothing.
                 _ => Problem::new(ProblemCode::NotFound, "there is nothing with this id; ids are UUIDs"),
             }),
             Err(_) => Err(Problem::new(ProblemCode::NotFound, "there is nothing here")),
@@ -252,7 +251,7 @@ mod tests {
         let Problem { errors, .. } = parse_object::<Body>(body).unwrap_err();
         let mut fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         fields.sort_unstable();
-        // A field that is missing because its value was taken out is not told twice.
+        // A field that is missing because its value was removed is not reported twice.
         assert_eq!(fields, ["count", "location", "names[1]", "nmaes", "other"], "{errors:?}");
     }
 

@@ -1,4 +1,4 @@
-//! What every endpoint stands on: authentication, bodies, pages, problems, and the API's own document.
+//! The foundations of every endpoint: authentication, bodies, pages, problems, and the API's own document.
 
 pub(super) mod auth;
 pub(super) mod declared;

@@ -1,4 +1,4 @@
-//! Listings on the wire: which page is asked for, and what one looks like.
+//! The wire format of listings: page requests and pages.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -35,7 +35,7 @@ pub struct PageView<T> {
 }
 
 impl<T> PageView<T> {
-    /// A page of converted items.
+    /// Makes a page of converted items.
     pub fn new<U>(page: Page<U>, convert: impl Fn(U) -> T) -> Self {
         Self { items: page.items.into_iter().map(convert).collect(), next_page_token: page.next_page_token }
     }

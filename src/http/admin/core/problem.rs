@@ -1,7 +1,7 @@
 //! Errors of the admin API: RFC 9457 problems with a code from one closed list.
 //!
-//! A handler answers a [`Problem`]; [`render`] writes it down once, with the request's id. Never here: private causes,
-//! which go to the log by way of [`Cause`].
+//! A handler answers a [`Problem`]; [`render`] writes its body, with the request's id. Never here: private causes,
+//! which go to the log through [`Cause`].
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     service::core::error::{FieldError, ServiceError},
 };
 
-/// How long a caller waits before trying again what an outage refused.
+/// How long a caller should wait before a retry after an outage.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// The kinds of problems; scripts branch on them, so that the list is closed.
@@ -89,7 +89,7 @@ pub enum ProblemCode {
 }
 
 impl ProblemCode {
-    /// The code of an answer that HTTP itself asks for.
+    /// Returns the code for a status that HTTP itself calls for.
     pub fn of(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
@@ -184,7 +184,7 @@ pub struct ProblemView {
     pub request_id: String,
 }
 
-/// What a handler answers when it cannot do what was asked.
+/// The error answer of a handler.
 #[derive(Clone, Debug)]
 pub struct Problem {
     pub(in crate::http::admin) code: ProblemCode,
@@ -196,7 +196,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem without fields.
+    /// Makes a problem without fields.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), errors: Vec::new(), cause: None, names_nothing: false }
     }
@@ -209,7 +209,7 @@ impl Problem {
         }
     }
 
-    /// Input that breaks rules.
+    /// Makes a problem about input that breaks rules.
     pub fn invalid(errors: Vec<FieldProblem>) -> Self {
         let list: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
         Self { errors, ..Self::new(ProblemCode::InvalidInput, list.join("; ")) }
@@ -229,7 +229,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Unauthenticated { .. } => ProblemCode::Unauthenticated,
             ServiceError::Forbidden { .. } => ProblemCode::Forbidden,
             ServiceError::Limited { .. } => ProblemCode::TooManyRequests,
-            // Only recipients are denied, and only they bring file URLs that expire.
+            // Only recipients are denied, and only they use file URLs, which expire.
             ServiceError::Denied { .. } | ServiceError::Expired(_) | ServiceError::Internal(_) => ProblemCode::Internal,
             ServiceError::NotFound { .. } => ProblemCode::NotFound,
             ServiceError::Invalid(errors) => {
@@ -258,7 +258,7 @@ impl From<ServiceError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// The status, and the problem itself for [`render`] to write down.
+    /// Answers the status, and leaves the problem for [`render`] to write.
     fn into_response(self) -> Response {
         let mut response = self.code.status().into_response();
         response.extensions_mut().insert(self);
@@ -266,8 +266,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Writes the problem that a handler, an extractor or a fallback left in its response, with the request's id, and says
-/// what was probably meant by a name that is not there, or which call lists those that are.
+/// Writes the body of a problem that a handler, an extractor or a fallback left in its response, with the request's id.
+/// For a missing name it adds the name that was probably meant, or the call that lists the existing ones.
 pub async fn render(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let mut response = next.run(request).await;
@@ -280,7 +280,7 @@ pub async fn render(State(admin): State<Admin>, request: Request, next: Next) ->
 }
 
 impl Problem {
-    /// The same with what to do next, where something was not found by its name.
+    /// Adds what to do next if a thing was not found by its name.
     async fn directed(self, admin: &Admin) -> Self {
         let Some(Cause(error)) = self.cause.as_ref().filter(|_| !self.names_nothing) else { return self };
         let ServiceError::NotFound { kind, name } = error.as_ref() else { return self };
@@ -298,7 +298,7 @@ impl Problem {
         Self { detail: format!("{}; {next}", self.detail), ..self }
     }
 
-    /// The whole response.
+    /// Writes the whole response.
     pub fn write(self, request_id: &str) -> Response {
         let Self { code, detail, errors, cause, .. } = self;
         let status = code.status();

@@ -1,4 +1,4 @@
-//! Answers that carry an etag, in the body and as a header.
+//! Answers with an etag, in the body and as a header.
 
 use axum::{
     Json,
@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use crate::service::core::change::Put;
 
-/// Something with an etag.
+/// A thing with an etag.
 pub trait Tagged: Serialize {
-    /// Its etag, with quotes.
+    /// Returns its etag, with quotes.
     fn etag(&self) -> &str;
 }
 
@@ -20,12 +20,12 @@ pub trait Tagged: Serialize {
 pub struct Resource<T>(pub StatusCode, pub T);
 
 impl<T> Resource<T> {
-    /// 200 with the thing.
+    /// Answers 200 with the thing.
     pub fn found(view: T) -> Self {
         Self(StatusCode::OK, view)
     }
 
-    /// 201 where a PUT created the thing, 200 where it confirmed it.
+    /// Answers 201 if a PUT created the thing, 200 if it confirmed it.
     pub fn put(put: Put<T>) -> Self {
         match put {
             Put::Created(view) => Self(StatusCode::CREATED, view),

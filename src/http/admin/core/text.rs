@@ -1,4 +1,4 @@
-//! Values of bodies and queries that are checked while they are read, so that every problem is reported at once.
+//! Values of bodies and queries that are checked while they are parsed, so that all problems are reported at once.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Admin;
 
-/// The operations of this room.
+/// Builds the routes of this room.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().merge(notifications::routes()).merge(reports::routes()).merge(usage::routes())
 }

@@ -1,4 +1,4 @@
-//! What webhooks were told, are to be told, and could not be told.
+//! Notifications to webhooks: delivered, waiting, and given up.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -23,7 +23,7 @@ use crate::{
     store::{Notification, NotificationState},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(Permission::ReadAudit, OpenApiRouter::new().routes(routes!(list_notifications))))

@@ -1,4 +1,4 @@
-//! Monthly reports: made, listed, and their files.
+//! Making and listing monthly reports, and serving their files.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ use crate::{
     store::{ReportState, StoredReport},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(
@@ -47,7 +47,7 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
         .merge(requiring(Permission::Operate, OpenApiRouter::new().routes(routes!(create_report))))
 }
 
-/// What a report's page may do: look as it does, and nothing else.
+/// The content security policy of a report's page: its own styles, and nothing else.
 const PAGE_POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox");
 
@@ -265,7 +265,7 @@ pub async fn preview_report(
     Ok(answer(file, &format!("weir-{}-preview", report.month), content.into_bytes()))
 }
 
-/// A file to be saved under a name that begins so.
+/// Answers a file to be saved under a name that begins with `name`.
 fn answer(file: ReportFile, name: &str, content: Vec<u8>) -> Response {
     let kind = match file {
         ReportFile::Html => "text/html; charset=utf-8",
@@ -273,7 +273,7 @@ fn answer(file: ReportFile, name: &str, content: Vec<u8>) -> Response {
         ReportFile::Json | ReportFile::Manifest => "application/json",
         ReportFile::Signature => "text/plain; charset=utf-8",
     };
-    // Of the month alone: names may hold what a header cannot.
+    // Only the month is used: names may contain characters that a header cannot hold.
     let name = format!("attachment; filename=\"{name}-{}\"", file.as_str());
     let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

@@ -1,4 +1,4 @@
-//! Usage: what the audit trail comes to, as JSON and as CSV.
+//! Usage, counted from the audit trail, as JSON and as CSV.
 
 use axum::{
     Json,
@@ -25,7 +25,7 @@ use crate::{
     store::{UsageGroup, UsageKeys, UsagePeriod},
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().merge(requiring(
         Permission::ReadAudit,
@@ -35,9 +35,9 @@ pub(super) fn routes() -> OpenApiRouter<Admin> {
 
 /// The media type of comma-separated values.
 const CSV: &str = "text/csv";
-/// Where an answer of comma-separated values has its `next_page_token`.
+/// The header with the `next_page_token` of a CSV answer.
 const NEXT_PAGE_TOKEN: HeaderName = HeaderName::from_static("x-next-page-token");
-/// The longest list of what usage is put together by, in characters.
+/// The longest list of grouping keys, in characters.
 const LONGEST_LIST: usize = 100;
 
 /// Which usage.

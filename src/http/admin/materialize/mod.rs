@@ -1,4 +1,4 @@
-//! The register of copies: everything that the server has written of others' data.
+//! The register of copies: all files that the server has written from shared data.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -25,7 +25,7 @@ use super::{
     },
 };
 
-/// The operations here, each with the permission that it needs.
+/// Builds the routes of this module, each with the permission that it requires.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .merge(requiring(Permission::ReadRecipients, OpenApiRouter::new().routes(routes!(list_copies))))

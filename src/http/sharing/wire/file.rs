@@ -1,5 +1,5 @@
-//! The lines of files: a snapshot's, and what commits added, removed and recorded as changes (Delta Sharing protocol,
-//! 2.2, 2.3, 2.5 to 2.8).
+//! The lines of files: those of a snapshot, and those that commits added, removed and recorded as changes (Delta
+//! Sharing protocol, 2.2, 2.3, 2.5 to 2.8).
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -15,26 +15,27 @@ use crate::{
 
 use super::object::Object;
 
-/// Which digest of a file's path is its id (`fileidhash`, Delta Sharing protocol, 2.5).
+/// The digest of a file's path that is its id (`fileidhash`, Delta Sharing protocol, 2.5).
 pub type IdHash = Format;
 
-/// What every file line says besides the file.
+/// The parts of every file line besides the file.
 #[derive(Clone, Copy)]
 pub(super) struct Said<'s> {
-    /// How ids are made.
+    /// The digest for ids.
     pub(super) hash: IdHash,
-    /// What they are made with where the recipient's ids are its own.
+    /// The key for ids, if the recipient has its own ids.
     pub(super) key: Option<&'s FileKey>,
-    /// The version that the line belongs to, and when it was committed.
+    /// The line's version, and the time of its commit.
     pub(super) stamp: Option<(u64, i64)>,
-    /// When the URLs end.
+    /// When the URLs expire.
     pub(super) expiration: i64,
 }
 
 impl Said<'_> {
-    /// Writes the id of the file at `path`, the path as the log writes it: MD5 in parquet answers and SHA-256 in delta
-    /// ones, unless the client chose. Ids order files inside Spark's streaming checkpoints, so that providers who move from
-    /// the reference server need the same ones. A governed file's has the same length, and tells nobody else anything.
+    /// Writes the id of the file at `path`, as the log spells the path: MD5 in parquet answers and SHA-256 in delta
+    /// ones, unless the client chose. Ids order files inside Spark's streaming checkpoints, so providers who move from
+    /// the reference server need the same ids. A governed file's id is keyed, with the same length, and means nothing
+    /// to others.
     fn write_id(&self, line: &mut Object<'_>, name: &'static str, path: &str) {
         match (self.key, self.hash) {
             (None, IdHash::Parquet) => line.hex(name, &Md5::digest(path.as_bytes())),
@@ -63,7 +64,7 @@ const MD5_CHARACTERS: usize = 32;
 /// A file of a snapshot, or what a commit did with one.
 pub(super) struct FileLine<'a> {
     pub(super) kind: Option<ActionKind>,
-    /// What a remove says of itself: whether it has its size and partition.
+    /// A remove's own flag that says whether it has its size and partition values.
     pub(super) extended_metadata: Option<bool>,
     pub(super) file: &'a FileRef<'a>,
     pub(super) url: &'a str,
@@ -72,12 +73,12 @@ pub(super) struct FileLine<'a> {
 }
 
 impl FileLine<'_> {
-    /// In parquet format, under a key that says what was done.
+    /// Writes the line in parquet format, under a key that names the action.
     pub(super) fn write_parquet(&self, out: &mut Vec<u8>) {
         let (key, has_stats) = match self.kind {
             None => ("file", true),
             Some(ActionKind::Add) => ("add", true),
-            // Statistics belong to files that are part of the table.
+            // Only files that are part of the table have statistics.
             Some(ActionKind::Cdc) => ("cdf", false),
             Some(ActionKind::Remove) => ("remove", false),
         };
@@ -95,13 +96,13 @@ impl FileLine<'_> {
         });
     }
 
-    /// In delta format; whatever was done, the key is `file`.
+    /// Writes the line in delta format; the key is `file` for every action.
     pub(super) fn write_delta(&self, out: &mut Vec<u8>) {
         Object::write(out, |line| {
             line.object("file", |line| {
                 self.said.write_id(line, "id", self.file.path);
                 if let Some(vector) = self.vector {
-                    // Spark's cache key of the vector's file; it fails without one (2.7).
+                    // The key of the vector's file in Spark's cache; Spark fails without it (2.7).
                     self.said.write_id(line, "deletionVectorFileId", &vector.path);
                 }
                 self.said.write_stamp(line);
@@ -132,7 +133,7 @@ impl FileLine<'_> {
         remove.text("path", self.url);
         remove.number("deletionTimestamp", file.modification_time);
         remove.flag("dataChange", file.data_change);
-        // Where the log does not say so, the size and the partition are there all the same.
+        // The line has the size and the partition values even if the log lacks the flag.
         remove.flag("extendedFileMetadata", self.extended_metadata.unwrap_or(true));
         self.write_partition_values(remove);
         remove.number("size", file.size);
@@ -146,7 +147,7 @@ impl FileLine<'_> {
         cdc.flag("dataChange", false);
     }
 
-    /// Every partition column with its value; nulls are written, because Spark takes a missing key for an error.
+    /// Writes every partition column with its value, including nulls, because a missing key is an error to Spark.
     fn write_partition_values(&self, line: &mut Object<'_>) {
         line.object("partitionValues", |values| {
             for (name, value) in self.file.partition_values() {
@@ -155,7 +156,8 @@ impl FileLine<'_> {
         });
     }
 
-    /// A vector in a file becomes an absolute one whose path is the signed URL; an inline one stays what it is (2.7).
+    /// Writes the deletion vector: one in a file becomes absolute, with the signed URL as its path; an inline one stays
+    /// unchanged (2.7).
     fn write_deletion_vector(&self, line: &mut Object<'_>) {
         let Some(descriptor) = self.file.deletion_vector else { return };
         let (storage_type, path_or_inline) = match self.vector {

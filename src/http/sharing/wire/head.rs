@@ -1,4 +1,4 @@
-//! The `protocol` and `metaData` lines: what a table is (Delta Sharing protocol, 2.2 and 2.3).
+//! The `protocol` and `metaData` lines, which describe a table (Delta Sharing protocol, 2.2 and 2.3).
 
 use std::collections::BTreeMap;
 
@@ -28,17 +28,17 @@ struct MetadataLine<M> {
     meta_data: M,
 }
 
-/// Parquet answers need nothing of a reader.
+/// Writes the protocol of a parquet answer, which requires no reader features.
 pub(super) fn write_parquet_protocol(out: &mut Vec<u8>) {
     write_line(out, &ProtocolLine { protocol: ParquetProtocol { min_reader_version: 1 } });
 }
 
-/// Writes a protocol as the log has it, and the version that it belongs to where that is told.
+/// Writes a protocol as in the log, with its version if one is given.
 pub(super) fn write_delta_protocol(out: &mut Vec<u8>, protocol: &Protocol, version: Option<u64>) {
     write_line(out, &ProtocolLine { protocol: DeltaProtocolLine { delta_protocol: protocol.into(), version } });
 }
 
-/// Writes what of a table's metadata a recipient sees. `size` is how many bytes in how many files it has.
+/// Writes the part of a table's metadata that a recipient may see. `size` holds its number of bytes and of files.
 pub(super) fn write_metadata(
     out: &mut Vec<u8>,
     head: &TableHead,
@@ -104,7 +104,7 @@ struct ParquetFormat {
     provider: &'static str,
 }
 
-/// How much there is to read; Spark plans by it, and its delta reader fails without it (3.6).
+/// The amount of data; Spark plans by it, and its delta reader fails without it (3.6).
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Size {

@@ -1,7 +1,7 @@
 //! The lines of the sharing protocol, in both formats (Delta Sharing protocol, section 2).
 //!
-//! Each line is built field by field from an allow-list; nothing is copied from a log and edited. Key order is fixed
-//! by the code here, so that two answers about one snapshot are the same bytes. Never here: which files there are.
+//! Each line is built field by field from an allow-list; nothing is copied from a log and edited. The code here fixes
+//! the order of keys, so that two answers about one snapshot are the same bytes. Never here: the choice of files.
 
 mod file;
 mod head;
@@ -28,9 +28,9 @@ use crate::{
 
 use self::file::{FileLine, Said};
 
-/// `value` as one line of JSON with its newline.
+/// Serialises `value` as one line of JSON with its newline.
 ///
-/// The Python client splits lines as Unicode does, so that U+2028, U+2029 and U+0085 must not stand in one raw.
+/// U+2028, U+2029 and U+0085 are escaped, because the Python client splits lines at every Unicode line end.
 pub fn to_line(value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
     write_line(&mut line, value);
@@ -49,12 +49,12 @@ fn write_value(out: &mut Vec<u8>, value: &impl Serialize) {
     debug_assert!(written.is_ok());
 }
 
-/// Compact JSON whose strings hold nothing that any client takes for the end of a line.
+/// Formats compact JSON whose strings contain no character that a client could take for a line end.
 struct OneLine;
 
 impl serde_json::ser::Formatter for OneLine {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        // All three begin with one of two bytes in UTF-8, which most texts do not hold at all.
+        // In UTF-8 all three begin with one of two bytes, which most texts do not contain.
         if !fragment.bytes().any(|byte| byte == 0xC2 || byte == 0xE2) {
             return writer.write_all(fragment.as_bytes());
         }
@@ -71,7 +71,7 @@ impl serde_json::ser::Formatter for OneLine {
     }
 }
 
-/// The two lines that every answer about a table begins with.
+/// Returns the first two lines of every answer about a table.
 pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
     let mut out = Vec::with_capacity(1024 + head.described.metadata().schema_string.len());
     match head.format {
@@ -82,7 +82,7 @@ pub fn head_lines(head: &TableHead) -> Result<Vec<u8>, ServiceError> {
     Ok(out)
 }
 
-/// The lines of `chunk`.
+/// Returns the lines of `chunk`.
 pub fn chunk_lines(
     head: &TableHead,
     chunk: &SignedChunk,
@@ -110,7 +110,7 @@ pub fn chunk_lines(
             }
             let said = said(Some((version, lines.commit.committed_at)));
             for (action, (url, vector)) in lines.files().zip(signed) {
-                // Every action of a range knows its size and partition.
+                // Every action of a range has its size and partition values.
                 let file = action.as_file().ok_or_else(|| ServiceError::internal("an action without its size"))?;
                 write_file(&mut out, head.format, Some(action), &file, (url, vector.as_ref()), said);
             }
@@ -119,7 +119,7 @@ pub fn chunk_lines(
     Ok(out)
 }
 
-/// Writes a file of a snapshot, or what a commit did with one.
+/// Writes a file of a snapshot, or a commit's action on a file.
 fn write_file(
     out: &mut Vec<u8>,
     format: Format,
@@ -138,7 +138,7 @@ fn write_file(
     out.push(b'\n');
 }
 
-/// The last line of an answer, where the client asked for one.
+/// Returns the EndStreamAction line, for clients that asked for one.
 pub fn end_line(end: &EndStreamAction) -> Vec<u8> {
     to_line(&EndLine { end_stream_action: end })
 }
@@ -149,23 +149,23 @@ struct EndLine<'a> {
     end_stream_action: &'a EndStreamAction,
 }
 
-/// What the last line says (Delta Sharing protocol, 2.1); what is absent is left out.
+/// The contents of the last line (Delta Sharing protocol, 2.1); absent members are left out.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndStreamAction {
-    /// Asks for fresh URLs of the same version.
+    /// The token for fresh URLs of the same version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,
-    /// Asks for the next page.
+    /// The token for the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_page_token: Option<String>,
-    /// When the first URL of the answer ends, in milliseconds since the epoch.
+    /// When the first URL of the answer expires, in milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_url_expiration_timestamp: Option<i64>,
     /// Why the answer is not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// What status the fault would have had; Spark tries again on some.
+    /// The status that the error would have had; Spark retries some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status_error_code: Option<u16>,
 }

@@ -1,6 +1,6 @@
-//! One JSON object, written member by member: what a large answer consists of, so that it is written without a detour.
+//! One JSON object, written directly, member by member, because large answers consist of such objects.
 //!
-//! Texts hold nothing that any client takes for the end of a line. Never here: which members there are.
+//! Texts contain no character that a client could take for a line end. Never here: the choice of members.
 
 use crate::domain::core::seal::hex_digits;
 
@@ -27,7 +27,7 @@ impl<'o> Object<'o> {
         }
     }
 
-    /// A member that is known here, whose name needs no escapes.
+    /// Begins a member with a fixed name that needs no escapes.
     fn name(&mut self, name: &'static str) -> &mut Vec<u8> {
         self.separate();
         self.out.push(b'"');
@@ -36,7 +36,7 @@ impl<'o> Object<'o> {
         self.out
     }
 
-    /// A member that the table names.
+    /// Writes a member whose name comes from the table.
     pub(super) fn entry(&mut self, name: &str, value: Option<&str>) {
         self.separate();
         write_text(self.out, name);
@@ -51,7 +51,7 @@ impl<'o> Object<'o> {
         write_text(self.name(name), value);
     }
 
-    /// Lower-case hex.
+    /// Writes a member as lower-case hex.
     pub(super) fn hex(&mut self, name: &'static str, bytes: &[u8]) {
         let out = self.name(name);
         out.push(b'"');
@@ -75,7 +75,7 @@ impl<'o> Object<'o> {
 /// Writes a text with its quotes.
 fn write_text(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    // Statistics are JSON inside JSON: many quotes and nothing else. What is rarer is left to the writer of all values.
+    // Statistics are JSON inside JSON: many quotes and nothing else to escape. The general writer handles other texts.
     let is_usual = bytes.iter().fold(true, |is_usual, &byte| is_usual & (0x20..0x80).contains(&byte));
     if !is_usual {
         write_value(out, &text);
@@ -94,17 +94,17 @@ fn is_escaped(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\')
 }
 
-/// Writes ASCII with a backslash before each quote and backslash. Eight bytes are one number, in which all that are to be
-/// escaped are found at once, and are written as they are up to the next of those.
+/// Writes ASCII with a backslash before each quote and backslash. It reads eight bytes as one number, finds all bytes
+/// to escape in it at once, and copies the bytes between them unchanged.
 fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     const EIGHT: usize = size_of::<u64>();
-    /// A bit for each byte of `word` that is `byte`; none of them has its highest bit set.
+    /// Sets a bit for each byte of `word` that equals `byte`; no byte of `word` may have its highest bit set.
     fn places(word: u64, byte: u8) -> u64 {
         !((word ^ u64::from_ne_bytes([byte; EIGHT])) + u64::from_ne_bytes([0x7f; EIGHT]))
             & u64::from_ne_bytes([0x80; EIGHT])
     }
     let begin = out.len();
-    // Twice the length if all are escaped, and the last number may be written beyond its bytes.
+    // All bytes may need an escape, and the last number may be written beyond its bytes.
     out.resize(begin + 2 * bytes.len() + EIGHT, 0);
     let room = &mut out[begin..];
     let mut at = 0;

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
 use super::{
-    partner::{Partner, Way},
+    connector::{Connector, Way},
     source::{Mapping, Table},
 };
 use crate::support::{
@@ -34,25 +34,25 @@ pub const TABLE: &str = "lake.zsourcetable";
 /// The view's name, which they do not see either.
 pub const VIEW: &str = "lake.zviewname";
 
-/// Runs each named test, an `async fn(Stage)`, on every [`Kind`].
+/// Runs each named test, an `async fn(WeirServer)`, on every [`Kind`].
 macro_rules! everywhere {
     ($($name:ident),* $(,)?) => {
         mod folder {
             $(#[test]
             fn $name() {
-                crate::views::stage::run(crate::views::stage::Kind::Folder, super::$name);
+                crate::views::weir_server::run(crate::views::weir_server::Kind::Folder, super::$name);
             })*
         }
         mod s3 {
             $(#[test]
             fn $name() {
-                crate::views::stage::run(crate::views::stage::Kind::S3, super::$name);
+                crate::views::weir_server::run(crate::views::weir_server::Kind::S3, super::$name);
             })*
         }
         mod postgres {
             $(#[test]
             fn $name() {
-                crate::views::stage::run(crate::views::stage::Kind::Postgres, super::$name);
+                crate::views::weir_server::run(crate::views::weir_server::Kind::Postgres, super::$name);
             })*
         }
     };
@@ -71,7 +71,7 @@ pub enum Kind {
 }
 
 /// A server under test.
-pub struct Stage {
+pub struct WeirServer {
     pub app: TestApp,
     /// Where copies live, unless in a folder.
     pub s3: Option<S3Server>,
@@ -79,8 +79,8 @@ pub struct Stage {
     pub log: Log,
 }
 
-/// Runs `test` on a stage of this kind; not at all where there is no PostgreSQL server.
-pub fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Stage) -> F) {
+/// Runs `test` on a server of this kind; not at all where there is no PostgreSQL server.
+pub fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(WeirServer) -> F) {
     run_with(kind, None, test);
 }
 
@@ -88,7 +88,7 @@ pub fn run<F: Future<Output = ()>>(kind: Kind, test: impl FnOnce(Stage) -> F) {
 pub fn run_with<F: Future<Output = ()>>(
     kind: Kind,
     views: Option<fn(&mut weir::config::ViewSettings)>,
-    test: impl FnOnce(Stage) -> F,
+    test: impl FnOnce(WeirServer) -> F,
 ) {
     let log = Log::default();
     // Everything of ours, and of others what the server lets through.
@@ -119,12 +119,12 @@ pub fn run_with<F: Future<Output = ()>>(
         });
         let starts_at = Some(Utc::now().trunc_subsecs(0));
         let app = TestApp::set_up(database, Setup { copies, starts_at, views, ..Setup::default() });
-        test(Stage { app, s3, log }).await;
+        test(WeirServer { app, s3, log }).await;
     });
 }
 
-impl Stage {
-    /// Every way in which a partner may read: presigned or not, in both formats.
+impl WeirServer {
+    /// Every way in which a connector may read: presigned or not, in both formats.
     pub fn ways(&self) -> Vec<Way> {
         let ways = [
             Way { object: SHOWN, is_delta: false, is_presigned: self.s3.is_some() },
@@ -185,17 +185,17 @@ impl Stage {
     }
 
     /// A recipient with these properties that is granted the share, and has a token.
-    pub async fn partner(&self, name: &str, properties: Json) -> Partner<'_> {
+    pub async fn connector(&self, name: &str, properties: Json) -> Connector<'_> {
         self.partner_of(SHARE, name, properties).await
     }
 
-    /// [`Self::partner`], of another share.
-    pub async fn partner_of(&self, share: &str, name: &str, properties: Json) -> Partner<'_> {
+    /// [`Self::connector`], of another share.
+    pub async fn partner_of(&self, share: &str, name: &str, properties: Json) -> Connector<'_> {
         let created = self.app.put(&format!("/recipients/{name}"), json!({"properties": properties})).await.expect(201);
         let id: Uuid = created["id"].as_str().unwrap().parse().unwrap();
         self.app.post("/grants", json!({"share": share, "recipient": name})).await.expect(201);
         let issued = self.app.post(&format!("/recipients/{name}/tokens"), json!({"reveal": true})).await.expect(201);
-        Partner::new(self, name, id, issued["token"].as_str().unwrap())
+        Connector::new(self, name, id, issued["token"].as_str().unwrap())
     }
 
     /// The identity of the share.
@@ -247,7 +247,7 @@ impl Log {
 }
 
 /// What went wrong is shown where a test failed.
-impl Drop for Stage {
+impl Drop for WeirServer {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let text = String::from_utf8_lossy(&self.log.written.lock().unwrap()).into_owned();

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     plain::Expected,
-    stage::{SCHEMA, SHARE, Stage},
+    weir_server::{SCHEMA, SHARE, WeirServer},
 };
 use crate::support::app::TestApp;
 
@@ -30,8 +30,8 @@ pub struct Way {
 }
 
 /// A recipient.
-pub struct Partner<'a> {
-    stage: &'a Stage,
+pub struct Connector<'a> {
+    server: &'a WeirServer,
     pub name: String,
     pub id: Uuid,
     pub token: String,
@@ -116,10 +116,10 @@ impl Received {
     }
 }
 
-impl<'a> Partner<'a> {
-    pub(super) fn new(stage: &'a Stage, name: &str, id: Uuid, token: &str) -> Self {
+impl<'a> Connector<'a> {
+    pub(super) fn new(server: &'a WeirServer, name: &str, id: Uuid, token: &str) -> Self {
         Self {
-            stage,
+            server,
             name: name.to_owned(),
             id,
             token: token.to_owned(),
@@ -151,7 +151,7 @@ impl<'a> Partner<'a> {
 
     /// Sends anything below the protocol's prefix.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Received {
-        self.send_to(&self.stage.app, method, path, headers, body).await
+        self.send_to(&self.server.app, method, path, headers, body).await
     }
 
     /// [`Self::send`], to another server.
@@ -181,7 +181,7 @@ impl<'a> Partner<'a> {
 
     /// Queries an object.
     pub async fn query(&self, way: Way, body: Json) -> Received {
-        self.query_at(&self.stage.app, way, body).await
+        self.query_at(&self.server.app, way, body).await
     }
 
     /// [`Self::query`], of another server.
@@ -192,7 +192,7 @@ impl<'a> Partner<'a> {
 
     /// Fetches what a URL opens, without credentials, as connectors do.
     pub async fn fetch(&self, url: &str) -> Received {
-        let received = fetch(self.stage, url).await;
+        let received = fetch(self.server, url).await;
         self.keep(&received);
         received
     }
@@ -211,12 +211,12 @@ impl<'a> Partner<'a> {
 
     /// The first of the ways in which it may read.
     pub fn first_way(&self) -> Way {
-        self.stage.ways()[0]
+        self.server.ways()[0]
     }
 
     /// Waits until this version is the newest that is served: until the copies are there, the one before is.
     pub async fn wait_for(&self, version: u64) {
-        let way = self.stage.ways()[0];
+        let way = self.server.ways()[0];
         let begun = Instant::now();
         loop {
             let answer = self.query(way, newest()).await;
@@ -231,7 +231,7 @@ impl<'a> Partner<'a> {
 
     /// Reads in every way, and asks for metadata and version as connectors do before.
     pub async fn read_in_all_ways(&self, body: Json) -> Vec<TableRead> {
-        self.read_in(&self.stage.ways(), body).await
+        self.read_in(&self.server.ways(), body).await
     }
 
     /// [`Self::read_in_all_ways`], in these.
@@ -316,7 +316,7 @@ impl FileRead {
 }
 
 /// Fetches what a URL opens, without credentials.
-pub async fn fetch(stage: &Stage, url: &str) -> Received {
+pub async fn fetch(server: &WeirServer, url: &str) -> Received {
     let asked = format!("GET {url}");
     let Some(path) = url.strip_prefix("http://weir.test") else {
         let answer = reqwest::get(url).await.unwrap();
@@ -329,7 +329,7 @@ pub async fn fetch(stage: &Stage, url: &str) -> Received {
             body: answer.bytes().await.unwrap().to_vec(),
         };
     };
-    answered(&stage.app, asked, Request::get(path).body(Body::empty()).unwrap()).await
+    answered(&server.app, asked, Request::get(path).body(Body::empty()).unwrap()).await
 }
 
 async fn answered(app: &TestApp, asked: String, request: Request<Body>) -> Received {

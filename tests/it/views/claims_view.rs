@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 
 use super::{
     check::{self, Finding, Secrets, nothing},
-    partner::{Partner, TableRead},
-    plain::{Expected, Lens, Pick, Reader},
+    connector::{Connector, TableRead},
+    plain::{Expected, Pick, Reader, Visible},
     source::{Mapping, Table, word},
-    stage::Stage,
     value::{Row, Value},
+    weir_server::WeirServer,
 };
 
 /// The plans that claims belong to; the last one nobody is entitled to.
@@ -46,8 +46,8 @@ pub fn columns() -> Json {
     ])
 }
 
-/// What of them is shown: parts, masks, and the rows of the partner's plans that were paid for.
-pub fn lens() -> Lens {
+/// What of them is shown: parts, masks, and the rows of the connector's plans that were paid for.
+pub fn visible() -> Visible {
     let value = |from: &str| Pick::whole(from);
     let parts = |fields: Vec<(&str, Pick)>| fields.into_iter().map(|(name, pick)| (name.to_owned(), pick)).collect();
     let here = |name: &str| Pick::Value { from: vec![name.to_owned()], mask: None };
@@ -76,7 +76,7 @@ pub fn lens() -> Lens {
         ("street", Pick::masked("address.zstreet_name", json!("redact"))),
         ("tags", Pick::masked("tags", json!({"partial": {"first": 1, "last": 1}}))),
     ];
-    Lens {
+    Visible {
         columns: columns.into_iter().map(|(name, pick)| (name.to_owned(), pick)).collect(),
         comments: BTreeMap::from([("paid".to_owned(), "In US dollars".to_owned())]),
         filter: Some("plan_code IN recipient_list('plans') AND paid >= 0".to_owned()),
@@ -124,40 +124,40 @@ fn claim(id: i64, random: &mut StdRng) -> Row {
 }
 
 /// The claims, in several files and versions, some deleted, registered and shared through the view.
-pub async fn shared_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
-    let (table, lens) = registered_claims(stage, mapping).await;
-    let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
-    stage.share(&view).await;
-    (table, lens)
+pub async fn shared_claims(server: &WeirServer, mapping: Mapping) -> (Table, Visible) {
+    let (table, visible) = registered_claims(server, mapping).await;
+    let view = server.publish(&visible.definition(), visible.filter.as_deref()).await;
+    server.share(&view).await;
+    (table, visible)
 }
 
 /// [`shared_claims`], a copy for each file.
-pub async fn shared_claims_as_laid_out(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
-    let (table, lens) = registered_claims(stage, mapping).await;
-    let (columns, filter) = (lens.definition(), lens.filter.as_deref());
-    let view = stage.publish_as_laid_out(&columns, filter, &["zregion_name"]).await;
-    stage.share(&view).await;
-    (table, lens)
+pub async fn shared_claims_as_laid_out(server: &WeirServer, mapping: Mapping) -> (Table, Visible) {
+    let (table, visible) = registered_claims(server, mapping).await;
+    let (columns, filter) = (visible.definition(), visible.filter.as_deref());
+    let view = server.publish_as_laid_out(&columns, filter, &["zregion_name"]).await;
+    server.share(&view).await;
+    (table, visible)
 }
 
 /// The claims, registered and shown in no view yet.
-pub async fn registered_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
-    let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], mapping, 7);
+pub async fn registered_claims(server: &WeirServer, mapping: Mapping) -> (Table, Visible) {
+    let mut table = server.table(&columns(), &["plan_code", "zregion_name"], mapping, 7);
     table.append(claims(0, 60, 1));
     table.append(claims(1_000, 30, 2));
     table.delete(|row| matches!(row[0], Value::Integer(id) if id % 5 == 0));
-    let lens = lens();
-    stage.register().await;
-    (table, lens)
+    let visible = visible();
+    server.register().await;
+    (table, visible)
 }
 
-/// Who a partner is to the view.
-pub async fn reader(stage: &Stage, partner: &Partner<'_>) -> Reader {
-    let recipient = stage.app.get(&format!("/recipients/{}", partner.name)).await.expect(200);
+/// Who a connector is to the view.
+pub async fn reader(server: &WeirServer, connector: &Connector<'_>) -> Reader {
+    let recipient = server.app.get(&format!("/recipients/{}", connector.name)).await.expect(200);
     Reader {
         properties: serde_json::from_value(recipient["properties"].clone()).unwrap(),
-        keys: keys(partner.id, stage.share_id().await),
-        today: stage.app.now().date_naive(),
+        keys: keys(connector.id, server.share_id().await),
+        today: server.app.now().date_naive(),
     }
 }
 
@@ -166,15 +166,15 @@ fn keys(recipient: Uuid, share: Uuid) -> PseudonymKeys {
     PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, recipient, share)
 }
 
-/// What is wrong with what a partner read just now, where `expected` is due, and with whatever else it ever received.
+/// What is wrong with what a connector read just now, where `expected` is due, and with whatever else it ever received.
 pub fn findings(
-    stage: &Stage,
+    server: &WeirServer,
     table: &Table,
-    partner: &Partner<'_>,
+    connector: &Connector<'_>,
     expected: &Expected,
     reads: &[TableRead],
 ) -> Vec<Finding> {
-    partner.is_entitled_to(expected);
+    connector.is_entitled_to(expected);
     let secrets = Secrets::of(table, [expected]);
     assert!(secrets.len() > 10, "there is hardly a secret to find");
     let mut findings: Vec<Finding> = Vec::new();
@@ -182,38 +182,43 @@ pub fn findings(
         findings.extend(check::read(read, expected, &secrets));
         findings.extend(check::source_ids(std::slice::from_ref(read), table));
     }
-    let entitled = partner.entitled();
+    let entitled = connector.entitled();
     let secrets = Secrets::of(table, &entitled);
-    for answer in partner.newly_received() {
+    for answer in connector.newly_received() {
         findings.extend(secrets.in_answer(&answer));
     }
-    // The log is not a partner's; that no value stands there holds for whoever reads it.
-    findings.extend(Secrets::of_values(table, []).in_log(&stage.log.newly_logged()));
+    // The log is not a connector's; that no value stands there holds for whoever reads it.
+    findings.extend(Secrets::of_values(table, []).in_log(&server.log.newly_logged()));
     findings
 }
 
 /// Reads the newest version in every way, checks everything, and answers what was read.
-pub async fn read_well(stage: &Stage, table: &Table, lens: &Lens, partner: &Partner<'_>) -> Vec<TableRead> {
-    read_version_well(stage, table, lens, partner, json!({}), table.version()).await
+pub async fn read_well(
+    server: &WeirServer,
+    table: &Table,
+    visible: &Visible,
+    connector: &Connector<'_>,
+) -> Vec<TableRead> {
+    read_version_well(server, table, visible, connector, json!({}), table.version()).await
 }
 
 /// Reads what `body` asks for, which is this version of the source, in every way, and checks everything.
 pub async fn read_version_well(
-    stage: &Stage,
+    server: &WeirServer,
     table: &Table,
-    lens: &Lens,
-    partner: &Partner<'_>,
+    visible: &Visible,
+    connector: &Connector<'_>,
     body: Json,
     version: u64,
 ) -> Vec<TableRead> {
-    let expected = lens.shown(&table.at(version), &reader(stage, partner).await);
+    let expected = visible.shown(&table.at(version), &reader(server, connector).await);
     if body == json!({}) {
-        partner.wait_for(version).await;
+        connector.wait_for(version).await;
     }
-    let reads = partner.read_in_all_ways(body).await;
+    let reads = connector.read_in_all_ways(body).await;
     for read in &reads {
         assert_eq!(read.version, version, "{:?}", read.way);
     }
-    nothing(&findings(stage, table, partner, &expected, &reads));
+    nothing(&findings(server, table, connector, &expected, &reads));
     reads
 }

@@ -1,4 +1,4 @@
-//! Mistakes planted into what a well-behaved server gave: each has to be found. They prove the checker of the leak
+//! Mistakes made in what a well-behaved server gave: each has to be found. They prove the checker of the leak
 //! tests, not the server; `tests/mutants` holds mistakes of the server itself.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,21 +27,21 @@ use serde_json::{Value as Json, json};
 
 use super::{
     check::{self, Finding, Kind, Secrets},
-    dissection::dissect,
-    partner::{FileRead, Received, TableRead},
-    plain::{Expected, Lens, Reader},
-    scene::{PLANS, reader, shared_claims},
+    claims_view::{PLANS, reader, shared_claims},
+    connector::{FileRead, Received, TableRead},
+    parquet_parts::take_apart,
+    plain::{Expected, Reader, Visible},
     source::{Mapping, Table},
-    stage::{self, Stage},
     value::{Value, from_array, sorted, to_array},
+    weir_server::{self, WeirServer},
 };
 
 /// What two partners were given, one way after the other.
 #[derive(Clone)]
 struct Given<'a> {
     table: &'a Table,
-    stage: &'a Stage,
-    lens: &'a Lens,
+    server: &'a WeirServer,
+    visible: &'a Visible,
     reader: Reader,
     mine: Vec<TableRead>,
     theirs: Vec<TableRead>,
@@ -95,12 +95,12 @@ impl Given<'_> {
     }
 
     fn source_bytes(&self, at: usize) -> Vec<u8> {
-        std::fs::read(self.stage.app.folder("zsourcefolder").join(&self.table.state.files[at].path)).unwrap()
+        std::fs::read(self.server.app.folder("zsourcefolder").join(&self.table.state.files[at].path)).unwrap()
     }
 
     /// Puts the rows that another view of the table, or another version, shows into the place of mine.
     fn show(&mut self, expected: &Expected) {
-        let columns = self.lens.columns.len();
+        let columns = self.visible.columns.len();
         let shown: Vec<usize> =
             (0..columns).filter(|at| !expected.partition_columns.contains(&expected.fields[*at].name)).collect();
         for read in &mut self.mine {
@@ -254,30 +254,30 @@ const MISTAKES: &[Mistake] = &[
     ("a deletion vector is ignored", Kind::Rows, |given| {
         let mut before = given.table.state.clone();
         before.files = given.table.versions[2].files.clone();
-        let due = given.lens.shown(&before, &given.reader);
+        let due = given.visible.shown(&before, &given.reader);
         given.show(&due);
     }),
     ("a filter takes unknown for true", Kind::Rows, |given| {
         let filter = Some(format!("plan_code = '{}' AND (paid >= 0 OR paid IS NULL)", PLANS[0]));
-        let lens = Lens { filter, ..given.lens.clone() };
-        given.show(&lens.shown(&given.table.state, &given.reader));
+        let visible = Visible { filter, ..given.visible.clone() };
+        given.show(&visible.shown(&given.table.state, &given.reader));
     }),
     ("a missing property shows everything", Kind::Rows, |given| {
-        let lens = Lens { filter: None, ..given.lens.clone() };
-        given.show(&lens.shown(&given.table.state, &given.reader));
+        let visible = Visible { filter: None, ..given.visible.clone() };
+        given.show(&visible.shown(&given.table.state, &given.reader));
     }),
-    ("another partner's rows come along", Kind::SecretInFile, |given| {
+    ("another connector's rows come along", Kind::SecretInFile, |given| {
         let reader = Reader {
             properties: BTreeMap::from([("plans".to_owned(), json!([PLANS[0], PLANS[1]]))]),
             ..given.reader.clone()
         };
-        given.show(&given.lens.shown(&given.table.state, &reader));
+        given.show(&given.visible.shown(&given.table.state, &reader));
     }),
     ("partners share the key of pseudonyms", Kind::Rows, |given| {
         // They read what is right for them, but under my key.
         let reader =
             Reader { properties: BTreeMap::from([("plans".to_owned(), json!([PLANS[1]]))]), ..given.reader.clone() };
-        let (mine, due) = (given.mine.clone(), given.lens.shown(&given.table.state, &reader));
+        let (mine, due) = (given.mine.clone(), given.visible.shown(&given.table.state, &reader));
         given.mine.clone_from(&given.theirs);
         given.show(&due);
         given.theirs = std::mem::replace(&mut given.mine, mine);
@@ -443,23 +443,23 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 #[test]
-fn every_planted_mistake_is_found() {
-    stage::run(stage::Kind::Folder, async |stage: Stage| {
-        let (table, lens) = shared_claims(&stage, Mapping::None).await;
-        let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
-        let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
+fn every_mistake_in_an_answer_is_found() {
+    weir_server::run(weir_server::Kind::Folder, async |server: WeirServer| {
+        let (table, visible) = shared_claims(&server, Mapping::None).await;
+        let acme = server.connector("acme", json!({"plans": [PLANS[0]]})).await;
+        let rival = server.connector("rival", json!({"plans": [PLANS[1]]})).await;
         let (mine, theirs) = (acme.read_in_all_ways(json!({})).await, rival.read_in_all_ways(json!({})).await);
-        let reader = (reader(&stage, &acme).await, reader(&stage, &rival).await);
-        let due = (lens.shown(&table.state, &reader.0), lens.shown(&table.state, &reader.1));
+        let reader = (reader(&server, &acme).await, reader(&server, &rival).await);
+        let due = (visible.shown(&table.state, &reader.0), visible.shown(&table.state, &reader.1));
         let given = Given {
             table: &table,
-            stage: &stage,
-            lens: &lens,
+            server: &server,
+            visible: &visible,
             reader: reader.0,
             mine,
             theirs,
             answers: acme.newly_received(),
-            log: stage.log.newly_logged(),
+            log: server.log.newly_logged(),
             due,
         };
         check::nothing(&given.findings());
@@ -486,7 +486,7 @@ fn texts(values: [&str; 2]) -> (Vec<u8>, ParquetMetaData) {
 #[test]
 fn dictionary_entries_of_hidden_rows_are_found() {
     let ((wide, of_wide), (narrow, of_narrow)) = (texts(["shown", "hidden"]), texts(["shown", "shown"]));
-    assert!(dissect(&wide).unused.is_empty() && dissect(&narrow).unused.is_empty());
+    assert!(take_apart(&wide).unused.is_empty() && take_apart(&narrow).unused.is_empty());
     // The pages of the one behind the dictionary of the other.
     let (from, to) = (of_wide.row_group(0).column(0), of_narrow.row_group(0).column(0));
     let at = |offset: i64| usize::try_from(offset).unwrap();
@@ -512,8 +512,8 @@ fn dictionary_entries_of_hidden_rows_are_found() {
     let metadata = ParquetMetaDataBuilder::new(of_narrow.file_metadata().clone()).add_row_group(group).build();
     ParquetMetaDataWriter::new(&mut content, &metadata).finish().unwrap();
 
-    let dissection = dissect(&content);
-    assert_eq!(sorted(&dissection.rows), sorted(&dissect(&narrow).rows));
+    let dissection = take_apart(&content);
+    assert_eq!(sorted(&dissection.rows), sorted(&take_apart(&narrow).rows));
     let unused: Vec<&[u8]> = dissection.unused.iter().map(|(_, value)| value.as_slice()).collect();
     assert_eq!(unused, [b"hidden"]);
 }

@@ -19,7 +19,7 @@ use parquet::{
 use super::value::{Row, Value, from_array};
 
 /// A file taken apart.
-pub struct Dissection {
+pub struct ParquetParts {
     pub metadata: ParquetMetaData,
     /// Names of the top-level columns, and their arrow types.
     pub columns: arrow::datatypes::Fields,
@@ -33,7 +33,7 @@ pub struct Dissection {
 }
 
 /// Takes a file apart.
-pub fn dissect(content: &[u8]) -> Dissection {
+pub fn take_apart(content: &[u8]) -> ParquetParts {
     let content = Bytes::copy_from_slice(content);
     let options = ReadOptionsBuilder::new().with_page_index().build();
     let reader = SerializedFileReader::new_with_options(content.clone(), options).unwrap();
@@ -80,7 +80,7 @@ pub fn dissect(content: &[u8]) -> Dissection {
         let columns: Vec<Vec<Value>> = batch.columns().iter().map(from_array).collect();
         rows.extend((0..batch.num_rows()).map(|at| columns.iter().map(|column| column[at].clone()).collect::<Row>()));
     }
-    Dissection { metadata, columns, rows, pages, unused, unexplained: gaps(explained, length) }
+    ParquetParts { metadata, columns, rows, pages, unused, unexplained: gaps(explained, length) }
 }
 
 /// What of a file a column's chunk and its indexes are.
