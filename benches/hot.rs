@@ -18,7 +18,7 @@ use weir::{
             recipient::{Recipient, RecipientSpec, RecipientState},
             token::{BearerToken, Token},
         },
-        audit::{Actor, ActorKind, Event, GENESIS, Head, Personal},
+        audit::{Actor, ActorKind, Event, GENESIS, Head, Personal, action::Action},
         catalog::share::{Share, ShareSpec},
         core::{
             name::{Name, NameKind},
@@ -177,7 +177,7 @@ fn recording(criterion: &mut Criterion) {
         bytes: Some(123_456_789),
         url_expires_at: Some(Utc::now()),
         personal: Personal { client_address: Some("192.0.2.1".to_owned()), ..Personal::default() },
-        ..Event::new(actor, "table.query")
+        ..Event::new(actor, Action::TableQuery)
     };
     let mut head = Head { seq: 0, hash: GENESIS };
     criterion.bench_function("write and chain an audit event", |bencher| {

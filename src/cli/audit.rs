@@ -391,7 +391,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
 }
 
 /// The columns of CSV, and where their values stand in an event.
-const COLUMNS: [(&str, &str); 42] = [
+const COLUMNS: [(&str, &str); 45] = [
     ("seq", "/seq"),
     ("at", "/at"),
     ("actor_kind", "/actor/kind"),
@@ -434,6 +434,9 @@ const COLUMNS: [(&str, &str); 42] = [
     ("change", "/change"),
     ("prev_hash", "/prev_hash"),
     ("hash", "/hash"),
+    ("shared_object_id", "/object_id"),
+    ("registered_table", "/registered_table"),
+    ("effect", "/effect"),
 ];
 
 /// A cell.

@@ -17,12 +17,14 @@ use super::{
 };
 
 /// The columns of a listing, and where their values stand.
-const COLUMNS: [(&str, &str); 21] = [
+const COLUMNS: [(&str, &str); 23] = [
     ("start", "/start"),
     ("recipient_id", "/recipient_id"),
     ("recipient", "/recipient"),
     ("share_id", "/share_id"),
     ("share", "/share"),
+    ("object_id", "/object_id"),
+    ("object", "/object"),
     ("table_id", "/table_id"),
     ("table", "/table"),
     ("events", "/events"),
@@ -64,7 +66,8 @@ enum Command {
 struct List {
     #[command(flatten)]
     server: Server,
-    /// By what it is put together: recipient, share, table, and hour or day, separated by commas; "" for one sum
+    /// By what it is put together: recipient, share, object (or table, with the columns' names of before), and hour or day,
+    /// separated by commas; "" for one sum
     #[arg(long, default_value = "recipient,table", value_name = "LIST")]
     group_by: String,
     /// Only that of this recipient
@@ -73,8 +76,11 @@ struct List {
     /// Only that of this share
     #[arg(long)]
     share: Option<String>,
-    /// Only that of this shared table: schema.table together with --share, or its id
+    /// Only that of this shared object: schema.name together with --share, or its id
     #[arg(long)]
+    object: Option<String>,
+    /// The same as --object, under its name of before
+    #[arg(long, conflicts_with = "object")]
     table: Option<String>,
     /// From this hour on: RFC 3339, or a date (its beginning in UTC)
     #[arg(long, value_parser = moment)]
@@ -121,12 +127,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
-    let List { server, group_by, recipient, share, table, since, until, output } = arguments;
+    let List { server, group_by, recipient, share, object, table, since, until, output } = arguments;
     let (since, until) = (since.map(|at| at.to_rfc3339()), until.map(|at| at.to_rfc3339()));
     let left_out = not_grouped_by(&group_by);
     let mut request = Request::new(Method::GET, &["usage"]).with_query("group_by", group_by);
     for (name, value) in
-        [("recipient", recipient), ("share", share), ("table", table), ("since", since), ("until", until)]
+        [("recipient", recipient), ("share", share), ("object", object.or(table)), ("since", since), ("until", until)]
     {
         request.query.extend(value.map(|value| (name.to_owned(), value)));
     }
@@ -160,10 +166,11 @@ async fn list(arguments: List) -> anyhow::Result<()> {
 /// The columns that a listing put together by `group_by` does not have.
 fn not_grouped_by(group_by: &str) -> Vec<&'static str> {
     let names: Vec<&str> = group_by.split(',').map(str::trim).collect();
-    let keys: [(&[&str], &[&str]); 4] = [
+    let keys: [(&[&str], &[&str]); 5] = [
         (&["hour", "day"], &["start"]),
         (&["recipient"], &["recipient_id", "recipient"]),
         (&["share"], &["share_id", "share"]),
+        (&["object"], &["object_id", "object"]),
         (&["table"], &["table_id", "table"]),
     ];
     let left_out = keys.into_iter().filter(|(words, _)| !words.iter().any(|word| names.contains(word)));

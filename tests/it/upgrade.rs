@@ -84,8 +84,71 @@ impl Left {
         weir.admin(Method::POST, &format!("/grants/{grant}/revoke"), json!({"reason": "a test"})).await;
         assert_eq!(self.query(&weir, "acme", "claims").await.unwrap_err(), StatusCode::FORBIDDEN);
 
+        self.finds_what_was_about_an_object(&weir).await;
         let feed = weir.feed().await;
         assert!(feed.iter().enumerate().all(|(at, event)| event["seq"] == json!(at + 1)));
+        weir.stop();
+        assert!(self.installation.run_well(&["audit", "verify"]).contains("the same as"));
+    }
+
+    /// Sees that events about a shared object are found, those that called it a table and those that do not.
+    async fn finds_what_was_about_an_object(&self, weir: &Weir) {
+        let object = weir.admin(Method::GET, "/shares/insurer/objects/claims/claims", Value::Null).await["id"].clone();
+        let id = object.as_str().unwrap();
+        let found = async |about: &str| {
+            let path = format!("/audit?{about}&order=asc&max_results=1000");
+            weir.admin(Method::GET, &path, Value::Null).await["items"].as_array().unwrap().clone()
+        };
+        let events = found(&format!("object={id}")).await;
+        assert_eq!(events[0]["action"], "object.create");
+        assert!(events.is_sorted_by_key(|event| event["seq"].as_i64().unwrap()));
+        assert_eq!(found("share=insurer&table=claims.claims").await, events);
+        let (new, old): (Vec<_>, Vec<_>) = events.iter().partition(|event| event["registered_table"].is_string());
+        assert!(old.iter().all(|event| event["table_id"] == object && event.get("object_id").is_none()));
+        assert!(new.iter().all(|event| event["object_id"] == object && event["table_id"] != object));
+        for (events, kind) in [(old, "table"), (new, "object")] {
+            let reads: Vec<_> = events.iter().filter(|event| event["action"] == "table.query").collect();
+            assert!(!reads.is_empty() && reads.iter().all(|event| event["object"]["kind"] == kind), "{kind}");
+        }
+    }
+
+    /// What sets a release's database back to a checkpoint before partners were suspended and revoked, as a backup of then
+    /// would.
+    fn set_back(release: &Path) -> String {
+        let mut events = Vec::new();
+        let mut checkpoints = Vec::new();
+        for entry in fs::read_dir(release.join("audit/events")).unwrap() {
+            let path = entry.unwrap().path();
+            checkpoints.push(path.file_stem().unwrap().to_str().unwrap().parse::<i64>().unwrap());
+            let text = fs::read_to_string(path).unwrap();
+            events.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone()));
+        }
+        let suspended = events.iter().map(|event| match event {
+            Value::String(text) => serde_json::from_str(text).unwrap(),
+            event => event.clone(),
+        });
+        let suspended = suspended.filter(|event: &Value| event["action"] == "recipient.suspend");
+        let suspended = suspended.map(|event| event["seq"].as_i64().unwrap()).min().unwrap();
+        let seq = checkpoints.into_iter().filter(|seq| *seq < suspended).max().unwrap();
+        format!(
+            "DELETE FROM audit_personal WHERE seq > {seq}; DELETE FROM audit_events WHERE seq > {seq}; \
+             DELETE FROM audit_checkpoints WHERE seq > {seq}; \
+             UPDATE audit_head SET seq = {seq}, hash = (SELECT hash FROM audit_events WHERE seq = {seq}); \
+             UPDATE recipients SET state = 'active'; UPDATE tokens SET revoked_at = NULL; \
+             UPDATE operators SET disabled_at = NULL;"
+        )
+    }
+
+    /// Sees that a server starts frozen on a database that was set back, with everything revoked again that its release
+    /// recorded as revoked.
+    async fn is_recovered(&self, mut weir: Weir) {
+        assert_eq!(self.list(&weir, "acme").await, StatusCode::FORBIDDEN, "everything is frozen");
+        weir.admin(Method::POST, "/unfreeze", json!({"reason": "a test"})).await;
+        for (who, status) in [("acme", 200), ("revoked", 401), ("suspended", 403), ("gone", 401)] {
+            assert_eq!(self.list(&weir, who).await.as_u16(), status, "{who}");
+        }
+        let recovered = weir.admin(Method::GET, "/audit?action=audit.recover", Value::Null).await;
+        assert_eq!(recovered["items"][0]["change"]["is_fork"], false);
         weir.stop();
         assert!(self.installation.run_well(&["audit", "verify"]).contains("the same as"));
     }
@@ -199,6 +262,30 @@ async fn a_sqlite_database_of_each_release_is_migrated_by_serving() {
         db.close().await.unwrap();
         refuses_a_newer_one(&left.installation);
         drop(left.s3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_each_release_is_brought_up_to_its_export() {
+    for release in left_behind("sqlite") {
+        let installation = Installation::sqlite();
+        let file = installation.folder.path().join("weir.db");
+        fs::copy(release.join("weir.db"), &file).unwrap();
+        let mut db = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&file)).await.unwrap();
+        let set_back = format!("DROP TRIGGER audit_events_no_delete; {}", Left::set_back(&release));
+        sqlx::raw_sql(AssertSqlSafe(set_back)).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+        let left = Left::of(&release, installation).await;
+        left.is_recovered(left.installation.start().await).await;
+    }
+    let Some(cluster) = Cluster::start().await else { return };
+    for release in left_behind("postgres") {
+        let left = refused(&cluster, &release).await;
+        let lifted = "ALTER TABLE audit_events DISABLE TRIGGER USER;";
+        cluster.admin_as("weir_owner", "weir", &format!("{lifted} {}", Left::set_back(&release))).await;
+        left.installation.run_well(&["migrate"]);
+        cluster.admin("weir", GRANTS).await;
+        left.is_recovered(left.installation.start().await).await;
     }
 }
 

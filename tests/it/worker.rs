@@ -11,7 +11,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use weir::{
     config::{Settings, Sources},
-    domain::audit::{Actor, Event},
+    domain::audit::{Actor, Event, action::Action},
     service::{
         audit::write::AuditWriter,
         core::{clock::Clock, vitals::Vitals},
@@ -94,7 +94,7 @@ async fn a_clock_that_is_set_right_leaves_nothing_waiting_for_the_time_that_it_w
 }
 
 fn event() -> Event {
-    Event::new(Actor::system("test"), "test")
+    Event::new(Actor::system("test"), Action::AdminRead)
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::core::{
-    declared::{Declared, Plain},
-    name::NameKind,
-    spec::{Effect, FieldError, Spec},
+use crate::domain::{
+    audit::action::{Action, Changes, Kind},
+    core::{
+        declared::{Declared, Plain},
+        name::NameKind,
+        spec::{Effect, FieldError, Spec},
+    },
 };
 
 /// What may be set of a purpose.
@@ -42,7 +45,9 @@ impl Spec for PurposeSpec {
 }
 
 impl Plain for PurposeSpec {
-    const KIND: &'static str = "purpose";
+    const KIND: Kind = Kind::Purpose;
+    const ACTIONS: Changes =
+        Changes { create: Action::PurposeCreate, update: Action::PurposeUpdate, delete: Action::PurposeDelete };
     const NAME: NameKind = NameKind::Purpose;
     const TABLE: &'static str = "purposes";
 }

@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, FieldError, Spec},
+use crate::domain::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, FieldError, Spec},
+    },
 };
 
 use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits};
@@ -135,7 +138,7 @@ pub struct Recipient {
 
 impl Resource for Recipient {
     type Spec = RecipientSpec;
-    const KIND: &'static str = "recipient";
+    const KIND: Kind = Kind::Recipient;
 
     resource_fields!();
 }

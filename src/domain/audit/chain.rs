@@ -134,13 +134,13 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::domain::audit::{Actor, Event, Link, Personal};
+    use crate::domain::audit::{Actor, Event, Link, Personal, action::Action};
 
     fn links(n: i64) -> Vec<Link> {
         let mut head = Head { seq: 0, hash: GENESIS };
         let at = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
         let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
-        let event = Event { personal, ..Event::new(Actor::ANONYMOUS, "shares.list") };
+        let event = Event { personal, ..Event::new(Actor::ANONYMOUS, Action::SharesList) };
         (0..n).map(|_| head.append(&event, at)).collect()
     }
 

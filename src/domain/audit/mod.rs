@@ -4,6 +4,7 @@
 //! kept apart under a salted commitment, so that it can be erased while the chain still verifies. Never here: where
 //! events are kept, or who decides that one is written.
 
+pub mod action;
 pub mod chain;
 pub mod checkpoint;
 pub mod drill;
@@ -20,8 +21,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::action::{Action, Kind};
 use super::{
-    core::seal::{hex, hmac},
+    core::{
+        seal::{hex, hmac},
+        spec::Effect,
+    },
     operators::Role,
 };
 
@@ -70,8 +75,8 @@ pub enum ActorKind {
 /// What was acted upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Object {
-    /// Its noun: `share`, `table`, `recipient`, ….
-    pub kind: Cow<'static, str>,
+    /// What kind of thing it is.
+    pub kind: Kind,
     /// Its identity, where it exists.
     pub id: Option<Uuid>,
     /// Its name at the time.
@@ -118,8 +123,8 @@ pub struct Personal {
 pub struct Event {
     /// Who acted.
     pub actor: Actor,
-    /// What was done: dotted, noun first (`table.query`).
-    pub action: Cow<'static, str>,
+    /// What was done.
+    pub action: Action,
     /// What was acted upon.
     pub object: Option<Object>,
     /// How it was decided.
@@ -146,10 +151,15 @@ pub struct Event {
     pub share_id: Option<Uuid>,
     /// The schema's name.
     pub schema: Option<String>,
-    /// The table's name in the share.
+    /// The shared object's name in the share, which the protocol calls a table's.
     pub table: Option<String>,
     /// The shared object's identity.
+    pub object_id: Option<Uuid>,
+    /// The registered table's identity.
     pub table_id: Option<Uuid>,
+    /// The registered table's name. Where it is absent, an earlier release wrote the event, and `table_id` is the shared object's
+    /// identity.
+    pub registered_table: Option<String>,
     /// The view that was read, with its version: `claims.claims_fraud@v1`.
     pub view: Option<String>,
     /// The Delta version that was served.
@@ -170,6 +180,8 @@ pub struct Event {
     pub url_expires_at: Option<DateTime<Utc>>,
     /// How long it took, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What a change means for what anybody can read.
+    pub effect: Option<Effect>,
     /// An admin change: what was, what is, without secrets.
     pub change: Option<Value>,
     /// What is personal; not in the event's bytes.
@@ -179,10 +191,10 @@ pub struct Event {
 
 impl Event {
     /// An event of `action` by `actor` that was allowed; the rest is filled in by its fields.
-    pub fn new(actor: Actor, action: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(actor: Actor, action: Action) -> Self {
         Self {
             actor,
-            action: action.into(),
+            action,
             object: None,
             decision: Outcome::Allow,
             reason: None,
@@ -197,7 +209,9 @@ impl Event {
             share_id: None,
             schema: None,
             table: None,
+            object_id: None,
             table_id: None,
+            registered_table: None,
             view: None,
             table_version: None,
             delivery: None,
@@ -208,6 +222,7 @@ impl Event {
             bytes: None,
             url_expires_at: None,
             duration_ms: None,
+            effect: None,
             change: None,
             personal: Personal::default(),
         }
@@ -261,7 +276,7 @@ impl Head {
 /// An event's canonical text, written as such at once: it is most of what recording a request takes from a processor.
 fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) -> String {
     Members::write(|members| {
-        members.add("action", Some(&event.action));
+        members.add("action", Some(event.action));
         members.object("actor", Some(&event.actor), |actor, members| {
             members.add("id", actor.id);
             members.add("kind", Some(actor.kind));
@@ -276,20 +291,23 @@ fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) ->
         members.add("decision", Some(event.decision));
         members.add("delivery", event.delivery);
         members.add("duration_ms", event.duration_ms);
+        members.add("effect", event.effect);
         members.add("files", event.files);
         members.add("format", event.format);
         members.add("grant_id", event.grant_id);
         members.object("object", event.object.as_ref(), |object, members| {
             members.add("id", object.id);
-            members.add("kind", Some(&object.kind));
+            members.add("kind", Some(object.kind));
             members.add("name", object.name.as_ref());
         });
+        members.add("object_id", event.object_id);
         members.add("personal", personal);
         members.add("predicate_digest", event.predicate_digest.as_ref());
         members.add("purpose", event.purpose.as_ref());
         members.add("reason", event.reason.as_ref());
         members.add("recipient", event.recipient.as_ref());
         members.add("recipient_id", event.recipient_id);
+        members.add("registered_table", event.registered_table.as_ref());
         members.add("request_id", event.request_id.as_ref());
         members.add("rows", event.rows);
         members.add("schema", event.schema.as_ref());
@@ -447,7 +465,7 @@ mod tests {
     fn event() -> Event {
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
         let personal = Personal { client_address: Some("198.51.100.7".into()), ..Personal::default() };
-        Event { files: Some(3), personal, ..Event::new(actor, "table.query") }
+        Event { files: Some(3), personal, ..Event::new(actor, Action::TableQuery) }
     }
 
     #[test]
@@ -468,8 +486,8 @@ mod tests {
         let (id, text) = (Some(Uuid::from_u128(7)), || Some("\"ä\\\u{1}".to_owned()));
         Event {
             actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin), token_id: id },
-            action: "table.query".into(),
-            object: Some(Object { kind: "table".into(), id, name: text() }),
+            action: Action::TableQuery,
+            object: Some(Object { kind: Kind::Object, id, name: text() }),
             decision: Outcome::Deny,
             reason: Some("REASON".into()),
             request_id: text(),
@@ -483,7 +501,9 @@ mod tests {
             share_id: id,
             schema: text(),
             table: text(),
+            object_id: id,
             table_id: id,
+            registered_table: text(),
             view: text(),
             table_version: Some(1),
             delivery: Some("proxied"),
@@ -494,6 +514,7 @@ mod tests {
             bytes: Some(u64::MAX),
             url_expires_at: DateTime::from_timestamp(1_790_000_000, 0),
             duration_ms: Some(4),
+            effect: Some(Effect::Tightens),
             change: Some(serde_json::json!({"b": null, "a": {"d": [1, null], "c": 2}})),
             personal: Personal {
                 client_address: text(),

@@ -7,15 +7,17 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::access::delivery::Delivery;
-
-use super::ActorKind;
+use super::{
+    ActorKind,
+    action::{Action, Kind, Written},
+};
+use crate::domain::{access::delivery::Delivery, core::spec::Effect};
 
 /// Who acted, as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedActor {
     /// What it was.
-    pub kind: ActorKind,
+    pub kind: Written<ActorKind>,
     /// Its name at the time.
     pub name: Option<String>,
     /// An operator's role at the time.
@@ -25,8 +27,10 @@ pub struct RecordedActor {
 /// What was acted upon, as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedObject {
-    /// Its noun.
-    pub kind: String,
+    /// What kind of thing it was.
+    pub kind: Written<Kind>,
+    /// Its identity, where it existed.
+    pub id: Option<Uuid>,
     /// Its name at the time.
     pub name: Option<String>,
 }
@@ -41,7 +45,7 @@ pub struct Recorded {
     /// Who acted.
     pub actor: RecordedActor,
     /// What was done.
-    pub action: String,
+    pub action: Written<Action>,
     /// What was acted upon.
     pub object: Option<RecordedObject>,
     /// `allow` or `deny`.
@@ -64,10 +68,14 @@ pub struct Recorded {
     pub share_id: Option<Uuid>,
     /// The schema's name.
     pub schema: Option<String>,
-    /// The table's name in the share.
+    /// The shared object's name in the share.
     pub table: Option<String>,
-    /// The shared object.
-    pub table_id: Option<Uuid>,
+    /// The shared object, unless an earlier release wrote the event.
+    object_id: Option<Uuid>,
+    /// The registered table; the shared object where `registered_table` is absent.
+    table_id: Option<Uuid>,
+    /// The registered table's name.
+    pub registered_table: Option<String>,
     /// The version that was served.
     pub table_version: Option<u64>,
     /// `presigned` or `proxied`.
@@ -82,6 +90,8 @@ pub struct Recorded {
     pub url_expires_at: Option<DateTime<Utc>>,
     /// How long an answer took, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What a change means for what anybody can read; absent in what earlier releases wrote.
+    pub effect: Option<Written<Effect>>,
     /// What a change, or a sum of events, says.
     pub change: Option<Value>,
     /// The commitment to what is personal about it.
@@ -120,6 +130,17 @@ impl Recorded {
     /// A number that its `change` says.
     pub fn told(&self, member: &str) -> u64 {
         self.change.as_ref().and_then(|change| change[member].as_u64()).unwrap_or_default()
+    }
+
+    /// The shared object that it was about. Earlier releases named it as the table.
+    pub fn shared_object(&self) -> Option<Uuid> {
+        self.object_id.or_else(|| self.table_id.filter(|_| self.registered_table.is_none()))
+    }
+
+    /// Takes out where in a share it was.
+    pub fn forget_place(&mut self) {
+        (self.share, self.share_id, self.schema, self.table) = (None, None, None, None);
+        (self.object_id, self.table_id, self.registered_table) = (None, None, None);
     }
 
     /// The table's name below its share: `schema.table`.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::delivery::Delivery,
+    audit::action::{Action, Changes, Kind},
     core::{
         declared::{Declared, Plain},
         name::{Name, NameKind},
@@ -40,7 +41,9 @@ impl Spec for ShareSpec {
 }
 
 impl Plain for ShareSpec {
-    const KIND: &'static str = "share";
+    const KIND: Kind = Kind::Share;
+    const ACTIONS: Changes =
+        Changes { create: Action::ShareCreate, update: Action::ShareUpdate, delete: Action::ShareDelete };
     const NAME: NameKind = NameKind::Share;
     const TABLE: &'static str = "shares";
 }

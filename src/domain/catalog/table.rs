@@ -4,10 +4,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use crate::domain::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, Spec},
+    },
 };
 
 /// What may be set of a registered table.
@@ -61,7 +64,7 @@ pub struct Table {
 
 impl Resource for Table {
     type Spec = TableSpec;
-    const KIND: &'static str = "table";
+    const KIND: Kind = Kind::Table;
 
     resource_fields!();
 }

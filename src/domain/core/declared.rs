@@ -5,6 +5,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::domain::audit::action::{Changes, Kind};
+
 use super::{
     name::{Name, NameKind},
     spec::Spec,
@@ -15,7 +17,7 @@ pub trait Resource {
     /// What may be set of it.
     type Spec: Spec;
     /// Its noun, as messages and audit events have it.
-    const KIND: &'static str;
+    const KIND: Kind;
 
     /// Its identity, under which it is recorded.
     fn id(&self) -> Uuid;
@@ -33,7 +35,9 @@ pub trait Resource {
 /// The spec of a noun that is no more than a name and a spec.
 pub trait Plain: Spec {
     /// Its noun, as messages and audit events have it.
-    const KIND: &'static str;
+    const KIND: Kind;
+    /// What is done to it, as audit events have it.
+    const ACTIONS: Changes;
     /// What its names are held to.
     const NAME: NameKind;
     /// The plural noun: the database's table, and what pages of listings are bound to.
@@ -89,7 +93,7 @@ pub(in crate::domain) use resource_fields;
 
 impl<S: Plain> Resource for Declared<S> {
     type Spec = S;
-    const KIND: &'static str = S::KIND;
+    const KIND: Kind = S::KIND;
 
     resource_fields!();
 }

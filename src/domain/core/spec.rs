@@ -38,7 +38,8 @@ impl FieldError {
 }
 
 /// What a change of a field means for what anybody can read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Nothing.
     Neutral,
@@ -144,6 +145,25 @@ pub fn effects<S: Spec>(before: &S, after: &S) -> Vec<(String, Effect)> {
     // What nobody can tell the meaning of may show more.
     let meant = |field: String| (S::effect(&field, before, after).unwrap_or(Effect::Loosens), field);
     changed.map(meant).map(|(effect, field)| (field, effect)).collect()
+}
+
+/// `current` with those of the `recorded` values that tighten it. What does not fit, or means anything else, is left.
+pub fn tightened<S: Spec>(current: &S, recorded: &Map<String, Value>) -> S {
+    let mut tightened = current.clone();
+    for (field, value) in recorded {
+        let mut fields = tightened.fields();
+        let Some(known) = fields.get_mut(field).filter(|known| *known != value) else { continue };
+        known.clone_from(value);
+        let Ok(candidate) = serde_json::from_value::<S>(Value::Object(fields)) else { continue };
+        let mut problems = Vec::new();
+        candidate.check(&mut problems);
+        let effects = effects(&tightened, &candidate);
+        let only_tightens = effects.iter().all(|(changed, effect)| changed == field && *effect == Effect::Tightens);
+        if problems.is_empty() && !effects.is_empty() && only_tightens {
+            tightened = candidate;
+        }
+    }
+    tightened
 }
 
 /// Reads `named` over `before`. Whatever is wrong with a field is noted and the field taken out, so that the next one gets

@@ -5,29 +5,26 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::audit::recorded::Recorded;
+use crate::domain::audit::{
+    action::{Action, Word},
+    recorded::Recorded,
+};
 
 /// The data plane's actions, each of which is one request of a recipient, or of somebody who is none.
-pub const OPERATIONS: [&str; 9] = [
-    "shares.list",
-    "share.get",
-    "schemas.list",
-    "tables.list",
-    "table.version",
-    "table.metadata",
-    "table.query",
-    "table.changes",
-    FILE_READ,
+pub const OPERATIONS: [Action; 9] = [
+    Action::SharesList,
+    Action::ShareGet,
+    Action::SchemasList,
+    Action::TablesList,
+    Action::TableVersion,
+    Action::TableMetadata,
+    Action::TableQuery,
+    Action::TableChanges,
+    Action::FileRead,
 ];
 
-/// A file's URL of this server was opened.
-const FILE_READ: &str = "file.read";
-/// Stands for further reads of one URL in a minute.
-const FILE_READ_SUMMARY: &str = "file.read.summary";
-/// Stands for the later refusals of a minute.
-const REFUSALS_SUMMARY: &str = "refusals.summary";
 /// The actions whose answers hand out files.
-const DISCLOSING: [&str; 2] = ["table.query", "table.changes"];
+const DISCLOSING: [Action; 2] = [Action::TableQuery, Action::TableChanges];
 
 /// The upper bounds of the latency histogram's buckets in milliseconds; one more bucket has what took longer.
 pub const LATENCY_BOUNDS_MS: [i64; 9] = [10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000];
@@ -79,20 +76,21 @@ impl Usage {
     /// What one event counts as.
     pub fn of(event: &Recorded) -> Self {
         let mut usage = Self { events: 1, ..Self::default() };
-        let action = event.action.as_str();
+        // What this release does not know discloses nothing that it could count.
+        let Some(action) = event.action.known() else { return usage };
         if OPERATIONS.contains(&action) {
             usage.count_requests(action, 1);
             usage.denials = i64::from(!event.is_allowed());
             usage.addresses_lost = i64::from(event.lost_its_address());
-        } else if action == REFUSALS_SUMMARY {
-            let refused = event.change.as_ref().and_then(|change| change["refused"].as_str()).unwrap_or_default();
-            if OPERATIONS.contains(&refused) {
+        } else if action == Action::RefusalsSummary {
+            let refused = event.change.as_ref().and_then(|change| change["refused"].as_str()).and_then(Action::parse);
+            if let Some(refused) = refused.filter(|refused| OPERATIONS.contains(refused)) {
                 let count = signed(event.told("count"));
                 usage.count_requests(refused, count);
                 usage.denials = count;
                 usage.addresses_lost = i64::from(event.lost_its_address());
             }
-        } else if action == FILE_READ_SUMMARY {
+        } else if action == Action::FileReadSummary {
             usage.file_reads = signed(event.told("reads"));
         }
         if !event.is_allowed() {
@@ -104,7 +102,7 @@ impl Usage {
             usage.answers_without_rows = i64::from(usage.files > 0 && event.rows.is_none());
             usage.bytes_issued = signed(event.bytes.unwrap_or_default());
             usage.bytes_delivered = event.is_proxied().then_some(0);
-        } else if [FILE_READ, FILE_READ_SUMMARY].contains(&action) {
+        } else if [Action::FileRead, Action::FileReadSummary].contains(&action) {
             usage.bytes_delivered = Some(signed(event.bytes.unwrap_or_default()));
         }
         if let Some(took) = event.duration_ms {
@@ -117,13 +115,14 @@ impl Usage {
 
     /// The address of a request, where this event is one and its address is at hand.
     pub fn address_of(event: &Recorded) -> Option<&str> {
-        let is_request = OPERATIONS.contains(&event.action.as_str())
-            || (event.action == REFUSALS_SUMMARY && Self::of(event).denials > 0);
+        let action = event.action.known()?;
+        let is_request =
+            OPERATIONS.contains(&action) || (action == Action::RefusalsSummary && Self::of(event).denials > 0);
         event.client_address.as_deref().filter(|_| is_request)
     }
 
-    fn count_requests(&mut self, action: &str, count: i64) {
-        if action == FILE_READ {
+    fn count_requests(&mut self, action: Action, count: i64) {
+        if action == Action::FileRead {
             self.file_reads = count;
         } else {
             self.requests = count;

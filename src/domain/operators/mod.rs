@@ -7,10 +7,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use super::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, Spec},
+    },
 };
 
 /// The name under which the bootstrap token acts; no operator has it.
@@ -176,7 +179,7 @@ pub struct Operator {
 
 impl Resource for Operator {
     type Spec = OperatorSpec;
-    const KIND: &'static str = "operator";
+    const KIND: Kind = Kind::Operator;
 
     resource_fields!();
 }

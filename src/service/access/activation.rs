@@ -17,7 +17,11 @@ use crate::{
             recipient::Recipient,
             token::{BearerToken, Token},
         },
-        audit::{Actor, Event, Object, Outcome, timestamp},
+        audit::{
+            Actor, Event, Object, Outcome,
+            action::{Action, Kind, Word},
+            timestamp,
+        },
     },
     service::{
         Service,
@@ -67,7 +71,7 @@ impl Service {
         code: &ActivationCode,
     ) -> Result<ActivationOffer, ServiceError> {
         let now = self.clock.now();
-        self.refuse_flood(caller, "activation.view", now).await?;
+        self.refuse_flood(caller, Action::ActivationView, now).await?;
         let found = match self.db.find_activation(&code.hash()).await? {
             None => None,
             Some(activation) => {
@@ -75,7 +79,7 @@ impl Service {
                 bearer.map(|bearer| (activation, bearer))
             }
         };
-        let event = activation_event(caller, "activation.view", found.as_ref());
+        let event = activation_event(caller, Action::ActivationView, found.as_ref());
         match decide(&found, caller, now) {
             Ok((activation, bearer)) => {
                 self.audit_writer.record(event).await?;
@@ -94,7 +98,7 @@ impl Service {
     /// Makes the token of the link with this code, and answers the profile that holds it; works once.
     pub async fn activate_token(&self, caller: &Caller, code: &ActivationCode) -> Result<ActivatedToken, ServiceError> {
         let now = self.clock.now();
-        self.refuse_flood(caller, "token.activate", now).await?;
+        self.refuse_flood(caller, Action::TokenActivate, now).await?;
         let hash = code.hash();
         // A code that leads nowhere must not make everybody else wait for the trail's lock.
         let found = match self.db.find_activation(&hash).await? {
@@ -111,7 +115,7 @@ impl Service {
                 found
             }
         };
-        let event = activation_event(caller, "token.activate", found.as_ref());
+        let event = activation_event(caller, Action::TokenActivate, found.as_ref());
         let reason = decide(&found, caller, now).err().unwrap_or(Reason::ActivationUnknown);
         Err(self.refuse_activation(caller, event, reason, now).await)
     }
@@ -134,7 +138,8 @@ impl Service {
         if token.revoked_at.is_none() {
             tx.revoke_token(token.id, ctx.now).await?;
             let change = json!({"after": {"revoked_at": timestamp(ctx.now)}});
-            let event = Event { change: Some(change), ..tokens::event(ctx, "activation.cancel", &recipient, &token) };
+            let event =
+                Event { change: Some(change), ..tokens::event(ctx, Action::ActivationCancel, &recipient, &token) };
             write::append(&mut tx, event, ctx.now).await?;
             tx.commit().await?;
         }
@@ -186,8 +191,9 @@ impl Service {
             "unused_until": unused_until.map(timestamp),
             "ends": activation.ends_token_id,
         }});
-        let event = activation_event(caller, "token.activate", Some(&(activation.clone(), bearer.clone())));
-        write::append(tx, Event { change: Some(change), ..event }, now).await?;
+        let event = activation_event(caller, Action::TokenActivate, Some(&(activation.clone(), bearer.clone())));
+        let event = Event { change: Some(change), effect: Action::TokenActivate.effect(), ..event };
+        write::append(tx, event, now).await?;
         if let Some(old) = activation.ends_token_id {
             match tx.shorten_token(old, now).await {
                 // It has ended by itself, or somebody has revoked it.
@@ -203,12 +209,7 @@ impl Service {
 
     /// Hears nobody who has failed too often in this minute, right codes included: there is nothing that a person does
     /// so often.
-    async fn refuse_flood(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        now: DateTime<Utc>,
-    ) -> Result<(), ServiceError> {
+    async fn refuse_flood(&self, caller: &Caller, action: Action, now: DateTime<Utc>) -> Result<(), ServiceError> {
         if self.rate_limiter.activation_is_limited(caller.address, self.activation_limits(), now) {
             let event = activation_event(caller, action, None);
             return Err(self.refuse_activation(caller, event, Reason::TooManyFailures, now).await);
@@ -224,7 +225,7 @@ impl Service {
         reason: Reason,
         now: DateTime<Utc>,
     ) -> ServiceError {
-        self.metrics.decided(&event.action, Outcome::Deny.as_str(), reason.code());
+        self.metrics.decided(event.action.as_str(), Outcome::Deny.as_str(), reason.code());
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let noted = self.rate_limiter.activation_failed(caller.address, &event, self.activation_limits(), now);
@@ -276,13 +277,13 @@ fn shown_name(recipient: &Recipient) -> String {
 
 /// An event about a link. Whoever holds one is not authenticated, so that the actor is nobody; the recipient is the
 /// one that the link was made for.
-fn activation_event(caller: &Caller, action: &'static str, found: Option<&(Activation, Bearer)>) -> Event {
+fn activation_event(caller: &Caller, action: Action, found: Option<&(Activation, Bearer)>) -> Event {
     let mut event = Event::new(Actor::ANONYMOUS, action);
     event.request_id = Some(caller.request_id.clone());
     event.personal = caller.personal();
     if let Some((_, Bearer { token, recipient, .. })) = found {
         let Token { id, credential, .. } = token;
-        event.object = Some(Object { kind: "token".into(), id: Some(*id), name: Some(credential.clone()) });
+        event.object = Some(Object { kind: Kind::Token, id: Some(*id), name: Some(credential.clone()) });
         event.token_id = Some(*id);
         event.recipient = Some(recipient.name.to_string());
         event.recipient_id = Some(recipient.id);

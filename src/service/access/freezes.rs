@@ -5,7 +5,11 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         insight::signal::{Signal, SignalKind},
     },
     service::{
@@ -19,7 +23,7 @@ use crate::{
 use super::grants::Effect;
 
 fn object(id: Uuid) -> Object {
-    Object { kind: "freeze".into(), id: Some(id), name: None }
+    Object { kind: Kind::Freeze, id: Some(id), name: None }
 }
 
 /// Tells that a freeze was made or lifted.
@@ -68,7 +72,8 @@ impl Service {
             lifted_at: None,
         };
         tx.insert_freeze(freeze.id, reason, &freeze.frozen_by, ctx.now).await?;
-        let event = Event { change: Some(json!({"reason": reason})), ..ctx.event("freeze.create", object(freeze.id)) };
+        let event =
+            Event { change: Some(json!({"reason": reason})), ..ctx.event(Action::FreezeCreate, object(freeze.id)) };
         write::append(tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeCreate, freeze.id, Some(reason), ctx);
         self.signals.tell(tx, &signal, ctx.now).await?;
@@ -83,7 +88,7 @@ impl Service {
         };
         tx.lift_freeze(&ctx.operator_name(), ctx.now).await?;
         let change = reason.map(|reason| json!({"reason": reason}));
-        let event = Event { change, ..ctx.event("freeze.lift", object(freeze.id)) };
+        let event = Event { change, ..ctx.event(Action::FreezeLift, object(freeze.id)) };
         write::append(&mut tx, event, ctx.now).await?;
         let signal = signal(SignalKind::FreezeLift, freeze.id, reason, ctx);
         self.signals.tell(&mut tx, &signal, ctx.now).await?;

@@ -13,7 +13,11 @@ use crate::{
             grant::{Agreement, Ending, Grant, GrantState},
             recipient::{Recipient, RecipientState},
         },
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         catalog::share::{Share, ShareSpec},
         core::{message::quoted, name::NameKind},
     },
@@ -122,7 +126,7 @@ pub(in crate::service) fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "grant", name: id.to_string() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, named: &NamedGrant) -> Event {
+fn event(ctx: &OperatorContext, action: Action, named: &NamedGrant) -> Event {
     let grant = &named.grant;
     Event {
         recipient: Some(named.recipient.clone()),
@@ -132,7 +136,7 @@ fn event(ctx: &OperatorContext, action: &'static str, named: &NamedGrant) -> Eve
         grant_id: Some(grant.id),
         purpose: grant.purpose.clone(),
         agreement: grant.agreement.as_ref().map(|agreement| agreement.reference.clone()),
-        ..ctx.event(action, Object { kind: "grant".into(), id: Some(grant.id), name: None })
+        ..ctx.event(action, Object { kind: Kind::Grant, id: Some(grant.id), name: None })
     }
 }
 
@@ -295,12 +299,12 @@ impl Service {
             tx.end_grant(replaced.id, &ending).await?;
             let replaced = NamedGrant { grant: replaced.clone(), ..named.clone() };
             let change = json!({"after": {"ended_at": timestamp(ctx.now), "replaced_by": id}});
-            let event = Event { change: Some(change), ..event(ctx, "grant.replace", &replaced) };
+            let event = Event { change: Some(change), ..event(ctx, Action::GrantReplace, &replaced) };
             write::append(&mut tx, event, ctx.now).await?;
         }
         idempotency::remember(&mut tx, ctx, id).await?;
         let change = Some(json!({"after": described(&named.grant)}));
-        write::append(&mut tx, Event { change, ..event(ctx, "grant.create", &named) }, ctx.now).await?;
+        write::append(&mut tx, Event { change, ..event(ctx, Action::GrantCreate, &named) }, ctx.now).await?;
         tx.commit().await?;
         if ctx.is_dry() {
             return Ok(Some(RunGrant { named, is_replayed: false }));
@@ -419,7 +423,7 @@ impl Service {
         let change = json!({"after": {"ended_at": timestamp(ctx.now)}, "reason": reason});
         let ending = Ending { at: ctx.now, reason, ended_by: ctx.operator_name(), replaced_by: None };
         tx.end_grant(named.grant.id, &ending).await?;
-        let event = Event { change: Some(change), ..event(ctx, "grant.revoke", named) };
+        let event = Event { change: Some(change), ..event(ctx, Action::GrantRevoke, named) };
         Ok(write::append(tx, event, ctx.now).await?)
     }
 

@@ -13,12 +13,16 @@ use crate::{
             profile::OauthProfile,
             recipient::{Recipient, RecipientSpec, RecipientState},
         },
-        audit::{Event, Object, canonical},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            canonical,
+        },
         catalog::{share::SharedView, view::row_filter::Unmet},
         core::{
             message::quoted,
             name::{Name, NameKind},
-            spec::Mode,
+            spec::{Mode, tightened},
         },
         insight::signal::{Signal, SignalKind},
     },
@@ -26,7 +30,7 @@ use crate::{
         ATTEMPTS, Service,
         audit::write,
         core::{
-            change::{Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
             context::OperatorContext,
             error::{FieldError, ServiceError},
             lookup,
@@ -154,16 +158,17 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "recipient", name: name.to_owned() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient) -> Event {
+fn event(ctx: &OperatorContext, action: Action, recipient: &Recipient) -> Event {
     let name = Some(recipient.name.to_string());
-    let object = Object { kind: "recipient".into(), id: Some(recipient.id), name: name.clone() };
+    let object = Object { kind: Kind::Recipient, id: Some(recipient.id), name: name.clone() };
     Event { recipient: name, recipient_id: Some(recipient.id), ..ctx.event(action, object) }
 }
 
 /// The event of `change`. The trail's bytes stay for ever and what is personal must not: of contacts only the roles stand
 /// in it, and whom they name goes to the personal part, which can be erased; of properties there are keyed digests,
 /// which still tell whether a value changed.
-fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value) -> Event {
+fn changed(mut event: Event, digest: impl Fn(&Value) -> Value) -> Event {
+    let Some(change) = &mut event.change else { return event };
     let mut named = Map::new();
     for side in ["before", "after"] {
         if let Some(Value::Object(properties)) = change.pointer_mut(&format!("/{side}/properties")) {
@@ -177,14 +182,13 @@ fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value
         }
     }
     event.personal.contacts = (!named.is_empty()).then_some(Value::Object(named));
-    event.change = Some(change);
     event
 }
 
 impl Service {
-    fn changed(&self, event: Event, change: Value) -> Event {
+    fn changed(&self, event: Event, change: Audited) -> Event {
         let recipient_id = event.recipient_id.unwrap_or_default();
-        changed(event, change, |value| {
+        changed(change.told_by(event), |value| {
             let value = canonical(value);
             format!("digest:{}", self.files.digest(b"recipient", &[recipient_id.as_bytes(), value.as_bytes()])).into()
         })
@@ -201,7 +205,7 @@ impl Service {
             .map_err(|error| ServiceError::invalid("recipient", error.to_string()))?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_recipient(name.key()).await? {
-            confirm("recipient", name.as_str(), &existing, &changed_by(&existing, named, Mode::Whole)?)?;
+            confirm("recipient", name.as_str(), &existing.spec, &changed_by(&existing, named, Mode::Whole)?.spec)?;
             return Ok(Put::Confirmed(existing));
         }
         let recipient = Recipient {
@@ -215,7 +219,7 @@ impl Service {
         };
         self.check_identity(&mut tx, &recipient, ctx).await?;
         tx.insert_recipient(&recipient).await?;
-        let event = self.changed(event(ctx, "recipient.create", &recipient), audited(None, Some(&recipient)));
+        let event = self.changed(event(ctx, Action::RecipientCreate, &recipient), audited(None, Some(&recipient.spec)));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(recipient))
@@ -318,7 +322,7 @@ impl Service {
         let before = tx.find_recipient(&key).await?.ok_or_else(|| not_found(name))?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = changed_by(&before, named, Mode::Merge)?;
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(Some(before));
         }
         if before.spec.oidc != after.spec.oidc {
@@ -331,18 +335,40 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_recipient(after).await?;
-        let mut change = audited(Some(&before), Some(&after));
+        let mut change = audited(Some(&before.spec), Some(&after.spec));
         if !starved.is_empty() {
             let views: BTreeSet<String> = starved.iter().map(|starved| starved.view.to_string()).collect();
-            change["views_without_rows"] = json!(views);
+            change.change["views_without_rows"] = json!(views);
         }
         for Starved { view, share, unmet, .. } in &starved {
             self.signals.tell(&mut tx, &without_rows(&after, view, share, unmet), ctx.now).await?;
         }
-        let event = self.changed(event(ctx, "recipient.update", &after), change);
+        let event = self.changed(event(ctx, Action::RecipientUpdate, &after), change);
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Some(after))
+    }
+
+    /// Sets those of the recorded values that tighten a recipient, in a transaction that holds the chain's lock; whether
+    /// there were any.
+    pub(in crate::service) async fn tighten_recipient(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        id: Uuid,
+        recorded: &Map<String, Value>,
+        reason: &str,
+    ) -> Result<bool, ServiceError> {
+        let Some(before) = tx.find_recipient_by_id(id).await? else { return Ok(false) };
+        let spec = tightened(&before.spec, recorded);
+        if spec == before.spec {
+            return Ok(false);
+        }
+        let after = tx.update_recipient(Recipient { spec, updated_at: ctx.now, ..before.clone() }).await?;
+        let change = audited(Some(&before.spec), Some(&after.spec)).because(reason);
+        let event = self.changed(event(ctx, Action::RecipientUpdate, &after), change);
+        write::append(tx, event, ctx.now).await?;
+        Ok(true)
     }
 
     /// Deletes a recipient that can read nothing any more. Its past stays on record.
@@ -374,7 +400,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_recipient(recipient.id, recipient.revision).await?;
-        let event = self.changed(event(ctx, "recipient.delete", &recipient), audited(Some(&recipient), None));
+        let event = self.changed(event(ctx, Action::RecipientDelete, &recipient), audited(Some(&recipient.spec), None));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
@@ -386,7 +412,7 @@ impl Service {
         name: &str,
         reason: &str,
     ) -> Result<(Recipient, Effect), ServiceError> {
-        let moved = self.move_recipient(ctx, name, reason, RecipientState::Suspended, "recipient.suspend").await?;
+        let moved = self.move_recipient(ctx, name, reason, RecipientState::Suspended, Action::RecipientSuspend).await?;
         self.with_effect(moved).await
     }
 
@@ -397,7 +423,7 @@ impl Service {
         name: &str,
         reason: &str,
     ) -> Result<Recipient, ServiceError> {
-        self.move_recipient(ctx, name, reason, RecipientState::Active, "recipient.resume").await
+        self.move_recipient(ctx, name, reason, RecipientState::Active, Action::RecipientResume).await
     }
 
     /// Ends a recipient for good, with its grants and tokens; its history is kept.
@@ -407,7 +433,8 @@ impl Service {
         name: &str,
         reason: &str,
     ) -> Result<(Recipient, Effect), ServiceError> {
-        let moved = self.move_recipient(ctx, name, reason, RecipientState::Offboarded, "recipient.offboard").await?;
+        let moved =
+            self.move_recipient(ctx, name, reason, RecipientState::Offboarded, Action::RecipientOffboard).await?;
         self.with_effect(moved).await
     }
 
@@ -446,7 +473,7 @@ impl Service {
         name: &str,
         reason: &str,
         state: RecipientState,
-        action: &'static str,
+        action: Action,
     ) -> Result<Recipient, ServiceError> {
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         let recipient =
@@ -471,7 +498,7 @@ impl Service {
         mut recipient: Recipient,
         reason: &str,
         state: RecipientState,
-        action: &'static str,
+        action: Action,
     ) -> Result<Recipient, ServiceError> {
         let (before, mut bound) = (recipient.state, None);
         (recipient.state, recipient.updated_at) = (state, ctx.now);

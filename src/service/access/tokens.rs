@@ -14,10 +14,15 @@ use crate::{
             recipient::{Recipient, RecipientState},
             token::{BearerToken, Token},
         },
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         core::{
             message::quoted,
             name::{Name, NameKind, name_key},
+            spec,
         },
     },
     service::{
@@ -133,18 +138,13 @@ fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-pub(in crate::service) fn event(
-    ctx: &OperatorContext,
-    action: &'static str,
-    recipient: &Recipient,
-    token: &Token,
-) -> Event {
+pub(in crate::service) fn event(ctx: &OperatorContext, action: Action, recipient: &Recipient, token: &Token) -> Event {
     let credential = Some(token.credential.clone());
     Event {
         recipient: Some(recipient.name.to_string()),
         recipient_id: Some(recipient.id),
         token_id: Some(token.id),
-        ..ctx.event(action, Object { kind: "token".into(), id: Some(token.id), name: credential })
+        ..ctx.event(action, Object { kind: Kind::Token, id: Some(token.id), name: credential })
     }
 }
 
@@ -268,7 +268,9 @@ impl Service {
                 "replaced_by": token.id,
             },
         });
-        let rotated = Event { change: Some(change), ..event(ctx, "token.rotate", &recipient, &old) };
+        // Only what ends earlier tightens; the new token has an event of its own.
+        let effect = Some(if end.is_some() { spec::Effect::Tightens } else { spec::Effect::Neutral });
+        let rotated = Event { change: Some(change), effect, ..event(ctx, Action::TokenRotate, &recipient, &old) };
         write::append(&mut tx, rotated, ctx.now).await?;
         let shown = Shown {
             reveal: rotation.reveal,
@@ -333,7 +335,27 @@ impl Service {
     ) -> Result<(), ServiceError> {
         tx.revoke_token(token.id, ctx.now).await?;
         let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
-        let event = Event { change: Some(change), ..event(ctx, "token.revoke", recipient, token) };
+        let event = Event { change: Some(change), ..event(ctx, Action::TokenRevoke, recipient, token) };
+        Ok(write::append(tx, event, ctx.now).await?)
+    }
+
+    /// Has `token` end at `end`, in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn shorten_token_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        recipient: &Recipient,
+        token: &Token,
+        end: DateTime<Utc>,
+        reason: &str,
+    ) -> Result<(), ServiceError> {
+        tx.shorten_token(token.id, end).await?;
+        let change = json!({
+            "before": {"expires_at": token.expires_at.map(timestamp)},
+            "after": {"expires_at": timestamp(end)},
+            "reason": reason,
+        });
+        let event = Event { change: Some(change), ..event(ctx, Action::TokenRotate, recipient, token) };
         Ok(write::append(tx, event, ctx.now).await?)
     }
 
@@ -375,7 +397,7 @@ impl Service {
                 "expires_in_seconds": shown.life_seconds,
             });
             after[end.0] = timestamp(end.1).into();
-            Event { change: Some(json!({"after": after})), ..event(ctx, "token.issue", recipient, token) }
+            Event { change: Some(json!({"after": after})), ..event(ctx, Action::TokenIssue, recipient, token) }
         };
         if !shown.reveal {
             let code = if ctx.is_dry() { ActivationCode::presented(NOT_ISSUED) } else { ActivationCode::generate() };
@@ -394,7 +416,7 @@ impl Service {
         let token = Token { activated_at: Some(ctx.now), expires_at: Some(expires_at), ..token };
         tx.insert_token(&token, Some(&secret.hash())).await?;
         write::append(tx, issue(&token, ("expires_at", expires_at)), ctx.now).await?;
-        write::append(tx, event(ctx, "token.reveal", recipient, &token), ctx.now).await?;
+        write::append(tx, event(ctx, Action::TokenReveal, recipient, &token), ctx.now).await?;
         Ok(Issued::Revealed(IssuedToken { token, secret, expires_at }))
     }
 

@@ -8,7 +8,11 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use crate::{
-    domain::audit::{Event, Object, drill::DrillKind},
+    domain::audit::{
+        Event, Object,
+        action::{Action, Kind},
+        drill::DrillKind,
+    },
     service::{
         Service,
         core::{context::OperatorContext, error::ServiceError},
@@ -35,9 +39,9 @@ impl Service {
     pub async fn record_drill(&self, ctx: &OperatorContext, drill: &Drill) -> Result<DateTime<Utc>, ServiceError> {
         let Drill { kind, passed, measured, detail } = drill;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
-        let object = Object { kind: "drill".into(), id: None, name: Some(kind.as_str().to_owned()) };
+        let object = Object { kind: Kind::Drill, id: None, name: Some(kind.as_str().to_owned()) };
         let change = json!({"kind": kind, "passed": passed, "measured": measured, "detail": detail});
-        let event = Event { change: Some(change), ..ctx.event("drill.record", object) };
+        let event = Event { change: Some(change), ..ctx.event(Action::DrillRecord, object) };
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(ctx.now)

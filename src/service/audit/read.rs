@@ -35,8 +35,11 @@ pub struct AuditQuery {
     pub recipient: Option<String>,
     /// Only those about the share of this name or id.
     pub share: Option<String>,
-    /// Only those about this shared object: `schema.table` with `share`, or its id.
+    /// Only those about this registered table, by its name or id; or about a shared object, `schema.table` with `share` or its
+    /// id.
     pub table: Option<String>,
+    /// Only those about this shared object: `schema.name` with `share`, or its id.
+    pub object: Option<String>,
     /// Only those of this action.
     pub action: Option<String>,
     /// Only those that were decided so.
@@ -91,9 +94,15 @@ impl Service {
         if let Some(share) = &query.share {
             filter.share_id = Some(self.filtered_share(share).await?);
         }
-        if let Some(table) = &query.table {
-            filter.table_id = Some(self.filtered_object(filter.share_id, table).await?);
-        }
+        filter.about = match (&query.table, &query.object) {
+            (None, None) => None,
+            (Some(table), None) => Some(self.filtered_table(filter.share_id, table).await?),
+            (None, Some(object)) => Some(self.filtered_object(filter.share_id, object).await?),
+            (Some(_), Some(_)) => {
+                let message = "`table` and `object` both say what events are about; send one of them";
+                return Err(ServiceError::Parameter(message.into()));
+            }
+        };
         let opened = self.begin_page(page, format!("audit {filter:?}"))?;
         filter.after_seq = query.after_seq.or_else(|| opened.after.as_deref().and_then(|seq| seq.parse().ok()));
         let Found { events, looked_up_to } = self.search_audit(filter, opened.limit, patience).await?;
@@ -209,7 +218,7 @@ fn has_own_index(filter: &AuditFilter) -> bool {
     let chosen = [
         filter.recipient_id.is_some(),
         filter.share_id.is_some(),
-        filter.table_id.is_some(),
+        filter.about.is_some(),
         filter.action.is_some(),
         filter.decision.is_some(),
     ];

@@ -1,23 +1,28 @@
 //! A database that is behind its audit export: restored from a backup, or left by a failover that lost commits.
 //!
-//! What the export proves is taken over, so that the trail stays whole; what was revoked is revoked again; and everything
-//! is frozen until an operator has looked at what else was lost. Never here: personal parts, which no export holds.
+//! What the export proves is taken over, so that the trail stays whole; what tightened, whoever did it, is done again; and
+//! everything is frozen until an operator has looked at what else was lost. Each event says itself whether it tightened.
+//! Never here: personal parts, which no export holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         access::recipient::RecipientState,
         audit::{
-            Actor, Event, Head,
+            Actor, ActorKind, Event, Head,
+            action::{Action, Kind},
             chain::{Broken, Presented},
             checkpoint::{VerifierKey, digest},
             merkle::Frontier,
+            recorded::Recorded,
         },
-        core::name::name_key,
+        core::{name::name_key, spec::Effect},
         operators::Operator,
     },
     service::{
@@ -61,62 +66,178 @@ pub struct Recovery {
     pub through: i64,
     /// Whether the database has gone on since by itself, so that its trail and the export's are two.
     pub is_fork: bool,
-    /// How many grants, tokens, recipients and operators were revoked again.
+    /// How many grants, tokens, recipients, operators and objects were tightened again.
     pub revoked: usize,
-    /// Operators' other changes that were lost, on which people have to decide: how many by action.
+    /// The other changes that were lost, on which people have to decide: how many by action.
     pub lost: BTreeMap<String, u64>,
 }
 
-/// What tightened, as the export's events say.
+/// What tightened, as the export's events say, and what else was lost.
 #[derive(Debug, Default)]
 struct Lost {
     grants: BTreeSet<Uuid>,
     tokens: BTreeSet<Uuid>,
+    /// When each token ends that was given a successor.
+    token_ends: BTreeMap<Uuid, DateTime<Utc>>,
     /// Where each recipient came to last.
     recipients: BTreeMap<Uuid, RecipientState>,
     /// Whether each operator was disabled last, by its name.
     operators: BTreeMap<Uuid, (String, bool)>,
     operator_tokens: BTreeSet<Uuid>,
+    /// Shared objects that were taken out of their shares.
+    objects: BTreeSet<Uuid>,
+    /// What fields were set to last, and by what.
+    fields: BTreeMap<(Kind, Uuid), Fields>,
     others: BTreeMap<String, u64>,
     events: usize,
 }
 
+/// The fields of one thing that changed.
+#[derive(Debug, Default)]
+struct Fields {
+    /// The thing's name.
+    name: String,
+    /// What each was set to last.
+    values: Map<String, Value>,
+    /// How many changes only tightened, by action; they are lost where nothing of them can be made again.
+    actions: BTreeMap<String, u64>,
+}
+
 impl Lost {
-    fn take(&mut self, event: &Value) {
-        let is_change =
-            event["change"].is_object() && event["decision"] == "allow" && event["actor"]["kind"] == "operator";
-        let (Some(action), true) = (event["action"].as_str(), is_change) else { return };
-        let id = event["object"]["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
-        let name = event["object"]["name"].as_str().unwrap_or_default().to_owned();
-        match (action, id) {
-            ("grant.revoke", Some(id)) => {
-                self.grants.insert(id);
-            }
-            ("token.revoke", Some(id)) => {
-                self.tokens.insert(id);
-            }
-            ("recipient.suspend", Some(id)) => {
-                self.recipients.insert(id, RecipientState::Suspended);
-            }
-            ("recipient.offboard", Some(id)) => {
-                self.recipients.insert(id, RecipientState::Offboarded);
-            }
-            ("recipient.resume", Some(id)) => {
-                self.recipients.remove(&id);
-            }
-            ("operator.disable" | "operator.delete", Some(id)) => {
-                self.operators.insert(id, (name, true));
-            }
-            ("operator.enable", Some(id)) => {
-                self.operators.insert(id, (name, false));
-            }
-            ("operator.token.revoke", _) => {
-                self.operator_tokens.extend(event["token_id"].as_str().and_then(|id| id.parse::<Uuid>().ok()));
-            }
-            ("freeze.create", _) => {}
-            (action, _) => *self.others.entry(action.to_owned()).or_default() += 1,
+    fn take(&mut self, event: &Recorded) {
+        if !event.is_allowed() {
+            return;
+        }
+        let Some(effect) = &event.effect else { return self.take_old(event) };
+        let change = event.change.as_ref().unwrap_or(&Value::Null);
+        let tightens = effect.known() == Some(Effect::Tightens);
+        let object = event.object.as_ref();
+        let (kind, id) = (object.and_then(|object| object.kind.known()), object.and_then(|object| object.id));
+        let (before, after) = (&change["before"], &change["after"]);
+        let is_known = match (kind, id) {
+            (Some(kind), Some(id)) => self.take_change(event, kind, id, tightens, before, after),
+            _ => false,
+        };
+        if !is_known {
+            self.count(event);
         }
     }
+
+    /// Takes what a change says of itself; false where it is for people to decide on.
+    fn take_change(
+        &mut self,
+        event: &Recorded,
+        kind: Kind,
+        id: Uuid,
+        tightens: bool,
+        before: &Value,
+        after: &Value,
+    ) -> bool {
+        let name = event.object.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
+        match kind {
+            Kind::Freeze => return tightens,
+            Kind::Grant if tightens => {
+                self.grants.insert(id);
+            }
+            Kind::Token if tightens => match time(&after["expires_at"]) {
+                Some(end) => {
+                    self.token_ends.insert(id, end);
+                }
+                None => {
+                    self.tokens.insert(id);
+                }
+            },
+            Kind::Token => {
+                // The token that this one took the place of has ended with its activation.
+                self.tokens.extend(after["ends"].as_str().and_then(|id| id.parse::<Uuid>().ok()));
+                return false;
+            }
+            Kind::Recipient if after["state"].is_string() => match state(&after["state"]) {
+                Some(RecipientState::Active) => {
+                    self.recipients.remove(&id);
+                }
+                Some(state) => {
+                    self.recipients.insert(id, state);
+                }
+                None => return false,
+            },
+            Kind::Recipient if tightens && after.is_null() => {
+                self.recipients.insert(id, RecipientState::Offboarded);
+            }
+            Kind::Operator if event.token_id.is_some() => {
+                self.operator_tokens.extend(event.token_id.filter(|_| tightens));
+                return tightens;
+            }
+            Kind::Operator if after["disabled"].is_boolean() => {
+                self.operators.insert(id, (name, after["disabled"] == true));
+            }
+            Kind::Operator if tightens && after.is_null() => {
+                self.operators.insert(id, (name, true));
+            }
+            Kind::Object if tightens && after.is_null() => {
+                self.objects.insert(id);
+            }
+            Kind::Recipient | Kind::Operator | Kind::Object if before.is_object() && after.is_object() => {
+                let fields = self.fields.entry((kind, id)).or_default();
+                fields.name = name;
+                fields.values.extend(after.as_object().cloned().unwrap_or_default());
+                if tightens {
+                    *fields.actions.entry(event.action.as_str().to_owned()).or_default() += 1;
+                }
+                return tightens;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Takes an event of a release that did not write what a change means: operators' actions that were known to tighten.
+    fn take_old(&mut self, event: &Recorded) {
+        let is_change = event.change.as_ref().is_some_and(Value::is_object);
+        if !is_change || event.actor.kind.known() != Some(ActorKind::Operator) {
+            return;
+        }
+        let object = event.object.as_ref();
+        let name = object.and_then(|object| object.name.clone()).unwrap_or_default();
+        match (event.action.known(), object.and_then(|object| object.id)) {
+            (Some(Action::GrantRevoke), Some(id)) => {
+                self.grants.insert(id);
+            }
+            (Some(Action::TokenRevoke), Some(id)) => {
+                self.tokens.insert(id);
+            }
+            (Some(Action::RecipientSuspend), Some(id)) => {
+                self.recipients.insert(id, RecipientState::Suspended);
+            }
+            (Some(Action::RecipientOffboard), Some(id)) => {
+                self.recipients.insert(id, RecipientState::Offboarded);
+            }
+            (Some(Action::RecipientResume), Some(id)) => {
+                self.recipients.remove(&id);
+            }
+            (Some(Action::OperatorDisable | Action::OperatorDelete), Some(id)) => {
+                self.operators.insert(id, (name, true));
+            }
+            (Some(Action::OperatorEnable), Some(id)) => {
+                self.operators.insert(id, (name, false));
+            }
+            (Some(Action::OperatorTokenRevoke), _) => self.operator_tokens.extend(event.token_id),
+            (Some(Action::FreezeCreate), _) => {}
+            _ => self.count(event),
+        }
+    }
+
+    fn count(&mut self, event: &Recorded) {
+        *self.others.entry(event.action.as_str().to_owned()).or_default() += 1;
+    }
+}
+
+fn time(text: &Value) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text.as_str()?).ok().map(|at| at.with_timezone(&Utc))
+}
+
+fn state(text: &Value) -> Option<RecipientState> {
+    RecipientState::deserialize(text).ok()
 }
 
 impl Service {
@@ -155,7 +276,9 @@ impl Service {
                 let at = usize::try_from(event.seq - common - 1).unwrap_or_default();
                 is_fork |= own.get(at).is_some_and(|own| *own != event.hash);
                 if is_fork || at >= own.len() {
-                    lost.take(body);
+                    if let Ok(recorded) = Recorded::deserialize(body) {
+                        lost.take(&recorded);
+                    }
                     let (body, derived) = (event.body.to_owned(), derive(body));
                     let Presented { seq, prev_hash, hash, .. } = *event;
                     events.push((StoredEvent { seq, prev_hash, hash, body, personal: None }, derived));
@@ -223,7 +346,7 @@ impl Service {
         Ok((ExportWalk::from_start(archive, keys).await?, 0))
     }
 
-    /// Records what happened, freezes everything, and revokes what had been revoked.
+    /// Freezes everything, tightens again what had been tightened, and records what happened.
     async fn set_right(
         &self,
         tx: &mut Tx,
@@ -231,14 +354,28 @@ impl Service {
         lost: &Lost,
         recovery: &mut Recovery,
     ) -> Result<(), RecoveryError> {
-        let what = json!({
-            "after_seq": recovery.after, "through_seq": recovery.through, "is_fork": recovery.is_fork,
-            "lost": recovery.lost,
-        });
-        let event = Event { change: Some(what), ..Event::new(Actor::system("recovery"), "audit.recover") };
-        write::append(tx, event, ctx.now).await?;
         let reason = "the database was behind its audit export; see what was lost before unfreezing";
         self.freeze_in(tx, ctx, reason).await?;
+        for ((kind, id), fields) in &lost.fields {
+            let tightened = match kind {
+                Kind::Recipient => self.tighten_recipient(tx, ctx, *id, &fields.values, REASON).await?,
+                Kind::Operator => operators::tighten(tx, ctx, *id, &fields.name, &fields.values, REASON).await?,
+                _ => self.tighten_object(tx, ctx, *id, &fields.values, REASON).await?,
+            };
+            if tightened {
+                recovery.revoked += 1;
+            } else {
+                for (action, count) in &fields.actions {
+                    *recovery.lost.entry(action.clone()).or_default() += count;
+                }
+            }
+        }
+        for id in &lost.objects {
+            if let Some(found) = tx.find_object_by_id(*id).await? {
+                self.delete_object_in(tx, ctx, found, Some(REASON)).await?;
+                recovery.revoked += 1;
+            }
+        }
         for id in &lost.grants {
             let named = tx.find_grant(*id).await?;
             if let Some(named) = named.filter(|named| named.grant.ending.is_none()) {
@@ -252,12 +389,20 @@ impl Service {
             self.end_token(tx, ctx, &recipient, &token, Some(REASON)).await?;
             recovery.revoked += 1;
         }
+        for (id, end) in lost.token_ends.iter().filter(|(id, _)| !lost.tokens.contains(*id)) {
+            let Some(token) = tx.find_token(*id).await?.filter(|token| token.is_live(ctx.now)) else { continue };
+            let Some(recipient) = tx.find_recipient_by_id(token.recipient_id).await? else { continue };
+            if token.expires_at.is_none_or(|until| *end < until) {
+                self.shorten_token_in(tx, ctx, &recipient, &token, *end, REASON).await?;
+                recovery.revoked += 1;
+            }
+        }
         for (id, state) in &lost.recipients {
             let Some(recipient) = tx.find_recipient_by_id(*id).await? else { continue };
             if recipient.state != *state && recipient.state != RecipientState::Offboarded {
                 let action = match state {
-                    RecipientState::Offboarded => "recipient.offboard",
-                    _ => "recipient.suspend",
+                    RecipientState::Offboarded => Action::RecipientOffboard,
+                    _ => Action::RecipientSuspend,
                 };
                 self.move_recipient_in(tx, ctx, recipient, REASON, *state, action).await?;
                 recovery.revoked += 1;
@@ -267,7 +412,7 @@ impl Service {
             let operator = tx.find_operator(&name_key(name)).await?.filter(|operator| operator.id == *id);
             if let Some(operator) = operator.filter(|operator| *is_disabled && operator.disabled_at.is_none()) {
                 let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
-                operators::move_in(tx, ctx, after, REASON, "operator.disable").await?;
+                operators::move_in(tx, ctx, after, REASON, Action::OperatorDisable).await?;
                 recovery.revoked += 1;
             }
         }
@@ -278,7 +423,13 @@ impl Service {
                 recovery.revoked += 1;
             }
         }
-        Ok(())
+        // Only now is known what could not be tightened again.
+        let what = json!({
+            "after_seq": recovery.after, "through_seq": recovery.through, "is_fork": recovery.is_fork,
+            "lost": recovery.lost,
+        });
+        let event = Event { change: Some(what), ..Event::new(Actor::system("recovery"), Action::AuditRecover) };
+        Ok(write::append(tx, event, ctx.now).await?)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         audit::{
             Actor, Event,
+            action::Action,
             chain::{Broken, Walk},
             checkpoint::{Checkpoint, NoSigningKey, SigningKey, VerifierKey, digest, origin},
         },
@@ -322,7 +323,7 @@ impl AuditSealer {
             if events == 0 {
                 return Ok(erased);
             }
-            let event = system_event("audit.erase", json!({"written_before": before, "events": events}));
+            let event = system_event(Action::AuditErase, json!({"written_before": before, "events": events}));
             tx.append_audit(&mut head, &[event], self.clock.now()).await?;
             tx.commit().await?;
             erased += events;
@@ -418,7 +419,7 @@ impl AuditSealer {
         let mut tx: Tx = self.db.begin().await?;
         let mut head = tx.lock_audit_head().await?;
         let events = tx.detach_audit(through, now).await?;
-        let event = system_event("audit.detach", json!({"through_seq": through, "events": events}));
+        let event = system_event(Action::AuditDetach, json!({"through_seq": through, "events": events}));
         tx.append_audit(&mut head, &[event], now).await?;
         tx.commit().await?;
         Ok(events)
@@ -432,8 +433,8 @@ enum Due {
     Anyway,
 }
 
-fn system_event(action: &'static str, change: serde_json::Value) -> Event {
-    let actor = Actor::system("audit_sealer");
+fn system_event(action: Action, change: serde_json::Value) -> Event {
+    let actor = Actor::system("notary");
     Event { change: Some(change), ..Event::new(actor, action) }
 }
 

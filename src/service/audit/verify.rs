@@ -327,6 +327,7 @@ pub(in crate::service) fn derive(body: &Value) -> Option<Derived> {
         recipient_id: id("recipient_id"),
         share_id: id("share_id"),
         table_id: id("table_id"),
+        object_id: id("object_id"),
         token_id: id("token_id"),
         grant_id: id("grant_id"),
         presigned_files: body["files"].as_i64().filter(|_| presigned),

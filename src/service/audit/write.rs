@@ -544,10 +544,10 @@ mod tests {
     use super::*;
     use crate::{
         config::{Settings, Sources},
-        domain::audit::Actor,
+        domain::audit::{Actor, action::Action},
     };
 
-    fn event(action: &'static str) -> Event {
+    fn event(action: Action) -> Event {
         Event::new(Actor::system("test"), action)
     }
 
@@ -562,11 +562,11 @@ mod tests {
         let trail = AuditWriter::start(db.clone(), Clock::system(), Arc::new(Metrics::new([])), signals, &vitals);
         // A change that has come and is not at the chain yet, such as one that waits for a connection.
         let turn = trail.take_turn();
-        let mut reads = Box::pin(futures::future::join_all((0..8).map(|_| trail.record(event("read")))));
+        let mut reads = Box::pin(futures::future::join_all((0..8).map(|_| trail.record(event(Action::SharesList)))));
         let early = timeout(Duration::from_millis(500), &mut reads).await;
         assert!(early.is_err(), "no read goes first: {early:?}");
         let mut tx = db.begin().await.unwrap();
-        append(&mut tx, event("revoke"), Utc::now()).await.unwrap();
+        append(&mut tx, event(Action::GrantRevoke), Utc::now()).await.unwrap();
         tx.commit().await.unwrap();
         drop(turn);
         assert!(reads.await.iter().all(Result::is_ok));

@@ -12,7 +12,10 @@ use crate::{
             delivery::{Delivery, DeliveryFacts, effective},
             recipient::Recipient,
         },
-        audit::{Event, Object},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+        },
         catalog::{
             clients::{Clients, ReadNeeds},
             raw_disclosure::RawDisclosure,
@@ -21,7 +24,7 @@ use crate::{
         },
         core::{
             name::{Name, NameKind, name_key},
-            spec::{Mode, Spec},
+            spec::{Mode, tightened},
         },
     },
     lake::Snapshot,
@@ -29,7 +32,7 @@ use crate::{
         Service,
         audit::write,
         core::{
-            change::{Described, Named, Put, audited, changed_spec, confirm, differing, new_spec},
+            change::{Audited, Named, Put, audited, changed_spec, confirm, differing, new_spec},
             context::{OperatorContext, Run},
             error::{FieldError, ServiceError},
             lookup,
@@ -84,14 +87,17 @@ pub struct ObjectDetail {
     pub reach: Option<Disclosure>,
 }
 
-impl Described for ObjectDetail {
-    fn described(&self) -> Map<String, Value> {
-        let mut described = self.object.spec.fields();
-        let accepted = self.object.accepted.as_ref();
-        let accepted = accepted.map(|accepted| json!({"version": accepted.version, "sha256": accepted.digest}));
-        described.insert("accepted_schema".to_owned(), accepted.into());
-        described
-    }
+/// The change of an object, the schema that it holds included.
+fn told(before: Option<&SharedObject>, after: Option<&SharedObject>) -> Audited {
+    let accepted = |object: &SharedObject| match &object.accepted {
+        None => Value::Null,
+        Some(accepted) => json!({"version": accepted.version, "sha256": accepted.digest}),
+    };
+    audited(before.map(|object| &object.spec), after.map(|object| &object.spec)).and(
+        "accepted_schema",
+        before.map(accepted),
+        after.map(accepted),
+    )
 }
 
 /// The spec that `named` makes of what was there; `newest` is the table's version, which a start version that is not
@@ -157,16 +163,18 @@ fn not_found(path: ObjectPath<'_>) -> ServiceError {
     ServiceError::NotFound { kind: "object", name: format!("{}.{}.{}", path.share, path.schema, path.name) }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, detail: &ObjectDetail) -> Event {
-    let ObjectDetail { object, share, .. } = detail;
+fn event(ctx: &OperatorContext, action: Action, detail: &ObjectDetail) -> Event {
+    let ObjectDetail { object, share, table, .. } = detail;
     let name = format!("{}.{}.{}", share.name, object.schema, object.name);
     Event {
         share: Some(share.name.to_string()),
         share_id: Some(share.id),
         schema: Some(object.schema.to_string()),
         table: Some(object.name.to_string()),
-        table_id: Some(object.id),
-        ..ctx.event(action, Object { kind: "object".into(), id: Some(object.id), name: Some(name) })
+        object_id: Some(object.id),
+        table_id: Some(table.id),
+        registered_table: Some(table.name.to_string()),
+        ..ctx.event(action, Object { kind: Kind::Object, id: Some(object.id), name: Some(name) })
     }
 }
 
@@ -221,7 +229,7 @@ impl Service {
             let source = source_name(&table, view.as_ref());
             after.object.spec = spec_of(Some(&before.object.spec), named, Mode::Whole, newest, source)?;
             let shown = format!("{}.{}.{}", path.share, path.schema, path.name);
-            confirm("object", &shown, &before, &after)?;
+            confirm("object", &shown, &before.object.spec, &after.object.spec)?;
             drop(tx);
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
             // What is there already is disclosed already.
@@ -256,7 +264,7 @@ impl Service {
             tx.update_accepted_schema(object.id, Some(shape.shape()?)).await?;
         }
         let detail = self.detail(share, object, table);
-        let event = Event { change: Some(audited(None, Some(&detail))), ..event(ctx, "object.create", &detail) };
+        let event = told(None, Some(&detail.object)).told_by(event(ctx, Action::ObjectCreate, &detail));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&detail.object);
@@ -360,7 +368,8 @@ impl Service {
             let looked_at = self.looked_at(after, &location, &snapshot, ctx.run).await?;
             return Ok(ObjectDetail { reach: Some(reach), ..looked_at });
         }
-        if differing(&before, &after).is_empty() {
+        let is_same = differing(&before.object.spec, &after.object.spec).is_empty();
+        if is_same && before.object.accepted == after.object.accepted {
             drop(tx);
             return self.looked_at(before, &location, &snapshot, ctx.run).await;
         }
@@ -371,7 +380,8 @@ impl Service {
         }
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
-        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "object.update", &after) };
+        let change = told(Some(&before.object), Some(&after.object));
+        let event = change.told_by(event(ctx, Action::ObjectUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.prepare_object(&after.object);
@@ -426,10 +436,10 @@ impl Service {
         after.object.updated_at = ctx.now;
         let object = tx.update_object(after.object).await?;
         let after = self.detail(after.share, object, after.table);
-        let mut change = audited(Some(&before), Some(&after));
-        change["changes"] = json!(changes);
-        change["reason"] = json!(reason);
-        let event = Event { change: Some(change), ..event(ctx, "object.accept_schema", &after) };
+        let mut told = told(Some(&before.object), Some(&after.object));
+        told.change["changes"] = json!(changes);
+        told.change["reason"] = json!(reason);
+        let event = told.told_by(event(ctx, Action::ObjectAcceptSchema, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         self.looked_at(after, &location, &snapshot, ctx.run).await
@@ -453,11 +463,51 @@ impl Service {
             .await?;
         let (object, table) = found.ok_or_else(|| not_found(path))?;
         Precondition::check(condition, object.id, object.revision)?;
+        self.delete_object_in(&mut tx, ctx, (share, object, table), None).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Takes an object out of its share in a transaction that holds the chain's lock.
+    pub(in crate::service) async fn delete_object_in(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        (share, object, table): (Share, SharedObject, Table),
+        reason: Option<&str>,
+    ) -> Result<(), ServiceError> {
         tx.delete_object(object.id, object.revision).await?;
         let detail = self.detail(share, object, table);
-        let event = Event { change: Some(audited(Some(&detail), None)), ..event(ctx, "object.delete", &detail) };
-        write::append(&mut tx, event, ctx.now).await?;
-        Ok(tx.commit().await?)
+        let mut change = told(Some(&detail.object), None);
+        if let Some(reason) = reason {
+            change = change.because(reason);
+        }
+        let event = change.told_by(event(ctx, Action::ObjectDelete, &detail));
+        Ok(write::append(tx, event, ctx.now).await?)
+    }
+
+    /// Sets those of the recorded values that tighten an object, in a transaction that holds the chain's lock; whether
+    /// there were any. Which schema it held cannot be told from its events, so that none is held again.
+    pub(in crate::service) async fn tighten_object(
+        &self,
+        tx: &mut Tx,
+        ctx: &OperatorContext,
+        id: Uuid,
+        recorded: &Map<String, Value>,
+        reason: &str,
+    ) -> Result<bool, ServiceError> {
+        let Some((share, object, table)) = tx.find_object_by_id(id).await? else { return Ok(false) };
+        let mut recorded = recorded.clone();
+        recorded.remove("on_schema_change");
+        let before = object.clone();
+        let spec = tightened(&before.spec, &recorded);
+        if spec == before.spec {
+            return Ok(false);
+        }
+        let object = tx.update_object(SharedObject { spec, updated_at: ctx.now, ..object }).await?;
+        let detail = self.detail(share, object, table);
+        let change = told(Some(&before), Some(&detail.object)).because(reason);
+        write::append(tx, change.told_by(event(ctx, Action::ObjectUpdate, &detail)), ctx.now).await?;
+        Ok(true)
     }
 
     /// What a source names: a table, and the version of a view over it.

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::Object,
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+        },
         catalog::table::{Table, TableSpec},
         core::{
             message::quoted,
@@ -41,8 +44,13 @@ pub struct OpenedTable {
     pub snapshot: Arc<Snapshot>,
 }
 
-fn object(table: &Table) -> Object {
-    Object { kind: "table".into(), id: Some(table.id), name: Some(table.name.to_string()) }
+fn event(ctx: &OperatorContext, action: Action, table: &Table) -> Event {
+    let name = Some(table.name.to_string());
+    Event {
+        table_id: Some(table.id),
+        registered_table: name.clone(),
+        ..ctx.event(action, Object { kind: Kind::Table, id: Some(table.id), name })
+    }
 }
 
 /// The name of a registered table from a path, where a table is to be created under it.
@@ -74,7 +82,7 @@ impl Service {
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_table(name.key()).await? {
-            confirm("table", name.as_str(), &existing, &Table { spec, ..existing.clone() })?;
+            confirm("table", name.as_str(), &existing.spec, &spec)?;
             return Ok(Put::Confirmed(OpenedTable { table: existing, snapshot }));
         }
         let table = Table {
@@ -87,8 +95,7 @@ impl Service {
             revision: 1,
         };
         tx.insert_table(&table).await?;
-        let mut event = ctx.event("table.create", object(&table));
-        event.change = Some(audited(None, Some(&table)));
+        let event = audited(None, Some(&table.spec)).told_by(event(ctx, Action::TableCreate, &table));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(OpenedTable { table, snapshot }))
@@ -130,7 +137,7 @@ impl Service {
         if let Some((location, _)) = &moved {
             after.spec.location = location.url().to_owned();
         }
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(before);
         }
         if let Some((_, snapshot)) = moved.filter(|_| before.spec.location != after.spec.location) {
@@ -147,8 +154,7 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_table(after).await?;
-        let mut event = ctx.event("table.update", object(&after));
-        event.change = Some(audited(Some(&before), Some(&after)));
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::TableUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
@@ -171,8 +177,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_table(table.id, table.revision).await?;
-        let mut event = ctx.event("table.delete", object(&table));
-        event.change = Some(audited(Some(&table), None));
+        let event = audited(Some(&table.spec), None).told_by(event(ctx, Action::TableDelete, &table));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }

@@ -18,7 +18,11 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::recipient::Recipient,
-        audit::{Event, Object, canonical, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            canonical, timestamp,
+        },
         catalog::{
             schema::Schema,
             share::{ShareSpec, SharedView},
@@ -145,8 +149,12 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "view", name: name.to_owned() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, view: &View) -> Event {
-    ctx.event(action, Object { kind: "view".into(), id: Some(view.id), name: Some(view.name.to_string()) })
+fn event(ctx: &OperatorContext, action: Action, view: &View) -> Event {
+    Event {
+        table_id: Some(view.table_id),
+        registered_table: Some(view.spec.source.table.clone()),
+        ..ctx.event(action, Object { kind: Kind::View, id: Some(view.id), name: Some(view.name.to_string()) })
+    }
 }
 
 fn invalid(problems: Vec<Problem>) -> ServiceError {
@@ -219,7 +227,7 @@ impl Service {
 
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some((view, table)) = tx.find_view(name.key()).await? {
-            confirm("view", name.as_str(), &view, &View { spec, ..view.clone() })?;
+            confirm("view", name.as_str(), &view.spec, &spec)?;
             return Ok(Put::Confirmed(detail(&mut tx, view, table).await?));
         }
         plan_over(&spec.definition(), &source)?;
@@ -234,7 +242,7 @@ impl Service {
             revision: 1,
         };
         tx.insert_view(&view).await?;
-        let event = Event { change: Some(audited(None, Some(&view))), ..event(ctx, "view.create", &view) };
+        let event = audited(None, Some(&view.spec)).told_by(event(ctx, Action::ViewCreate, &view));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
@@ -286,7 +294,7 @@ impl Service {
         let asked = changed_spec(&before.spec, named, Mode::Merge)?;
         let mut after = View { spec: ViewSpec { source: before.spec.source.clone(), ..asked }, ..before.clone() };
         let ViewDetail { versions, .. } = detail(&mut tx, before.clone(), table.clone()).await?;
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(ViewDetail { view: before, table, versions, preparation: Vec::new() });
         }
         let definition = after.spec.definition();
@@ -297,7 +305,7 @@ impl Service {
         };
         after.updated_at = ctx.now;
         let after = tx.update_view(after).await?;
-        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "view.update", &after) };
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::ViewUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(ViewDetail { view: after, table, versions, preparation: Vec::new() })
@@ -319,7 +327,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.delete_view(view.id, view.revision).await?;
-        let event = Event { change: Some(audited(Some(&view), None)), ..event(ctx, "view.delete", &view) };
+        let event = audited(Some(&view.spec), None).told_by(event(ctx, Action::ViewDelete, &view));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
@@ -372,7 +380,7 @@ impl Service {
         detail.view.is_draft = false;
         detail.view.updated_at = ctx.now;
         let view = tx.update_view(detail.view.clone()).await?;
-        let mut change = audited(None, Some(&detail.view));
+        let mut change = audited(None, Some(&detail.view.spec)).change;
         change["after"]["layout"] = json!(layout);
         if !plan.pinned.acknowledged.is_empty() {
             change["after"]["acknowledged"] = json!(plan.pinned.acknowledged);
@@ -381,7 +389,7 @@ impl Service {
             view: Some(format!("{}@v{}", view.name, version.version)),
             change: Some(change),
             table_version: Some(source.snapshot.version()),
-            ..event(ctx, "view.publish", &view)
+            ..event(ctx, Action::ViewPublish, &view)
         };
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
@@ -424,7 +432,7 @@ impl Service {
             table_version: Some(source.snapshot.version()),
             rows: Some(u64::try_from(rows.len()).unwrap_or(u64::MAX)),
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            ..event(ctx, "view.preview", &view)
+            ..event(ctx, Action::ViewPreview, &view)
         };
         self.audit_writer.record(event).await?;
         Ok(Preview { evidence, digest })

@@ -1,18 +1,15 @@
 //! The context of an operator's request: the first argument of every use case for operators.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use chrono::{DateTime, Utc};
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object, Personal},
+        audit::{Actor, Event, Object, Personal, action::Action},
         operators::Permission,
     },
     service::operators::sign_in::Credential,
@@ -97,10 +94,11 @@ impl OperatorContext {
     }
 
     /// An event of `action` on `object` by this actor.
-    pub(in crate::service) fn event(&self, action: impl Into<Cow<'static, str>>, object: Object) -> Event {
+    pub(in crate::service) fn event(&self, action: Action, object: Object) -> Event {
         // The event of a dry run is not kept, so that another one tells that the operator asked.
         self.event_flag.0.store(!self.is_dry(), Ordering::Relaxed);
         Event {
+            effect: action.effect(),
             object: Some(object),
             request_id: self.request_id.clone(),
             personal: self.personal.clone(),

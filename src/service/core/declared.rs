@@ -6,7 +6,10 @@ use std::fmt::Display;
 
 use crate::{
     domain::{
-        audit::{Event, Object},
+        audit::{
+            Event, Object,
+            action::{Action, Word},
+        },
         core::{
             declared::{Declared, Plain},
             name::Name,
@@ -48,12 +51,12 @@ pub trait InUse: Plain {
 
 /// Makes the error for a missing thing.
 pub(in crate::service) fn not_found<S: Plain>(name: &str) -> ServiceError {
-    ServiceError::NotFound { kind: S::KIND, name: name.to_owned() }
+    ServiceError::NotFound { kind: S::KIND.as_str(), name: name.to_owned() }
 }
 
-fn event<S: InUse>(ctx: &OperatorContext, verb: &str, of: &Declared<S>) -> Event {
-    let object = Object { kind: S::KIND.into(), id: Some(of.id), name: Some(of.name.to_string()) };
-    S::tell(of, ctx.event(format!("{}.{verb}", S::KIND), object))
+fn event<S: InUse>(ctx: &OperatorContext, action: Action, of: &Declared<S>) -> Event {
+    let object = Object { kind: S::KIND, id: Some(of.id), name: Some(of.name.to_string()) };
+    S::tell(of, ctx.event(action, object))
 }
 
 async fn find<S: Plain>(tx: &mut Tx, name: &str) -> Result<Declared<S>, ServiceError> {
@@ -61,7 +64,7 @@ async fn find<S: Plain>(tx: &mut Tx, name: &str) -> Result<Declared<S>, ServiceE
 }
 
 fn invalid_name<S: Plain>(error: impl Display) -> ServiceError {
-    ServiceError::invalid(S::KIND, error.to_string())
+    ServiceError::invalid(S::KIND.as_str(), error.to_string())
 }
 
 impl Service {
@@ -75,14 +78,14 @@ impl Service {
         let name = Name::parse(S::NAME, name).map_err(invalid_name::<S>)?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_declared::<S>(name.key()).await? {
-            let after = Declared { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
-            confirm(S::KIND, name.as_str(), &existing, &after)?;
+            let spec: S = changed_spec(&existing.spec, named, Mode::Whole)?;
+            confirm(S::KIND.as_str(), name.as_str(), &existing.spec, &spec)?;
             return Ok(Put::Confirmed(existing));
         }
         let new = Declared::new(name, new_spec(named)?, ctx.now);
         S::settle(&mut tx, &new).await?;
         tx.insert_declared(&new).await?;
-        let event = Event { change: Some(audited(None, Some(&new))), ..event(ctx, "create", &new) };
+        let event = audited(None, Some(&new.spec)).told_by(event(ctx, S::ACTIONS.create, &new));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(Put::Created(new))
@@ -113,12 +116,12 @@ impl Service {
         Precondition::check(condition, before.id, before.revision)?;
         let spec = changed_spec(&before.spec, named, Mode::Merge)?;
         let after = Declared { spec, updated_at: ctx.now, ..before.clone() };
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(before);
         }
         S::settle(&mut tx, &after).await?;
         let after = tx.update_declared(after).await?;
-        let event = Event { change: Some(audited(Some(&before), Some(&after))), ..event(ctx, "update", &after) };
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, S::ACTIONS.update, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
@@ -139,7 +142,7 @@ impl Service {
             return Err(ServiceError::conflict(format!("{} `{name}` {}", S::KIND, users.join(" and "))));
         }
         tx.delete_declared(&gone).await?;
-        let event = Event { change: Some(audited(Some(&gone), None)), ..event(ctx, "delete", &gone) };
+        let event = audited(Some(&gone.spec), None).told_by(event(ctx, S::ACTIONS.delete, &gone));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }

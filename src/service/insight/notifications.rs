@@ -13,7 +13,10 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::limits::span,
-        audit::{Actor, Event, Object},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+        },
     },
     notify::Failure,
     service::{
@@ -45,7 +48,7 @@ const KEPT: TimeDelta = TimeDelta::days(30);
 const STRANDED_AT_ONCE: u32 = 100;
 
 fn object(notification: &Notification) -> Object {
-    Object { kind: "notification".into(), id: Some(notification.id), name: Some(notification.webhook.clone()) }
+    Object { kind: Kind::Notification, id: Some(notification.id), name: Some(notification.webhook.clone()) }
 }
 
 /// The pause after `attempts` attempts, before jitter.
@@ -162,7 +165,7 @@ impl Service {
         }
         tx.revive_notification(id, ctx.now).await?;
         let change = json!({"type": dead.kind.as_str(), "failure": dead.failure});
-        let event = Event { change: Some(change), ..ctx.event("notification.retry", object(&dead)) };
+        let event = Event { change: Some(change), ..ctx.event(Action::NotificationRetry, object(&dead)) };
         write::append(&mut tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
             true => Notification { state: NotificationState::Pending, attempts: 0, failure: None, ..dead },
@@ -181,7 +184,7 @@ async fn bury(tx: &mut Tx, notification: &Notification, why: &str, now: DateTime
     let event = Event {
         object: Some(object(notification)),
         change: Some(change),
-        ..Event::new(Actor::system("notifier"), "notification.dead")
+        ..Event::new(Actor::system("notifier"), Action::NotificationDead)
     };
     write::append(tx, event, now).await
 }

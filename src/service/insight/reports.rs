@@ -12,7 +12,11 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object, recorded::Recorded},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+            recorded::Recorded,
+        },
         insight::report::{FileEntry, MANIFEST_FORMAT, Manifest, Month, Party, Report, ReportFile, Statement, Tally},
     },
     service::{
@@ -101,7 +105,7 @@ fn not_found(id: Uuid) -> ServiceError {
 }
 
 fn object(report: &StoredReport) -> Object {
-    Object { kind: "report".into(), id: Some(report.id), name: Some(report.month.to_string()) }
+    Object { kind: Kind::Report, id: Some(report.id), name: Some(report.month.to_string()) }
 }
 
 /// A month that a caller names, which must be over.
@@ -234,7 +238,7 @@ impl Service {
             recipient: report.recipient.clone(),
             recipient_id,
             change: Some(json!({"after": {"month": month}})),
-            ..ctx.event("report.create", object(&report))
+            ..ctx.event(Action::ReportCreate, object(&report))
         };
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
@@ -417,7 +421,7 @@ impl Service {
             recipient: report.recipient.clone(),
             recipient_id: report.recipient_id,
             change: Some(json!({"after": {"month": report.month, "sha256": hashes}})),
-            ..Event::new(Actor::system("reports"), "report.complete")
+            ..Event::new(Actor::system("reports"), Action::ReportComplete)
         };
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();

@@ -45,8 +45,8 @@ pub struct UsageQuery {
     pub recipient: Option<String>,
     /// Only that of the share of this name or id.
     pub share: Option<String>,
-    /// Only that of this shared object: `schema.table` with `share`, or its id.
-    pub table: Option<String>,
+    /// Only that of this shared object: `schema.name` with `share`, or its id.
+    pub object: Option<String>,
     /// Only from this hour on.
     pub since: Option<DateTime<Utc>>,
     /// Only before this hour.
@@ -161,15 +161,15 @@ impl Service {
             )));
         }
         let mut filter =
-            UsageFilter { period, recipient_id: None, share_id: None, table_id: None, since, until, keys: query.keys };
+            UsageFilter { period, recipient_id: None, share_id: None, object_id: None, since, until, keys: query.keys };
         if let Some(recipient) = &query.recipient {
             filter.recipient_id = Some(self.filtered_recipient(recipient).await?);
         }
         if let Some(share) = &query.share {
             filter.share_id = Some(self.filtered_share(share).await?);
         }
-        if let Some(table) = &query.table {
-            filter.table_id = Some(self.filtered_object(filter.share_id, table).await?);
+        if let Some(object) = &query.object {
+            filter.object_id = Some(self.filtered_object(filter.share_id, object).await?);
         }
         let opened = self.begin_page(page, format!("usage {filter:?}"))?;
         let after = opened.after.as_deref().and_then(|cursor| read_cursor(cursor, period));
@@ -233,15 +233,13 @@ fn sum_up<'a>(
                 start: period.start_of(hour),
                 recipient_id: event.recipient_id.unwrap_or_default(),
                 share_id: event.share_id.unwrap_or_default(),
-                table_id: event.table_id.unwrap_or_default(),
+                object_id: event.shared_object().unwrap_or_default(),
             };
             counts.entry(key).or_default().add(&usage);
             addresses.extend(digest.map(|digest| (key, digest)));
         }
-        let table = event.dotted_table();
-        for (id, name) in
-            [(event.recipient_id, event.recipient), (event.share_id, event.share), (event.table_id, table)]
-        {
+        let object = (event.shared_object(), event.dotted_table());
+        for (id, name) in [(event.recipient_id, event.recipient), (event.share_id, event.share), object] {
             if let (Some(id), Some(name)) = (id, name) {
                 names.insert(id, name);
             }
@@ -276,12 +274,12 @@ fn whole_hour(name: &str, at: Option<DateTime<Utc>>) -> Result<Option<i64>, Serv
 fn write_cursor(group: &UsageGroup) -> String {
     let id = |id: Option<Uuid>| id.unwrap_or_default();
     let start = group.start.unwrap_or_default();
-    format!("{start} {} {} {}", id(group.recipient_id), id(group.share_id), id(group.table_id))
+    format!("{start} {} {} {}", id(group.recipient_id), id(group.share_id), id(group.object_id))
 }
 
 fn read_cursor(cursor: &str, period: UsagePeriod) -> Option<UsageKey> {
     let mut parts = cursor.split(' ');
     let start = parts.next()?.parse().ok()?;
     let mut id = || parts.next()?.parse::<Uuid>().ok();
-    Some(UsageKey { period, start, recipient_id: id()?, share_id: id()?, table_id: id()? })
+    Some(UsageKey { period, start, recipient_id: id()?, share_id: id()?, object_id: id()? })
 }

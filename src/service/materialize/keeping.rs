@@ -11,7 +11,10 @@ use uuid::Uuid;
 use crate::{
     domain::{
         access::recipient::{Recipient, RecipientState},
-        audit::{Actor, Event, Object},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+        },
         catalog::{
             share::{SharedObject, SharedView},
             view::plan::Today,
@@ -99,7 +102,7 @@ impl Service {
             tracing::info!(files = deleted, bytes, "deleted copies");
             self.metrics.copies_deleted(deleted, bytes);
             let actor = Actor::system("weir");
-            let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, "copies.delete") };
+            let event = Event { files: Some(deleted), bytes: Some(bytes), ..Event::new(actor, Action::CopiesDelete) };
             self.audit_writer.record(event).await?;
         }
         failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
@@ -289,8 +292,8 @@ impl Service {
             return Ok(found);
         }
         let counts = json!({"after": {"orphans": found.orphans.len(), "missing": found.missing.len()}});
-        let root = Object { kind: "copies".into(), id: None, name: None };
-        self.audit_writer.record(Event { change: Some(counts), ..ctx.event("copies.reconcile", root) }).await?;
+        let root = Object { kind: Kind::Copies, id: None, name: None };
+        self.audit_writer.record(Event { change: Some(counts), ..ctx.event(Action::CopiesReconcile, root) }).await?;
         self.metrics.copies_disagree(found.orphans.len(), found.missing.len());
         if !found.orphans.is_empty() || !found.missing.is_empty() {
             tracing::warn!(

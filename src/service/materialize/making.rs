@@ -19,7 +19,10 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        audit::{Actor, Event, Object},
+        audit::{
+            Actor, Event, Object,
+            action::{Action, Kind},
+        },
         catalog::schema::{ColumnPath, Schema},
         materialize::copy::{Copy, CopyKind, CopyState, object_key},
     },
@@ -641,7 +644,7 @@ impl Service {
         let actor = Actor::system("weir");
         let published = &view.published.view;
         Event {
-            object: Some(Object { kind: "view".into(), id: Some(published.id), name: Some(published.to_string()) }),
+            object: Some(Object { kind: Kind::View, id: Some(published.id), name: Some(published.to_string()) }),
             recipient_id: Some(view.recipient_id),
             share_id: Some(view.share_id),
             table_version: Some(source.snapshot.version()),
@@ -649,7 +652,7 @@ impl Service {
             rows: Some(done.rows),
             bytes: Some(done.bytes),
             duration_ms: Some(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)),
-            ..Event::new(actor, "copies.make")
+            ..Event::new(actor, Action::CopiesMake)
         }
     }
 }

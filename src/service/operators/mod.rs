@@ -4,17 +4,21 @@
 pub mod sign_in;
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
     config::OperatorSettings,
     domain::{
         access::{limits::span, token::BearerToken},
-        audit::{Event, Object, timestamp},
+        audit::{
+            Event, Object,
+            action::{Action, Kind},
+            timestamp,
+        },
         core::{
             name::{Name, NameKind, name_key},
-            spec::Mode,
+            spec::{Mode, tightened},
         },
         operators::{BOOTSTRAP, Operator, OperatorSpec, OperatorToken, Role},
     },
@@ -56,9 +60,9 @@ fn token_not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "token", name: id.to_string() }
 }
 
-fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Event {
+fn event(ctx: &OperatorContext, action: Action, operator: &Operator) -> Event {
     let name = Some(operator.name.to_string());
-    ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
+    ctx.event(action, Object { kind: Kind::Operator, id: Some(operator.id), name })
 }
 
 /// Moves an operator to `after` in a transaction that holds the chain's lock.
@@ -67,12 +71,35 @@ pub(super) async fn move_in(
     ctx: &OperatorContext,
     after: Operator,
     reason: &str,
-    action: &'static str,
+    action: Action,
 ) -> Result<Operator, StoreError> {
     let after = tx.update_operator(after).await?;
-    let event = Event { change: Some(json!({"reason": reason})), ..event(ctx, action, &after) };
+    let change = json!({"after": {"disabled": after.disabled_at.is_some()}, "reason": reason});
+    let event = Event { change: Some(change), ..event(ctx, action, &after) };
     write::append(tx, event, ctx.now).await?;
     Ok(after)
+}
+
+/// Sets those of the recorded values that tighten an operator, in a transaction that holds the chain's lock; whether there
+/// were any.
+pub(in crate::service) async fn tighten(
+    tx: &mut Tx,
+    ctx: &OperatorContext,
+    id: Uuid,
+    name: &str,
+    recorded: &Map<String, Value>,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    let found = tx.find_operator(&name_key(name)).await?.filter(|operator| operator.id == id);
+    let Some(before) = found else { return Ok(false) };
+    let spec = tightened(&before.spec, recorded);
+    if spec == before.spec {
+        return Ok(false);
+    }
+    let after = tx.update_operator(Operator { spec, updated_at: ctx.now, ..before.clone() }).await?;
+    let told = audited(Some(&before.spec), Some(&after.spec)).because(reason);
+    write::append(tx, told.told_by(event(ctx, Action::OperatorUpdate, &after)), ctx.now).await?;
+    Ok(true)
 }
 
 /// Ends an operator's token now, in a transaction that holds the chain's lock.
@@ -85,7 +112,7 @@ pub(super) async fn end_token_in(
 ) -> Result<(), StoreError> {
     tx.revoke_operator_token(id, ctx.now).await?;
     let change = json!({"after": {"revoked_at": timestamp(ctx.now)}, "reason": reason});
-    let event = Event { change: Some(change), token_id: Some(id), ..event(ctx, "operator.token.revoke", operator) };
+    let event = Event { change: Some(change), token_id: Some(id), ..event(ctx, Action::OperatorTokenRevoke, operator) };
     write::append(tx, event, ctx.now).await
 }
 
@@ -114,8 +141,7 @@ async fn insert(tx: &mut Tx, ctx: &OperatorContext, name: Name, spec: OperatorSp
         revision: 1,
     };
     tx.insert_operator(&operator).await?;
-    let change = Some(audited(None, Some(&operator)));
-    let created = Event { change, ..event(ctx, "operator.create", &operator) };
+    let created = audited(None, Some(&operator.spec)).told_by(event(ctx, Action::OperatorCreate, &operator));
     write::append(tx, created, ctx.now).await?;
     Ok(operator)
 }
@@ -147,7 +173,7 @@ async fn issue(
     tx.insert_operator_token(&token, &secret.hash()).await?;
     let change = json!({"after": {"expires_at": timestamp(token.expires_at)}});
     let issued =
-        Event { change: Some(change), token_id: Some(token.id), ..event(ctx, "operator.token.issue", operator) };
+        Event { change: Some(change), token_id: Some(token.id), ..event(ctx, Action::OperatorTokenIssue, operator) };
     write::append(tx, issued, ctx.now).await?;
     Ok(IssuedOperatorToken { token, secret })
 }
@@ -204,8 +230,8 @@ impl Service {
         let name = parse_name(name)?;
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
         if let Some(existing) = tx.find_operator(name.key()).await? {
-            let after = Operator { spec: changed_spec(&existing.spec, named, Mode::Whole)?, ..existing.clone() };
-            confirm("operator", name.as_str(), &existing, &after)?;
+            let spec = changed_spec(&existing.spec, named, Mode::Whole)?;
+            confirm("operator", name.as_str(), &existing.spec, &spec)?;
             return Ok(Put::Confirmed(existing));
         }
         let operator = insert(&mut tx, ctx, name, new_spec(named)?).await?;
@@ -237,7 +263,7 @@ impl Service {
         let before = find(&mut tx, name).await?;
         Precondition::check(condition, before.id, before.revision)?;
         let mut after = Operator { spec: changed_spec(&before.spec, named, Mode::Merge)?, ..before.clone() };
-        if differing(&before, &after).is_empty() {
+        if differing(&before.spec, &after.spec).is_empty() {
             return Ok(before);
         }
         if after.spec.role != Role::Admin {
@@ -245,8 +271,7 @@ impl Service {
         }
         after.updated_at = ctx.now;
         let after = tx.update_operator(after).await?;
-        let change = Some(audited(Some(&before), Some(&after)));
-        let event = Event { change, ..event(ctx, "operator.update", &after) };
+        let event = audited(Some(&before.spec), Some(&after.spec)).told_by(event(ctx, Action::OperatorUpdate, &after));
         write::append(&mut tx, event, ctx.now).await?;
         tx.commit().await?;
         Ok(after)
@@ -264,8 +289,7 @@ impl Service {
         Precondition::check(condition, operator.id, operator.revision)?;
         keep_an_admin(&mut tx, &operator, ctx.now).await?;
         tx.delete_operator(operator.id, operator.revision).await?;
-        let change = Some(audited(Some(&operator), None));
-        let event = Event { change, ..event(ctx, "operator.delete", &operator) };
+        let event = audited(Some(&operator.spec), None).told_by(event(ctx, Action::OperatorDelete, &operator));
         write::append(&mut tx, event, ctx.now).await?;
         Ok(tx.commit().await?)
     }
@@ -284,7 +308,7 @@ impl Service {
         }
         keep_an_admin(&mut tx, &operator, ctx.now).await?;
         let after = Operator { disabled_at: Some(ctx.now), updated_at: ctx.now, ..operator };
-        self.move_operator(tx, ctx, after, reason, "operator.disable").await
+        self.move_operator(tx, ctx, after, reason, Action::OperatorDisable).await
     }
 
     /// Lets a disabled operator in again, with the tokens that have not ended.
@@ -300,7 +324,7 @@ impl Service {
             return Ok(operator);
         }
         let after = Operator { disabled_at: None, updated_at: ctx.now, ..operator };
-        self.move_operator(tx, ctx, after, reason, "operator.enable").await
+        self.move_operator(tx, ctx, after, reason, Action::OperatorEnable).await
     }
 
     async fn move_operator(
@@ -309,7 +333,7 @@ impl Service {
         ctx: &OperatorContext,
         after: Operator,
         reason: &str,
-        action: &'static str,
+        action: Action,
     ) -> Result<Operator, ServiceError> {
         let after = move_in(&mut tx, ctx, after, reason, action).await?;
         tx.commit().await?;

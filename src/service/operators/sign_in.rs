@@ -15,7 +15,10 @@ use crate::{
     config::{OperatorSettings, OperatorSignInSettings},
     domain::{
         access::{decision::Reason, token::BearerToken},
-        audit::{Actor, ActorKind, Event, Object, Outcome, Personal},
+        audit::{
+            Actor, ActorKind, Event, Object, Outcome, Personal,
+            action::{Action, Kind},
+        },
         core::{name::is_invisible, secret::Secret},
         operators::{
             BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator, decide_role,
@@ -35,7 +38,7 @@ use crate::{
 };
 
 /// The action of events that tell what an operator read.
-const READ: &str = "admin.read";
+const READ: Action = Action::AdminRead;
 /// The longest name of an operator, in characters.
 const LONGEST_NAME: usize = 255;
 /// How much of a path is kept, in characters; more than any name has.
@@ -271,7 +274,7 @@ impl Service {
         reason: OperatorReason,
         now: DateTime<Utc>,
     ) -> Result<(), ServiceError> {
-        let mut event = route_event(actor, asked, "auth.failed");
+        let mut event = route_event(actor, asked, Action::AuthFailed);
         event.decision = Outcome::Deny;
         event.reason = Some(reason.code().into());
         let address = event.personal.client_address.as_deref().and_then(|address| address.parse().ok());
@@ -294,7 +297,7 @@ impl Service {
             decision: Outcome::Deny,
             reason: Some(reason.into()),
             change: Some(json!({"method": asked.method})),
-            ..route_event(actor, asked, if asked.reads { READ } else { "admin.change" })
+            ..route_event(actor, asked, if asked.reads { READ } else { Action::AdminChange })
         };
         // Whatever stands in it the caller may have made up: it has to be erasable.
         event.personal.path = Some(asked.path.chars().take(LONGEST_PATH).collect());
@@ -314,9 +317,9 @@ impl Service {
     }
 }
 
-fn route_event(actor: &Actor, asked: &Asked, action: &'static str) -> Event {
+fn route_event(actor: &Actor, asked: &Asked, action: Action) -> Event {
     Event {
-        object: Some(Object { kind: "route".into(), id: None, name: Some(asked.route.clone()) }),
+        object: Some(Object { kind: Kind::Route, id: None, name: Some(asked.route.clone()) }),
         request_id: Some(asked.request_id.clone()),
         personal: asked.personal.clone(),
         ..Event::new(actor.clone(), action)

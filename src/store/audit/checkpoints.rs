@@ -76,8 +76,10 @@ pub struct Derived {
     pub recipient_id: Option<Uuid>,
     /// The share.
     pub share_id: Option<Uuid>,
-    /// The shared object.
+    /// What the text calls a table: the registered one, and a shared object where an earlier release wrote the event.
     pub table_id: Option<Uuid>,
+    /// The shared object.
+    pub object_id: Option<Uuid>,
     /// The token.
     pub token_id: Option<Uuid>,
     /// The grant.
@@ -98,6 +100,7 @@ struct ChainRow {
     recipient_id: Option<Uuid>,
     share_id: Option<Uuid>,
     table_id: Option<Uuid>,
+    object_id: Option<Uuid>,
     token_id: Option<Uuid>,
     grant_id: Option<Uuid>,
     presigned_files: Option<i64>,
@@ -115,6 +118,7 @@ impl TryFrom<ChainRow> for (StoredEvent, Derived) {
             recipient_id: row.recipient_id,
             share_id: row.share_id,
             table_id: row.table_id,
+            object_id: row.object_id,
             token_id: row.token_id,
             grant_id: row.grant_id,
             presigned_files: row.presigned_files,
@@ -230,7 +234,7 @@ reads! {
     pub async fn list_chain(self, db, after: i64, limit: u32) -> Result<Vec<(StoredEvent, Derived)>> {
         // The personal parts' own bound keeps a merge of both keys from beginning at the chain's first event.
         let sql = "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal, a.at, a.action, a.decision, \
-            a.recipient_id, a.share_id, a.table_id, a.token_id, a.grant_id, a.presigned_files, a.presigned_until \
+            a.recipient_id, a.share_id, a.table_id, a.object_id, a.token_id, a.grant_id, a.presigned_files, a.presigned_until \
             FROM audit_events a LEFT JOIN audit_personal p ON p.seq = a.seq AND p.seq > $1 \
             WHERE a.seq > $1 ORDER BY a.seq LIMIT $2";
         let rows: Vec<ChainRow> = sqlx::query_as(sql).bind(after).bind(i64::from(limit)).fetch_all(db).await?;

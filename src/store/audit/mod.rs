@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     access::delivery::Delivery,
-    audit::{Event, Head, Link, Outcome},
+    audit::{Event, Head, Link, Outcome, action::Word},
 };
 
 use self::checkpoints::Derived;
@@ -97,8 +97,8 @@ pub struct AuditFilter {
     pub recipient_id: Option<Uuid>,
     /// Only those about this share.
     pub share_id: Option<Uuid>,
-    /// Only those about this shared object.
-    pub table_id: Option<Uuid>,
+    /// Only those about this shared object or registered table.
+    pub about: Option<Uuid>,
     /// Only those of this action.
     pub action: Option<String>,
     /// Only those that were decided so.
@@ -175,13 +175,19 @@ reads! {
     /// Events in the order of their places.
     pub async fn list_audit(self, db, filter: &AuditFilter, limit: u32) -> Result<Vec<StoredEvent>> {
         // Their personal parts are looked up for those alone that are listed.
-        let mut query = QueryBuilder::new(
-            "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal FROM \
-             (SELECT seq, prev_hash, hash, body FROM audit_events WHERE TRUE"
-        );
-        for (column, id) in [
-            ("recipient_id", filter.recipient_id), ("share_id", filter.share_id), ("table_id", filter.table_id)
-        ] {
+        let mut query = QueryBuilder::new("SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal FROM (");
+        let (behind, direction) = match filter.order {
+            Order::Ascending => (" AND seq > ", ""),
+            Order::Descending => (" AND seq < ", " DESC"),
+        };
+        // Each column has its index, and an event has the id in one of them.
+        let columns: &[&str] = if filter.about.is_some() { &["object_id", "table_id"] } else { &[""] };
+        for (index, column) in columns.iter().enumerate() {
+        query.push(if index == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+        query.push("SELECT seq, prev_hash, hash, body FROM audit_events WHERE TRUE");
+        for (column, id) in
+            [("recipient_id", filter.recipient_id), ("share_id", filter.share_id), (*column, filter.about)]
+        {
             if let Some(id) = id {
                 query.push(" AND ").push(column).push(" = ").push_bind(id);
             }
@@ -202,15 +208,13 @@ reads! {
         if let Some((first, last)) = filter.within {
             query.push(" AND seq >= ").push_bind(first).push(" AND seq <= ").push_bind(last);
         }
-        let (behind, direction) = match filter.order {
-            Order::Ascending => (" AND seq > ", ""),
-            Order::Descending => (" AND seq < ", " DESC"),
-        };
         if let Some(seq) = filter.after_seq {
             query.push(behind).push_bind(seq);
         }
-        query.push(" ORDER BY seq").push(direction).push(" LIMIT ").push_bind(i64::from(limit));
+        query.push(" ORDER BY seq").push(direction).push(" LIMIT ").push_bind(i64::from(limit)).push(") AS found");
+        }
         query.push(") AS a LEFT JOIN audit_personal p ON p.seq = a.seq ORDER BY a.seq").push(direction);
+        query.push(" LIMIT ").push_bind(i64::from(limit));
         let rows: Vec<EventRow> = query.build_query_as().fetch_all(db).await?;
         rows.into_iter().map(StoredEvent::try_from).collect()
     }
@@ -244,7 +248,7 @@ reads! {
 macro_rules! insert_events {
     () => {
         "INSERT INTO audit_events (seq, prev_hash, hash, body, at, action, decision, recipient_id, share_id, table_id, \
-         token_id, grant_id, presigned_files, presigned_until) "
+         object_id, token_id, grant_id, presigned_files, presigned_until) "
     };
 }
 
@@ -275,6 +279,7 @@ struct Row<'a> {
     recipient_id: Option<Uuid>,
     share_id: Option<Uuid>,
     table_id: Option<Uuid>,
+    object_id: Option<Uuid>,
     token_id: Option<Uuid>,
     grant_id: Option<Uuid>,
     presigned_files: Option<i64>,
@@ -292,11 +297,12 @@ impl<'a> From<(&'a Event, &'a Link)> for Row<'a> {
             hash: &link.hash,
             body: &link.body,
             at: link.at,
-            action: event.action.as_ref(),
+            action: event.action.as_str(),
             decision: event.decision.as_str(),
             recipient_id: event.recipient_id,
             share_id: event.share_id,
             table_id: event.table_id,
+            object_id: event.object_id,
             token_id: event.token_id,
             grant_id: event.grant_id,
             presigned_files: event.files.filter(|_| presigned).map(i64::try_from).and_then(Result::ok),
@@ -319,6 +325,7 @@ impl<'a> From<&'a (StoredEvent, Derived)> for Row<'a> {
             recipient_id: derived.recipient_id,
             share_id: derived.share_id,
             table_id: derived.table_id,
+            object_id: derived.object_id,
             token_id: derived.token_id,
             grant_id: derived.grant_id,
             presigned_files: derived.presigned_files,
@@ -411,6 +418,7 @@ async fn extend_by_values(
                 .push_bind(row.recipient_id)
                 .push_bind(row.share_id)
                 .push_bind(row.table_id)
+                .push_bind(row.object_id)
                 .push_bind(row.token_id)
                 .push_bind(row.grant_id)
                 .push_bind(row.presigned_files)
@@ -442,12 +450,13 @@ async fn extend_by_columns(
         "WITH events AS (",
         insert_events!(),
         "SELECT * FROM UNNEST($1::int8[], $2::bytea[], $3::bytea[], $4::text[], $5::timestamptz[], $6::text[], \
-         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::int8[], $14::timestamptz[])), \
+         $7::text[], $8::uuid[], $9::uuid[], $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::int8[], \
+         $15::timestamptz[])), \
          personal AS (",
         insert_personal!(),
-        "SELECT * FROM UNNEST($15::int8[], $16::bytea[], $17::text[])) ",
+        "SELECT * FROM UNNEST($16::int8[], $17::bytea[], $18::text[])) ",
         move_head!(),
-        "$18, hash = $19 WHERE id = 1 AND seq = $20"
+        "$19, hash = $20 WHERE id = 1 AND seq = $21"
     );
     fn column<'r, T>(rows: &'r [Row<'r>], of: impl Fn(&'r Row<'r>) -> T) -> Vec<T> {
         rows.iter().map(of).collect()
@@ -463,6 +472,7 @@ async fn extend_by_columns(
         .bind(column(rows, |row| row.recipient_id))
         .bind(column(rows, |row| row.share_id))
         .bind(column(rows, |row| row.table_id))
+        .bind(column(rows, |row| row.object_id))
         .bind(column(rows, |row| row.token_id))
         .bind(column(rows, |row| row.grant_id))
         .bind(column(rows, |row| row.presigned_files))

@@ -64,8 +64,8 @@ pub struct UsageKey {
     pub recipient_id: Uuid,
     /// The share.
     pub share_id: Uuid,
-    /// The shared object.
-    pub table_id: Uuid,
+    /// The shared object; its column is called `table_id`.
+    pub object_id: Uuid,
 }
 
 /// What a stretch of the trail comes to.
@@ -102,7 +102,7 @@ pub struct UsageKeys {
     /// By share.
     pub share: bool,
     /// By shared object.
-    pub table: bool,
+    pub object: bool,
 }
 
 /// Which sums are put together; what is `None` does not matter.
@@ -115,7 +115,7 @@ pub struct UsageFilter {
     /// Only those about this share.
     pub share_id: Option<Uuid>,
     /// Only those about this shared object.
-    pub table_id: Option<Uuid>,
+    pub object_id: Option<Uuid>,
     /// Only those from this hour on.
     pub since: Option<i64>,
     /// Only those before this hour.
@@ -138,9 +138,9 @@ pub struct UsageGroup {
     /// Its last name.
     pub share: Option<String>,
     /// The shared object.
-    pub table_id: Option<Uuid>,
+    pub object_id: Option<Uuid>,
     /// Its last name, `schema.table`.
-    pub table: Option<String>,
+    pub object: Option<String>,
     /// The sums.
     pub usage: Usage,
     /// How many addresses; `None` where it is not known any more, or never was.
@@ -221,8 +221,8 @@ impl From<GroupRow> for UsageGroup {
             recipient: row.recipient,
             share_id: row.share_id,
             share: row.share,
-            table_id: row.table_id,
-            table: row.table_name,
+            object_id: row.table_id,
+            object: row.table_name,
             usage: Usage {
                 events: row.events,
                 requests: row.requests,
@@ -316,7 +316,7 @@ impl UsageKeys {
             UsagePeriod::Hour => ("start", "start"),
             UsagePeriod::Day => ("start", "start / 24 * 24"),
         });
-        let ids = [("recipient_id", self.recipient), ("share_id", self.share), ("table_id", self.table)];
+        let ids = [("recipient_id", self.recipient), ("share_id", self.share), ("table_id", self.object)];
         let ids = ids.into_iter().filter(|(_, is_asked)| *is_asked).map(|(column, _)| (column, column));
         time.into_iter().chain(ids).collect()
     }
@@ -329,7 +329,7 @@ macro_rules! push_filter {
         for (column, id) in [
             (" AND recipient_id = ", $filter.recipient_id),
             (" AND share_id = ", $filter.share_id),
-            (" AND table_id = ", $filter.table_id),
+            (" AND table_id = ", $filter.object_id),
         ] {
             if let Some(id) = id {
                 $query.push(column).push_bind(id);
@@ -387,7 +387,7 @@ reads! {
                     "start" => values.push_bind(after.start),
                     "recipient_id" => values.push_bind(after.recipient_id),
                     "share_id" => values.push_bind(after.share_id),
-                    _ => values.push_bind(after.table_id),
+                    _ => values.push_bind(after.object_id),
                 };
             }
             query.push(")");
@@ -493,15 +493,15 @@ impl Tx {
                     .push_bind(key.start)
                     .push_bind(key.recipient_id)
                     .push_bind(key.share_id)
-                    .push_bind(key.table_id)
+                    .push_bind(key.object_id)
                     .push_bind(&digest[..]);
             });
             query.push(" ON CONFLICT DO NOTHING RETURNING period, start, recipient_id, share_id, table_id");
             query.build_query_as().fetch_all(db).await?
         });
-        let key = |(period, start, recipient_id, share_id, table_id): (String, i64, Uuid, Uuid, Uuid)| {
+        let key = |(period, start, recipient_id, share_id, object_id): (String, i64, Uuid, Uuid, Uuid)| {
             let period = if period == UsagePeriod::Day.as_str() { UsagePeriod::Day } else { UsagePeriod::Hour };
-            UsageKey { period, start, recipient_id, share_id, table_id }
+            UsageKey { period, start, recipient_id, share_id, object_id }
         };
         Ok(rows.into_iter().map(key).collect())
     }
@@ -521,7 +521,7 @@ impl Tx {
                     .push_bind(key.start)
                     .push_bind(key.recipient_id)
                     .push_bind(key.share_id)
-                    .push_bind(key.table_id)
+                    .push_bind(key.object_id)
                     .push_bind(usage.bytes_delivered);
                 for number in summed(usage, new_addresses.get(key).copied().unwrap_or_default()) {
                     row.push_bind(number);

@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use weir::domain::audit::{Actor, Event};
+use weir::domain::audit::{Actor, Event, action::Action};
 
 use crate::support::app::{TestApp, fields, on_both_databases};
 
@@ -139,7 +139,7 @@ async fn hand_out(app: &TestApp, grant: &str, files: u64, seconds: i64) {
         delivery: Some("presigned"),
         files: Some(files),
         url_expires_at: Some(app.now() + TimeDelta::seconds(seconds)),
-        ..Event::new(Actor::ANONYMOUS, "table.query")
+        ..Event::new(Actor::ANONYMOUS, Action::TableQuery)
     };
     app.service.audit_writer.record(event).await.unwrap();
 }

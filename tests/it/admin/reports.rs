@@ -14,6 +14,7 @@ use weir::{
     domain::{
         audit::{
             Actor, ActorKind, Event, Outcome, Personal,
+            action::Action,
             checkpoint::{SigningKey, VerifierKey},
         },
         core::seal::RootKey,
@@ -57,7 +58,9 @@ fn keys() -> Vec<VerifierKey> {
     vec![SigningKey::derive(&root(KEY)).unwrap().verifier().clone()]
 }
 
-fn recipient_event(recipient: u128, table: u128, action: &'static str) -> Event {
+/// As this release and, of every other recipient, as earlier ones write it: those called a shared object a table.
+fn recipient_event(recipient: u128, table: u128, action: Action) -> Event {
+    let object_id = Some(Uuid::from_u128(1_000 + table));
     let (id, name) = (Some(Uuid::from_u128(recipient)), Some(format!("partner-{recipient}")));
     Event {
         recipient: name.clone(),
@@ -66,7 +69,9 @@ fn recipient_event(recipient: u128, table: u128, action: &'static str) -> Event 
         share_id: Some(Uuid::from_u128(9_000 + table % 4)),
         schema: Some("claims".into()),
         table: Some(format!("t{table}")),
-        table_id: Some(Uuid::from_u128(1_000 + table)),
+        object_id: object_id.filter(|_| recipient % 2 == 0),
+        table_id: if recipient % 2 == 0 { Some(Uuid::from_u128(5_000)) } else { object_id },
+        registered_table: (recipient % 2 == 0).then(|| "lake.claims".to_owned()),
         purpose: Some("fraud_analytics".into()),
         personal: Personal { client_address: Some(format!("192.0.2.{}", recipient % 7)), ..Personal::default() },
         ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, action)
@@ -74,7 +79,7 @@ fn recipient_event(recipient: u128, table: u128, action: &'static str) -> Event 
 }
 
 fn query(recipient: u128, table: u128) -> Event {
-    let disclosed = recipient_event(recipient, table, "table.query");
+    let disclosed = recipient_event(recipient, table, Action::TableQuery);
     Event { delivery: Some("presigned"), files: Some(2), rows: Some(20), bytes: Some(200), ..disclosed }
 }
 
@@ -163,14 +168,16 @@ fn traffic(chance: &mut Chance) -> Event {
             decision: Outcome::Deny,
             reason: Some("TOKEN_EXPIRED".into()),
             table: None,
+            object_id: None,
             table_id: None,
+            registered_table: None,
             schema: None,
-            ..recipient_event(recipient, table, "tables.list")
+            ..recipient_event(recipient, table, Action::TablesList)
         },
         2 => Event {
             decision: Outcome::Deny,
             reason: Some("TOKEN_UNKNOWN".into()),
-            ..Event::new(Actor::ANONYMOUS, "shares.list")
+            ..Event::new(Actor::ANONYMOUS, Action::SharesList)
         },
         3 => Event {
             decision: Outcome::Deny,
@@ -179,32 +186,34 @@ fn traffic(chance: &mut Chance) -> Event {
             share_id: None,
             schema: None,
             table: None,
+            object_id: None,
             table_id: None,
+            registered_table: None,
             change: Some(json!({"refused": "table.query", "count": 1 + files})),
-            ..recipient_event(recipient, table, "refusals.summary")
+            ..recipient_event(recipient, table, Action::RefusalsSummary)
         },
         4 => Event {
             delivery: Some("proxied"),
             files: Some(1),
             bytes: Some(size),
-            ..recipient_event(recipient, table, "file.read")
+            ..recipient_event(recipient, table, Action::FileRead)
         },
         5 => Event {
             delivery: Some("proxied"),
             bytes: Some(size),
             change: Some(json!({"reads": files})),
-            ..recipient_event(recipient, table, "file.read.summary")
+            ..recipient_event(recipient, table, Action::FileReadSummary)
         },
-        6 => recipient_event(recipient, table, "table.metadata"),
-        7 => Event { duration_ms: Some(size), ..recipient_event(recipient, table, "table.query.completed") },
+        6 => recipient_event(recipient, table, Action::TableMetadata),
+        7 => Event { duration_ms: Some(size), ..recipient_event(recipient, table, Action::TableQueryCompleted) },
         8 => Event { rows: None, files: Some(files), bytes: Some(size), delivery: Some("proxied"), ..base },
         9 => Event {
             purpose: Some("pricing".into()),
             agreement: Some("DSA-7".into()),
             files: Some(files),
-            ..recipient_event(recipient, table, "table.changes")
+            ..recipient_event(recipient, table, Action::TableChanges)
         },
-        10 => Event::new(Actor::system("audit_sealer"), "audit.erase"),
+        10 => Event::new(Actor::system("notary"), Action::AuditErase),
         _ => Event { files: Some(files), bytes: Some(size), rows: Some(files * 10), ..base },
     }
 }
@@ -270,7 +279,8 @@ fn count_export(folder: &std::path::Path, month: &str) -> (i64, BTreeMap<Key, Co
             continue;
         }
         let id = |member: &str| event[member].as_str().map(str::to_owned);
-        let sum = counted.entry((id("recipient_id"), id("share_id"), id("table_id"))).or_default();
+        let object = if event["registered_table"].is_string() { id("object_id") } else { id("table_id") };
+        let sum = counted.entry((id("recipient_id"), id("share_id"), object)).or_default();
         sum.requests += requests;
         sum.file_reads += reads;
         if !is_allowed {

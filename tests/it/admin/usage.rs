@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use weir::{
     domain::{
-        audit::{Actor, ActorKind, Event, Outcome, Personal},
+        audit::{Actor, ActorKind, Event, Outcome, Personal, action::Action},
         insight::usage::hour,
     },
     store::{StoreError, UsageSums},
@@ -27,6 +27,7 @@ on_both_databases!(
 fn query(recipient: u128, table: u128, address: &str) -> Event {
     let id = Some(Uuid::from_u128(recipient));
     let name = Some(format!("partner-{recipient}"));
+    let is_new = recipient % 2 == 0;
     Event {
         recipient: name.clone(),
         recipient_id: id,
@@ -34,13 +35,16 @@ fn query(recipient: u128, table: u128, address: &str) -> Event {
         share_id: Some(Uuid::from_u128(900)),
         schema: Some("claims".into()),
         table: Some(format!("t{table}")),
-        table_id: Some(Uuid::from_u128(table)),
+        // Of every other partner as earlier releases wrote it: those called a shared object a table.
+        object_id: is_new.then_some(Uuid::from_u128(table)),
+        table_id: Some(Uuid::from_u128(if is_new { 5_000 } else { table })),
+        registered_table: is_new.then(|| "lake.claims".to_owned()),
         delivery: Some("presigned"),
         files: Some(2),
         rows: Some(20),
         bytes: Some(200),
         personal: Personal { client_address: Some(address.into()), ..Personal::default() },
-        ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, "table.query")
+        ..Event::new(Actor { kind: ActorKind::Recipient, id, name, ..Actor::ANONYMOUS }, Action::TableQuery)
     }
 }
 
@@ -91,8 +95,8 @@ async fn sums_are_paged_and_filtered_and_answered_as_csv(app: TestApp) {
     app.append(&events).await;
     app.pass(3_600);
     let proxied = Event { delivery: Some("proxied"), rows: None, ..query(1, 11, "192.0.2.9") };
-    let read = Event { action: "file.read".into(), bytes: Some(50), ..proxied.clone() };
-    let took = Event { action: "table.query.completed".into(), duration_ms: Some(42), ..proxied.clone() };
+    let read = Event { action: Action::FileRead, bytes: Some(50), ..proxied.clone() };
+    let took = Event { action: Action::TableQueryCompleted, duration_ms: Some(42), ..proxied.clone() };
     app.append(&[proxied, read, took]).await;
     let whole = usage(&app, "").await;
     let partners: Vec<&Value> = whole.iter().filter(|item| !item["recipient"].is_null()).collect();
@@ -117,6 +121,13 @@ async fn sums_are_paged_and_filtered_and_answered_as_csv(app: TestApp) {
     }
     assert_eq!(paged.len(), whole.len());
     assert_eq!(paged[1..], whole[1..]);
+    // The same by its own word.
+    let by_object = usage(&app, "group_by=recipient,object").await;
+    for (item, by_object) in whole[1..].iter().zip(&by_object[1..]) {
+        assert_eq!((&item["table_id"], &item["table"]), (&by_object["object_id"], &by_object["object"]));
+        assert_eq!((&item["object_id"], &item["requests"]), (&by_object["object_id"], &by_object["requests"]));
+        assert!(by_object.get("table_id").is_none() && by_object.get("table").is_none(), "{by_object}");
+    }
 
     let hours = usage(&app, "group_by=hour,recipient&recipient=00000000-0000-0000-0000-000000000001").await;
     assert_eq!(numbers(&hours, "requests"), [Some(6), Some(1)]);

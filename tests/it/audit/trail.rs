@@ -9,7 +9,7 @@ use uuid::Uuid;
 use weir::{
     config::{AuditSettings, ExportSettings},
     domain::{
-        audit::{Actor, ActorKind, Event, Personal},
+        audit::{Actor, ActorKind, Event, Personal, action::Action},
         core::seal::RootKey,
     },
     service::{
@@ -106,7 +106,7 @@ impl Trail {
             },
             ..Event::new(
                 Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS },
-                "table.query",
+                Action::TableQuery,
             )
         };
         let mut tx = self.db.begin().await.unwrap();

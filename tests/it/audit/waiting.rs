@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::json;
-use weir::domain::audit::{Actor, Event};
+use weir::domain::audit::{Actor, Event, action::Action};
 
 use crate::support::app::{TestApp, on_both_databases};
 
@@ -46,7 +46,7 @@ async fn what_nobody_waits_for_is_kept_while_the_chain_is_locked(app: TestApp) {
     let mut holder = app.service.db.begin().await.unwrap();
     holder.lock_audit_head().await.unwrap();
     for _ in 0..3 {
-        app.service.audit_writer.record_later(Event::new(Actor::system("test"), "kept"));
+        app.service.audit_writer.record_later(Event::new(Actor::system("test"), Action::DrillRecord));
     }
     // Locked for longer than the writer tries: what asks in vain twice gives the measure.
     for _ in 0..2 {
@@ -54,7 +54,7 @@ async fn what_nobody_waits_for_is_kept_while_the_chain_is_locked(app: TestApp) {
     }
     drop(holder);
     app.service.audit_writer.finish().await;
-    assert_eq!(app.events("kept").await.len(), 3);
+    assert_eq!(app.events("drill.record").await.len(), 3);
     let metrics = app.service.metrics.encode().unwrap();
     assert!(metrics.contains("weir_audit_events_lost_total 0"), "{metrics}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use weir::{
-    domain::audit::{Actor, ActorKind, Event},
+    domain::audit::{Actor, ActorKind, Event, action::Action},
     store::Db,
 };
 
@@ -18,7 +18,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         // Last month happened before this server was.
         let db = Db::connect(installation.database_url(), 1).await.unwrap();
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
-        let event = Event { recipient: Some("acme".into()), ..Event::new(actor, "shares.list") };
+        let event = Event { recipient: Some("acme".into()), ..Event::new(actor, Action::SharesList) };
         let month = weir::domain::insight::report::Month::before(chrono::Utc::now()).unwrap();
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();

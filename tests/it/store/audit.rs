@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use uuid::Uuid;
 use weir::{
-    domain::audit::{Actor, ActorKind, Event, GENESIS, Head, Outcome, commitment, link_hash},
+    domain::audit::{Actor, ActorKind, Event, GENESIS, Head, Outcome, action::Action, commitment, link_hash},
     store::{AuditFilter, Constraint, Db, Order, Outstanding, StoreError},
 };
 
@@ -44,7 +44,7 @@ async fn an_event_is_kept_byte_by_byte() {
     for db in TestDatabase::each().await {
         assert_eq!(db.find_audit_head().await.unwrap(), Head { seq: 0, hash: GENESIS });
         let strange = Event { purpose: Some("\u{0}\u{2028} \"ü\" 索".into()), ..event() };
-        let plain = Event::new(Actor { kind: ActorKind::System, ..Actor::ANONYMOUS }, "server.start");
+        let plain = Event::new(Actor { kind: ActorKind::System, ..Actor::ANONYMOUS }, Action::AdminRead);
         let mut tx = db.begin().await.unwrap();
         let mut head = tx.lock_audit_head().await.unwrap();
         let links = tx.append_audit(&mut head, &[strange, plain], now()).await.unwrap();
@@ -170,11 +170,13 @@ async fn events_are_never_changed_but_their_personal_parts_are_erased() {
 #[tokio::test]
 async fn events_are_found_by_what_they_are_about() {
     for db in TestDatabase::each().await {
-        let [recipient, share, table] = [(); 3].map(|()| Some(Uuid::now_v7()));
+        let [recipient, share, object, table] = [(); 4].map(|()| Some(Uuid::now_v7()));
+        // The second one is as earlier releases wrote them: they called a shared object a table.
         let events = [
             Event { recipient_id: recipient, share_id: share, ..event() },
-            Event { share_id: share, table_id: table, decision: Outcome::Deny, ..event() },
-            Event { recipient_id: recipient, action: "grant.create".into(), ..event() },
+            Event { share_id: share, table_id: object, decision: Outcome::Deny, ..event() },
+            Event { recipient_id: recipient, action: Action::GrantCreate, ..event() },
+            Event { object_id: object, table_id: table, registered_table: Some("t".into()), ..event() },
         ];
         for (hours, event) in events.iter().enumerate() {
             let mut tx = db.begin().await.unwrap();
@@ -186,16 +188,20 @@ async fn events_are_found_by_what_they_are_about() {
         let hour = |hours| Some(now() + TimeDelta::hours(hours));
         let all = AuditFilter::default;
         let cases = [
-            (all(), vec![1, 2, 3]),
-            (AuditFilter { order: Order::Descending, ..all() }, vec![3, 2, 1]),
+            (all(), vec![1, 2, 3, 4]),
+            (AuditFilter { order: Order::Descending, ..all() }, vec![4, 3, 2, 1]),
             (AuditFilter { order: Order::Descending, after_seq: Some(3), ..all() }, vec![2, 1]),
-            (AuditFilter { after_seq: Some(1), ..all() }, vec![2, 3]),
+            (AuditFilter { after_seq: Some(1), ..all() }, vec![2, 3, 4]),
             (AuditFilter { recipient_id: recipient, ..all() }, vec![1, 3]),
             (AuditFilter { share_id: share, ..all() }, vec![1, 2]),
-            (AuditFilter { table_id: table, ..all() }, vec![2]),
+            (AuditFilter { about: object, ..all() }, vec![2, 4]),
+            (AuditFilter { about: object, order: Order::Descending, ..all() }, vec![4, 2]),
+            (AuditFilter { about: object, after_seq: Some(2), ..all() }, vec![4]),
+            (AuditFilter { about: object, decision: Some(Outcome::Deny), ..all() }, vec![2]),
+            (AuditFilter { about: table, ..all() }, vec![4]),
             (AuditFilter { action: Some("grant.create".into()), ..all() }, vec![3]),
             (AuditFilter { decision: Some(Outcome::Deny), ..all() }, vec![2]),
-            (AuditFilter { since: hour(1), ..all() }, vec![2, 3]),
+            (AuditFilter { since: hour(1), ..all() }, vec![2, 3, 4]),
             (AuditFilter { until: hour(1), ..all() }, vec![1]),
             (
                 AuditFilter { recipient_id: recipient, share_id: share, since: hour(0), until: hour(9), ..all() },

@@ -14,7 +14,7 @@ use weir::{
             recipient::{Recipient, RecipientSpec, RecipientState},
             token::Token,
         },
-        audit::{Actor, ActorKind, Event, Personal},
+        audit::{Actor, ActorKind, Event, Personal, action::Action},
         catalog::{
             raw_disclosure::DisclosureItem,
             shape::AcceptedShape,
@@ -164,7 +164,7 @@ pub fn event() -> Event {
         user_agent: Some("delta-sharing".into()),
         ..Personal::default()
     };
-    Event { personal, ..Event::new(actor, "table.query") }
+    Event { personal, ..Event::new(actor, Action::TableQuery) }
 }
 
 /// A share and a recipient that are kept.

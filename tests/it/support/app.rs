@@ -47,7 +47,7 @@ use weir::{
         operators::sign_in::SignIn,
         sharing::{first_reads::FirstReads, stream::Preparers},
     },
-    storage::{CopyRoot, Storages},
+    storage::{Archive, CopyRoot, Storages},
     store::Db,
     telemetry::Metrics,
 };
@@ -243,6 +243,7 @@ impl Ground {
             settings: settings.views,
             cache_bytes: 64 << 20,
         });
+        let archive = settings.audit.export.target().map(|target| Archive::open(&target).unwrap());
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let (vitals, db) = (Vitals::default(), &**self.database);
         let service = Service::from(Parts {
@@ -275,7 +276,7 @@ impl Ground {
                 (**self.database).clone(),
                 clock.clone(),
                 &keys,
-                None,
+                archive,
                 settings.audit.clone(),
             )
             .unwrap(),

@@ -15,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::core::{
-    declared::{Resource, resource_fields},
-    name::Name,
-    spec::{Effect, Spec},
+use crate::domain::{
+    audit::action::Kind,
+    core::{
+        declared::{Resource, resource_fields},
+        name::Name,
+        spec::{Effect, Spec},
+    },
 };
 
 use self::mask::Mask;
@@ -136,7 +139,7 @@ pub struct View {
 
 impl Resource for View {
     type Spec = ViewSpec;
-    const KIND: &'static str = "view";
+    const KIND: Kind = Kind::View;
 
     resource_fields!();
 }

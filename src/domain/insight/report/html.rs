@@ -140,7 +140,7 @@ fn header(out: &mut String, report: &Report, title: &str, whose: Option<&str>) -
 
 fn totals(out: &mut String, totals: &Numbers, report: &Report) -> fmt::Result {
     let recipients = report.recipients.iter().filter(|line| line.recipient_id.is_some()).count();
-    let datasets = report.datasets.iter().filter(|line| line.table_id.is_some()).count();
+    let datasets = report.datasets.iter().filter(|line| line.object_id.is_some()).count();
     let rows = if totals.answers_without_rows > 0 { "≥\u{a0}" } else { "" };
     let mut cards = vec![
         ("Requests", number(totals.requests)),
@@ -459,7 +459,7 @@ fn changes(out: &mut String, report: &Report) -> fmt::Result {
 fn change(out: &mut String, line: &ChangeLine, is_whole: bool) -> fmt::Result {
     // Times are recorded to the microsecond, which nobody reads here.
     let until = line.until.as_deref().map(|until| until.get(..16).unwrap_or(until).replace('T', "\u{a0}"));
-    let by = line.by.as_deref().map_or_else(|| escape(&format!("{:?}", line.by_kind).to_lowercase()), escape);
+    let by = escape(line.by.as_deref().unwrap_or(line.by_kind.as_str()));
     write!(
         out,
         "<tr><td class=\"t when\">{}</td><td class=\"t\"><code>{}</code></td>",

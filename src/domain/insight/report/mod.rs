@@ -16,7 +16,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::audit::ActorKind;
+use crate::domain::audit::{ActorKind, action::Written};
 
 pub use self::{
     manifest::{FileEntry, MANIFEST_FORMAT, Manifest, Statement},
@@ -165,6 +165,9 @@ pub struct DatasetLine {
     /// Its last name in the month's events.
     pub share: Option<String>,
     /// The shared object.
+    #[serde(default)]
+    pub object_id: Option<Uuid>,
+    /// The shared object, under its name of before.
     pub table_id: Option<Uuid>,
     /// Its last name, `schema.table`.
     pub table: Option<String>,
@@ -187,6 +190,9 @@ pub struct Line {
     /// Its last name.
     pub share: Option<String>,
     /// The shared object.
+    #[serde(default)]
+    pub object_id: Option<Uuid>,
+    /// The shared object, under its name of before.
     pub table_id: Option<Uuid>,
     /// Its last name, `schema.table`.
     pub table: Option<String>,
@@ -224,7 +230,7 @@ pub struct ChangeLine {
     /// What was done: `grant.revoke`.
     pub action: String,
     /// What did it.
-    pub by_kind: ActorKind,
+    pub by_kind: Written<ActorKind>,
     /// Who; left out of a report about one recipient.
     pub by: Option<String>,
     /// The recipient that it was about.
@@ -317,6 +323,12 @@ impl Report {
         }
         for line in &mut self.recipients {
             line.display_name = None;
+        }
+        // Earlier releases named objects by `table_id` alone.
+        let datasets = self.datasets.iter_mut().map(|line| (&mut line.object_id, line.table_id));
+        let lines = self.lines.iter_mut().map(|line| (&mut line.object_id, line.table_id));
+        for (object_id, table_id) in datasets.chain(lines) {
+            *object_id = object_id.or(table_id);
         }
         self
     }

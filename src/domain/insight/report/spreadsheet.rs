@@ -7,7 +7,7 @@ use crate::domain::{audit::timestamp, core::csv};
 
 use super::{Line, Report};
 
-const HEADING: [&str; 22] = [
+const HEADING: [&str; 23] = [
     "month",
     "recipient_id",
     "recipient",
@@ -30,6 +30,7 @@ const HEADING: [&str; 22] = [
     "last_at",
     "provider",
     "preview_until",
+    "object_id",
 ];
 
 /// The whole file.
@@ -70,5 +71,6 @@ fn cells(report: &Report, line: &Line) -> [String; HEADING.len()] {
         at(numbers.last_at),
         csv::optional(report.provider.as_deref()),
         at(report.preview_until),
+        id(line.object_id),
     ]
 }

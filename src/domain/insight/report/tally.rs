@@ -144,7 +144,7 @@ impl Tally {
         }
         // A partner is not told that there is a share which it was never granted.
         if self.scope.is_some() && event.reason.as_deref() == Some(Reason::ShareNotGranted.code()) {
-            (event.share, event.share_id, event.schema, event.table, event.table_id) = (None, None, None, None, None);
+            event.forget_place();
         }
         let EventRange { count, first_seq, last_seq } = self.events;
         self.events = EventRange {
@@ -163,7 +163,7 @@ impl Tally {
 
     fn count(&mut self, event: &Recorded, usage: &Usage) -> Result<(), TooLarge> {
         let address = Usage::address_of(event).map(fingerprint).filter(|_| self.n_addresses < MOST_ADDRESSES);
-        let object = (event.share_id, event.table_id);
+        let object = (event.share_id, event.shared_object());
         if self.lines.len() >= MOST_LINES && !self.lines.contains_key(&(event.recipient_id, object)) {
             return Err(TooLarge);
         }
@@ -194,7 +194,7 @@ impl Tally {
         for (id, name) in [
             (event.recipient_id, event.recipient.as_ref()),
             (event.share_id, event.share.as_ref()),
-            (event.table_id, table.as_ref()),
+            (event.shared_object(), table.as_ref()),
         ] {
             let (Some(id), Some(name)) = (id, name) else { continue };
             match self.names.entry(id) {
@@ -208,7 +208,7 @@ impl Tally {
     }
 
     fn note_change(&mut self, event: &Recorded) {
-        if !event.is_allowed() || !CHANGES.iter().any(|begin| event.action.starts_with(begin)) {
+        if !event.is_allowed() || !CHANGES.iter().any(|begin| event.action.as_str().starts_with(begin)) {
             return;
         }
         let ends = ["valid_until", "expires_at", "revoked_at"];
@@ -217,14 +217,14 @@ impl Tally {
         let line = ChangeLine {
             seq: event.seq,
             at: event.at,
-            action: event.action.clone(),
-            by_kind: event.actor.kind,
+            action: event.action.as_str().to_owned(),
+            by_kind: event.actor.kind.clone(),
             // A partner is not told who works here.
             by: event.actor.name.clone().filter(|_| self.scope.is_none()),
             recipient_id: event.recipient_id,
             recipient: event.recipient.clone(),
             share: event.share.clone(),
-            object: event.object.as_ref().map(|object| object.kind.clone()),
+            object: event.object.as_ref().map(|object| object.kind.as_str().to_owned()),
             purpose: event.purpose.clone(),
             agreement: event.agreement.clone(),
             until: until.map(str::to_owned),
@@ -254,26 +254,28 @@ impl Tally {
         });
         recipients.sort_by_cached_key(|line| (named(&line.recipient), line.recipient_id));
         let mut datasets: Vec<DatasetLine> =
-            by_key(self.datasets, |(share_id, table_id), (sum, recipients)| DatasetLine {
+            by_key(self.datasets, |(share_id, object_id), (sum, recipients)| DatasetLine {
                 share_id,
                 share: name(share_id),
-                table_id,
-                table: name(table_id),
+                object_id,
+                table_id: object_id,
+                table: name(object_id),
                 recipients: i64::try_from(recipients.len()).unwrap_or(i64::MAX),
                 numbers: sum.numbers(knows),
             });
-        datasets.sort_by_cached_key(|line| (named(&line.share), named(&line.table), line.share_id, line.table_id));
-        let mut lines: Vec<Line> = by_key(self.lines, |(recipient_id, (share_id, table_id)), sum| Line {
+        datasets.sort_by_cached_key(|line| (named(&line.share), named(&line.table), line.share_id, line.object_id));
+        let mut lines: Vec<Line> = by_key(self.lines, |(recipient_id, (share_id, object_id)), sum| Line {
             recipient_id,
             recipient: name(recipient_id),
             share_id,
             share: name(share_id),
-            table_id,
-            table: name(table_id),
+            object_id,
+            table_id: object_id,
+            table: name(object_id),
             numbers: sum.numbers(knows),
         });
         lines.sort_by_cached_key(|line| {
-            let ids = (line.recipient_id, line.share_id, line.table_id);
+            let ids = (line.recipient_id, line.share_id, line.object_id);
             (named(&line.recipient), named(&line.share), named(&line.table), ids)
         });
         let uses = self.uses.into_iter().map(|(key, answered)| UseLine {

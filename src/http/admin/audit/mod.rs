@@ -13,9 +13,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use crate::{
-    domain::{audit::Outcome, core::seal::hex, operators::Permission},
+    domain::{
+        audit::{
+            Outcome,
+            action::{Action, Kind, Written},
+        },
+        core::seal::hex,
+        operators::Permission,
+    },
     service::{
         audit::read::{AuditPage, AuditQuery},
         core::{error::ServiceError, page::PageRequest},
@@ -70,10 +78,14 @@ pub struct AuditParameters {
     /// Only those about the share of this name or id.
     #[param(value_type = Option<String>)]
     pub share: Option<Text>,
-    /// Only those about this shared table: `schema.table` together with `share`, or its id.
+    /// Only those about this registered table, by its name or id, and about what shows it; together with `share`, about the
+    /// shared object that is called so, `schema.table`.
     #[param(value_type = Option<String>)]
     pub table: Option<Text>,
-    /// Only those of this action.
+    /// Only those about this shared object: `schema.name` together with `share`, or its id.
+    #[param(value_type = Option<String>)]
+    pub object: Option<Text>,
+    /// Only those of this action; any word that the trail may hold.
     #[param(value_type = Option<String>, example = "table.query")]
     pub action: Option<Text>,
     /// Only those that were decided so.
@@ -96,12 +108,68 @@ pub struct AuditParameters {
     pub page_token: Option<String>,
 }
 
+/// Who acted.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditActor {
+    /// `recipient`, `operator`, `system`, `anonymous`, or a word of another release.
+    kind: String,
+    /// Its identity.
+    id: Option<Uuid>,
+    /// Its name at the time.
+    name: Option<String>,
+    /// An operator's role at the time.
+    role: Option<String>,
+    /// Which of its tokens an operator used.
+    token_id: Option<Uuid>,
+}
+
+/// What was acted upon.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditObject {
+    /// What kind of thing it is.
+    #[schema(value_type = Kind)]
+    kind: Written<Kind>,
+    /// Its identity, where it exists.
+    id: Option<Uuid>,
+    /// Its name at the time.
+    name: Option<String>,
+}
+
+/// An event's own members, as the document has them; nothing is read into it, so that events of every release are
+/// answered as they were written.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct AuditEventMembers {
+    /// Its place in the trail.
+    seq: i64,
+    /// When it was written.
+    at: DateTime<Utc>,
+    /// Who acted.
+    actor: AuditActor,
+    /// What was done.
+    #[schema(value_type = Action)]
+    action: Written<Action>,
+    /// What was acted upon.
+    object: Option<AuditObject>,
+    /// `allow` or `deny`.
+    decision: String,
+    /// The stable code of a refusal.
+    reason: Option<String>,
+    /// The shared object that it is about.
+    object_id: Option<Uuid>,
+    /// The registered table that it is about. Where `registered_table` is absent, the shared object: so wrote earlier releases.
+    table_id: Option<Uuid>,
+    /// The registered table's name.
+    registered_table: Option<String>,
+    /// What a change means for what anybody can read: `tightens`, `loosens` or `neutral`.
+    effect: Option<String>,
+}
+
 /// An event of the audit trail. Absent members are left out.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditEventView {
-    /// The event's own members: `seq`, `at`, `actor`, `action`, `decision`, ….
+    /// The event's own members.
     #[serde(flatten)]
-    #[schema(value_type = std::collections::HashMap<String, Value>)]
+    #[schema(value_type = AuditEventMembers)]
     pub event: Map<String, Value>,
     /// The client's address, until it is erased.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +237,7 @@ pub async fn list_audit_events(
         recipient: query.recipient.map(|text| text.0),
         share: query.share.map(|text| text.0),
         table: query.table.map(|text| text.0),
+        object: query.object.map(|text| text.0),
         action: query.action.map(|text| text.0),
         decision: query.decision.map(|decision| match decision {
             DecisionParameter::Allow => Outcome::Allow,

@@ -45,8 +45,8 @@ const LONGEST_LIST: usize = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsageParameters {
-    /// By what it is put together, separated by commas: `recipient`, `share`, `table`, and `hour` or `day`. Empty for
-    /// one sum.
+    /// By what it is put together, separated by commas: `recipient`, `share`, `object`, and `hour` or `day`. Empty for one
+    /// sum. `table` is `object` with its members' names of before.
     #[param(value_type = Option<String>, default = "recipient,table", example = "recipient,day")]
     pub group_by: Option<Text>,
     /// Only that of the recipient of this name or id.
@@ -55,7 +55,10 @@ pub struct UsageParameters {
     /// Only that of the share of this name or id.
     #[param(value_type = Option<String>)]
     pub share: Option<Text>,
-    /// Only that of this shared table: `schema.table` together with `share`, or its id.
+    /// Only that of this shared object: `schema.name` together with `share`, or its id.
+    #[param(value_type = Option<String>)]
+    pub object: Option<Text>,
+    /// The same as `object`, under its name of before.
     #[param(value_type = Option<String>)]
     pub table: Option<Text>,
     /// Only from this hour on.
@@ -120,8 +123,16 @@ pub struct UsageView {
     /// The shared object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
+    pub object_id: Option<Option<Uuid>>,
+    /// Its last name, `schema.name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub object: Option<Option<String>>,
+    /// The same as `object_id`, where it was grouped by `table`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
     pub table_id: Option<Option<Uuid>>,
-    /// Its last name, `schema.table`.
+    /// The same as `object`, where it was grouped by `table`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub table: Option<Option<String>>,
@@ -192,7 +203,7 @@ pub struct UsageCheckView {
 }
 
 impl UsageView {
-    fn new(group: UsageGroup, keys: UsageKeys) -> Self {
+    fn new(group: UsageGroup, GroupedBy { keys, says_table }: GroupedBy) -> Self {
         let named = |id: Option<Uuid>| id.filter(|id| !id.is_nil());
         let usage = group.usage;
         Self {
@@ -201,8 +212,10 @@ impl UsageView {
             recipient: keys.recipient.then_some(group.recipient),
             share_id: keys.share.then_some(named(group.share_id)),
             share: keys.share.then_some(group.share),
-            table_id: keys.table.then_some(named(group.table_id)),
-            table: keys.table.then_some(group.table),
+            object_id: keys.object.then_some(named(group.object_id)),
+            object: keys.object.then_some(group.object.clone()),
+            table_id: says_table.then_some(named(group.object_id)),
+            table: says_table.then_some(group.object),
             events: usage.events,
             requests: usage.requests,
             file_reads: usage.file_reads,
@@ -225,8 +238,10 @@ impl UsageView {
     fn cells(&self) -> Vec<String> {
         let mut cells = Vec::new();
         cells.extend(self.start.map(|start| start.to_rfc3339_opts(SecondsFormat::Secs, true)));
+        // One of both names is enough for a line.
+        let object = if self.table_id.is_some() { (None, &None) } else { (self.object_id, &self.object) };
         for (id, name) in
-            [(self.recipient_id, &self.recipient), (self.share_id, &self.share), (self.table_id, &self.table)]
+            [(self.recipient_id, &self.recipient), (self.share_id, &self.share), object, (self.table_id, &self.table)]
         {
             cells.extend(id.map(|id| id.map(|id| id.to_string()).unwrap_or_default()));
             cells.extend(name.as_ref().map(|name| csv::optional(name.as_deref())));
@@ -254,13 +269,14 @@ impl UsageView {
 }
 
 /// The heading of [`UsageView::cells`].
-fn heading(keys: UsageKeys) -> Vec<String> {
+fn heading(GroupedBy { keys, says_table }: GroupedBy) -> Vec<String> {
     let mut names = Vec::new();
     names.extend(keys.period.map(|_| "start"));
     for (is_asked, columns) in [
         (keys.recipient, ["recipient_id", "recipient"]),
         (keys.share, ["share_id", "share"]),
-        (keys.table, ["table_id", "table"]),
+        (keys.object && !says_table, ["object_id", "object"]),
+        (says_table, ["table_id", "table"]),
     ] {
         names.extend(columns.into_iter().filter(|_| is_asked));
     }
@@ -283,28 +299,41 @@ fn heading(keys: UsageKeys) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Reads `recipient,table,day`.
-fn keys(text: Option<&str>) -> Result<UsageKeys, ServiceError> {
+/// By what usage is put together, and how that was said.
+#[derive(Clone, Copy, Debug, Default)]
+struct GroupedBy {
+    keys: UsageKeys,
+    /// Whether shared objects are called tables.
+    says_table: bool,
+}
+
+/// Reads `recipient,object,day`.
+fn grouped_by(text: Option<&str>) -> Result<GroupedBy, ServiceError> {
     let text = text.unwrap_or("recipient,table");
     let refused = |message: &str| ServiceError::Parameter(format!("`group_by` {message}"));
     if text.len() > LONGEST_LIST {
-        return Err(refused("is too long; name each of recipient, share, table and hour or day once"));
+        return Err(refused("is too long; name each of recipient, share, object and hour or day once"));
     }
     let mut keys = UsageKeys::default();
+    let mut says_table = false;
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let is_new = match name {
             "recipient" => !std::mem::replace(&mut keys.recipient, true),
             "share" => !std::mem::replace(&mut keys.share, true),
-            "table" => !std::mem::replace(&mut keys.table, true),
+            "object" => !std::mem::replace(&mut keys.object, true),
+            "table" => {
+                says_table = true;
+                !std::mem::replace(&mut keys.object, true)
+            }
             "hour" => keys.period.replace(UsagePeriod::Hour).is_none(),
             "day" => keys.period.replace(UsagePeriod::Day).is_none(),
-            _ => return Err(refused("knows recipient, share, table, hour and day, separated by commas")),
+            _ => return Err(refused("knows recipient, share, object, table, hour and day, separated by commas")),
         };
         if !is_new {
             return Err(refused("names the same twice, or both hour and day; name one"));
         }
     }
-    Ok(keys)
+    Ok(GroupedBy { keys, says_table })
 }
 
 /// Lists usage: what the audit trail comes to.
@@ -321,23 +350,30 @@ pub async fn list_usage(
     AdminQuery(query): AdminQuery<UsageParameters>,
 ) -> Result<Response, Problem> {
     let page = PageRequest { max_results: query.max_results, page_token: query.page_token };
-    let keys = keys(query.group_by.as_ref().map(|text| text.0.as_str()))?;
+    let by = grouped_by(query.group_by.as_ref().map(|text| text.0.as_str()))?;
+    let object = match (query.object, query.table) {
+        (Some(_), Some(_)) => {
+            let message = "`object` and `table` say the same; send one of them";
+            return Err(ServiceError::Parameter(message.into()).into());
+        }
+        (object, table) => object.or(table),
+    };
     let asked = UsageQuery {
-        keys,
+        keys: by.keys,
         recipient: query.recipient.map(|text| text.0),
         share: query.share.map(|text| text.0),
-        table: query.table.map(|text| text.0),
+        object: object.map(|text| text.0),
         since: query.since,
         until: query.until,
     };
     let page = admin.service.list_usage(&asked, &page).await?;
-    let items: Vec<UsageView> = page.items.into_iter().map(|group| UsageView::new(group, keys)).collect();
+    let items: Vec<UsageView> = page.items.into_iter().map(|group| UsageView::new(group, by)).collect();
     if !accepts(&headers, CSV) {
         let view = UsagePageView { items, next_page_token: page.next_page_token, through_seq: page.through_seq };
         return Ok(Json(view).into_response());
     }
     let mut lines = String::new();
-    csv::line(&mut lines, &heading(keys));
+    csv::line(&mut lines, &heading(by));
     for item in &items {
         csv::line(&mut lines, &item.cells());
     }
@@ -374,12 +410,13 @@ mod tests {
 
     #[test]
     fn what_usage_is_put_together_by_is_a_list_of_known_names() {
-        let every = UsageKeys { period: Some(UsagePeriod::Day), recipient: true, share: true, table: true };
-        assert_eq!(keys(Some("day, recipient,share ,table")).unwrap(), every);
-        assert_eq!(keys(Some("")).unwrap(), UsageKeys::default());
-        assert_eq!(keys(None).unwrap(), UsageKeys { recipient: true, table: true, ..UsageKeys::default() });
-        for bad in ["partner", "day,hour", "table,table", "hour;day", &"recipient,".repeat(20)] {
-            assert!(keys(Some(bad)).is_err(), "{bad}");
+        let every = UsageKeys { period: Some(UsagePeriod::Day), recipient: true, share: true, object: true };
+        assert_eq!(grouped_by(Some("day, recipient,share ,table")).unwrap().keys, every);
+        assert_eq!(grouped_by(Some("day, recipient,share ,object")).unwrap().keys, every);
+        assert_eq!(grouped_by(Some("")).unwrap().keys, UsageKeys::default());
+        assert_eq!(grouped_by(None).unwrap().keys, UsageKeys { recipient: true, object: true, ..UsageKeys::default() });
+        for bad in ["partner", "day,hour", "table,table", "table,object", "hour;day", &"recipient,".repeat(20)] {
+            assert!(grouped_by(Some(bad)).is_err(), "{bad}");
         }
     }
 
@@ -391,14 +428,19 @@ mod tests {
             recipient: None,
             share_id: None,
             share: None,
-            table_id: Some(Uuid::from_u128(1)),
-            table: Some("=1+1".into()),
+            object_id: Some(Uuid::from_u128(1)),
+            object: Some("=1+1".into()),
             usage: Default::default(),
             addresses: None,
         };
-        let keys = keys(Some("day,recipient,table")).unwrap();
-        let cells = UsageView::new(group, keys).cells();
-        assert_eq!(cells.len(), heading(keys).len());
-        assert_eq!(cells[..5], ["1970-01-01T00:00:00Z", "", "", &Uuid::from_u128(1).to_string(), "'=1+1"]);
+        for (list, heads) in
+            [("day,recipient,table", ["table_id", "table"]), ("day,recipient,object", ["object_id", "object"])]
+        {
+            let by = grouped_by(Some(list)).unwrap();
+            let (cells, heading) = (UsageView::new(group.clone(), by).cells(), heading(by));
+            assert_eq!(cells.len(), heading.len());
+            assert_eq!(heading[3..5], heads);
+            assert_eq!(cells[..5], ["1970-01-01T00:00:00Z", "", "", &Uuid::from_u128(1).to_string(), "'=1+1"]);
+        }
     }
 }
