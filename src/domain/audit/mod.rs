@@ -15,14 +15,14 @@ use std::borrow::Cow;
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use hmac::Mac;
 use rand::Rng;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
     core::seal::{hex, hmac},
-    operators::Role,
+    operators::stored_role::StoredRole,
 };
 
 /// The `prev_hash` of the first event.
@@ -38,7 +38,7 @@ pub struct Actor {
     /// Its name at the time.
     pub name: Option<String>,
     /// An operator's role at the time.
-    pub role: Option<Role>,
+    pub role: Option<StoredRole>,
     /// Which of its tokens an operator used.
     pub token_id: Option<Uuid>,
 }
@@ -54,7 +54,7 @@ impl Actor {
 }
 
 /// The kinds of actors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
     /// Somebody who presented no valid credential.
@@ -266,7 +266,7 @@ fn body(event: &Event, seq: i64, at: DateTime<Utc>, personal: Option<String>) ->
             members.add("id", actor.id);
             members.add("kind", Some(actor.kind));
             members.add("name", actor.name.as_ref());
-            members.add("role", actor.role);
+            members.add("role", actor.role.as_ref());
             members.add("token_id", actor.token_id);
         });
         members.add("agreement", event.agreement.as_ref());
@@ -439,6 +439,7 @@ fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::operators::Role;
 
     fn to_value(value: &impl Serialize) -> Value {
         serde_json::to_value(value).unwrap()
@@ -467,7 +468,7 @@ mod tests {
     fn full_event() -> Event {
         let (id, text) = (Some(Uuid::from_u128(7)), || Some("\"ä\\\u{1}".to_owned()));
         Event {
-            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin), token_id: id },
+            actor: Actor { kind: ActorKind::Operator, id, name: text(), role: Some(Role::Admin.into()), token_id: id },
             action: "table.query".into(),
             object: Some(Object { kind: "table".into(), id, name: text() }),
             decision: Outcome::Deny,

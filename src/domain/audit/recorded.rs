@@ -9,13 +9,11 @@ use uuid::Uuid;
 
 use crate::domain::access::delivery::Delivery;
 
-use super::ActorKind;
-
 /// Who acted, as it was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedActor {
-    /// What it was.
-    pub kind: ActorKind,
+    /// What it was; a newer server may have written a kind that this one does not know.
+    pub kind: String,
     /// Its name at the time.
     pub name: Option<String>,
     /// An operator's role at the time.

@@ -3,15 +3,20 @@
 //! The rule behind the matrix: whoever works with sharing may tighten at once; widening, and taking off what somebody
 //! put on in an emergency, is for fewer. Never here: what a route needs, which the router declares.
 
+pub mod stored_role;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::core::{
     declared::{Resource, resource_fields},
+    message::{echoed, quoted},
     name::Name,
-    spec::{Effect, Spec},
+    spec::{Effect, FieldError, Spec},
 };
+
+use self::stored_role::StoredRole;
 
 /// The name under which the bootstrap token acts; no operator has it.
 pub const BOOTSTRAP: &str = "bootstrap";
@@ -132,7 +137,7 @@ impl Permission {
 pub struct OperatorSpec {
     /// What it is there for; a new operator needs one.
     #[schema(value_type = Option<Role>)]
-    pub role: Role,
+    pub role: StoredRole,
     /// Free text.
     #[serde(default)]
     pub description: Option<String>,
@@ -143,12 +148,23 @@ impl Spec for OperatorSpec {
         "every operator has one"
     }
 
+    fn check(&self, problems: &mut Vec<FieldError>) {
+        if let StoredRole::Unknown(word) = &self.role {
+            let known = quoted(Role::ALL.map(Role::as_str));
+            let message = format!("`{}` is no role that this server knows; use one of {known}", echoed(word, 64));
+            problems.push(FieldError::new("role", message));
+        }
+    }
+
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         match field {
-            "role" if Permission::ALL.iter().all(|p| before.role.has(*p) || !after.role.has(*p)) => {
-                Some(Effect::Tightens)
-            }
-            "role" => Some(Effect::Loosens),
+            // Nobody here can tell what the role of a newer server may do.
+            "role" => Some(match (before.role.known(), after.role.known()) {
+                (Some(before), Some(after)) if Permission::ALL.iter().all(|p| before.has(*p) || !after.has(*p)) => {
+                    Effect::Tightens
+                }
+                _ => Effect::Loosens,
+            }),
             "description" => Some(Effect::Neutral),
             _ => None,
         }
@@ -249,6 +265,8 @@ pub enum OperatorReason {
     IdentityWithoutRole,
     /// A JWT whose issuer does not answer, so that nothing can be said of it.
     IssuerUnavailable,
+    /// The operator's role is one of a newer server.
+    RoleUnknown,
     /// The operator's role lacks this permission.
     RoleLacks(Permission),
 }
@@ -265,6 +283,7 @@ impl OperatorReason {
             Self::IdentityInvalid => "IDENTITY_INVALID",
             Self::IdentityWithoutRole => "IDENTITY_WITHOUT_ROLE",
             Self::IssuerUnavailable => "ISSUER_UNAVAILABLE",
+            Self::RoleUnknown => "ROLE_UNKNOWN",
             Self::RoleLacks(_) => "ROLE_LACKS_PERMISSION",
         }
     }
@@ -303,7 +322,7 @@ mod tests {
         let operator = Operator {
             id: Uuid::from_u128(1),
             name: Name::parse(NameKind::Operator, "ann").unwrap(),
-            spec: OperatorSpec { role: Role::Auditor, description: None },
+            spec: OperatorSpec { role: Role::Auditor.into(), description: None },
             disabled_at: None,
             created_at: at(0),
             updated_at: at(0),

@@ -83,8 +83,7 @@ struct Lost {
 
 impl Lost {
     fn take(&mut self, event: &Value) {
-        let is_change =
-            event["change"].is_object() && event["decision"] == "allow" && event["actor"]["kind"] == "operator";
+        let is_change = event["change"].is_object() && event["decision"] == "allow";
         let (Some(action), true) = (event["action"].as_str(), is_change) else { return };
         let id = event["object"]["id"].as_str().and_then(|id| id.parse::<Uuid>().ok());
         let name = event["object"]["name"].as_str().unwrap_or_default().to_owned();
@@ -114,6 +113,8 @@ impl Lost {
                 self.operator_tokens.extend(event["token_id"].as_str().and_then(|id| id.parse::<Uuid>().ok()));
             }
             ("freeze.create", _) => {}
+            // What the server and recipients do, nobody has to decide on.
+            _ if ["system", "recipient", "anonymous"].iter().any(|kind| event["actor"]["kind"] == *kind) => {}
             (action, _) => *self.others.entry(action.to_owned()).or_default() += 1,
         }
     }
@@ -306,4 +307,24 @@ async fn take_over(
     tx.insert_checkpoint(&stored).await?;
     tx.update_checkpoint_exported(seq, created_at).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tightened_is_repeated_whoever_did_it_and_people_decide_on_what_else_people_did() {
+        let mut lost = Lost::default();
+        for (kind, decision) in [("operator", "allow"), ("system", "allow"), ("agent", "allow"), ("operator", "deny")] {
+            for action in ["token.revoke", "share.update"] {
+                let object = json!({"kind": "a thing", "id": Uuid::now_v7()});
+                lost.take(&json!({
+                    "action": action, "actor": {"kind": kind}, "change": {}, "decision": decision, "object": object,
+                }));
+            }
+        }
+        assert_eq!(lost.tokens.len(), 3, "of a kind of actor that is not known, too");
+        assert_eq!(lost.others, BTreeMap::from([("share.update".to_owned(), 2)]));
+    }
 }

@@ -161,7 +161,7 @@ impl Service {
             return Err(ServiceError::conflict(message));
         }
         tx.revive_notification(id, ctx.now).await?;
-        let change = json!({"type": dead.kind.as_str(), "failure": dead.failure});
+        let change = json!({"type": dead.kind, "failure": dead.failure});
         let event = Event { change: Some(change), ..ctx.event("notification.retry", object(&dead)) };
         write::append(&mut tx, event, ctx.now).await?;
         let queued = match ctx.is_dry() {
@@ -177,7 +177,7 @@ impl Service {
 async fn bury(tx: &mut Tx, notification: &Notification, why: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
     tx.lock_audit_head().await?;
     tx.settle_notification(notification, NotificationState::Dead, Some(why), now, now).await?;
-    let change = json!({"type": notification.kind.as_str(), "attempts": notification.attempts, "failure": why});
+    let change = json!({"type": notification.kind, "attempts": notification.attempts, "failure": why});
     let event = Event {
         object: Some(object(notification)),
         change: Some(change),

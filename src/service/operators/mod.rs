@@ -187,7 +187,7 @@ pub async fn create_operator(
     let mut tx = db.begin().await?;
     tx.lock_audit_head().await?;
     let ctx = OperatorContext::system("command line", clock.now());
-    let operator = insert(&mut tx, &ctx, name, OperatorSpec { role, description: None }).await?;
+    let operator = insert(&mut tx, &ctx, name, OperatorSpec { role: role.into(), description: None }).await?;
     let issued = issue(&mut tx, &ctx, &operator, life).await?;
     tx.commit().await?;
     Ok(issued)

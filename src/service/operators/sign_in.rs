@@ -19,6 +19,7 @@ use crate::{
         core::{name::is_invisible, secret::Secret},
         operators::{
             BOOTSTRAP, Operator, OperatorBearer, OperatorReason, Permission, Role, decide_operator, decide_role,
+            stored_role::StoredRole,
         },
     },
     identity::{IdentityError, Refused, Side, Verified},
@@ -179,7 +180,7 @@ impl Service {
             }
             Credential::Token { id, .. } => {
                 let bearer = tx.find_operator_bearer_by_id(id).await?;
-                let role = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
+                let role = decide_operator(bearer.as_ref(), now).and_then(role_of);
                 (bearer.map_or(Actor::ANONYMOUS, |bearer| actor_of(&bearer)), role)
             }
         };
@@ -207,7 +208,7 @@ impl Service {
                      operators.keep_bootstrap_token"
                 );
             }
-            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin));
+            let (name, role) = (Some(BOOTSTRAP.to_owned()), Some(Role::Admin.into()));
             let actor = Actor { kind: ActorKind::Operator, name, role, ..Actor::ANONYMOUS };
             return Ok(Presented { actor, admitted });
         }
@@ -229,7 +230,7 @@ impl Service {
             });
         }
         let bearer = self.db.find_operator_bearer(&BearerToken::presented(token).hash()).await?;
-        let admitted = decide_operator(bearer.as_ref(), now).map(|operator| operator.spec.role);
+        let admitted = decide_operator(bearer.as_ref(), now).and_then(role_of);
         Ok(match bearer {
             None => Presented { actor: Actor::ANONYMOUS, admitted: Err(OperatorReason::TokenUnknown) },
             Some(bearer) => {
@@ -255,7 +256,7 @@ impl Service {
             kind: ActorKind::Operator,
             id: Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{issuer}#{subject}").as_bytes())),
             name: Some(name.collect()),
-            role,
+            role: role.map(StoredRole::from),
             token_id: None,
         };
         let admitted = role.map(|role| (role, Credential::Identity { role, expires_at: *until }));
@@ -329,9 +330,14 @@ fn actor_of(OperatorBearer { token, operator }: &OperatorBearer) -> Actor {
         kind: ActorKind::Operator,
         id: Some(*id),
         name: Some(name.to_string()),
-        role: Some(spec.role),
+        role: Some(spec.role.clone()),
         token_id: Some(token.id),
     }
+}
+
+/// The role by which an operator acts.
+fn role_of(operator: &Operator) -> Result<Role, OperatorReason> {
+    operator.spec.role.known().ok_or(OperatorReason::RoleUnknown)
 }
 
 /// What the caller is told. Unknown, expired and revoked tokens read alike.
@@ -356,10 +362,15 @@ fn refusal(reason: OperatorReason, actor: &Actor) -> ServiceError {
             "the bootstrap token has retired, because an admin can sign in; use an operator's token, made with \
              `weir operator create` or by an admin",
         ),
+        OperatorReason::RoleUnknown => ServiceError::Forbidden {
+            message: "your role is one that this server does not know, because a newer server gave it to you; use a \
+                      server of the newer version"
+                .to_owned(),
+        },
         OperatorReason::RoleLacks(needed) => {
             let roles: Vec<String> = needed.roles().iter().map(|role| format!("`{}`", role.as_str())).collect();
             let name = actor.name.as_deref().unwrap_or_default();
-            let role = actor.role.map_or("", Role::as_str);
+            let role = actor.role.as_ref().map_or("", StoredRole::as_str);
             let roles = roles.join(" or ");
             ServiceError::Forbidden {
                 message: format!("this needs the role {roles}, and `{name}` is `{role}`; ask somebody who has it"),

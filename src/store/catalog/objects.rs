@@ -344,10 +344,11 @@ impl Tx {
         const SQL: &str = "UPDATE objects SET spec = $3, on_schema_change = $4, updated_at = $5, view_id = $6, \
             view_version = $7, accepted_version = $8, accepted_digest = $9, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("objects", object.id, &object.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(object.id)
             .bind(object.revision)
-            .bind(Json(&object.spec))
+            .bind(spec)
             .bind(object.spec.on_schema_change.as_str())
             .bind(Micros::from(object.updated_at))
             .bind(object.view.as_ref().map(|view| view.id))

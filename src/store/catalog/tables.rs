@@ -103,10 +103,11 @@ impl Tx {
     pub async fn update_table(&mut self, table: Table) -> Result<Table> {
         const SQL: &str = "UPDATE tables SET spec = $3, delta_id = $4, updated_at = $5, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("tables", table.id, &table.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(table.id)
             .bind(table.revision)
-            .bind(Json(&table.spec))
+            .bind(spec)
             .bind(&table.delta_id)
             .bind(Micros::from(table.updated_at))
             .execute(db)

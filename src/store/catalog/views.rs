@@ -185,10 +185,11 @@ impl Tx {
     pub async fn update_view(&mut self, view: View) -> Result<View> {
         const SQL: &str = "UPDATE views SET spec = $3, is_draft = $4, updated_at = $5, revision = revision + 1 \
             WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("views", view.id, &view.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(view.id)
             .bind(view.revision)
-            .bind(Json(&view.spec))
+            .bind(spec)
             .bind(view.is_draft)
             .bind(Micros::from(view.updated_at))
             .execute(db)

@@ -103,10 +103,11 @@ impl Tx {
             "UPDATE {} SET spec = $3, updated_at = $4, revision = revision + 1 WHERE id = $1 AND revision = $2",
             S::TABLE
         );
+        let spec = self.lay_spec(S::TABLE, changed.id, &changed.spec).await?;
         let rows = writes!(self, db => sqlx::query(AssertSqlSafe(sql))
             .bind(changed.id)
             .bind(changed.revision)
-            .bind(Json(&changed.spec))
+            .bind(spec)
             .bind(Micros::from(changed.updated_at))
             .execute(db)
             .await?

@@ -12,5 +12,6 @@ pub(super) mod lock;
 pub(super) mod reach;
 pub(super) mod schema;
 pub(super) mod servers;
+pub(super) mod specs;
 pub(super) mod sqlite;
 pub(super) mod value;

@@ -48,8 +48,8 @@ pub struct Notification {
     pub id: Uuid,
     /// The webhook's name in the settings.
     pub webhook: String,
-    /// What it is about.
-    pub kind: SignalKind,
+    /// What it is about: the word of a [`SignalKind`], of a newer server's where that has queued it.
+    pub kind: String,
     /// The message, byte for byte.
     pub body: String,
     /// How far it is.
@@ -90,7 +90,7 @@ impl TryFrom<NotificationRow> for Notification {
         Ok(Self {
             id: row.id,
             webhook: row.webhook,
-            kind: word(SignalKind::parse, "notifications.kind", &row.kind)?,
+            kind: row.kind,
             body: row.body,
             state: word(NotificationState::parse, "notifications.state", &row.state)?,
             attempts: row.attempts,

@@ -204,11 +204,12 @@ impl Tx {
     pub async fn update_operator(&mut self, operator: Operator) -> Result<Operator> {
         const SQL: &str = "UPDATE operators SET role = $3, spec = $4, disabled_at = $5, updated_at = $6, \
             revision = revision + 1 WHERE id = $1 AND revision = $2";
+        let spec = self.lay_spec("operators", operator.id, &operator.spec).await?;
         let changed = writes!(self, db => sqlx::query(SQL)
             .bind(operator.id)
             .bind(operator.revision)
             .bind(operator.spec.role.as_str())
-            .bind(Json(&operator.spec))
+            .bind(spec)
             .bind(micros(operator.disabled_at))
             .bind(Micros::from(operator.updated_at))
             .execute(db)

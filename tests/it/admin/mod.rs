@@ -11,6 +11,7 @@ mod objects;
 mod openapi;
 mod operators;
 mod purposes;
+mod reading_ahead;
 mod recipients;
 mod reports;
 mod roles;

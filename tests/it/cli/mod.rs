@@ -5,6 +5,7 @@ mod drill;
 mod import;
 mod nouns;
 mod reach;
+mod reading_ahead;
 mod report;
 mod usage;
 
@@ -17,6 +18,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -81,6 +83,20 @@ impl Shell {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}{said}");
         assert_eq!(said, "", "{arguments:?}");
         text
+    }
+}
+
+/// Runs statements on the database at `url`, past the server.
+async fn execute(url: &str, sql: &str) {
+    let sql = AssertSqlSafe(sql.to_owned());
+    if url.starts_with("sqlite:") {
+        let mut db = SqliteConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    } else {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
     }
 }
 

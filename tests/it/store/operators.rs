@@ -23,7 +23,7 @@ fn operator(name: &str, role: Role) -> Operator {
     Operator {
         id: Uuid::now_v7(),
         name: Name::parse(NameKind::Operator, name).unwrap(),
-        spec: OperatorSpec { role, description: Some("night shift".into()) },
+        spec: OperatorSpec { role: role.into(), description: Some("night shift".into()) },
         disabled_at: None,
         created_at: now(),
         updated_at: now(),
@@ -57,7 +57,7 @@ async fn operators_are_kept_changed_and_go_with_their_tokens() {
         let mut tx = db.begin().await.unwrap();
         let disabled = Operator {
             disabled_at: Some(days(1)),
-            spec: OperatorSpec { role: Role::Auditor, description: None },
+            spec: OperatorSpec { role: Role::Auditor.into(), description: None },
             ..ann.clone()
         };
         let after = tx.update_operator(disabled.clone()).await.unwrap();

@@ -459,7 +459,7 @@ fn changes(out: &mut String, report: &Report) -> fmt::Result {
 fn change(out: &mut String, line: &ChangeLine, is_whole: bool) -> fmt::Result {
     // Times are recorded to the microsecond, which nobody reads here.
     let until = line.until.as_deref().map(|until| until.get(..16).unwrap_or(until).replace('T', "\u{a0}"));
-    let by = line.by.as_deref().map_or_else(|| escape(&format!("{:?}", line.by_kind).to_lowercase()), escape);
+    let by = escape(line.by.as_deref().unwrap_or(&line.by_kind));
     write!(
         out,
         "<tr><td class=\"t when\">{}</td><td class=\"t\"><code>{}</code></td>",

@@ -16,8 +16,6 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::audit::ActorKind;
-
 pub use self::{
     manifest::{FileEntry, MANIFEST_FORMAT, Manifest, Statement},
     month::Month,
@@ -224,7 +222,7 @@ pub struct ChangeLine {
     /// What was done: `grant.revoke`.
     pub action: String,
     /// What did it.
-    pub by_kind: ActorKind,
+    pub by_kind: String,
     /// Who; left out of a report about one recipient.
     pub by: Option<String>,
     /// The recipient that it was about.

@@ -218,7 +218,7 @@ impl Tally {
             seq: event.seq,
             at: event.at,
             action: event.action.clone(),
-            by_kind: event.actor.kind,
+            by_kind: event.actor.kind.clone(),
             // A partner is not told who works here.
             by: event.actor.name.clone().filter(|_| self.scope.is_none()),
             recipient_id: event.recipient_id,

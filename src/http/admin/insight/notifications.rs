@@ -54,7 +54,7 @@ pub struct NotificationView {
     /// What it is about.
     #[serde(rename = "type")]
     #[schema(example = "token.ending")]
-    pub kind: &'static str,
+    pub kind: String,
     /// `pending`, `delivered` or `dead`.
     pub state: &'static str,
     /// How often it was sent since it was queued.
@@ -78,7 +78,7 @@ impl From<Notification> for NotificationView {
         Self {
             id: notification.id,
             webhook: notification.webhook,
-            kind: notification.kind.as_str(),
+            kind: notification.kind,
             state: notification.state.as_str(),
             attempts: notification.attempts,
             created_at: notification.created_at,

@@ -8,7 +8,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    domain::operators::{Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role},
+    domain::operators::{
+        Operator, OperatorSpec, OperatorToken, OperatorTokenState, Permission, Role, stored_role::StoredRole,
+    },
     service::{
         core::{context::OperatorContext, precondition::etag},
         operators::sign_in::Credential,
@@ -157,7 +159,8 @@ pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
         Credential::Token { expires_at, .. } | Credential::Identity { expires_at, .. } => Some(expires_at),
         Credential::Bootstrap | Credential::System => None,
     };
-    Json(WhoamiView { id: ctx.actor.id, name: ctx.operator_name(), role: ctx.actor.role, expires_at })
+    let role = ctx.actor.role.as_ref().and_then(StoredRole::known);
+    Json(WhoamiView { id: ctx.actor.id, name: ctx.operator_name(), role, expires_at })
 }
 
 /// Creates an operator, or confirms that it is as described. It can do nothing before it has a token.
