@@ -179,7 +179,7 @@ async fn stand(
     let keys = load_keys(&settings.secrets, kind)?;
     let db = connect(settings, migrate == Migrate::Always || kind == DatabaseKind::Sqlite).await?;
     let lock = db.lock_server()?;
-    db.end_claims_of_the_dead(clock.now()).await?;
+    db.end_claims_of_the_dead().await?;
     let known = check_keys(&db, &keys).await?;
     for fault in db.find_durability_faults().await? {
         tracing::error!("the database may lose what it has confirmed: {fault}");
@@ -227,6 +227,7 @@ async fn stand(
         settings: Arc::new(settings.sharing.clone()),
         usage: settings.usage.clone(),
         reports: settings.reports.clone(),
+        leases: audit_sealer.leases().clone(),
         audit_sealer,
         public_url: settings.server.public_url.trim_end_matches('/').into(),
         clock,

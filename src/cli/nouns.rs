@@ -348,6 +348,16 @@ const NOUNS: &[Noun] = &[
         beside: None,
     },
     Noun {
+        name: "job",
+        about: "Lists background jobs, and retries dead ones",
+        verbs: &[
+            verb("list", "list_jobs", "weir job list --state dead")
+                .columns(&["id", "kind", "key", "state", "attempts", "due_at", "failure"]),
+            verb("retry", "retry_job", "weir job retry 0198c5a2-6f1e-7c3b-9d00-3a1b2c3d4e5f"),
+        ],
+        beside: None,
+    },
+    Noun {
         name: "audit",
         about: "Lists, verifies, exports and seals the audit trail",
         verbs: &[Verb {

@@ -28,7 +28,7 @@ use self::{
     audit::{seal::AuditSealer, write::AuditWriter},
     catalog::schema_holds::SchemaHolds,
     core::{
-        clock::Clock, context::OperatorContext, error::ServiceError, lookup_batcher::LookupBatcher,
+        clock::Clock, context::OperatorContext, error::ServiceError, leases::Leases, lookup_batcher::LookupBatcher,
         rate_limiter::RateLimiter, vitals::Vitals,
     },
     insight::signals::Signals,
@@ -96,6 +96,8 @@ pub struct Parts {
     pub reports: ReportSettings,
     /// Seals the audit trail, and signs what is made of it.
     pub audit_sealer: AuditSealer,
+    /// Which tasks and jobs this server has taken.
+    pub leases: Leases,
     /// The address that clients know the server by, without a trailing slash.
     pub public_url: Arc<str>,
     /// Tells the time.

@@ -34,6 +34,7 @@ pub use self::{
     core::{
         error::{Cause, Constraint, Result, StoreError},
         idempotency::IdempotencyRecord,
+        jobs::{JOB_LEASE, Job, JobFilter},
         lock::ServerLock,
         sqlite::SqliteTx,
     },
@@ -48,6 +49,9 @@ pub use self::{
 /// By how much the clocks of servers may differ. A claim that would end later than it could if it were made now, and by
 /// more than this, was made by a clock that was ahead, and counts no more.
 pub const CLOCKS_APART: TimeDelta = TimeDelta::seconds(10);
+
+/// Longer than anything rests before its next attempt: what is to wait longer was queued by a clock that was ahead.
+const LONGEST_REST: TimeDelta = TimeDelta::hours(8);
 
 /// How long a change waits for its turn.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(25);

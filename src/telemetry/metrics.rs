@@ -22,6 +22,7 @@ use prometheus_client::{
 };
 
 use super::logging::lines_lost;
+use crate::domain::core::job::{JobKind, JobState};
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -64,6 +65,12 @@ struct NotificationLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct TaskLabels {
     task: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct JobLabels {
+    kind: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -114,6 +121,7 @@ pub struct Metrics {
     task_failing: Family<TaskLabels, Gauge>,
     task_last_run: Family<TaskLabels, Gauge>,
     task_lag: Family<TaskLabels, Gauge>,
+    jobs: Family<JobLabels, Gauge>,
 }
 
 /// Something that goes on, such as a request that is being served; dropping it, for whatever reason, ends it.
@@ -171,6 +179,7 @@ impl Metrics {
             task_failing: Family::default(),
             task_last_run: Family::default(),
             task_lag: Family::default(),
+            jobs: Family::default(),
             registry: Arc::default(),
         };
         for storage in storages {
@@ -261,6 +270,7 @@ impl Metrics {
         r.register("task_last_run_timestamp_seconds", help, self.task_last_run.clone());
         let help = "How late a background task's last run began";
         r.register("task_lag_seconds", help, self.task_lag.clone());
+        r.register("jobs", "Jobs that are due, running or dead, on all servers together", self.jobs.clone());
         Self { registry: Arc::new(r), ..self }
     }
 
@@ -322,6 +332,17 @@ impl Metrics {
             self.tasks_failed.get_or_create(&labels).inc();
         } else {
             self.task_last_run.get_or_create(&labels).set(at);
+        }
+    }
+
+    /// How many jobs there are of each kind and state; of those that are not named there is none. Kinds of a newer server are
+    /// left to that.
+    pub fn jobs_are(&self, counts: &[(String, String, i64)]) {
+        for (kind, state) in
+            JobKind::ALL.iter().flat_map(|kind| JobState::ALL.map(|state| (kind.as_str(), state.as_str())))
+        {
+            let count = counts.iter().find(|count| count.0 == kind && count.1 == state).map_or(0, |count| count.2);
+            self.jobs.get_or_create(&JobLabels { kind, state }).set(count);
         }
     }
 

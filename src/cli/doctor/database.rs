@@ -7,6 +7,7 @@ use chrono::{TimeDelta, Utc};
 use crate::{
     cli::failure,
     config::Settings,
+    domain::core::job::JobState,
     store::{Db, StoreError},
 };
 
@@ -101,6 +102,25 @@ pub(super) async fn keys(db: Option<&Db>, fingerprints: &[String]) -> Option<Fin
         }
         _ => finding,
     })
+}
+
+/// Whether work was given up that somebody has to look at.
+pub(super) async fn jobs(db: Option<&Db>) -> Finding {
+    const CHECK: &str = "jobs";
+    let Some(db) = db else { return Finding::new(CHECK, Status::Skipped, "the database cannot be read") };
+    let mut dead = 0;
+    let examined = patiently(UNREACHABLE, async {
+        for (_, state, count) in db.count_jobs().await.map_err(fault)? {
+            dead += if state == JobState::Dead.as_str() { count } else { 0 };
+        }
+        Ok("no job was given up".to_owned())
+    });
+    let finding = Finding::of(CHECK, examined.await);
+    if dead > 0 {
+        let remedy = "`weir job list --state dead` says why; `weir job retry` has one done again";
+        return Finding::warning(CHECK, Fault::new(format!("jobs that were given up: {dead}"), remedy));
+    }
+    finding
 }
 
 /// Whether the trail is sealed, and exported where it should be, as often as configured.

@@ -166,6 +166,7 @@ async fn examine(arguments: &Arguments) -> Vec<Finding> {
     findings.push(machine::connections(&settings));
     findings.extend(machine::addresses(&settings).await);
     findings.push(machine::tasks(&settings).await);
+    findings.push(database::jobs(db.as_ref()).await);
     if let Some(db) = db {
         db.close().await;
     }

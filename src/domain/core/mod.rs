@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod declared;
 pub mod html;
+pub mod job;
 pub mod message;
 pub mod name;
 pub mod nearest;

@@ -31,7 +31,7 @@ use crate::service::{Service, core::error::ServiceError};
 
 use self::core::{
     auth::{self, Routes},
-    docs,
+    docs, jobs,
     problem::{self, Problem, ProblemCode, ProblemView},
 };
 
@@ -106,6 +106,7 @@ fn operations() -> OpenApiRouter<Admin> {
         .merge(access::routes())
         .merge(audit::routes())
         .merge(catalog::routes())
+        .merge(jobs::routes())
         .merge(insight::routes())
         .merge(materialize::routes())
         .merge(operators::routes())

@@ -8,7 +8,6 @@ use std::{sync::Arc, time::Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use tokio::task::yield_now;
-use uuid::Uuid;
 
 use crate::{
     config::AuditSettings,
@@ -21,7 +20,7 @@ use crate::{
         core::seal::RootKey,
         insight::{report::Month, usage::hour},
     },
-    service::core::{clock::Clock, pacing},
+    service::core::{clock::Clock, leases::Leases, pacing},
     storage::Archive,
     store::{Constraint, Db, StoreError, StoredCheckpoint, StoredEvent, Tx},
 };
@@ -33,8 +32,6 @@ use super::{
 
 /// The lease under which one replica does all of this.
 const LEASE: &str = "audit";
-/// How long a replica that died keeps the others waiting.
-const LEASE_SECONDS: i64 = 45;
 /// About how many events one transaction detaches; appending waits for it.
 const DETACHED_AT_ONCE: i64 = 50_000;
 
@@ -50,7 +47,7 @@ pub struct AuditSealer {
     keys: Arc<[SigningKey]>,
     archive: Option<Archive>,
     settings: AuditSettings,
-    holder: Uuid,
+    leases: Leases,
 }
 
 /// What was detached.
@@ -72,12 +69,18 @@ impl AuditSealer {
         settings: AuditSettings,
     ) -> Result<Self, NoSigningKey> {
         let keys: Vec<SigningKey> = roots.iter().map(SigningKey::derive).collect::<Result<_, _>>()?;
-        Ok(Self { db, clock, keys: keys.into(), archive, settings, holder: Uuid::now_v7() })
+        let leases = Leases::new(db.clone(), clock.clone());
+        Ok(Self { db, clock, keys: keys.into(), archive, settings, leases })
     }
 
     /// The public keys of what this audit_sealer signed, the active one first.
     pub fn verifiers(&self) -> Vec<VerifierKey> {
         self.keys.iter().map(|key| key.verifier().clone()).collect()
+    }
+
+    /// Takes the leases of the server that this sealer works for.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// What the trail is exported to, where it is.
@@ -91,7 +94,7 @@ impl AuditSealer {
         let is_unexported = self.archive.is_some() && !self.db.list_unexported_checkpoints(1).await?.is_empty();
         let is_due = self.find_due(last.as_ref(), Due::Now).await?.is_some();
         // Asked before the lease is taken: an idle server writes nothing.
-        if (is_due || is_unexported) && self.take_lease().await? {
+        if (is_due || is_unexported) && self.leases.take(LEASE).await? {
             while self.make_checkpoint(Due::Now).await? {}
             self.export().await?;
         }
@@ -102,7 +105,7 @@ impl AuditSealer {
     /// recipients go at the same age.
     pub async fn erase_due(&self) -> Result<u64, AuditError> {
         let Some(before) = self.erased_before() else { return Ok(0) };
-        if self.db.find_usage_erasable(digests_before(before)).await? && self.take_lease().await? {
+        if self.db.find_usage_erasable(digests_before(before)).await? && self.leases.take(LEASE).await? {
             self.erase_digests(before).await?;
         }
         if self.db.has_old_network(before).await? {
@@ -110,14 +113,11 @@ impl AuditSealer {
             tx.delete_old_networks(before).await?;
             tx.commit().await?;
         }
-        if self.db.find_erasable(before).await? && self.take_lease().await? { self.erase(before).await } else { Ok(0) }
-    }
-
-    /// Gives back what this replica holds, so that the others need not wait.
-    pub async fn release(&self) -> Result<(), StoreError> {
-        let mut tx = self.db.begin().await?;
-        tx.release_server(self.holder).await?;
-        tx.commit().await
+        if self.db.find_erasable(before).await? && self.leases.take(LEASE).await? {
+            self.erase(before).await
+        } else {
+            Ok(0)
+        }
     }
 
     /// Seals everything that is there, due or not, and exports it.
@@ -147,14 +147,6 @@ impl AuditSealer {
     pub(in crate::service) fn active_key(&self) -> Result<&SigningKey, AuditError> {
         let missing = || AuditError::Refused("there is no key to sign with; name one in secrets.key_files".to_owned());
         self.keys.first().ok_or_else(missing)
-    }
-
-    async fn take_lease(&self) -> Result<bool, StoreError> {
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        let taken = tx.take_lease(LEASE, self.holder, now, now + TimeDelta::seconds(LEASE_SECONDS)).await?;
-        tx.commit().await?;
-        Ok(taken)
     }
 
     /// Makes the next checkpoint; false where none is due.

@@ -14,6 +14,7 @@ use crate::{
     domain::{
         access::limits::span,
         audit::{Actor, Event, Object},
+        core::job::{LONGEST_PAUSE, pause},
     },
     notify::Failure,
     service::{
@@ -32,10 +33,6 @@ use crate::{
 const AT_ONCE: u32 = 4;
 /// How much longer than its attempt a message is left to who sends it.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
-/// The pause after the first attempt; each further one is twice as long.
-const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(10);
-/// The longest pause.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(6);
 /// By how much pauses differ, in percent of them, so that what failed together does not come back together.
 const JITTER: std::ops::RangeInclusive<i32> = 80..=120;
 /// How long notifications are kept that were delivered or given up. Longer than any notice of an end, so that none is told
@@ -46,12 +43,6 @@ const STRANDED_AT_ONCE: u32 = 100;
 
 fn object(notification: &Notification) -> Object {
     Object { kind: "notification".into(), id: Some(notification.id), name: Some(notification.webhook.clone()) }
-}
-
-/// The pause after `attempts` attempts, before jitter.
-fn pause(attempts: i64) -> TimeDelta {
-    let doublings = u32::try_from(attempts.clamp(1, 20) - 1).unwrap_or_default();
-    (FIRST_PAUSE * 2i32.pow(doublings)).min(LONGEST_PAUSE)
 }
 
 impl Service {
@@ -184,15 +175,4 @@ async fn bury(tx: &mut Tx, notification: &Notification, why: &str, now: DateTime
         ..Event::new(Actor::system("notifier"), "notification.dead")
     };
     write::append(tx, event, now).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_and_end() {
-        let seconds: Vec<i64> = [1, 2, 3, 11, 12, 13, 100, i64::MAX].map(|n| pause(n).num_seconds()).into();
-        assert_eq!(seconds, [10, 20, 40, 10_240, 20_480, 21_600, 21_600, 21_600]);
-    }
 }

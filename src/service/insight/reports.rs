@@ -1,8 +1,7 @@
 //! Monthly reports: made once from the audit trail when a month is over, kept, and served as they were made.
 //!
-//! A month is closed when it is over and a checkpoint covers its last event. Whoever makes a report takes it first, so
-//! that replicas do not both count; what is written last is written by one of them. Never here: what counts as what, and
-//! how a report looks, which `domain::report` says.
+//! A month is closed when it is over and a checkpoint covers its last event. A report is made by a job, so that replicas
+//! do not both count. Never here: what counts as what, and how a report looks, which `domain::report` says.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         audit::{Actor, Event, Object, recorded::Recorded},
+        core::job::JobKind,
         insight::report::{FileEntry, MANIFEST_FORMAT, Manifest, Month, Party, Report, ReportFile, Statement, Tally},
     },
     service::{
@@ -24,25 +24,24 @@ use crate::{
         core::{
             context::OperatorContext,
             error::ServiceError,
+            jobs::Undone,
             page::{Page, PageRequest},
         },
     },
     store::{
-        AuditFilter, Order, ReportFilter, ReportState, StoreError, StoredCheckpoint, StoredEvent, StoredFile,
-        StoredReport,
+        AuditFilter, Job, Order, ReportFilter, ReportState, StoreError, StoredCheckpoint, StoredEvent, StoredFile,
+        StoredReport, Tx,
     },
 };
 
 /// How long after its end a month may still get events from a server whose clock is late.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);
-/// How often who makes a report says that it goes on; its claim holds several times as long.
-const HELD_EVERY: Duration = Duration::from_secs(5);
 /// How long a caller waits for a report that is being made before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a preview may be counted.
 const PREVIEW_PATIENCE: Duration = Duration::from_secs(20);
-/// How many reports are looked for that nobody makes.
-const UNMADE_AT_ONCE: u32 = 10;
+/// How many reports are queued at a time that a server of the version before has left unmade.
+const QUEUED_AT_ONCE: u32 = 10;
 
 /// A report that is asked for.
 #[derive(Clone, Debug)]
@@ -77,31 +76,17 @@ pub struct FiledReport {
     pub files: Vec<StoredFile>,
 }
 
-/// Why a report is not made.
-enum Unmade {
-    /// As things are, it cannot be.
-    Failed(String),
-    /// It may be when it is tried again.
-    Later(ServiceError),
-    /// Somebody else has made it.
-    Taken,
-}
-
-impl<E: Into<ServiceError>> From<E> for Unmade {
-    fn from(error: E) -> Self {
-        match error.into() {
-            ServiceError::PreconditionFailed => Self::Taken,
-            error => Self::Later(error),
-        }
-    }
-}
-
 fn not_found(id: Uuid) -> ServiceError {
     ServiceError::NotFound { kind: "report", name: id.to_string() }
 }
 
 fn object(report: &StoredReport) -> Object {
     Object { kind: "report".into(), id: Some(report.id), name: Some(report.month.to_string()) }
+}
+
+/// The report that a job makes.
+fn report_of(job: &Job) -> Result<Uuid, Undone> {
+    job.key.parse().map_err(|_| Undone::Failed("its key is no report's id".to_owned()))
 }
 
 /// A month that a caller names, which must be over.
@@ -159,12 +144,15 @@ impl Service {
             return Ok((FiledReport { report, files: Vec::new() }, is_new));
         }
         if report.state == ReportState::Making {
-            let (service, id) = (self.clone(), report.id);
-            let making = tokio::spawn(async move { service.make_report(id).await });
+            if !is_new {
+                self.queue_report(report.id).await?;
+            }
+            let (service, key) = (self.clone(), report.id.to_string());
+            let making = tokio::spawn(async move { service.run_job(JobKind::Report, Some(&key)).await });
             match tokio::time::timeout(PATIENCE, making).await {
                 // It goes on, and whoever asked comes back for it.
                 Err(_) => {}
-                Ok(Ok(made)) => made?,
+                Ok(Ok(made)) => made?.map_or(Ok(()), Err)?,
                 Ok(Err(error)) => return Err(ServiceError::internal(error)),
             }
         }
@@ -185,9 +173,9 @@ impl Service {
         let counted = tokio::time::timeout(PREVIEW_PATIENCE, self.count_month(&scope, range, party)).await;
         let report = match counted {
             Ok(Ok(report)) => report,
-            Ok(Err(Unmade::Later(error))) => return Err(error),
-            Ok(Err(Unmade::Failed(why))) => return Err(ServiceError::Unsupported(why)),
-            Ok(Err(Unmade::Taken)) => return Err(ServiceError::internal("a preview is nobody else's")),
+            Ok(Err(Undone::Later(error))) => return Err(error),
+            Ok(Err(Undone::Failed(why))) => return Err(ServiceError::Unsupported(why)),
+            Ok(Err(Undone::Taken)) => return Err(ServiceError::internal("a preview is nobody else's")),
             Err(_) => {
                 let message =
                     "the month has too many events to be counted while you wait; GET /usage says how it stands";
@@ -210,7 +198,7 @@ impl Service {
         let report = match found {
             Some(report) if report.state != ReportState::Failed => return Ok((report, false)),
             Some(report) => {
-                tx.revive_report(report.id, ctx.now).await?;
+                tx.revive_report(report.id).await?;
                 StoredReport { state: ReportState::Making, failure: None, ..report }
             }
             None => {
@@ -230,6 +218,7 @@ impl Service {
                 report
             }
         };
+        tx.enqueue_job(JobKind::Report, &report.id.to_string(), ctx.now).await?;
         let event = Event {
             recipient: report.recipient.clone(),
             recipient_id,
@@ -326,8 +315,8 @@ impl Service {
         Ok(self.end_page(opened, reports, |report| report.id.to_string()))
     }
 
-    /// What falls due with time: last month's report of all recipients, where that is wanted, and reports whose maker is
-    /// gone.
+    /// Queues what falls due with time: last month's report of all recipients, where that is wanted, and reports that a
+    /// server of the version before has left unmade.
     pub async fn tend_reports(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         if self.reports.monthly
@@ -337,79 +326,69 @@ impl Service {
         {
             self.begin_report(&OperatorContext::system("reports", now), month, None).await?;
         }
-        for id in self.db.list_unmade_reports(now, UNMADE_AT_ONCE).await? {
-            self.make_report(id).await?;
+        for id in self.db.list_making_reports(QUEUED_AT_ONCE).await? {
+            self.queue_report(id).await?;
         }
         Ok(())
     }
 
-    /// Makes a report, unless somebody does or did.
-    async fn make_report(&self, id: Uuid) -> Result<(), ServiceError> {
-        let holder = self.materializer.holder();
+    /// Queues the making of a report, where it is not queued.
+    async fn queue_report(&self, id: Uuid) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        let is_claimed = tx.claim_report(id, holder, self.clock.now()).await?;
-        tx.commit().await?;
-        let Some(report) = self.db.find_report(id).await?.filter(|_| is_claimed) else { return Ok(()) };
-        // Both go on at once: what is written may have the connection that the other waits for.
-        let made = tokio::select! {
-            made = self.write_report(&report) => made,
-            lost = self.hold_report(id, holder) => Err(lost),
-        };
-        match made {
-            Ok(()) | Err(Unmade::Taken) => Ok(()),
-            Err(Unmade::Later(error)) => {
+        tx.enqueue_job(JobKind::Report, &id.to_string(), self.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Makes the report of a job.
+    pub(in crate::service) async fn make_report(&self, job: &Job) -> Result<(), Undone> {
+        let report = self.db.find_report(report_of(job)?).await?;
+        match report.filter(|report| report.state == ReportState::Making) {
+            Some(report) => self.write_report(&report, job).await,
+            // A server of the version before has made it.
+            None => {
                 let mut tx = self.db.begin().await?;
-                tx.release_report(id, holder).await?;
-                tx.commit().await?;
-                Err(error)
-            }
-            Err(Unmade::Failed(why)) => {
-                tracing::error!(month = %report.month, why, "a monthly report cannot be made");
-                let mut tx = self.db.begin().await?;
-                match tx.fail_report(id, &why).await {
-                    Ok(()) => Ok(tx.commit().await?),
-                    Err(StoreError::Stale) => Ok(()),
-                    Err(error) => Err(error.into()),
-                }
+                tx.complete_job(job, self.leases.holder()).await?;
+                Ok(tx.commit().await?)
             }
         }
     }
 
-    /// Says again and again that a report is being made; ends where that cannot be said any more.
-    async fn hold_report(&self, id: Uuid, holder: Uuid) -> Unmade {
-        loop {
-            tokio::time::sleep(HELD_EVERY).await;
-            let held = async {
-                let mut tx = self.db.begin().await?;
-                tx.hold_report(id, holder, self.clock.now()).await?;
-                tx.commit().await
-            };
-            match held.await {
-                // A busy or silent database: the claim holds on, or another server takes the report.
-                Err(error) if error.is_outage() => {}
-                Err(error) => return error.into(),
-                Ok(()) => {}
-            }
+    /// Remembers of a report that its job was given up.
+    pub(in crate::service) async fn fail_report(tx: &mut Tx, job: &Job, why: &str) -> Result<(), StoreError> {
+        let Ok(id) = report_of(job) else { return Ok(()) };
+        match tx.fail_report(id, why).await {
+            Err(StoreError::Stale) => Ok(()),
+            outcome => outcome,
         }
     }
 
-    async fn write_report(&self, report: &StoredReport) -> Result<(), Unmade> {
+    /// Has a report whose job was given up wait to be made again.
+    pub(in crate::service) async fn revive_report(tx: &mut Tx, job: &Job) -> Result<(), ServiceError> {
+        let gone = || ServiceError::conflict("the report of this job is not one that could not be made");
+        let Ok(id) = report_of(job) else { return Err(gone()) };
+        match tx.revive_report(id).await {
+            Err(StoreError::Stale) => Err(gone()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    async fn write_report(&self, report: &StoredReport, job: &Job) -> Result<(), Undone> {
         self.check_kept(report.month).await.map_err(|error| match error {
-            ServiceError::Invalid(_) => Unmade::Failed(error.to_string()),
-            error => Unmade::Later(error),
+            ServiceError::Invalid(_) => Undone::Failed(error.to_string()),
+            error => Undone::Later(error),
         })?;
         // Sealed first: what is counted is what a checkpoint covers.
         let last = self.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
         let range = self.db.find_seqs_between(report.month.start(), report.month.end()).await?;
         let covered = range.map_or(last, |(_, last)| last).max(1);
         let checkpoint = self.audit_sealer.cover(covered).await.map_err(|error| match error {
-            AuditError::Store(error) => Unmade::from(error),
-            error => Unmade::Failed(format!("{error}; run `weir audit verify`")),
+            AuditError::Store(error) => Undone::from(error),
+            error => Undone::Failed(format!("{error}; run `weir audit verify`")),
         })?;
         let party = report.recipient_id.map(|id| Party { id, name: report.recipient.clone().unwrap_or_default() });
         let scope = Scope { month: report.month, recipient_id: report.recipient_id };
         let counted = self.count_month(&scope, range, party).await?;
-        let files = self.file_report(&counted, &checkpoint).map_err(|error| Unmade::Failed(error.to_string()))?;
+        let files = self.file_report(&counted, &checkpoint).map_err(|error| Undone::Failed(error.to_string()))?;
         let hashes = files.iter().map(|(stored, _)| (stored.file.as_str(), stored.entry.sha256.as_str()));
         let hashes: HashMap<&str, &str> = hashes.collect();
         let event = Event {
@@ -422,6 +401,7 @@ impl Service {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
         tx.complete_report(report.id, &files, checkpoint.seq, now).await?;
+        tx.complete_job(job, self.leases.holder()).await?;
         write::append(&mut tx, event, now).await?;
         tx.commit().await?;
         Ok(())
@@ -433,7 +413,7 @@ impl Service {
         scope: &Scope,
         range: Option<(i64, i64)>,
         party: Option<Party>,
-    ) -> Result<Report, Unmade> {
+    ) -> Result<Report, Undone> {
         let mut tally = Tally::new(scope.month, party);
         let (first, last) = range.unwrap_or((1, 0));
         let mut after = first - 1;
@@ -444,9 +424,9 @@ impl Service {
                 let personal = stored.personal.as_ref().map(|personal| personal.text.as_str());
                 let event = Recorded::read(&stored.body, personal);
                 let event = event.ok_or_else(|| {
-                    Unmade::Failed(format!("event {} cannot be read; run `weir audit verify`", stored.seq))
+                    Undone::Failed(format!("event {} cannot be read; run `weir audit verify`", stored.seq))
                 })?;
-                tally.add(event).map_err(|error| Unmade::Failed(error.to_string()))?;
+                tally.add(event).map_err(|error| Undone::Failed(error.to_string()))?;
             }
             after = end;
         }

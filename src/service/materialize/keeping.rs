@@ -32,8 +32,6 @@ const ROUND: u32 = 1_000;
 const MOST_FAILURES: usize = 8;
 /// How many aged copies one round renews: few enough for readers to wait for.
 const RENEWED: u32 = 16;
-/// How long a server keeps a background task before others may take it over.
-const LEASE: TimeDelta = TimeDelta::seconds(45);
 /// How many active readers are looked after.
 const REFRESHED: u32 = 10_000;
 /// How many objects without a row, and rows without an object, are named.
@@ -57,7 +55,7 @@ impl Service {
     pub async fn keep_copies(&self) -> Result<(), ServiceError> {
         let Ok(root) = self.materializer.root() else { return Ok(()) };
         let now = self.clock.now();
-        if !self.take_lease("copies.keep", now).await? {
+        if !self.leases.take("copies.keep").await? {
             return Ok(());
         }
         self.end_unentitled(now).await?;
@@ -103,22 +101,6 @@ impl Service {
             self.audit_writer.record(event).await?;
         }
         failures.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    /// Whether this server is the one that does a background task for now.
-    pub(super) async fn take_lease(&self, name: &str, now: DateTime<Utc>) -> Result<bool, ServiceError> {
-        let mut tx = self.db.begin().await?;
-        let taken = tx.take_lease(name, self.materializer.holder(), now, now + LEASE).await?;
-        tx.commit().await?;
-        Ok(taken)
-    }
-
-    /// Gives back what this server holds, so that the others need not wait: leases, and the units that it is at.
-    pub async fn release_claims(&self) -> Result<(), ServiceError> {
-        self.audit_sealer.release().await?;
-        let mut tx = self.db.begin().await?;
-        tx.release_server(self.materializer.holder()).await?;
-        Ok(tx.commit().await?)
     }
 
     /// Ends the sets of copies that nobody may read any more: their URLs die with them.
@@ -212,7 +194,7 @@ impl Service {
     /// Makes what tables behind views have gained, for the readers that are active.
     pub async fn refresh_copies(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        if self.materializer.root().is_err() || !self.take_lease("copies.refresh", now).await? {
+        if self.materializer.root().is_err() || !self.leases.take("copies.refresh").await? {
             return Ok(());
         }
         let active_since =

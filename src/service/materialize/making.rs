@@ -413,7 +413,7 @@ impl Service {
         let now = self.clock.now();
         let mut claimed = Vec::new();
         let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.materializer.holder(), now).await?;
+        tx.keep_server_alive(self.leases.holder(), now).await?;
         for need in needs {
             let Some(file) = source.snapshot.files().get(need.index) else { continue };
             let (object_key, bytes) = match kind {
@@ -442,7 +442,7 @@ impl Service {
                 stats: None,
                 created_at: now,
                 needed_until: now,
-                holder: self.materializer.holder(),
+                holder: self.leases.holder(),
                 held_until: now + HOLD,
                 attempts: 1,
                 failure: None,
@@ -585,7 +585,7 @@ impl Service {
         chunk: Vec<(Copy, Result<MadeCopy, Fault>)>,
     ) -> Result<(Done, Option<Failure>), ServiceError> {
         let (mut done, mut failure, mut lost) = (Done::default(), None, Vec::new());
-        let holder = self.materializer.holder();
+        let holder = self.leases.holder();
         let mut tx = self.db.begin().await?;
         for (copy, made) in chunk {
             match made {
@@ -632,7 +632,7 @@ impl Service {
 
     async fn keep_alive(&self) -> Result<(), ServiceError> {
         let mut tx = self.db.begin().await?;
-        tx.keep_server_alive(self.materializer.holder(), self.clock.now()).await?;
+        tx.keep_server_alive(self.leases.holder(), self.clock.now()).await?;
         Ok(tx.commit().await?)
     }
 

@@ -237,7 +237,7 @@ impl Service {
     /// no version names which the table's log can still be read at.
     pub async fn forget_groups(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
-        if self.materializer.root().is_err() || !self.take_lease("copies.groups", now).await? {
+        if self.materializer.root().is_err() || !self.leases.take("copies.groups").await? {
             return Ok(());
         }
         for scope in self.db.list_unused_scopes(LISTED).await? {

@@ -83,8 +83,6 @@ struct Shop {
     /// The ZIP prefixes that are not shown.
     zips: LowZips,
     settings: ViewSettings,
-    /// Who this server is among those that make copies.
-    holder: Uuid,
     published: Cache<(Uuid, i64), Arc<PublishedView>>,
     served: Cache<served::Key, Arc<Served>>,
     /// What each set's readers were served last, as long as that is remembered.
@@ -131,7 +129,6 @@ impl Materializer {
             key_version: parts.key_version,
             zips: LowZips::new(&parts.settings.zip3_low_population, parts.settings.zip3_replaces_published),
             settings: parts.settings,
-            holder: Uuid::new_v4(),
             published: Cache::new(KEPT_VERSIONS),
             served: Cache::builder().max_capacity(parts.cache_bytes / 1024).weigher(weight).build(),
             latest: Mutex::default(),
@@ -164,11 +161,6 @@ impl Materializer {
     /// The key that the ids of a table's files are made with, for the one recipient that knows it by this id.
     pub(super) fn file_key(&self, table_id: Uuid) -> FileKey {
         self.0.unit_key.file_key(table_id)
-    }
-
-    /// Who this server is among those that claim what they make.
-    pub(super) fn holder(&self) -> Uuid {
-        self.0.holder
     }
 
     /// The place of copies, where there is one.

@@ -7,6 +7,7 @@ pub(super) mod declared;
 pub(super) mod durability;
 pub(super) mod error;
 pub(super) mod idempotency;
+pub(super) mod jobs;
 pub(super) mod keys;
 pub(super) mod lock;
 pub(super) mod reach;

@@ -44,15 +44,15 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives back what the server `id` holds: the leases of background tasks, the units that it is at, and the reports that
-    /// it makes.
+    /// Gives back what the server `id` holds: the leases of background tasks, the units that it is at, and its jobs,
+    /// whose attempts do not count.
     pub async fn release_server(&mut self, id: Uuid) -> Result<()> {
         const LEASES: &str = "DELETE FROM leases WHERE holder = $1";
         const SERVER: &str = "DELETE FROM servers WHERE id = $1";
-        const REPORTS: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
-            WHERE state = 'making' AND holder = $1";
+        const JOBS: &str = "UPDATE jobs SET state = 'due', attempts = attempts - 1, holder = NULL, held_until = NULL \
+            WHERE state = 'running' AND holder = $1";
         writes!(self, db => sqlx::query(LEASES).bind(id).execute(db).await?.rows_affected());
-        writes!(self, db => sqlx::query(REPORTS).bind(id).execute(db).await?.rows_affected());
+        writes!(self, db => sqlx::query(JOBS).bind(id).execute(db).await?.rows_affected());
         writes!(self, db => sqlx::query(SERVER).bind(id).execute(db).await?.rows_affected());
         Ok(())
     }
@@ -61,16 +61,15 @@ impl Tx {
 impl Db {
     /// Ends what servers that died have claimed. Called by the one server of a SQLite file, which knows that there is no
     /// other; on PostgreSQL others may be alive, and nothing is ended.
-    pub async fn end_claims_of_the_dead(&self, now: DateTime<Utc>) -> Result<()> {
+    pub async fn end_claims_of_the_dead(&self) -> Result<()> {
         let mut tx = match self {
             Self::Sqlite { .. } => self.begin().await?,
             Self::Postgres { .. } => return Ok(()),
         };
-        const REPORTS: &str = "UPDATE reports SET claimed_until = $1 WHERE state = 'making' AND claimed_until > $1";
-        let at = Micros::from(now);
+        const JOBS: &str = "UPDATE jobs SET state = 'due', holder = NULL, held_until = NULL WHERE state = 'running'";
         writes!(&mut tx, db => sqlx::query("DELETE FROM servers").execute(db).await?.rows_affected());
         writes!(&mut tx, db => sqlx::query("DELETE FROM leases").execute(db).await?.rows_affected());
-        writes!(&mut tx, db => sqlx::query(REPORTS).bind(at).execute(db).await?.rows_affected());
+        writes!(&mut tx, db => sqlx::query(JOBS).execute(db).await?.rows_affected());
         tx.commit().await
     }
 }

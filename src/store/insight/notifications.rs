@@ -1,6 +1,6 @@
 //! The outbox of signals: what webhooks are told, and the networks that recipients were seen in.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     domain::insight::signal::{Signal, SignalKind},
     store::{
-        Result, StoreError, Tx,
+        LONGEST_REST, Result, StoreError, Tx,
         core::value::{Micros, time, word},
         on_tx, reads, writes,
     },
@@ -102,9 +102,6 @@ impl TryFrom<NotificationRow> for Notification {
         })
     }
 }
-
-/// Longer than anybody rests before the next attempt: what is to wait longer was queued by a clock that was ahead.
-const LONGEST_REST: TimeDelta = TimeDelta::hours(8);
 
 /// What is due, `$1` being the moment and `$2` the end of the longest rest from then on.
 macro_rules! is_due {

@@ -1,20 +1,17 @@
 //! Monthly reports: one for each month and recipient, and their files, which are written once.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
     domain::insight::report::{FileEntry, Month, ReportFile},
     store::{
-        CLOCKS_APART, Result, StoreError, Tx,
+        Result, StoreError, Tx,
         core::value::{Micros, time, word},
         reads, writes,
     },
 };
-
-/// For how long a report is left to who makes it, unless it says that it goes on.
-const CLAIM: TimeDelta = TimeDelta::seconds(30);
 
 /// How far a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,13 +160,10 @@ reads! {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    /// Reports that are to be made and that nobody makes at `now`; a longer claim than could be made now was made by a clock
-    /// that was ahead.
-    pub async fn list_unmade_reports(self, db, now: DateTime<Utc>, limit: u32) -> Result<Vec<Uuid>> {
-        let sql = "SELECT id FROM reports WHERE state = 'making' AND (claimed_until <= $1 OR claimed_until > $2) \
-                   ORDER BY id LIMIT $3";
-        let (now, ahead) = (Micros::from(now), Micros::from(now + CLAIM + CLOCKS_APART));
-        Ok(sqlx::query_scalar(sql).bind(now).bind(ahead).bind(i64::from(limit)).fetch_all(db).await?)
+    /// Reports that are to be made, or are being made.
+    pub async fn list_making_reports(self, db, limit: u32) -> Result<Vec<Uuid>> {
+        let sql = "SELECT id FROM reports WHERE state = 'making' ORDER BY id LIMIT $1";
+        Ok(sqlx::query_scalar(sql).bind(i64::from(limit)).fetch_all(db).await?)
     }
 
     /// The files of a report, by name, without their content.
@@ -194,8 +188,8 @@ reads! {
 impl Tx {
     /// Keeps a report that is to be made; one of its month and recipient must not be there.
     pub async fn insert_report(&mut self, report: &StoredReport) -> Result<()> {
-        const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at, \
-            claimed_until) VALUES ($1, $2, $3, $4, 'making', $5, $6, $6)";
+        const SQL: &str = "INSERT INTO reports (id, month, recipient_id, recipient, state, requested_by, requested_at) \
+            VALUES ($1, $2, $3, $4, 'making', $5, $6)";
         writes!(self, db => sqlx::query(SQL)
             .bind(report.id)
             .bind(report.month.to_string())
@@ -206,42 +200,6 @@ impl Tx {
             .execute(db)
             .await?
             .rows_affected());
-        Ok(())
-    }
-
-    /// Has the server `holder` take a report that nobody makes at `now`, for half a minute; false where somebody does, or
-    /// did.
-    pub async fn claim_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool> {
-        const SQL: &str = "UPDATE reports SET claimed_until = $3, holder = $5 \
-            WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
-        let claimed = writes!(self, db => sqlx::query(SQL)
-            .bind(id)
-            .bind(Micros::from(now))
-            .bind(Micros::from(now + CLAIM))
-            .bind(Micros::from(now + CLAIM + CLOCKS_APART))
-            .bind(holder)
-            .execute(db)
-            .await?
-            .rows_affected());
-        Ok(claimed == 1)
-    }
-
-    /// Goes on making a report, from `now` for as long as a claim; [`StoreError::Stale`] where it was made, given back or
-    /// taken by another server since.
-    pub async fn hold_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET claimed_until = $3 \
-            WHERE id = $1 AND state = 'making' AND holder = $2";
-        let until = Micros::from(now + CLAIM);
-        let held =
-            writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).bind(until).execute(db).await?.rows_affected());
-        if held == 1 { Ok(()) } else { Err(StoreError::Stale) }
-    }
-
-    /// Gives back a report that the server `holder` could not finish, so that nobody waits for the end of its claim.
-    pub async fn release_report(&mut self, id: Uuid, holder: Uuid) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET claimed_until = requested_at, holder = NULL \
-            WHERE id = $1 AND state = 'making' AND holder = $2";
-        writes!(self, db => sqlx::query(SQL).bind(id).bind(holder).execute(db).await?.rows_affected());
         Ok(())
     }
 
@@ -289,11 +247,9 @@ impl Tx {
     }
 
     /// Has a report made that was given up; [`StoreError::Stale`] where it was not.
-    pub async fn revive_report(&mut self, id: Uuid, now: DateTime<Utc>) -> Result<()> {
-        const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL, claimed_until = $2 \
-            WHERE id = $1 AND state = 'failed'";
-        let at = Micros::from(now);
-        let revived = writes!(self, db => sqlx::query(SQL).bind(id).bind(at).execute(db).await?.rows_affected());
+    pub async fn revive_report(&mut self, id: Uuid) -> Result<()> {
+        const SQL: &str = "UPDATE reports SET state = 'making', failure = NULL WHERE id = $1 AND state = 'failed'";
+        let revived = writes!(self, db => sqlx::query(SQL).bind(id).execute(db).await?.rows_affected());
         if revived == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 }

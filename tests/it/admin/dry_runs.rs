@@ -18,8 +18,9 @@ on_both_databases!(
     unknown_parameters_are_refused_by_every_operation,
 );
 
-/// What is rehearsed elsewhere, because it needs a state of its own: `notify::delivery`, `sharing::schema_hold`.
-const ELSEWHERE: [&str; 2] = ["retry_notification", "accept_schema"];
+/// What is rehearsed elsewhere, because it needs a state of its own: `notify::delivery`, `admin::jobs`,
+/// `sharing::schema_hold`.
+const ELSEWHERE: [&str; 3] = ["retry_notification", "retry_job", "accept_schema"];
 
 /// Everything that is kept but the trail, by table: each row as text.
 async fn kept(app: &TestApp) -> BTreeMap<String, BTreeSet<String>> {

@@ -65,6 +65,7 @@ async fn every_listing_refuses_unknown_parameters_and_strange_pages(app: TestApp
         "/usage",
         "/views",
         "/copies",
+        "/jobs",
         "/operators",
         "/operators/operator/tokens",
     ] {

@@ -7,6 +7,7 @@ mod dry_runs;
 mod endpoints;
 mod grants;
 mod identities;
+mod jobs;
 mod objects;
 mod openapi;
 mod operators;

@@ -16,7 +16,7 @@ use weir::{
             Actor, ActorKind, Event, Outcome, Personal,
             checkpoint::{SigningKey, VerifierKey},
         },
-        core::seal::RootKey,
+        core::{job::JobKind, seal::RootKey},
         insight::report::{FileEntry, Manifest, ReportFile, Statement},
     },
     service::{
@@ -82,6 +82,12 @@ fn query(recipient: u128, table: u128) -> Event {
 fn pass_until(app: &TestApp, moment: &str) {
     let moment: DateTime<Utc> = moment.parse().unwrap();
     app.pass((moment - app.now()).num_seconds());
+}
+
+/// Queues what is due, and makes it.
+async fn tend(app: &TestApp) {
+    app.service.tend_reports().await.unwrap();
+    app.service.run_jobs(JobKind::Report).await.unwrap();
 }
 
 /// Makes the report that `body` asks for, as it is ready.
@@ -593,7 +599,7 @@ async fn replicas_make_one_report_between_them(app: TestApp) {
     let body = json!({"month": MONTH});
     let (one, two, three) =
         tokio::join!(app.post("/reports", body.clone()), replica.post("/reports", body.clone()), async {
-            replica.service.tend_reports().await.unwrap();
+            tend(&replica).await;
         });
     let () = three;
     let statuses = [one.status.as_u16(), two.status.as_u16()];
@@ -609,7 +615,7 @@ async fn replicas_make_one_report_between_them(app: TestApp) {
     app.execute("DELETE FROM report_files").await;
     app.execute("UPDATE reports SET state = 'making', ready_at = NULL").await;
     app.pass(3_600);
-    replica.service.tend_reports().await.unwrap();
+    tend(&replica).await;
     assert_eq!(files(&app, &report).await[&ReportFile::Json], files_of_one[&ReportFile::Json]);
 }
 
@@ -666,20 +672,20 @@ async fn the_server_makes_last_months_report_once(app: TestApp) {
     pass_until(&app, "2026-10-05T12:00:00Z");
     app.append(&[query(1, 1)]).await;
     let items = async || app.get("/reports").await.expect(200)["items"].as_array().unwrap().clone();
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     assert!(items().await.is_empty(), "there was no trail in September");
     pass_until(&app, "2026-11-01T00:04:59Z");
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     assert!(items().await.is_empty(), "a clock may be late");
     app.pass(1);
-    app.replica_set(|settings| settings.reports.monthly = false).service.tend_reports().await.unwrap();
+    tend(&app.replica_set(|settings| settings.reports.monthly = false)).await;
     assert!(items().await.is_empty(), "it is not wanted");
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     let made = items().await;
     assert_eq!((made.len(), &made[0]["month"], &made[0]["state"]), (1, &json!(MONTH), &json!("ready")));
     assert_eq!(made[0]["requested_by"], "reports");
     app.pass(3_600);
-    app.service.tend_reports().await.unwrap();
+    tend(&app).await;
     assert_eq!(items().await, made);
 }
 

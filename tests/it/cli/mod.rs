@@ -3,6 +3,7 @@
 mod doctor;
 mod drill;
 mod import;
+mod jobs;
 mod nouns;
 mod reach;
 mod reading_ahead;

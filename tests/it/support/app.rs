@@ -245,6 +245,7 @@ impl Ground {
         });
         let signals = Arc::new(Signals::new(settings.notify, &settings.audit).unwrap());
         let (vitals, db) = (Vitals::default(), &**self.database);
+        let audit_sealer = AuditSealer::new(db.clone(), clock.clone(), &keys, None, settings.audit.clone()).unwrap();
         let service = Service::from(Parts {
             lookups: LookupBatcher::of(db, &vitals),
             materializer,
@@ -271,14 +272,8 @@ impl Ground {
             settings: Arc::new(settings.sharing),
             usage: settings.usage,
             reports: settings.reports,
-            audit_sealer: AuditSealer::new(
-                (**self.database).clone(),
-                clock.clone(),
-                &keys,
-                None,
-                settings.audit.clone(),
-            )
-            .unwrap(),
+            leases: audit_sealer.leases().clone(),
+            audit_sealer,
             public_url: PUBLIC_URL.into(),
             clock,
             metrics,

@@ -15,6 +15,7 @@ use crate::{
         core::{
             auth::{Operator, requiring},
             extract::{AdminJson, AdminPath, AdminQuery},
+            jobs::RetryBody,
             page::PageView,
             problem::{Problem, ProblemCode},
         },
@@ -89,11 +90,6 @@ impl From<Notification> for NotificationView {
         }
     }
 }
-
-/// There is nothing to say about it; `{}`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RetryBody {}
 
 /// Lists notifications in the order of their making.
 ///
