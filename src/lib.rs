@@ -16,6 +16,7 @@ pub mod http;
 pub mod identity;
 pub mod lake;
 pub mod notify;
+pub mod render;
 pub mod service;
 pub mod storage;
 pub mod store;

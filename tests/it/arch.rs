@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 
 const BASE: &[&str] = &["config", "domain", "telemetry"];
 const SERVICE: &[&str] =
-    &["config", "domain", "engine", "identity", "lake", "notify", "service", "storage", "store", "telemetry"];
+    &["config", "domain", "engine", "identity", "lake", "notify", "render", "service", "storage", "store", "telemetry"];
 
 /// What each module may mention beside itself. A module that is not here has no floor, and is reported.
 fn below(module: &str) -> Option<&'static [&'static str]> {
     Some(match module {
         "domain" => &[],
-        "config" => &["domain"],
+        "config" | "render" => &["domain"],
         "telemetry" => &["config", "domain"],
         "store" | "storage" | "identity" | "notify" => BASE,
         "lake" => &["config", "domain", "storage", "telemetry"],
         "engine" => &["config", "domain", "lake", "storage", "telemetry"],
-        "service" => &["config", "domain", "engine", "identity", "lake", "notify", "storage", "store", "telemetry"],
+        "service" => {
+            &["config", "domain", "engine", "identity", "lake", "notify", "render", "storage", "store", "telemetry"]
+        }
         "http" | "worker" => SERVICE,
         // A client of any server, which knows nothing of this one.
         "conformance" => &[],
@@ -30,6 +32,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "identity",
             "lake",
             "notify",
+            "render",
             "service",
             "storage",
             "store",
@@ -46,6 +49,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
             "identity",
             "lake",
             "notify",
+            "render",
             "service",
             "storage",
             "store",
@@ -61,7 +65,7 @@ fn below(module: &str) -> Option<&'static [&'static str]> {
 const FACES: [&str; 4] = ["activation", "admin", "console", "sharing"];
 
 /// Crates with one home: a mention elsewhere puts that concern on a second floor.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("sqlx", &["store"]),
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
@@ -70,6 +74,7 @@ const HOMES: [(&str, &[&str]); 10] = [
     ("axum", &["http", "app"]),
     ("tower_http", &["http", "app"]),
     ("clap", &["cli"]),
+    ("askama", &["render"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
 ];
@@ -105,7 +110,7 @@ fn violations(path: &str, text: &str) -> Vec<String> {
             found.push(format!("{path}: `{name}` is at home in `{}`", homes.join("`, `")));
         }
     }
-    if module == "domain" {
+    if ["domain", "render"].contains(&module) {
         let impure = IMPURE.iter().filter(|word| mentions(&code, word));
         found.extend(impure.map(|word| format!("{path}: `{word}` has no place among pure values")));
     }
@@ -284,6 +289,8 @@ fn pointing_up_is_found() {
         ("service/shares.rs", "fn f() -> sqlx::Result<()>;"),
         ("lake/mod.rs", "use datafusion::physical_expr::PhysicalExpr;"),
         ("domain/token.rs", "use tokio::sync::Mutex;"),
+        ("render/report/mod.rs", "use crate::service::reports;"),
+        ("http/admin/reports.rs", "use askama::Template;"),
         ("utils/mod.rs", ""),
     ] {
         assert_eq!(violations(path, text).len(), 1, "{path}: {text}");
@@ -295,6 +302,7 @@ fn pointing_down_is_allowed() {
     for (path, text) in [
         ("service/sharing/query.rs", "use crate::{domain::{share, token}, lake::Snapshot, service::audit};"),
         ("engine/mod.rs", "use crate::{lake::Snapshot, storage::TableLocation};"),
+        ("service/reports.rs", "use crate::render::report;"),
         ("http/admin/shares.rs", "use crate::http::{admin::problem, middleware}; use super::problem;"),
         ("http/mod.rs", "use self::{admin, sharing}; use crate::http::{admin::x, sharing::y};"),
         (
@@ -328,6 +336,36 @@ fn standard_output_is_written_to_in_one_place() {
     });
     let writers: Vec<PathBuf> = writers.map(|file| file.strip_prefix(&source).unwrap().to_owned()).collect();
     assert_eq!(writers, [Path::new("cli/print.rs")], "a failed write is told from other failures there alone");
+}
+
+/// Every template below `folder`.
+fn templates(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(templates(&path));
+        } else if path.extension().is_some_and(|extension| extension == "html" || extension == "svg") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn templates_escape_all_but_styles_and_charts_of_ours() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/render");
+    let mut unescaped = Vec::new();
+    for template in templates(&folder) {
+        let text = std::fs::read_to_string(&template).unwrap();
+        let printed = text.split("{{").skip(1).filter_map(|rest| rest.split("}}").next());
+        let name = template.strip_prefix(&folder).unwrap().display();
+        let raw = printed.filter(|printed| printed.contains('|'));
+        unescaped.extend(raw.map(|printed| format!("{name}: {}", printed.trim_matches(['-', ' ']))));
+        assert!(!text.contains("{% filter") && !text.contains("escape"), "{name}");
+    }
+    assert_eq!(unescaped, ["activation/page.html: self::STYLE|safe"]);
 }
 
 /// The rooms of the floors that have them; each room has one name on every floor.
