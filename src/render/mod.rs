@@ -4,6 +4,7 @@
 //! [`Escape`]. Never here: headers, decisions, or where values come from.
 
 pub mod activation;
+pub mod api_docs;
 
 use std::fmt;
 
