@@ -24,8 +24,9 @@ use crate::{
     },
     domain::{
         audit::checkpoint::{SigningKey, VerifierKey},
-        core::{csv, seal::hex},
+        core::seal::hex,
     },
+    render::csv,
     service::{
         audit::{
             export::{ExportWalk, read_keys as read_exported_keys},

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::domain::core::csv;
+use crate::render::csv;
 
 use super::{
     api::{Request, Server},

@@ -1,8 +1,6 @@
 //! What every room stands on: names, specs, secrets, sealed values, messages.
 
-pub mod csv;
 pub mod declared;
-pub mod html;
 pub mod message;
 pub mod name;
 pub mod nearest;

@@ -2,7 +2,7 @@
 //!
 //! A month is closed when it is over and a checkpoint covers its last event. Whoever makes a report takes it first, so
 //! that replicas do not both count; what is written last is written by one of them. Never here: what counts as what, and
-//! how a report looks, which `domain::report` says.
+//! how a report looks, which `domain::report` and `render::report` say.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,6 +15,7 @@ use crate::{
         audit::{Actor, Event, Object, recorded::Recorded},
         insight::report::{FileEntry, MANIFEST_FORMAT, Manifest, Month, Party, Report, ReportFile, Statement, Tally},
     },
+    render,
     service::{
         Service,
         audit::{
@@ -479,12 +480,11 @@ impl Service {
             let content = content.into_bytes();
             (StoredFile { file, entry: FileEntry::of(&content) }, content)
         };
-        let content = |file| match file {
-            ReportFile::Html => report.html(),
-            ReportFile::Csv => report.csv(),
-            _ => report.json(),
-        };
-        let mut files: Vec<_> = ReportFile::LISTED.into_iter().map(|file| filed(file, content(file))).collect();
+        let mut files = Vec::new();
+        for file in ReportFile::LISTED {
+            let content = render::report::file(report, file).map_err(|error| AuditError::Refused(error.to_string()))?;
+            files.push(filed(file, content));
+        }
         let entries = files.iter().map(|(stored, _)| (stored.file.as_str().to_owned(), stored.entry.clone()));
         let manifest = Manifest {
             format: MANIFEST_FORMAT.to_owned(),

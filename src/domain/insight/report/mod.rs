@@ -2,12 +2,10 @@
 //!
 //! [`Tally`] takes the month's events one by one, by the rules of [`usage`](super::usage), and comes to a [`Report`]. The
 //! same events come to the same report wherever they are read: in the database, or in the export of the trail. Never
-//! here: where events come from, or where a report is kept.
+//! here: where events come from, where a report is kept, or how it looks.
 
-mod html;
 mod manifest;
 mod month;
-mod spreadsheet;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -292,16 +290,6 @@ impl Report {
     pub fn json(&self) -> String {
         // Every key is a text, and nothing here fails to serialize.
         serde_json::to_string(self).unwrap_or_default() + "\n"
-    }
-
-    /// As comma-separated values.
-    pub fn csv(&self) -> String {
-        spreadsheet::write(self)
-    }
-
-    /// As a page that needs nothing else.
-    pub fn html(&self) -> String {
-        html::write(self)
     }
 
     /// The same without what only the server knew: addresses, display names and the provider's own name are not in the

@@ -26,8 +26,9 @@ use crate::{
             text::Text,
         },
     },
+    render,
     service::{
-        core::page::PageRequest,
+        core::{error::ServiceError, page::PageRequest},
         insight::reports::{FiledReport, NewReport, ReportQuery},
     },
     store::{ReportState, StoredReport},
@@ -257,11 +258,7 @@ pub async fn preview_report(
     let file = ReportFile::parse(&file).filter(|file| ReportFile::LISTED.contains(file)).ok_or_else(unknown)?;
     let asked = NewReport { month: query.month.0, recipient: query.recipient.map(|text| text.0) };
     let report = admin.service.preview_report(&asked).await?;
-    let content = match file {
-        ReportFile::Html => report.html(),
-        ReportFile::Csv => report.csv(),
-        _ => report.json(),
-    };
+    let content = render::report::file(&report, file).map_err(ServiceError::internal)?;
     Ok(answer(file, &format!("weir-{}-preview", report.month), content.into_bytes()))
 }
 

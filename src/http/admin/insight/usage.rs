@@ -13,11 +13,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use crate::{
-    domain::{core::csv, insight::usage::hour_start, operators::Permission},
+    domain::{insight::usage::hour_start, operators::Permission},
     http::admin::{
         Admin, accepts,
         core::{auth::requiring, extract::AdminQuery, problem::Problem, text::Text},
     },
+    render::csv,
     service::{
         core::{error::ServiceError, page::PageRequest},
         insight::usage::{CheckedDay, CheckedUsage, UsageQuery},

@@ -3,9 +3,13 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{audit::timestamp, core::csv};
-
-use super::{Line, Report};
+use crate::{
+    domain::{
+        audit::timestamp,
+        insight::report::{Line, Report},
+    },
+    render::csv,
+};
 
 const HEADING: [&str; 22] = [
     "month",
@@ -32,7 +36,7 @@ const HEADING: [&str; 22] = [
     "preview_until",
 ];
 
-/// The whole file.
+/// Writes the whole file.
 pub(super) fn write(report: &Report) -> String {
     let mut out = String::new();
     csv::line(&mut out, &HEADING.map(str::to_owned));
