@@ -382,8 +382,10 @@ pub fn timestamp(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// JSON text in canonical form (RFC 8785): sorted keys, no spaces, absent (`null`) members left out. Events hold no
-/// fractions, so that number formatting never decides.
+/// Writes JSON in the trail's own form: members in the order of RFC 8785, texts escaped as there, no spaces; but members
+/// that are `null` are left out, and numbers stand as they are, whole ones with every digit. Nobody has to write it again
+/// to verify the trail, which hashes the text itself. For others to compute there is
+/// [`canonical`](super::core::canonical).
 pub fn canonical(value: &Value) -> String {
     let mut out = Vec::with_capacity(1024);
     write_canonical(value, &mut out);

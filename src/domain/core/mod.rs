@@ -1,5 +1,6 @@
 //! What every room stands on: names, specs, secrets, sealed values, messages.
 
+pub mod canonical;
 pub mod declared;
 pub mod message;
 pub mod name;

@@ -12,13 +12,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
     domain::{
         access::recipient::Recipient,
-        audit::{Event, Object, canonical, timestamp},
+        audit::{Event, Object, timestamp},
         catalog::{
             schema::Schema,
             share::{ShareSpec, SharedView},
@@ -30,9 +29,9 @@ use crate::{
             },
         },
         core::{
+            canonical,
             message::quoted,
             name::{Name, NameKind, name_key},
-            seal::hex,
             spec::Mode,
         },
         materialize::copy::CopyKind,
@@ -107,7 +106,7 @@ pub struct PreviewRequest {
 pub struct Preview {
     /// What was looked at, and what there was to see, as JSON.
     pub evidence: Map<String, Value>,
-    /// SHA-256 of [`Self::evidence`] in canonical form, in hex.
+    /// SHA-256 of [`Self::evidence`] in canonical JSON (RFC 8785), in hex.
     pub digest: String,
 }
 
@@ -416,7 +415,7 @@ impl Service {
         let rows = self.preview_rows(&entitled, &source, limit).await?;
         let counted = self.count_rows(&entitled, &source, std::slice::from_ref(&entitled.rules.condition)).await?;
         let evidence = evidence(&entitled, &table, &source, &recipient, &rows, counted.as_ref(), ctx.now)?;
-        let digest = hex(&Sha256::digest(canonical(&Value::Object(evidence.clone()))));
+        let digest = canonical::digest(&evidence).map_err(ServiceError::internal)?;
         let event = Event {
             recipient: Some(recipient.name.to_string()),
             recipient_id: Some(recipient.id),
