@@ -35,13 +35,15 @@ use uuid::Uuid;
 use weir::{
     domain::{
         catalog::{
+            delta::Metadata,
             schema::Schema,
             view::{ViewDefinition, mask::PseudonymKeys, plan::ViewPlan},
         },
         core::seal::RootKey,
         materialize::copy::ShuffleKey,
     },
-    engine::{ColumnMapping, Engine, EngineSettings, Rules, SourceFile},
+    engine::{Engine, EngineError, EngineSettings, Rules, SourceFile},
+    lake::FileRef,
     storage::TableLocation,
 };
 use zeroize::Zeroizing;
@@ -106,7 +108,8 @@ fn engine(
     let store = store(folder);
     let make = async |first: usize| {
         let path = object_store::path::Path::from(format!("out/{first}.parquet"));
-        let mut sources: Vec<_> = (first..first + together).map(|file| source(folder, &store, file)).collect();
+        let sources = (first..first + together).map(|file| source(folder, &store, file));
+        let mut sources = sources.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
         if let Some(source) = sources.pop_if(|_| together == 1) {
             return engine.make(source, rules.clone(), store.clone(), path).await.map_err(|error| error.to_string());
         }
@@ -126,19 +129,11 @@ fn store(folder: &Path) -> Arc<LocalFileSystem> {
     Arc::new(LocalFileSystem::new_with_prefix(folder).unwrap_or_default())
 }
 
-fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> SourceFile {
-    let path = object_store::path::Path::from(format!("{file}.parquet"));
-    SourceFile {
-        location: TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t"),
-        size: fs::metadata(folder.join(path.as_ref())).map_or(0, |file| file.len()),
-        path,
-        schema: Arc::new(schema()),
-        mapping: ColumnMapping::None,
-        partition_values: Vec::new(),
-        unsaid: Vec::new(),
-        deletion_vector: None,
-        added_later: Vec::new(),
-    }
+fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> Result<SourceFile, EngineError> {
+    let path = format!("{file}.parquet");
+    let location = TableLocation::new(store.clone(), object_store::path::Path::default(), "bench://t");
+    let size = fs::metadata(folder.join(&path)).map_or(0, |file| file.len());
+    SourceFile::new(&location, &Metadata::default(), &Arc::new(schema()), &FileRef::new(&path, size, 0, None, &[]))
 }
 
 /// DataFusion reads all files as one table and writes what the view shows of it, in as many partitions as threads.

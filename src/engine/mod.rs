@@ -94,8 +94,9 @@ pub struct Engine {
     looks: Arc<Semaphore>,
 }
 
-/// One source file of a table as a snapshot describes it.
+/// One source file of a table as a snapshot describes it; made by [`Self::new`] alone.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SourceFile {
     /// The table.
     pub location: TableLocation,

@@ -35,7 +35,7 @@ pub struct Protocol {
 }
 
 /// A table's `metaData` action.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The table's id, which outlives every change of its schema.
     pub id: String,

@@ -176,8 +176,9 @@ async fn ids_lead_to_columns_and_where_they_are_missing_names_do() {
     let source = |names, ids| {
         let schema = &schema;
         async move {
-            let source = source_of(&[people(names, ids)], schema).await;
-            SourceFile { mapping: ColumnMapping::Id, ..source }
+            let mut source = source_of(&[people(names, ids)], schema).await;
+            source.mapping = ColumnMapping::Id;
+            source
         }
     };
     const PHYSICAL: [&str; 2] = ["col-name", "col-opted_out_at"];

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use weir::{
     domain::{
         catalog::{
+            delta::Metadata,
             schema::Schema,
             view::{
                 ViewDefinition,
@@ -29,7 +30,8 @@ use weir::{
         },
         core::seal::RootKey,
     },
-    engine::{ColumnMapping, Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
+    engine::{Engine, EngineError, EngineSettings, Made, Rules, SourceFile},
+    lake::FileRef,
     storage::TableLocation,
 };
 use zeroize::Zeroizing;
@@ -93,17 +95,9 @@ pub async fn source(content: Bytes, schema: &Schema) -> SourceFile {
     let path = Path::from("t/part-0.parquet");
     let size = content.len() as u64;
     store.put(&path, content.into()).await.unwrap();
-    SourceFile {
-        location: TableLocation::new(store, Path::from("t"), "memory://t"),
-        path,
-        size,
-        schema: Arc::new(schema.clone()),
-        mapping: ColumnMapping::None,
-        partition_values: Vec::new(),
-        unsaid: Vec::new(),
-        deletion_vector: None,
-        added_later: Vec::new(),
-    }
+    let location = TableLocation::new(store, Path::from("t"), "memory://t");
+    let file = FileRef::new("part-0.parquet", size, 0, None, &[]);
+    SourceFile::new(&location, &Metadata::default(), &Arc::new(schema.clone()), &file).unwrap()
 }
 
 /// A file of these rows, each batch a row group.
