@@ -1,12 +1,15 @@
 //! The admin API, over HTTP, on both databases.
 
 mod audit;
+mod copies;
 mod disclosures;
 mod drills;
 mod dry_runs;
 mod endpoints;
+mod freezes;
 mod grants;
 mod identities;
+mod notifications;
 mod objects;
 mod openapi;
 mod operators;
@@ -19,6 +22,7 @@ mod tables;
 mod tokens;
 mod unauthorized;
 mod usage;
+mod views;
 
 use weir::{
     domain::{audit::Personal, operators::Permission},

@@ -12,7 +12,6 @@ on_both_databases!(
     what_no_recipient_may_be_is_refused,
     suspending_refuses_at_once_and_resuming_allows_again,
     offboarding_ends_grants_and_tokens_for_good,
-    a_freeze_refuses_everybody_until_it_is_lifted,
 );
 
 async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
@@ -151,17 +150,4 @@ async fn offboarding_ends_grants_and_tokens_for_good(app: TestApp) {
     app.post("/recipients/acme/resume", json!({"reason": "again"})).await.problem(409, "conflict");
     app.post("/recipients/acme/tokens", json!({"reveal": true})).await.problem(409, "conflict");
     app.post("/grants", json!({"share": "insurer", "recipient": "acme"})).await.problem(409, "conflict");
-}
-
-async fn a_freeze_refuses_everybody_until_it_is_lifted(app: TestApp) {
-    app.share_claims().await;
-    app.grant_acme().await;
-    let token = app.token_for_acme().await["token"].as_str().unwrap().to_owned();
-    app.post("/unfreeze", json!({"reason": "r"})).await.problem(409, "conflict");
-    let freeze = app.post("/freeze", json!({"reason": "incident"})).await.expect(200);
-    assert_eq!(app.post("/freeze", json!({"reason": "again"})).await.expect(200), freeze);
-    assert_eq!(app.shared(&token, "/shares").await.status, 403);
-    let lifted = app.post("/unfreeze", json!({"reason": "over"})).await.expect(200);
-    assert_eq!((&lifted["id"], &lifted["lifted_by"]), (&freeze["id"], &json!("bootstrap")));
-    assert_eq!(app.shared(&token, "/shares").await.status, 200);
 }
