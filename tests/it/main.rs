@@ -6,6 +6,7 @@ mod activation;
 mod admin;
 mod arch;
 mod audit;
+mod citations;
 mod cli;
 mod config;
 mod conformance;

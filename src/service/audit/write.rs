@@ -446,7 +446,7 @@ impl Writer {
 }
 
 /// What a batch costs without the trail: a transaction that does nothing. Only a benchmark is ever built like this; see
-/// `benches/audit_cost.py`.
+/// `benches/report/small.py`.
 #[cfg(feature = "benchmark-without-audit")]
 async fn write_batch(
     db: &Db,
