@@ -1,8 +1,7 @@
-//! What a governed file costs: `cargo bench --bench governed`.
+//! Measures the cost of making governed files: `cargo bench --bench governed`.
 //!
-//! The same files are read, filtered, projected and written by the engine and by DataFusion itself, with the same codec
-//! and statistics, on one thread and on two. Masks are measured beside them, and files that are mixed, for which
-//! DataFusion has no counterpart.
+//! The engine and DataFusion itself read, filter, project and write the same files, with the same codec and statistics,
+//! on one thread and on two. Also measures masks and mixing, for which DataFusion has no counterpart.
 
 use std::{
     error::Error,
@@ -92,8 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The engine makes governed files of `FILES` source files, as many at once as there are threads: one of each, or one of
-/// every `together` that are mixed.
+/// Makes governed files of `FILES` source files with the engine, as many at once as there are threads: one per source
+/// file, or one per `together` mixed files.
 fn engine(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -141,7 +140,8 @@ fn source(folder: &Path, store: &Arc<LocalFileSystem>, file: usize) -> SourceFil
     }
 }
 
-/// DataFusion reads all files as one table and writes what the view shows of it, in as many partitions as threads.
+/// Reads all files as one table with DataFusion, and writes the rows that the view shows, with one partition per
+/// thread.
 fn datafusion(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, runtime: &Runtime, threads: usize, folder: &Path) {
     let out = folder.join("out-datafusion");
     group.bench_function(name, |bencher| {
@@ -196,7 +196,8 @@ fn schema() -> Schema {
     Schema::from_json(&json!({"type": "struct", "fields": fields})).unwrap_or(Schema { fields: Vec::new() })
 }
 
-/// A file of claims: wide texts, few and many different ones, and numbers; each value depends on its row alone.
+/// Writes a file of claims: wide texts, columns with few and with many distinct values, and numbers. The content
+/// depends only on `number`.
 fn write(file: &Path, number: usize) -> Result<(), Box<dyn Error>> {
     const WORDS: [&str; 12] = [
         "routine",
