@@ -60,7 +60,7 @@ pub enum OnSchemaChange {
 }
 
 impl OnSchemaChange {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Follow => "follow",
@@ -68,7 +68,7 @@ impl OnSchemaChange {
         }
     }
 
-    /// The value that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Follow, Self::Hold].into_iter().find(|value| value.as_str() == text)
     }
@@ -91,7 +91,7 @@ impl std::fmt::Display for SharedView {
     }
 }
 
-/// What an object shows, by name.
+/// The source of an object, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceName {
     /// The registered table of this name, file by file.
@@ -222,19 +222,19 @@ impl Spec for ObjectSpec {
 pub struct SharedObject {
     /// Its identity, answered to recipients as the table's `id`.
     pub id: Uuid,
-    /// The share that it is in.
+    /// The share that contains it.
     pub share_id: Uuid,
-    /// The schema that it appears under.
+    /// The schema under which it appears.
     pub schema: Name,
-    /// The name that it appears under.
+    /// The name under which it appears.
     pub name: Name,
     /// The registered table behind it.
     pub table_id: Uuid,
-    /// What of the table is shown; all of it, file by file, where there is no view.
+    /// The version of a view that it shows; `None` for a raw object, which shows the table file by file.
     pub view: Option<SharedView>,
-    /// What was set of it.
+    /// What operators set.
     pub spec: ObjectSpec,
-    /// The shape that is served of a raw table that holds its schema; nothing for others.
+    /// The accepted shape, if this is a raw object that holds its schema.
     pub accepted: Option<AcceptedShape>,
     /// When it was shared.
     pub created_at: DateTime<Utc>,

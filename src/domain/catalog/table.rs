@@ -1,4 +1,4 @@
-//! Registered tables: a Delta table under a name that operators use.
+//! Registered tables: Delta tables under names that operators use.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ pub struct Table {
     pub id: Uuid,
     /// Its dotted name, such as `claims.claims`.
     pub name: Name,
-    /// What was set of it; its location is normalised.
+    /// What operators set; the location is normalised.
     pub spec: TableSpec,
     /// The Delta table id (`metaData.id`) that its log held when it was registered.
     pub delta_id: String,

@@ -1,7 +1,7 @@
 //! Governed views: which columns of one table a recipient sees, under which masks, and which rows.
 //!
-//! A view is a value: [`ViewDefinition`] is what an operator wrote, [`ViewPlan`] what it comes to over a table's schema.
-//! Never here: reading a file or a database, or who may read a view.
+//! A view is a value: a [`ViewDefinition`] is what an operator wrote, a [`ViewPlan`](plan::ViewPlan) is that definition
+//! compiled over a table's schema. Never here: reading a file or a database, or who may read a view.
 
 mod calendar;
 pub mod mask;
@@ -36,7 +36,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The word that is written and answered.
+    /// The word that the API reads and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -45,17 +45,17 @@ impl Layout {
     }
 }
 
-/// What a view shows, as an operator wrote it. Its JSON is kept for as long as the view is: `{"columns": [{"name",
-/// "from"?, "mask"?, "comment"?}], "row_filter"?, "layout"?}`.
+/// What a view shows, as an operator wrote it. Its JSON must stay readable for as long as the view exists: `{"columns":
+/// [{"name", "from"?, "mask"?, "comment"?}], "row_filter"?, "layout"?}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewDefinition {
-    /// The columns, in the order in which they are shown. There is no star: what is not named is not there.
+    /// The columns, in the order in which they are shown. There is no star: a column that is not named is not shown.
     pub columns: Vec<ViewColumn>,
-    /// Which rows are shown, in the small language of [`row_filter`]; all of them where there is none.
+    /// The condition on shown rows, in the language of [`row_filter`]; without one all rows are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_filter: Option<String>,
-    /// How the rows lie in files; without one, as [`plan::ViewPlan::default_layout`] has it when it is published.
+    /// The layout of rows in files; if absent, publishing picks [`plan::ViewPlan::default_layout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
 }
@@ -94,7 +94,7 @@ pub struct ViewSpec {
 }
 
 impl ViewSpec {
-    /// What a version of it would show.
+    /// The definition that a version published now would have.
     pub fn definition(&self) -> ViewDefinition {
         ViewDefinition { columns: self.columns.clone(), row_filter: self.row_filter.clone(), layout: self.layout }
     }
@@ -108,12 +108,12 @@ impl Spec for ViewSpec {
     }
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        // A draft discloses nothing; what publishes it is no change of the spec.
+        // A draft discloses nothing; publishing is not a change of the spec.
         matches!(field, "source" | "columns" | "row_filter" | "layout" | "description").then_some(Effect::Neutral)
     }
 }
 
-/// A view: its name, its source, and what the next version may be.
+/// A view: its name, its source, and the draft of its next version.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// Its identity.
@@ -122,9 +122,9 @@ pub struct View {
     pub name: Name,
     /// The registered table that it shows.
     pub table_id: Uuid,
-    /// What was set of it.
+    /// What operators set.
     pub spec: ViewSpec,
-    /// Whether the spec differs from the newest version, or there is none.
+    /// Whether the spec differs from the newest version, or there is no version yet.
     pub is_draft: bool,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -141,7 +141,7 @@ impl Resource for View {
     resource_fields!();
 }
 
-/// A published version, which never changes.
+/// A published version of a view, which never changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ViewVersion {
     /// The view.
@@ -152,7 +152,7 @@ pub struct ViewVersion {
     pub definition: String,
     /// Who published it.
     pub published_by: String,
-    /// When.
+    /// When it was published.
     pub published_at: DateTime<Utc>,
 }
 
@@ -178,17 +178,17 @@ pub struct WrittenColumn {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "ColumnBody", into = "ColumnBody")]
 pub struct ViewColumn {
-    /// The name under which it is shown; dotted, it is a field of a column that is built of such fields.
+    /// The name under which it is shown; a dotted name makes it a field of a struct that is built from such fields.
     pub name: ColumnPath,
-    /// Where it comes from.
+    /// The path of its source column.
     pub from: ColumnPath,
-    /// What is done to its values.
+    /// The mask on its values.
     pub mask: Option<Mask>,
     /// The comment that readers see.
     pub comment: Option<String>,
 }
 
-/// A column as JSON writes it, without `from` where that is its name.
+/// A column in JSON, without `from` if that equals the name.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ColumnBody {
@@ -215,10 +215,10 @@ impl From<ViewColumn> for ColumnBody {
     }
 }
 
-/// Something wrong with a definition, and where.
+/// A problem in a definition, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The place as a path into the request: `columns[2].mask`, `row_filter`.
+    /// The place, as a path into the request: `columns[2].mask`, `row_filter`.
     pub field: String,
     /// What is wrong, and what to do about it.
     pub message: String,
