@@ -1,10 +1,10 @@
-//! Text in HTML. Which pages there are is not told here.
+//! Escapes text for HTML. Never here: which pages exist.
 
 use std::fmt::{self, Write};
 
 use super::name::is_directional;
 
-/// A text in HTML: what would be markup in it is escaped, inside elements and inside quoted attributes alike.
+/// A text for HTML: markup in it is escaped, for use inside elements and inside quoted attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -17,8 +17,8 @@ impl fmt::Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // Controls mean nothing in HTML, and some of them are errors; marks that turn the direction of a text
-                // could make one name look like another.
+                // Control characters mean nothing in HTML, and some are errors; directional marks could make one name
+                // look like another.
                 c if c.is_control() || is_directional(c) => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }

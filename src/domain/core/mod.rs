@@ -1,4 +1,4 @@
-//! What every room stands on: names, specs, secrets, sealed values, messages.
+//! The basics for all other rooms: names, specs, secrets, sealed values, messages.
 
 pub mod csv;
 pub mod declared;
