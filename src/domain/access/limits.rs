@@ -1,4 +1,4 @@
-//! Limits: how much one recipient may ask for, and when a refused one may ask again.
+//! Limits: how much one recipient may request, and when it may try again after a refusal.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -31,18 +31,18 @@ impl RecipientLimits {
     }
 }
 
-/// The minute of `at`, counted from 1970.
+/// The minute that contains `at`, counted from 1970.
 pub fn minute(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(60)
 }
 
-/// Whether the minute `current` ends the one that is `open`. A clock that goes back a little must not open a minute a second
-/// time; one that goes back further was ahead, and its minute is over.
+/// Whether moving to the minute `current` ends the minute `open`. A clock that goes back by one minute must not open a
+/// minute again; a clock that goes back further was ahead before, so its minute is over.
 pub fn ends_minute(open: i64, current: i64) -> bool {
     current != open && current + 1 != open
 }
 
-/// The day of `at` in UTC, counted from 1970.
+/// The day that contains `at` in UTC, counted from 1970.
 pub fn day(at: DateTime<Utc>) -> i64 {
     at.timestamp().div_euclid(86_400)
 }
@@ -57,7 +57,7 @@ pub fn seconds_to_next_day(now: DateTime<Utc>) -> u64 {
     u64::try_from(86_400 - now.timestamp().rem_euclid(86_400)).unwrap_or(86_400)
 }
 
-/// `seconds` as a span of time; the longest there is where it is longer.
+/// Converts `seconds` into a time span, capped at the longest possible one.
 pub fn span(seconds: u64) -> TimeDelta {
     i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
 }

@@ -1,4 +1,4 @@
-//! Purposes: what data may be used for, as contracts and grants name it.
+//! Purposes: the uses of data that contracts and grants name.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,7 @@ impl Spec for PurposeSpec {
     }
 
     fn effect(field: &str, _: &Self, _: &Self) -> Option<Effect> {
-        // No decision asks for it yet.
+        // No decision depends on purposes yet.
         matches!(field, "description" | "legal_basis" | "parent").then_some(Effect::Neutral)
     }
 }
@@ -47,5 +47,5 @@ impl Plain for PurposeSpec {
     const TABLE: &'static str = "purposes";
 }
 
-/// What data may be used for.
+/// A permitted use of data.
 pub type Purpose = Declared<PurposeSpec>;

@@ -1,4 +1,4 @@
-//! Recipients: the partners that read.
+//! Recipients: the partners that read shares.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -16,20 +16,20 @@ use crate::domain::core::{
 
 use super::{delivery::Delivery, identity::Identity, limits::RecipientLimits};
 
-/// Where a recipient stands in its life.
+/// The state of a recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipientState {
-    /// Reads what it is granted.
+    /// It can read what it is granted.
     Active,
-    /// Refused for now; may be resumed.
+    /// It is refused for now; an operator can resume it.
     Suspended,
-    /// Ended for good; its history is kept.
+    /// It is ended for good; its history is kept.
     Offboarded,
 }
 
 impl RecipientState {
-    /// The word kept in the database and answered.
+    /// The word that the database stores and the API answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -38,7 +38,7 @@ impl RecipientState {
         }
     }
 
-    /// The state that [`Self::as_str`] named.
+    /// Parses the word that [`Self::as_str`] gives.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Active, Self::Suspended, Self::Offboarded].into_iter().find(|state| state.as_str() == text)
     }
@@ -97,7 +97,7 @@ impl Spec for RecipientSpec {
     fn effect(field: &str, before: &Self, after: &Self) -> Option<Effect> {
         let tightens = match field {
             "display_name" | "legal_name" | "contacts" | "limits" | "description" => return Some(Effect::Neutral),
-            // What filters make of them is not known here.
+            // Row filters may do anything with properties, so the effect is unknown here.
             "properties" => false,
             "allowed_cidrs" => is_narrower(&before.allowed_cidrs, &after.allowed_cidrs),
             "delivery" => after.delivery == Some(Delivery::Proxied),
@@ -117,13 +117,13 @@ fn is_narrower(before: &[IpNet], after: &[IpNet]) -> bool {
 /// A partner that reads shares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipient {
-    /// Its identity; what is recorded is recorded under it.
+    /// Its identity, under which events are recorded.
     pub id: Uuid,
     /// Its name.
     pub name: Name,
-    /// Where it stands.
+    /// Its state.
     pub state: RecipientState,
-    /// What was set of it.
+    /// The fields that operators set.
     pub spec: RecipientSpec,
     /// When it was created.
     pub created_at: DateTime<Utc>,
@@ -140,8 +140,8 @@ impl Resource for Recipient {
     resource_fields!();
 }
 
-/// Whether `address` lies in one of `networks`; an empty list allows everywhere, and an IPv4 address that arrives in
-/// IPv6 clothing (RFC 4291, 2.5.5.2) counts as IPv4.
+/// Whether `address` lies in one of `networks`. An empty list allows every address; an IPv4 address mapped to IPv6 (RFC
+/// 4291, 2.5.5.2) counts as IPv4.
 pub fn network_allows(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     networks.is_empty() || networks.iter().any(|network| network.contains(&address))
