@@ -1,4 +1,4 @@
-//! `weir audit`: the trail verified, exported, sealed, and its old months detached.
+//! `weir audit`: verifies, exports and seals the trail, and detaches its old months.
 //!
 //! Verifying and exporting only read, and work beside a running server.
 
@@ -40,9 +40,9 @@ use crate::{
 
 use super::{ConfigFile, operation::moment, print};
 
-/// How many events are read at a time.
+/// The number of events that are read at a time.
 const PAGE: u32 = 1_000;
-/// How often it is told how far it has come.
+/// The interval of progress messages.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Subcommand)]
@@ -149,7 +149,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// What became of the space that deleted events took.
+/// Says what happened to the space of deleted events.
 fn freed(reclaimed: Reclaimed) -> String {
     match reclaimed {
         Reclaimed::GivenBack(bytes) => format!("{} MiB were given back to the disk", bytes >> 20),
@@ -171,7 +171,7 @@ fn freed(reclaimed: Reclaimed) -> String {
     }
 }
 
-/// A audit_sealer on a connection that may change what the server's own may not.
+/// An audit sealer on a connection with rights that the server's own connection lacks.
 pub(super) async fn audit_sealer(settings: &Settings) -> anyhow::Result<(AuditSealer, Db)> {
     let url = settings.database.migrate_url.as_ref().unwrap_or(&settings.database.url);
     let db = Db::connect(url.expose(), 1).await?;
@@ -233,7 +233,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     Ok(print::line(said(&verified, archive.as_ref()))?)
 }
 
-/// The database and the export begin at the same checkpoint, one that both have.
+/// Starts database and export at the same checkpoint, which both have.
 async fn pinned(db: &Db, since: Since) -> anyhow::Result<Since> {
     Ok(match since {
         Since::NewestCheckpoint => match db.find_exported_through().await? {
@@ -258,7 +258,7 @@ fn said(verified: &Verified, archive: Option<&Archive>) -> String {
     said
 }
 
-/// The keys whose signatures are believed.
+/// The keys whose signatures are trusted.
 pub(super) async fn believed(
     given: &[String],
     settings: &Settings,
@@ -270,7 +270,8 @@ pub(super) async fn believed(
     }
     match (own_keys(settings), archive) {
         (Ok(keys), _) => Ok(keys),
-        // An auditor has no key file; the export names its keys, but whoever forged one would have forged the other.
+        // An auditor has no key file. The export names its own keys, but a forger of the export could have replaced
+        // them too.
         (Err(error), Some(archive)) if is_missing(&error) => {
             let keys = read_exported_keys(archive).await?;
             for key in &keys {
@@ -286,7 +287,7 @@ pub(super) fn is_missing(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<KeyError>(), Some(KeyError::Missing { .. }))
 }
 
-/// Opens an export that is named by its folder or its URL, without making anything.
+/// Opens an existing export, named by its folder or URL, without creating anything.
 pub(super) fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Archive> {
     let url = if place.contains("://") {
         place.to_owned()
@@ -301,7 +302,7 @@ pub(super) fn open_export(settings: &Settings, place: &str) -> anyhow::Result<Ar
     Archive::open_existing(&target).map_err(|problems| unopened("export", &problems))
 }
 
-/// Tells now and then how far it has come, where somebody watches.
+/// Reports progress from time to time, if standard error is a terminal.
 struct Progress {
     what: &'static str,
     told: Instant,
@@ -332,7 +333,7 @@ async fn export(arguments: Export) -> anyhow::Result<()> {
     match &arguments.output {
         None => write_events(&db, filter, arguments.format, BufWriter::new(print::out())).await?,
         Some(path) => {
-            // Half a file must not be taken for a whole one.
+            // An incomplete file must not be mistaken for a complete one.
             let mut partial = path.clone().into_os_string();
             partial.push(".part");
             let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial);
@@ -378,7 +379,7 @@ async fn write_events(db: &Db, mut filter: AuditFilter, format: Format, mut out:
     Ok(())
 }
 
-/// An event as the feed of the admin API has it.
+/// An event in the form of the admin API's feed.
 fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
     let damaged = || format!("event {} cannot be read; run `weir audit verify`", stored.seq);
     let mut event: Map<String, Value> = serde_json::from_str(&stored.body).with_context(damaged)?;
@@ -390,7 +391,7 @@ fn whole(stored: &StoredEvent) -> anyhow::Result<Value> {
     Ok(Value::Object(event))
 }
 
-/// The columns of CSV, and where their values stand in an event.
+/// The columns of CSV, each with the path of its value in an event.
 const COLUMNS: [(&str, &str); 42] = [
     ("seq", "/seq"),
     ("at", "/at"),
@@ -436,7 +437,7 @@ const COLUMNS: [(&str, &str); 42] = [
     ("hash", "/hash"),
 ];
 
-/// A cell.
+/// Writes a CSV cell.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => return String::new(),

@@ -42,7 +42,7 @@ enum Output {
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let profile = Profile::read(&arguments.profile)?;
-    // Standard error may be closed; the outcome does not depend on it.
+    // Standard error may be closed; that must not change the outcome.
     let progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
     let certificates = arguments.trust.certificates()?.unwrap_or_default();
     let selection = Selection { table: arguments.table, checks: arguments.checks, certificates };

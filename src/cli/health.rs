@@ -1,4 +1,4 @@
-//! `weir health`: so that a container image needs no other program to check on the server.
+//! `weir health`: lets a container image check the server without any other program.
 
 use std::time::Duration;
 

@@ -104,7 +104,7 @@ impl ConfigFile {
         Ok(self.read()?)
     }
 
-    /// The settings, if a server would start with them; otherwise everything that keeps it from that.
+    /// Loads the settings if a server would start with them; otherwise returns everything that prevents it.
     fn check(&self) -> Result<Settings, Problems> {
         let (settings, mut problems) = Settings::examine(self.sources());
         if let Some(settings) = &settings {
@@ -120,9 +120,9 @@ impl ConfigFile {
         Settings::load(self.sources())
     }
 
-    /// The file, and the environment where it concerns the configuration.
+    /// The file, and the environment variables that concern the configuration.
     fn sources(&self) -> Sources {
-        // Only what concerns Weir is looked at; a variable that is no Unicode is none of it.
+        // Only Weir's variables matter; a variable that is not Unicode is not one of them.
         let ours =
             std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
         let env = ours.filter(|(key, _)| key.starts_with("WEIR_")).collect();
@@ -130,7 +130,7 @@ impl ConfigFile {
     }
 }
 
-/// Parses the command line, runs the command, and answers its exit code.
+/// Parses the command line, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {
     let manner = failure::Manner::of(std::env::args_os());
     match Arguments::try_parse() {
@@ -158,7 +158,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Drill(command) => block_on(drill::run(command)),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Completions { shell } => {
-            // Made first: it panics where it cannot be written.
+            // The script is generated in memory first, because writing it directly panics on errors.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
             Ok(print::out().write_all(&script)?)
@@ -166,14 +166,14 @@ fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// How long calls that were broken off keep the process.
+/// How long interrupted calls may delay the end of the process.
 const LAST_CALLS: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("the async runtime cannot be started")?;
     let outcome = runtime.block_on(command);
-    // A call of the file system that never answers must not keep the process.
+    // A file system call that never returns must not keep the process alive.
     runtime.shutdown_timeout(LAST_CALLS);
     outcome
 }

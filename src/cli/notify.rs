@@ -1,4 +1,4 @@
-//! `weir notify`: whether signals arrive.
+//! `weir notify`: tests whether signals arrive.
 
 use anyhow::Context;
 use chrono::Utc;

@@ -1,4 +1,4 @@
-//! `weir operator`: the first admin, and a way back in, straight on the database.
+//! `weir operator`: creates the first admin, or restores access, directly in the database.
 
 use anyhow::Context;
 
@@ -51,7 +51,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the database. A SQLite file that no server has made yet is made, as the server would.
+/// Opens the database. A missing SQLite file is created, as the server would do.
 async fn connect(settings: &Settings) -> anyhow::Result<Db> {
     let db = Db::connect(settings.database.url.expose(), 1).await?;
     match db.check_schema().await {

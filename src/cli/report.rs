@@ -1,4 +1,4 @@
-//! `weir report`: a month's audit report by recipient and dataset, and whether one is what was made.
+//! `weir report`: makes a month's audit report by recipient and dataset, and verifies reports.
 
 use std::{
     collections::BTreeMap,
@@ -32,9 +32,9 @@ use super::{
     print,
 };
 
-/// How often it is asked whether a report is ready.
+/// How often the server is asked whether a report is ready.
 const ASKING: Duration = Duration::from_secs(2);
-/// The largest file of a report that is read, in bytes.
+/// The largest report file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
@@ -171,7 +171,7 @@ async fn make(arguments: Make) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same of a month that is not over, as it stands: a preview, without manifest and signature.
+/// Prints the report of a month that is not over, as it is now: a preview, without manifest and signature.
 async fn preview(
     client: &Client,
     month: &str,
@@ -221,7 +221,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the report is there.
+/// Waits until the report is ready.
 async fn wait(client: &Client, mut report: Value) -> anyhow::Result<Value> {
     let is_watched = std::io::stderr().is_terminal();
     loop {
@@ -246,7 +246,7 @@ async fn fetch(client: &Client, id: &str, file: ReportFile) -> anyhow::Result<Ve
     client.fetch(&Request::new(Method::GET, &["reports", id, file.as_str()])).await
 }
 
-/// Writes a file that has its name once it is whole.
+/// Writes a file that gets its name only when it is complete.
 fn write_whole(folder: &Path, file: &str, content: &[u8]) -> anyhow::Result<()> {
     let path = folder.join(file);
     let partial = folder.join(format!("{file}.part"));
@@ -254,7 +254,7 @@ fn write_whole(folder: &Path, file: &str, content: &[u8]) -> anyhow::Result<()> 
     written.with_context(|| format!("`{}` cannot be written", path.display()))
 }
 
-/// What a report comes to, in a few lines.
+/// Summarises a report in a few lines.
 fn said(id: &str, report: &Report) -> String {
     let totals = &report.totals;
     format!(
@@ -272,7 +272,7 @@ fn said(id: &str, report: &Report) -> String {
     )
 }
 
-/// Whom a report is about.
+/// The recipient of a report.
 fn whose(recipient: Option<&Party>) -> String {
     print::clean(recipient.map_or("every recipient", |party| &party.name), false)
 }
@@ -283,7 +283,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     let archive = arguments.export.as_deref().map(|place| open_export(&settings, place)).transpose()?;
     let keys = match believed(&arguments.keys, &settings, archive.as_ref()).await {
         Ok(keys) => keys,
-        // Whoever has neither a key nor an export has the report's own word, as of an export's.
+        // Without a key file and an export, the only key is the report's own, as with an export.
         Err(error) if is_missing(&error) => {
             let key = VerifierKey::parse(&read_manifest(&files)?.key).context("manifest.json names no key")?;
             print::note(format_args!("believing the report's own key {key}; compare it with `weir audit key`"));
@@ -300,7 +300,7 @@ async fn verify(arguments: Verify) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is wrong with a report is a failure, and no policy's refusal.
+/// A report that does not verify is a failure, not a policy refusal.
 fn failed(error: AuditError) -> anyhow::Error {
     match error {
         AuditError::Refused(why) => anyhow::anyhow!(why),
@@ -324,7 +324,7 @@ fn confirmed(verified: &VerifiedReport) -> String {
     )
 }
 
-/// The files of a report that lie in a folder, or that are named.
+/// Reads the files of a report from a folder, or the files that are named.
 fn read_files(paths: &[PathBuf]) -> anyhow::Result<BTreeMap<ReportFile, Vec<u8>>> {
     let mut files = BTreeMap::new();
     if let [folder] = paths

@@ -1,4 +1,4 @@
-//! `weir usage`: who read how much, and whether that is what the audit trail says.
+//! `weir usage`: shows who read how much, and checks this against the audit trail.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ use super::{
     print,
 };
 
-/// The columns of a listing, and where their values stand.
+/// The columns of a listing, each with the path of its value.
 const COLUMNS: [(&str, &str); 21] = [
     ("start", "/start"),
     ("recipient_id", "/recipient_id"),
@@ -157,7 +157,7 @@ async fn list(arguments: List) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The columns that a listing put together by `group_by` does not have.
+/// The columns that a listing grouped by `group_by` does not have.
 fn not_grouped_by(group_by: &str) -> Vec<&'static str> {
     let names: Vec<&str> = group_by.split(',').map(str::trim).collect();
     let keys: [(&[&str], &[&str]); 4] = [

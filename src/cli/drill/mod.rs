@@ -1,8 +1,9 @@
-//! `weir drill`: rehearses what must work on a bad day, on the real thing, with a canary, and records what it measured.
+//! `weir drill`: rehearses what must work on a bad day, on the real system, with a canary, and records the
+//! measurements.
 //!
-//! One file per way that is rehearsed. Whatever happens, the canary's tokens and grants end with the drill. Never here: a
-//! way of its own into the server; everything goes over the admin API, the sharing protocol, or what `weir audit` and
-//! `weir serve` do themselves.
+//! One file for each rehearsal. The canary's tokens and grants always end with the drill. Never here: a private way
+//! into the server; everything uses the admin API, the sharing protocol, or the same functions as `weir audit` and
+//! `weir serve`.
 
 mod audit_tamper;
 mod canary;
@@ -25,7 +26,7 @@ use super::{
     serve::stop_signals,
 };
 
-/// The longest text that is recorded with a drill, in characters.
+/// The longest text recorded with a drill, in characters.
 const MAX_DETAIL: usize = 4_000;
 
 #[derive(Debug, clap::Subcommand)]
@@ -56,7 +57,7 @@ struct Common {
     server: Server,
 }
 
-/// What a drill found.
+/// The findings of a drill.
 #[derive(Debug, Default)]
 struct Findings {
     measured: BTreeMap<String, u64>,
@@ -76,7 +77,7 @@ impl Findings {
         self.faults.push(text.into());
     }
 
-    /// One time of each replica: the longest, and each by itself where there are several.
+    /// Records the longest of the replicas' times, and each by itself if there are several.
     fn measure_each(&mut self, name: &str, times: &[Duration]) {
         self.measure(name, times.iter().copied().max().unwrap_or_default());
         if times.len() > 1 {
@@ -96,7 +97,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// Runs `rehearse`, ends what it left, and tells and records what came of it.
+/// Runs `rehearse`, ends the canary, and prints and records the outcome.
 async fn conclude(
     kind: DrillKind,
     client: &Client,

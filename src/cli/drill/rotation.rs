@@ -1,4 +1,4 @@
-//! A token is rotated: both live for a while, then the old one is refused, and the new one goes on.
+//! Rotates a token, and checks that both work for a while, then only the new one.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::{
     conclude,
 };
 
-/// For how long both tokens live.
+/// How long both tokens are valid.
 const OVERLAP: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
