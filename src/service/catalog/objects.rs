@@ -1,4 +1,4 @@
-//! Objects: registered tables as they appear in a share.
+//! Objects: registered tables and views as they appear in a share.
 
 use std::sync::Arc;
 
@@ -49,38 +49,38 @@ use super::{
     shares,
 };
 
-/// How many readers are looked at when a view is put into a share.
+/// The most readers that are checked when a view is put into a share.
 const MAX_READERS: u32 = 10_000;
 
-/// Names an object.
+/// The name of an object.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectPath<'a> {
-    /// The share that it is in.
+    /// The share that contains it.
     pub share: &'a str,
-    /// The schema that it appears under.
+    /// The schema under which it appears.
     pub schema: &'a str,
-    /// The name that it appears under.
+    /// The name under which it appears.
     pub name: &'a str,
 }
 
-/// An object with what it refers to.
+/// An object with the things it refers to.
 #[derive(Clone, Debug)]
 pub struct ObjectDetail {
     /// The object.
     pub object: SharedObject,
-    /// The share that it is in.
+    /// The share that contains it.
     pub share: Share,
     /// The registered table behind it.
     pub table: Table,
-    /// The delivery that storage and object come to; a recipient can only make it proxied.
+    /// The delivery by storage and object; a recipient's settings can only change it to proxied.
     pub delivery: Delivery,
-    /// Which connectors can read the newest version, where the log was just opened.
+    /// The connectors that can read the newest version, if the log was just opened.
     pub clients: Option<Clients>,
-    /// What its files disclose, where the log was looked at.
+    /// What its files disclose, if the log was read.
     pub disclosure: Option<RawDisclosure>,
-    /// What is held back from its recipients, where that is known.
+    /// The schema hold; `None` if unknown, `Some(None)` if nothing is held back.
     pub schema_hold: Option<Option<SchemaHold>>,
-    /// Whom the change would newly reach; of a dry run alone.
+    /// Whom the change would newly reach; only in a dry run.
     pub reach: Option<Disclosure>,
 }
 
@@ -94,8 +94,8 @@ impl Described for ObjectDetail {
     }
 }
 
-/// The spec that `named` makes of what was there; `newest` is the table's version, which a start version that is not
-/// named, or named as null, is. What the object shows is told by its whole names.
+/// Applies `named` to the spec that existed before. `newest` is the table's version, which is used if the start version
+/// is absent from a new spec or given as null. `source` holds the full names of what the object shows.
 fn spec_of(
     before: Option<&ObjectSpec>,
     named: &Named,
@@ -127,7 +127,7 @@ fn spec_of(
     }
 }
 
-/// What a request names as the source, if it names one.
+/// Reads the source from a request, if it has one.
 fn source_in(named: &Named) -> Result<Option<SourceName>, ServiceError> {
     match named.get("source") {
         None => Ok(None),
@@ -145,7 +145,7 @@ fn source_in(named: &Named) -> Result<Option<SourceName>, ServiceError> {
     }
 }
 
-/// What is shown, by its whole names.
+/// The source by its full names.
 fn source_name(table: &Table, view: Option<&SharedView>) -> SourceName {
     match view {
         None => SourceName::Table(table.name.to_string()),
@@ -170,13 +170,14 @@ fn event(ctx: &OperatorContext, action: &'static str, detail: &ObjectDetail) -> 
     }
 }
 
-/// The version that a table is shared from where nothing else is said.
+/// The version from which a table is shared by default.
 fn shared_version(snapshot: &Snapshot) -> Result<i64, ServiceError> {
     i64::try_from(snapshot.version()).map_err(ServiceError::internal)
 }
 
 impl Service {
-    /// Puts a table into a share, or confirms that it is there as described; a dry run says whom it would reach.
+    /// Puts a table or view into a share, or confirms that it is there as described; a dry run says whom this would
+    /// reach.
     pub async fn put_object(
         &self,
         ctx: &OperatorContext,
@@ -224,7 +225,7 @@ impl Service {
             confirm("object", &shown, &before, &after)?;
             drop(tx);
             let looked_at = self.looked_at(before, &location, &snapshot, Run::Real).await?;
-            // What is there already is disclosed already.
+            // An object that already exists discloses nothing new.
             let reach = (ctx.is_dry()).then(Disclosure::default);
             return Ok(Put::Confirmed(ObjectDetail { clients, reach, ..looked_at }));
         }
@@ -264,7 +265,7 @@ impl Service {
         Ok(Put::Created(ObjectDetail { clients, ..looked_at }))
     }
 
-    /// An object, and what its table's log tells of it; without that where the log cannot be looked at.
+    /// Finds an object and reads its table's log; if the log cannot be read, the facts from it are left out.
     pub async fn get_object(&self, path: ObjectPath<'_>) -> Result<ObjectDetail, ServiceError> {
         let detail = self.find_detail(path).await?;
         let looked_at = async {
@@ -294,11 +295,11 @@ impl Service {
         Ok(self.detail(share, object, table))
     }
 
-    /// A share's objects by schema and name.
+    /// Lists a share's objects by schema and name.
     pub async fn list_objects(&self, share: &str, page: &PageRequest) -> Result<Page<ObjectDetail>, ServiceError> {
         let share = self.get_declared::<ShareSpec>(share).await?;
         let opened = self.begin_page(page, format!("objects of {}", share.id))?;
-        // Names hold no spaces, so that one separates the keys.
+        // Names contain no spaces, so a space can separate the keys.
         let after = opened.after.as_deref().and_then(|after| after.split_once(' '));
         let objects = self.db.list_objects(share.id, None, after, opened.limit).await?;
         let detailed = objects.into_iter().map(|(object, table)| self.detail(share.clone(), object, table)).collect();
@@ -307,7 +308,7 @@ impl Service {
         }))
     }
 
-    /// Changes how a table is shared; which table it is stays.
+    /// Changes how a table or view is shared; the table behind it stays the same.
     pub async fn update_object(
         &self,
         ctx: &OperatorContext,
@@ -378,9 +379,9 @@ impl Service {
         self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
-    /// Accepts the schema that the table has now for an object that holds its schema: its recipients are served the
-    /// newest version again, and may read all versions up to it that the object shares. A dry run says whom it would show
-    /// what.
+    /// Accepts the table's current schema for an object that holds its schema. Its recipients are served the newest
+    /// version again, and may read all earlier versions that the object shares. A dry run says what this would show to
+    /// whom.
     pub async fn accept_schema(
         &self,
         ctx: &OperatorContext,
@@ -435,7 +436,7 @@ impl Service {
         self.looked_at(after, &location, &snapshot, ctx.run).await
     }
 
-    /// Takes a table out of a share; recipients no longer see it.
+    /// Takes an object out of a share; recipients no longer see it.
     pub async fn delete_object(
         &self,
         ctx: &OperatorContext,
@@ -460,7 +461,7 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// What a source names: a table, and the version of a view over it.
+    /// Finds what a source names: a table, and the version of a view over it if it names a view.
     async fn named_source(&self, source: &SourceName) -> Result<(Table, Option<SharedView>), ServiceError> {
         match source {
             SourceName::Table(name) => Ok((self.registered(name).await?, None)),
@@ -471,8 +472,8 @@ impl Service {
         }
     }
 
-    /// The version of a view that an object shows from now on. Everything else about what it shows stays: recipients
-    /// would be handed other data under the same id.
+    /// The view version that an object will show. Everything else about the source must stay, because recipients would
+    /// otherwise get other data under the same id.
     async fn changed_source(
         &self,
         found: &ObjectDetail,
@@ -497,7 +498,7 @@ impl Service {
         Err(ServiceError::invalid("source", message))
     }
 
-    /// The registered table that a source names.
+    /// Finds the registered table that a source names.
     pub(in crate::service) async fn registered(&self, name: &str) -> Result<Table, ServiceError> {
         let found = match lookup::key(NameKind::RegisteredTable, name) {
             Ok(key) => self.db.find_table(&key).await?,
@@ -509,7 +510,7 @@ impl Service {
         }
     }
 
-    /// What an object shows to those who may read its share.
+    /// Describes what an object shows to those who may read its share.
     async fn newly_shown(
         &self,
         share: &Share,
@@ -528,7 +529,7 @@ impl Service {
         ObjectDetail { object, share, table, delivery, clients: None, disclosure: None, schema_hold, reach: None }
     }
 
-    /// The version of a view that an object shows, where it shows one.
+    /// Loads the view version that an object shows, if it shows one.
     async fn published(&self, view: Option<&SharedView>) -> Result<Option<Arc<PublishedView>>, ServiceError> {
         match view {
             Some(view) => Ok(Some(self.published_view(view).await?)),
@@ -536,8 +537,8 @@ impl Service {
         }
     }
 
-    /// The same with what the log of the table tells, whose newest version is `latest`. What would be is not remembered as
-    /// what is.
+    /// Adds the facts from the table's log, whose newest version is `latest`. In a dry run they are about a
+    /// hypothetical object, so they are not remembered.
     async fn looked_at(
         &self,
         detail: ObjectDetail,
@@ -557,8 +558,8 @@ impl Service {
         Ok(ObjectDetail { disclosure, schema_hold: Some(served.hold), ..detail })
     }
 
-    /// What storage, or the place of copies, and object come to, without a recipient. One that is no longer configured
-    /// signs nothing.
+    /// The delivery by object and storage, or for views the location of materializations, without a recipient. A
+    /// storage that is no longer configured gives proxied delivery.
     fn effective_delivery(&self, object: &SharedObject, table: &Table) -> Delivery {
         let place = match object.view {
             None => self.storages.locate(&table.spec.location).ok(),
@@ -576,7 +577,7 @@ impl Service {
     }
 }
 
-/// Refuses to show a view to somebody whose rows it cannot tell.
+/// Refuses to show a view to recipients that lack a property its filter needs.
 async fn check_readers(
     tx: &mut Tx,
     object: &SharedObject,
@@ -590,7 +591,7 @@ async fn check_readers(
     Ok(())
 }
 
-/// Refuses what would show `recipient` no row for want of a property; `field` is where that is said.
+/// Refuses a view that would show `recipient` no rows because a property is missing; the error is about `field`.
 pub(in crate::service) fn check_properties(
     published: &PublishedView,
     recipient: &Recipient,

@@ -17,16 +17,16 @@ use crate::{
     store::{GrantFilter, Tx},
 };
 
-/// How many of a share's objects are named.
+/// The most objects of a share that a message names.
 const NAMED: u32 = 20;
 
-/// There is no such share.
+/// The error for a share that does not exist.
 pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     declared::not_found::<ShareSpec>(name)
 }
 
 impl InUse for ShareSpec {
-    /// A share is deleted that holds nothing and that nobody is granted any more. Its past grants stay on record.
+    /// Only a share without objects and without open grants can be deleted. Its past grants stay on record.
     async fn users(tx: &mut Tx, ctx: &OperatorContext, share: &Share) -> Result<Vec<String>, ServiceError> {
         let mut users = Vec::new();
         let filter = GrantFilter { share_id: Some(share.id), ..GrantFilter::default() };

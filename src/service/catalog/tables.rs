@@ -1,4 +1,4 @@
-//! Registered tables: what operators may share.
+//! Registered tables, which operators can share.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use crate::{
     store::Tx,
 };
 
-/// A registered table and, where its log was just opened, what it found.
+/// A registered table and its newest snapshot.
 #[derive(Clone, Debug)]
 pub struct OpenedTable {
     /// The table.
@@ -45,7 +45,7 @@ fn object(table: &Table) -> Object {
     Object { kind: "table".into(), id: Some(table.id), name: Some(table.name.to_string()) }
 }
 
-/// The name of a registered table from a path, where a table is to be created under it.
+/// Parses the name of a registered table that is about to be created.
 fn new_name(text: &str) -> Result<Name, ServiceError> {
     Name::parse(NameKind::RegisteredTable, text).map_err(|error| ServiceError::invalid("name", error.to_string()))
 }
@@ -55,8 +55,8 @@ pub(in crate::service) fn not_found(name: &str) -> ServiceError {
 }
 
 impl Service {
-    /// Registers a table, or confirms that it is registered as described. Its log is opened once, so that what cannot
-    /// be read is refused here rather than in front of a recipient.
+    /// Registers a table, or confirms that it is registered as described. Opens its log once, so that an unreadable
+    /// table is refused here and not only when a recipient reads it.
     pub async fn put_table(
         &self,
         ctx: &OperatorContext,
@@ -94,20 +94,20 @@ impl Service {
         Ok(Put::Created(OpenedTable { table, snapshot }))
     }
 
-    /// A registered table.
+    /// Finds a registered table.
     pub async fn get_table(&self, name: &str) -> Result<Table, ServiceError> {
         self.db.find_table(&lookup::key(NameKind::RegisteredTable, name)?).await?.ok_or_else(|| not_found(name))
     }
 
-    /// Registered tables by name.
+    /// Lists registered tables by name.
     pub async fn list_registered_tables(&self, page: &PageRequest) -> Result<Page<Table>, ServiceError> {
         let opened = self.begin_page(page, "tables".into())?;
         let tables = self.db.list_tables(opened.after.as_deref(), opened.limit).await?;
         Ok(self.end_page(opened, tables, |table| table.name.key().to_owned()))
     }
 
-    /// Changes what is said about a table. Another location is refused while the table is shared: recipients would be
-    /// handed other data under the same name.
+    /// Changes a table's spec. Another location is refused while the table is shared, because recipients would get
+    /// other data under the same name.
     pub async fn update_table(
         &self,
         ctx: &OperatorContext,
@@ -119,7 +119,7 @@ impl Service {
             Some(Value::String(location)) if check_text(location, LONGEST_TEXT).is_ok() => {
                 Some(self.open_log(location).await?)
             }
-            // Whatever else it is named as is refused below.
+            // Other values are refused below.
             _ => None,
         };
         let (mut tx, ref ctx) = self.begin_change(ctx).await?;
@@ -154,7 +154,7 @@ impl Service {
         Ok(after)
     }
 
-    /// Forgets a table that is not shared; its data stays where it is.
+    /// Removes a table that is not shared; its data stays.
     pub async fn delete_table(
         &self,
         ctx: &OperatorContext,
@@ -191,13 +191,13 @@ impl Service {
         Ok((located, snapshot))
     }
 
-    /// The newest snapshot of a registered table.
+    /// Reads the newest snapshot of a registered table.
     pub(in crate::service) async fn snapshot_of(&self, table: &Table) -> Result<Arc<Snapshot>, ServiceError> {
         Ok(self.open_log(&table.spec.location).await?.1)
     }
 }
 
-/// How a table is shared and shown, as far as a message has room for it.
+/// Lists the objects and views that use a table, up to a message's length.
 async fn users(tx: &mut Tx, table_id: Uuid) -> Result<Vec<String>, ServiceError> {
     let objects = tx.list_objects_of_table(table_id, 20).await?;
     let shared = objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name));

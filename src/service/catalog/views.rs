@@ -1,4 +1,5 @@
-//! Views: what of a table is shown, drafted, looked at as a partner would see it, and published version by version.
+//! Views: which part of a table is shown. A view is drafted, previewed as a partner would see it, and published version
+//! by version.
 //!
 //! A draft discloses nothing; a published version never changes; an object names the version that it shows. Never here:
 //! making files ([`crate::service::materialize`]).
@@ -54,16 +55,16 @@ use crate::{
     store::Tx,
 };
 
-/// How many versions of a view are listed; the older ones can be asked for by number.
+/// The most versions of a view that are listed; older ones can be requested by number.
 const LISTED_VERSIONS: u32 = 100;
-/// How many rows a preview shows where the caller does not say.
+/// The default number of rows in a preview.
 pub const PREVIEW_ROWS: usize = 100;
-/// How many it shows at most.
+/// The most rows in a preview.
 pub const MAX_PREVIEW_ROWS: usize = 1_000;
-/// How many files are counted at a time.
+/// The number of files whose rows are counted at a time.
 const COUNTED_AT_ONCE: usize = 2;
 
-/// A view with what it refers to.
+/// A view with the things it refers to.
 #[derive(Clone, Debug)]
 pub struct ViewDetail {
     /// The view.
@@ -72,40 +73,40 @@ pub struct ViewDetail {
     pub table: Table,
     /// Published versions, the newest first.
     pub versions: Vec<ViewVersion>,
-    /// How far the copies are that somebody reads; only where one view is asked for.
+    /// The progress of materializations that are being read; only if a single view was requested.
     pub preparation: Vec<Preparation>,
 }
 
-/// What came of publishing.
+/// The result of publishing.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// The view.
     pub view: View,
     /// The newest version.
     pub version: ViewVersion,
-    /// How its rows lie in files.
+    /// The layout of its rows in files.
     pub layout: Layout,
-    /// Whether it was published just now; otherwise nothing had changed since.
+    /// Whether it was published just now; if false, nothing had changed since.
     pub is_new: bool,
 }
 
-/// What is asked of a preview.
+/// A request for a preview.
 #[derive(Clone, Debug, Default)]
 pub struct PreviewRequest {
     /// The recipient to see as.
     pub recipient: String,
-    /// The share that it would read through, where pseudonyms are a share's own.
+    /// The share through which it would read, if pseudonyms are per share.
     pub share: Option<String>,
-    /// The published version; without one the draft, or the newest where there is none.
+    /// The published version; by default the draft, or the newest version if there is no draft.
     pub version: Option<i64>,
-    /// At most so many rows.
+    /// The most rows to show.
     pub limit: Option<usize>,
 }
 
-/// What a recipient would read, as evidence.
+/// A recorded sample of what a recipient would read.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// What was looked at, and what there was to see, as JSON.
+    /// The request and the rows found, as JSON.
     pub evidence: Map<String, Value>,
     /// SHA-256 of [`Self::evidence`] in canonical form, in hex.
     pub digest: String,
@@ -118,16 +119,16 @@ pub struct ViewDiff {
     pub from: i64,
     /// The newer one.
     pub to: i64,
-    /// Column by column, and the filter.
+    /// The differences by column, and in the filter.
     pub changes: Vec<plan::Change>,
-    /// What that means in rows, for one recipient.
+    /// The effect on the rows of one recipient, if one was named.
     pub rows: Option<RowDiff>,
 }
 
 /// How many rows a recipient sees under two versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RowDiff {
-    /// The source's version that was counted.
+    /// The version of the source in which rows were counted.
     pub table_version: u64,
     /// Rows in all.
     pub total: u64,
@@ -135,9 +136,9 @@ pub struct RowDiff {
     pub before: u64,
     /// Rows seen under the newer one.
     pub after: u64,
-    /// Rows seen under the newer one alone.
+    /// Rows seen only under the newer version.
     pub newly_visible: u64,
-    /// Rows seen under the older one alone.
+    /// Rows seen only under the older version.
     pub no_longer_visible: u64,
 }
 
@@ -154,15 +155,15 @@ fn invalid(problems: Vec<Problem>) -> ServiceError {
     ServiceError::Invalid(problems.into_iter().map(error).collect())
 }
 
-/// What the definition comes to over the newest schema of its source, or what is wrong with it.
+/// Compiles the definition over the newest schema of its source; the error lists the problems.
 fn plan_over(definition: &ViewDefinition, source: &Source) -> Result<ViewPlan, ServiceError> {
     let metadata = source.snapshot.metadata();
     let schema = Schema::parse(&metadata.schema_string).map_err(ServiceError::internal)?;
     ViewPlan::new(definition, &schema, &metadata.partition_columns).map_err(invalid)
 }
 
-/// Refuses the source's layout where it tells of a hidden partition column that nobody acknowledged, and words that
-/// acknowledge nothing.
+/// Refuses the source's layout if it reveals a hidden partition column that is not acknowledged. Also refuses names
+/// that acknowledge nothing.
 fn check_acknowledged(
     layout: Layout,
     hidden: &BTreeSet<String>,
@@ -185,7 +186,7 @@ fn check_acknowledged(
     if errors.is_empty() { Ok(()) } else { Err(ServiceError::Unacknowledged(errors)) }
 }
 
-/// `name@vN` as a name and a version; a bare name has none.
+/// Splits `name@vN` into name and version; a bare name has no version.
 pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> {
     let Some((name, version)) = text.rsplit_once('@') else { return Ok((text, None)) };
     let number = version.strip_prefix('v').and_then(|digits| digits.parse().ok()).filter(|number| *number > 0);
@@ -196,7 +197,7 @@ pub fn parse_reference(text: &str) -> Result<(&str, Option<i64>), ServiceError> 
 }
 
 impl Service {
-    /// Drafts a view, or confirms that it is as described. Everything that is wrong with it is told at once.
+    /// Drafts a view, or confirms that it is as described. The error lists all problems at once.
     pub async fn put_view(
         &self,
         ctx: &OperatorContext,
@@ -240,7 +241,7 @@ impl Service {
         Ok(Put::Created(ViewDetail { view, table, versions: Vec::new(), preparation: Vec::new() }))
     }
 
-    /// A view, and how far its copies are.
+    /// Finds a view, with the progress of its materializations.
     pub async fn get_view(&self, name: &str) -> Result<ViewDetail, ServiceError> {
         let (view, table) = self.find_view(name).await?;
         let versions = self.db.list_view_versions(&[view.id], LISTED_VERSIONS).await?;
@@ -248,7 +249,7 @@ impl Service {
         Ok(ViewDetail { view, table, versions, preparation })
     }
 
-    /// Views by name.
+    /// Lists views by name.
     pub async fn list_views(&self, page: &PageRequest) -> Result<Page<ViewDetail>, ServiceError> {
         let opened = self.begin_page(page, "views".into())?;
         let views = self.db.list_views(opened.after.as_deref(), opened.limit).await?;
@@ -265,7 +266,7 @@ impl Service {
         Ok(self.end_page(opened, detailed, |detail: &ViewDetail| detail.view.name.key().to_owned()))
     }
 
-    /// Changes the draft of a view's next version; what is published stays as it is.
+    /// Changes the draft of a view's next version; published versions stay as they are.
     pub async fn update_view(
         &self,
         ctx: &OperatorContext,
@@ -303,7 +304,7 @@ impl Service {
         Ok(ViewDetail { view: after, table, versions, preparation: Vec::new() })
     }
 
-    /// Forgets a view that no object shows; its copies are deleted.
+    /// Deletes a view that no object shows, and its materializations.
     pub async fn delete_view(
         &self,
         ctx: &OperatorContext,
@@ -324,10 +325,10 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// Publishes the draft as the next version, over the source's schema as it is now. Where there is no draft, and the
-    /// version's layout is what it would be now, the newest version is answered as it is.
+    /// Publishes the draft as the next version, over the source's current schema. If there is no draft, and the newest
+    /// version's layout is the one it would get now, answers with that version.
     ///
-    /// The source's layout tells of partition columns that the view hides; each of them has to be `acknowledged`.
+    /// Partition columns that the view hides but the source's layout reveals must all be `acknowledged`.
     pub async fn publish_view(
         &self,
         ctx: &OperatorContext,
@@ -388,8 +389,8 @@ impl Service {
         Ok(Published { view, version, layout, is_new: true })
     }
 
-    /// The rows that a recipient's connector would read, made by the same steps as its files; recorded as an access to
-    /// data before it is answered.
+    /// Shows rows as a recipient's connector would read them, made by the same steps as its files. The preview is
+    /// recorded as an access to data before it is answered.
     pub async fn preview_view(
         &self,
         ctx: &OperatorContext,
@@ -430,7 +431,7 @@ impl Service {
         Ok(Preview { evidence, digest })
     }
 
-    /// What changes between two published versions, and for whom.
+    /// Compares two published versions, optionally by the rows of one recipient.
     pub async fn diff_view(
         &self,
         ctx: &OperatorContext,
@@ -488,7 +489,7 @@ impl Service {
         }))
     }
 
-    /// The governed rows of the first files that have any.
+    /// Reads governed rows from the first files that have any.
     async fn preview_rows(
         &self,
         view: &Entitled,
@@ -509,7 +510,7 @@ impl Service {
         Ok(rows)
     }
 
-    /// How many rows are live, and how many each of `conditions` shows; `None` where counting takes too long.
+    /// Counts the live rows, and the rows that each of `conditions` shows; `None` if counting takes too long.
     async fn count_rows(
         &self,
         view: &Entitled,
@@ -548,7 +549,7 @@ impl Service {
         }
     }
 
-    /// A published version; without a number the draft, or the newest where there is none.
+    /// Loads a published version; without a number the draft, or the newest version if there is no draft.
     async fn version_or_draft(
         &self,
         view: &View,
@@ -570,7 +571,7 @@ impl Service {
         self.published_view(&shared(version.version)).await
     }
 
-    /// The version of a view that an object names.
+    /// Finds the view version that an object names.
     pub(in crate::service) async fn shared_view(&self, reference: &str) -> Result<(SharedView, Table), ServiceError> {
         let (name, version) = parse_reference(reference)?;
         let Some(version) = version else {
@@ -622,7 +623,7 @@ async fn detail(tx: &mut Tx, view: View, table: Table) -> Result<ViewDetail, Ser
     Ok(ViewDetail { view, table, versions, preparation: Vec::new() })
 }
 
-/// How a view is shared, as far as a message has room for it.
+/// Lists the objects that show a view, up to a message's length.
 async fn users(tx: &mut Tx, view_id: Uuid) -> Result<Vec<String>, ServiceError> {
     let objects = tx.list_objects_of_view(view_id, 20).await?;
     Ok(objects.iter().map(|(share, object, _)| format!("{}.{}.{}", share.name, object.schema, object.name)).collect())
@@ -637,7 +638,7 @@ fn misfit(published: &PublishedView, source: &Source) -> ServiceError {
     ServiceError::Unsupported(format!("the view does not fit its table as it is now: {misfits}; publish a new version"))
 }
 
-/// What an operator is told where a file cannot be read as the view wants it.
+/// Explains to operators why a file cannot be read for the view.
 fn failed(error: EngineError) -> ServiceError {
     match error {
         EngineError::Unavailable(_) | EngineError::Stopped => {
@@ -647,7 +648,7 @@ fn failed(error: EngineError) -> ServiceError {
     }
 }
 
-/// Rows that are live, and rows that are shown under some conditions.
+/// The number of live rows, and of rows shown under several conditions.
 #[derive(Debug)]
 struct Counts {
     live: u64,
