@@ -1,4 +1,4 @@
-//! The database itself: connections, transactions' parts, migrations, values, and what every noun is kept by.
+//! The database itself: connections, transactions, migrations, values, and what the storage of every noun uses.
 
 pub(super) mod backup;
 pub(super) mod clock;
