@@ -1,6 +1,6 @@
 //! `weir audit`: verifies, exports and seals the trail, and detaches its old months.
 //!
-//! Verifying and exporting only read, and work beside a running server.
+//! Verifying and exporting only read, and work alongside a running server.
 
 use std::{
     fs::File,

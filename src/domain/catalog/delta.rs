@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::schema::{DataType, Field, Primitive, Schema};
 
-/// The reader feature that gives a column a physical name beside its logical one.
+/// The reader feature that gives a column a physical name in addition to its logical one.
 pub const COLUMN_MAPPING: &str = "columnMapping";
 /// The reader feature that marks rows of a file as deleted.
 pub const DELETION_VECTORS: &str = "deletionVectors";

@@ -71,7 +71,7 @@ pub struct RawDisclosure {
     pub partition_values_in_paths: Vec<String>,
     /// The oldest version that recipients may read, if history is shared.
     pub history_from: Option<u64>,
-    /// Names of the properties of the table and its columns that an answer in delta format carries, beside names and
+    /// Names of the properties of the table and its columns that an answer in delta format carries, besides names and
     /// types.
     pub properties: Vec<String>,
 }
@@ -116,7 +116,7 @@ fn is_for_reading(name: &str) -> bool {
     READING_NEEDS.contains(&name) || super::disclosure::READING_NEEDS.contains(&name)
 }
 
-/// Names of the properties that an answer in delta format carries beside column names and types: the table's `name` and
+/// Names of the properties that an answer in delta format carries besides column names and types: the table's `name` and
 /// `description`, table properties on the allow-list, and all of the columns' own metadata.
 pub fn carried_properties(metadata: &Metadata) -> Vec<String> {
     let mut names: BTreeSet<String> =

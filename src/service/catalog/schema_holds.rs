@@ -36,7 +36,7 @@ const TOGETHER: usize = 8;
 /// The most schema changes that a signal lists.
 const TOLD_CHANGES: usize = 20;
 
-/// A version that is held back from an object's recipients.
+/// A schema hold: the newest version of a table is held back from an object's recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaHold {
     /// The version that is served; `None` if the log has none left with the accepted schema.
@@ -155,7 +155,7 @@ impl Asks<'_> {
 pub(in crate::service) struct ServedVersion {
     /// The newest version that they see; `None` if no version is left that they may see.
     pub(in crate::service) snapshot: Option<Arc<Snapshot>>,
-    /// The version that is held back from them.
+    /// The hold, if the table's newest version is held back from them.
     pub(in crate::service) hold: Option<SchemaHold>,
 }
 
@@ -311,8 +311,8 @@ fn signal(share: &Share, object: &SharedObject, table: &Table, hold: &SchemaHold
     }
 }
 
-/// Accepts the newest shape for an object that holds its schema but has none accepted yet, and removes it from an
-/// object that follows.
+/// Accepts the newest shape for an object that holds its schema but has no accepted shape yet, and removes the accepted
+/// shape from an object that follows.
 pub(in crate::service) fn settle_shape(object: &mut SharedObject, newest: &NewestShape) -> Result<(), ServiceError> {
     match object.spec.on_schema_change {
         OnSchemaChange::Follow => object.accepted = None,

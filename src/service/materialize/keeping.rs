@@ -1,5 +1,5 @@
-//! Keeps materializations no longer than needed: deletes those that nobody may read or does read, renews old ones, and
-//! finds differences between the register and the store.
+//! Keeps materializations no longer than needed: deletes those that nobody may read or that nobody reads, renews old
+//! ones, and finds differences between the register and the store.
 
 use std::collections::{HashMap, HashSet};
 
@@ -67,8 +67,8 @@ impl Service {
             tx.drain_copy(copy.id, None).await?;
             tx.commit().await?;
         }
-        // A materialization is needed until its last URL expires, so the idle time is counted from when that was handed
-        // out.
+        // A materialization is needed until its last URL expires, but its idle time is counted from when that URL was
+        // handed out.
         let idle = seconds(self.materializer.settings().idle_seconds) - self.longest_url();
         let idle_since = now - idle.max(TimeDelta::zero());
         let (mut deleted, mut bytes, mut failures) = (0u64, 0u64, Vec::new());

@@ -39,7 +39,7 @@ impl Service {
     }
 
     /// Whether `files` (those at `indices`) can be tried again although the one at place `at` lacks `column`, because
-    /// that file is older than the column. Notes the finding in all files.
+    /// that file is older than the column. Marks all of the files that are older.
     pub(super) async fn excuse(
         &self,
         source: &Source,
@@ -109,7 +109,7 @@ fn has(schema: &Schema, mapped_then: bool, steps: &[Step<'_>], maps_columns: boo
             (Step::Element { .. }, Some(DataType::Array { element, .. }), _) => Some(element),
             (Step::Key, Some(DataType::Map { key, .. }), _) => Some(key),
             (Step::Value { .. }, Some(DataType::Map { value, .. }), _) => Some(value),
-            // The column had another type, and its name in files is unknown.
+            // The older schema has another type here, so what its files hold is unknown.
             _ => return true,
         };
     }

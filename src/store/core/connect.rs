@@ -21,8 +21,8 @@ const APART: u32 = 2;
 /// How long a connection may be idle and still be handed out untested; no database comes back so soon after failing.
 const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 
-/// A statement that takes longer is cancelled. So is a transaction whose client is idle for longer, because it may hold
-/// the head of the audit chain.
+/// The settings of every session. Statements are cancelled after 30 seconds. Transactions whose clients are idle for so
+/// long end too, because they may hold the head of the audit chain.
 ///
 /// Commits are synchronous, whatever the default of server or role, because a committed answer must last.
 macro_rules! session {

@@ -78,7 +78,7 @@ pub struct Serving {
     pub delta_id: String,
     /// The version.
     pub table_version: i64,
-    /// Changes when the set is ended; whatever a server remembers of the set is valid only for the same epoch.
+    /// Changes whenever the serving is forgotten; what a server remembers of the set is valid only within one epoch.
     pub epoch: Uuid,
 }
 

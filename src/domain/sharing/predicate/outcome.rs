@@ -53,7 +53,7 @@ impl Outcomes {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         let (a, b) = (self.0, other.0);
-        // True needs both to be true; false needs one false; null needs one null beside one that is not false.
+        // True needs both to be true; false needs one false; null needs one null, and the other not false.
         Self((a & b & 1) | ((a | b) & 2) | (((a & (b | (b << 2))) | (b & (a | (a << 2)))) & 4))
     }
 
