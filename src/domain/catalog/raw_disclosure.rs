@@ -116,8 +116,8 @@ fn is_for_reading(name: &str) -> bool {
     READING_NEEDS.contains(&name) || super::disclosure::READING_NEEDS.contains(&name)
 }
 
-/// Names of the properties that an answer in delta format carries besides column names and types: the table's `name` and
-/// `description`, table properties on the allow-list, and all of the columns' own metadata.
+/// Names of the properties that an answer in delta format carries besides column names and types: the table's `name`
+/// and `description`, table properties on the allow-list, and all of the columns' own metadata.
 pub fn carried_properties(metadata: &Metadata) -> Vec<String> {
     let mut names: BTreeSet<String> =
         delta_configuration(&metadata.configuration).into_keys().map(Into::into).collect();
