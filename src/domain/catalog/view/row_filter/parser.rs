@@ -45,7 +45,7 @@ struct Parser<'a> {
     leaves: usize,
 }
 
-/// One side of a comparison, before it meets the other.
+/// One side of a comparison, before the other side gives it a type.
 enum Term {
     Column(Column),
     /// Includes its sign.
