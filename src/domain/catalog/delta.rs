@@ -1,7 +1,7 @@
 //! What a Delta table says about itself: protocol, metadata, and the reader features that a snapshot really needs.
 //!
-//! Pure values and one pure rule. The lake reads the values from a log; the negotiation compares the features with those
-//! that a client declared.
+//! Pure values and one pure rule. The lake reads the values from a log; the negotiation compares the features with
+//! those that a client declared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
