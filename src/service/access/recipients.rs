@@ -1,4 +1,4 @@
-//! Recipients: the partners that read, and where they stand.
+//! Creates, changes, suspends and offboards recipients, the partners that read.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -40,8 +40,7 @@ use crate::{
 
 use super::grants::{Effect, open_grants};
 
-/// A spec as it was asked for, its identity the one that was bound `before` where it means the same JWTs, and another one
-/// otherwise.
+/// Gives the spec's identity the id of the identity bound `before` if both match the same JWTs, otherwise a new id.
 fn bound(mut spec: RecipientSpec, before: Option<&Identity>) -> RecipientSpec {
     if let Some(identity) = &mut spec.oidc {
         identity.id = before.filter(|before| before.same(identity)).map_or_else(Uuid::now_v7, |before| before.id);
@@ -54,12 +53,12 @@ fn changed_by(before: &Recipient, named: &Named, mode: Mode) -> Result<Recipient
     Ok(Recipient { spec, ..before.clone() })
 }
 
-/// How many views that a recipient would see no row of are named.
+/// The most views named in a refusal because the recipient would see none of their rows.
 const MAX_STARVED: usize = 20;
-/// How many views of one recipient's shares are looked at.
+/// The most views of one recipient's shares that are checked.
 const MAX_VIEWS: u32 = 10_000;
 
-/// A view of which a recipient sees no row any more, for want of properties that changed.
+/// A view whose rows a change of properties would all hide from a recipient.
 #[derive(Debug)]
 struct Starved {
     view: SharedView,
@@ -88,20 +87,20 @@ impl Starved {
     }
 }
 
-/// Which views a recipient would see no row of for the sake of properties that were others before.
+/// The views whose rows a change of properties would all hide, judged before the chain's lock is taken.
 #[derive(Debug)]
 struct Judged {
-    /// Of the recipient before.
+    /// The recipient's revision before the change.
     revision: i64,
     day: NaiveDate,
     are_same: bool,
-    /// By view and version.
+    /// The unmet conditions by view and version.
     unmet: HashMap<(Uuid, i64), Vec<Unmet>>,
 }
 
 impl Judged {
-    /// The views that the recipient reads and would see no row of; nothing where it, or what it reads, has become another.
-    /// Whoever is granted a share that holds such a view counts, whenever the grant begins.
+    /// Returns the views that the recipient reads and would see no row of, or `None` if the recipient or the views it
+    /// reads have changed since. Grants that have not begun count too.
     async fn starved(
         &self,
         tx: &mut Tx,
@@ -130,7 +129,8 @@ fn granted(recipient: &Recipient, open_at: DateTime<Utc>) -> ShownIn {
     ShownIn::Granted { recipient_id: recipient.id, open_at }
 }
 
-/// The signal that a recipient's properties leave it without a row of a view: one for each state of the recipient.
+/// Builds the signal that a recipient's properties leave it without rows of a view; told once per revision of the
+/// recipient and version of the view.
 pub(in crate::service) fn without_rows(
     recipient: &Recipient,
     view: &SharedView,
@@ -149,7 +149,7 @@ pub(in crate::service) fn without_rows(
     }
 }
 
-/// There is no such recipient.
+/// The error that there is no such recipient.
 pub(in crate::service) fn not_found(name: &str) -> ServiceError {
     ServiceError::NotFound { kind: "recipient", name: name.to_owned() }
 }
@@ -160,9 +160,9 @@ fn event(ctx: &OperatorContext, action: &'static str, recipient: &Recipient) -> 
     Event { recipient: name, recipient_id: Some(recipient.id), ..ctx.event(action, object) }
 }
 
-/// The event of `change`. The trail's bytes stay for ever and what is personal must not: of contacts only the roles stand
-/// in it, and whom they name goes to the personal part, which can be erased; of properties there are keyed digests,
-/// which still tell whether a value changed.
+/// Completes the event of a change. The trail's bytes are never erased, so they must hold nothing personal. Of contacts
+/// the trail holds only the roles; the people go to the event's personal part, which can be erased. Properties become
+/// keyed digests, which still tell whether a value changed.
 fn changed(mut event: Event, mut change: Value, digest: impl Fn(&Value) -> Value) -> Event {
     let mut named = Map::new();
     for side in ["before", "after"] {
@@ -190,7 +190,7 @@ impl Service {
         })
     }
 
-    /// Creates a recipient, active, or confirms that it is as described.
+    /// Creates an active recipient, or confirms that the existing one is as described.
     pub async fn put_recipient(
         &self,
         ctx: &OperatorContext,
@@ -221,8 +221,8 @@ impl Service {
         Ok(Put::Created(recipient))
     }
 
-    /// Refuses a new binding of `recipient` to an identity that is nobody's here or another's, and one beside tokens: a
-    /// recipient has either, so that ending one ends all.
+    /// Refuses to bind `recipient` to an issuer that the settings do not name, to an identity of another recipient, or
+    /// while it holds tokens. A recipient has tokens or an identity, so that ending one ends all access.
     async fn check_identity(
         &self,
         tx: &mut Tx,
@@ -258,8 +258,8 @@ impl Service {
         Ok(())
     }
 
-    /// The profile of a recipient that is bound to an identity: what its connectors need besides the client's id and
-    /// secret, which its issuer gave it.
+    /// Returns the profile of a recipient that is bound to an identity. Its connectors also need the client id and
+    /// secret, which the issuer gave them.
     pub async fn get_profile(&self, name: &str) -> Result<OauthProfile, ServiceError> {
         let recipient = self.get_recipient(name).await?;
         let Some(identity) = &recipient.spec.oidc else {
@@ -270,20 +270,20 @@ impl Service {
         Ok(OauthProfile::new(&self.endpoint(), token_endpoint, identity, scope))
     }
 
-    /// A recipient.
+    /// Finds a recipient by name.
     pub async fn get_recipient(&self, name: &str) -> Result<Recipient, ServiceError> {
         self.db.find_recipient(&lookup::key(NameKind::Recipient, name)?).await?.ok_or_else(|| not_found(name))
     }
 
-    /// Recipients by name.
+    /// Lists recipients by name.
     pub async fn list_recipients(&self, page: &PageRequest) -> Result<Page<Recipient>, ServiceError> {
         let opened = self.begin_page(page, "recipients".into())?;
         let recipients = self.db.list_recipients(opened.after.as_deref(), opened.limit).await?;
         Ok(self.end_page(opened, recipients, |recipient| recipient.name.key().to_owned()))
     }
 
-    /// Changes a recipient; narrower networks and delivery count from the commit on, since the change is ordered with
-    /// the trail's decisions. What would leave it without a row of a view that it reads is refused, unless
+    /// Changes a recipient. The change is ordered with the decisions in the trail, so narrower networks and delivery
+    /// apply from the commit on. A change that leaves the recipient without rows of a view it reads is refused unless
     /// `is_forced`.
     pub async fn update_recipient(
         &self,
@@ -345,7 +345,7 @@ impl Service {
         Ok(Some(after))
     }
 
-    /// Deletes a recipient that can read nothing any more. Its past stays on record.
+    /// Deletes a recipient that has no open grant and no live token. Its history stays on record.
     pub async fn delete_recipient(
         &self,
         ctx: &OperatorContext,
@@ -379,7 +379,7 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// Refuses a recipient everything until it is resumed.
+    /// Suspends a recipient: every request is refused until it is resumed.
     pub async fn suspend_recipient(
         &self,
         ctx: &OperatorContext,
@@ -390,7 +390,7 @@ impl Service {
         self.with_effect(moved).await
     }
 
-    /// Lets a suspended recipient read again what it is granted.
+    /// Lets a suspended recipient read again.
     pub async fn resume_recipient(
         &self,
         ctx: &OperatorContext,
@@ -400,7 +400,7 @@ impl Service {
         self.move_recipient(ctx, name, reason, RecipientState::Active, "recipient.resume").await
     }
 
-    /// Ends a recipient for good, with its grants and tokens; its history is kept.
+    /// Ends a recipient for good, with its grants and tokens. Its history is kept.
     pub async fn offboard_recipient(
         &self,
         ctx: &OperatorContext,
@@ -411,7 +411,7 @@ impl Service {
         self.with_effect(moved).await
     }
 
-    /// Looks at the views that a recipient is granted with properties that become others.
+    /// Judges the views that a recipient is granted by the properties that would change.
     async fn judge_views(&self, before: &Recipient, after: &Recipient) -> Result<Judged, ServiceError> {
         let now = self.clock.now();
         let are_same = before.spec.properties == after.spec.properties;
@@ -433,7 +433,7 @@ impl Service {
         Ok(judged)
     }
 
-    /// A recipient that nothing is handed out to any more, with what it was handed before and still lives.
+    /// Adds the presigned URLs of a recipient that are still live.
     async fn with_effect(&self, recipient: Recipient) -> Result<(Recipient, Effect), ServiceError> {
         let outstanding = self.db.find_outstanding(Some(recipient.id), self.clock.now()).await?;
         let effect = Effect::new(recipient.updated_at, outstanding);
@@ -463,7 +463,7 @@ impl Service {
         Ok(recipient)
     }
 
-    /// Moves `recipient` to `state` in a transaction that holds the chain's lock.
+    /// Moves `recipient` to `state`; the transaction must hold the chain's lock.
     pub(in crate::service) async fn move_recipient_in(
         &self,
         tx: &mut Tx,
@@ -476,7 +476,7 @@ impl Service {
         let (before, mut bound) = (recipient.state, None);
         (recipient.state, recipient.updated_at) = (state, ctx.now);
         if state == RecipientState::Offboarded {
-            // The identity may be somebody else's next.
+            // Another recipient may be bound to the identity later.
             bound = recipient.spec.oidc.take();
         }
         let recipient = tx.update_recipient(recipient).await?;
