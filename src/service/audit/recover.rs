@@ -1,7 +1,9 @@
-//! A database that is behind its audit export: restored from a backup, or left by a failover that lost commits.
+//! Recovers a database that is behind its audit export: restored from a backup, or left by a failover that lost
+//! commits.
 //!
-//! What the export proves is taken over, so that the trail stays whole; what was revoked is revoked again; and everything
-//! is frozen until an operator has looked at what else was lost. Never here: personal parts, which no export holds.
+//! The events that the export proves are taken over, so that the trail stays whole. Revocations are repeated, and
+//! everything is frozen until an operator has checked what else was lost. Never here: personal parts, which no export
+//! holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,13 +37,13 @@ use super::{
     write,
 };
 
-/// Why, where something is revoked again.
+/// The reason recorded with a repeated revocation.
 const REASON: &str = "revoked before the database was restored, as its audit export says";
 
 /// Why the database could not be brought up to its export.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// The export cannot be read or believed, or is another database's.
+    /// The export cannot be read or verified, or belongs to another database.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// A revocation could not be repeated.
@@ -52,29 +54,29 @@ pub enum RecoveryError {
     Store(#[from] StoreError),
 }
 
-/// What was found and done about a database that was behind its export.
+/// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// The database's newest event.
+    /// The newest event of the database.
     pub after: i64,
-    /// The export's newest event.
+    /// The newest event of the export.
     pub through: i64,
-    /// Whether the database has gone on since by itself, so that its trail and the export's are two.
+    /// Whether the database went on by itself, so that its trail and the export's have parted.
     pub is_fork: bool,
     /// How many grants, tokens, recipients and operators were revoked again.
     pub revoked: usize,
-    /// Operators' other changes that were lost, on which people have to decide: how many by action.
+    /// Other lost changes by operators, which people must decide on: the count by action.
     pub lost: BTreeMap<String, u64>,
 }
 
-/// What tightened, as the export's events say.
+/// The lost changes, from the export's events; those that tighten access by id.
 #[derive(Debug, Default)]
 struct Lost {
     grants: BTreeSet<Uuid>,
     tokens: BTreeSet<Uuid>,
-    /// Where each recipient came to last.
+    /// The last state of each recipient that was suspended or offboarded.
     recipients: BTreeMap<Uuid, RecipientState>,
-    /// Whether each operator was disabled last, by its name.
+    /// Whether each operator was disabled last, with its name.
     operators: BTreeMap<Uuid, (String, bool)>,
     operator_tokens: BTreeSet<Uuid>,
     others: BTreeMap<String, u64>,
@@ -120,9 +122,9 @@ impl Lost {
 }
 
 impl Service {
-    /// Brings the database up to its audit export where it is behind: in one transaction, its lost events are taken over,
-    /// everything is frozen, and what was revoked is revoked again. Nothing else may write meanwhile. `None` where
-    /// nothing was lost, or nothing is exported.
+    /// Brings a database that is behind its audit export up to it. In one transaction, takes over the lost events,
+    /// freezes everything and repeats the revocations. No other server may write meanwhile. Returns `None` if nothing
+    /// was lost or nothing is exported.
     pub async fn recover(&self) -> Result<Option<Recovery>, RecoveryError> {
         let Some(archive) = self.audit_sealer.archive() else { return Ok(None) };
         let exported = self.db.find_exported_through().await?.unwrap_or_default();
@@ -131,7 +133,7 @@ impl Service {
         if let Some(own) = self.db.find_checkpoint(through).await?
             && export::holds(archive, through, &own.note).await.map_err(AuditError::from)?
         {
-            // A server was stopped before it could remember that it had exported this one.
+            // The server stopped after it exported this checkpoint, before it noted that.
             return Ok(None);
         }
         let keys = self.audit_sealer.verifiers();
@@ -146,7 +148,7 @@ impl Service {
             return Err(AuditError::Refused(message.to_owned()).into());
         }
         let mut lost = Lost::default();
-        // Checkpoints of its own that the export lacks make another chain of them, too.
+        // Checkpoints that the export lacks also mean that the two have parted.
         let mut is_fork = !self.db.list_checkpoints(common, 1).await?.is_empty();
         let mut sealed = common;
         loop {
@@ -179,7 +181,7 @@ impl Service {
         Ok(Some(recovery))
     }
 
-    /// The hashes of the database's events behind `after`.
+    /// Reads the hashes of the database's events after `after`.
     async fn list_hashes(&self, after: i64, head: Head) -> Result<Vec<[u8; 32]>, StoreError> {
         let (mut hashes, mut at) = (Vec::new(), after);
         while at < head.seq {
@@ -191,8 +193,8 @@ impl Service {
         Ok(hashes)
     }
 
-    /// A walk through the export from the newest checkpoint that it has in common with the database, and that
-    /// checkpoint's place.
+    /// Starts a walk through the export at the newest checkpoint that the database has too, and returns that
+    /// checkpoint's sequence number.
     async fn begin_walk(
         &self,
         archive: &Archive,
@@ -208,7 +210,7 @@ impl Service {
             }
             checkpoint = self.db.find_checkpoint(own.previous_seq).await?;
         }
-        // Without a checkpoint of its own, a database shows by its first event whose export that is.
+        // A database without a checkpoint in common is recognised by its first event.
         let first = self.db.list_chain(0, 1).await?.into_iter().next().map(|(event, _)| event.hash);
         let mut export = ExportWalk::from_start(archive, keys).await?;
         let begins_alike = export.next().await?.is_some_and(|segment| segment.hashes.first() == first.as_ref());
@@ -223,7 +225,7 @@ impl Service {
         Ok((ExportWalk::from_start(archive, keys).await?, 0))
     }
 
-    /// Records what happened, freezes everything, and revokes what had been revoked.
+    /// Records the recovery, freezes everything and repeats the revocations.
     async fn set_right(
         &self,
         tx: &mut Tx,
@@ -282,7 +284,7 @@ impl Service {
     }
 }
 
-/// Puts a segment's events behind the chain, and its checkpoint beside them.
+/// Appends a segment's events to the chain and stores its checkpoint.
 async fn take_over(
     tx: &mut Tx,
     at: &mut Head,
