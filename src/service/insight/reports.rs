@@ -1,8 +1,9 @@
-//! Monthly reports: made once from the audit trail when a month is over, kept, and served as they were made.
+//! Makes monthly reports from the audit trail, once each after the month is over, stores them and serves them
+//! unchanged.
 //!
-//! A month is closed when it is over and a checkpoint covers its last event. Whoever makes a report takes it first, so
-//! that replicas do not both count; what is written last is written by one of them. Never here: what counts as what, and
-//! how a report looks, which `domain::report` says.
+//! A month is closed when it is over and a checkpoint covers its last event. A server claims a report before it makes
+//! it, so that replicas do not both count; one of them writes the result. Never here: what counts as what, and how a
+//! report looks, both of which are in `domain::insight::report`.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -33,42 +34,42 @@ use crate::{
     },
 };
 
-/// How long after its end a month may still get events from a server whose clock is late.
+/// How long after its end a month may still get events from a server whose clock is slow.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);
-/// How often who makes a report says that it goes on; its claim holds several times as long.
+/// How often a server renews its claim on a report; a claim lasts several times as long.
 const HELD_EVERY: Duration = Duration::from_secs(5);
-/// How long a caller waits for a report that is being made before it is told to come back.
+/// How long a caller waits for a report before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a preview may be counted.
+/// How long counting a preview may take.
 const PREVIEW_PATIENCE: Duration = Duration::from_secs(20);
-/// How many reports are looked for that nobody makes.
+/// The most unmade reports that are looked up at a time.
 const UNMADE_AT_ONCE: u32 = 10;
 
-/// A report that is asked for.
+/// A request for a report.
 #[derive(Clone, Debug)]
 pub struct NewReport {
     /// The month: `2026-11`.
     pub month: String,
-    /// The recipient that it is about, by name or id; all where absent.
+    /// The name or id of the recipient to report on; all recipients if absent.
     pub recipient: Option<String>,
 }
 
-/// What is counted: whose events of which month.
+/// The events to count: one month's, of one recipient or of all.
 struct Scope {
     month: Month,
     recipient_id: Option<Uuid>,
 }
 
-/// Which reports are listed.
+/// Filters the list of reports.
 #[derive(Clone, Debug, Default)]
 pub struct ReportQuery {
-    /// Only those of this month.
+    /// Only reports on this month.
     pub month: Option<String>,
-    /// Only those about the recipient of this name or id.
+    /// Only reports on the recipient with this name or id.
     pub recipient: Option<String>,
 }
 
-/// A report with its files, which are there once it is ready.
+/// A report with its files, which exist once it is ready.
 #[derive(Clone, Debug)]
 pub struct FiledReport {
     /// The report.
@@ -77,13 +78,13 @@ pub struct FiledReport {
     pub files: Vec<StoredFile>,
 }
 
-/// Why a report is not made.
+/// Why a report was not made.
 enum Unmade {
-    /// As things are, it cannot be.
+    /// It cannot be made from the current trail.
     Failed(String),
-    /// It may be when it is tried again.
+    /// A later attempt may succeed.
     Later(ServiceError),
-    /// Somebody else has made it.
+    /// Another server has made it.
     Taken,
 }
 
@@ -104,7 +105,7 @@ fn object(report: &StoredReport) -> Object {
     Object { kind: "report".into(), id: Some(report.id), name: Some(report.month.to_string()) }
 }
 
-/// A month that a caller names, which must be over.
+/// Parses the month that a caller names; it must be over.
 fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
     let closes = month.end() + SETTLING;
@@ -121,7 +122,7 @@ fn closed_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     Ok(month)
 }
 
-/// A month that a caller names, which has begun and is not over.
+/// Parses the month that a caller names; it must have begun and not be over.
 fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
     let month = Month::parse(text).ok_or_else(|| ServiceError::invalid("month", "is no month; write it as 2026-11"))?;
     match () {
@@ -134,7 +135,7 @@ fn open_month(text: &str, now: DateTime<Utc>) -> Result<Month, ServiceError> {
 }
 
 impl Service {
-    /// Answers the report that is asked for, and whether it is new. What is being made is waited for a little.
+    /// Returns the requested report and whether it is new. Waits a little while it is being made.
     pub async fn create_report(
         &self,
         ctx: &OperatorContext,
@@ -148,7 +149,7 @@ impl Service {
         let recipient_id = party.as_ref().map(|party| party.id);
         let known = self.db.find_report_of(month, recipient_id).await?;
         let (report, is_new) = match known.filter(|report| report.state != ReportState::Failed) {
-            // What was made is there, whatever became of its events.
+            // A report that was made stays available, even if its events are gone.
             Some(report) => (report, false),
             None => {
                 self.check_kept(month).await?;
@@ -162,7 +163,7 @@ impl Service {
             let (service, id) = (self.clone(), report.id);
             let making = tokio::spawn(async move { service.make_report(id).await });
             match tokio::time::timeout(PATIENCE, making).await {
-                // It goes on, and whoever asked comes back for it.
+                // The work goes on; the caller can ask again.
                 Err(_) => {}
                 Ok(Ok(made)) => made?,
                 Ok(Err(error)) => return Err(ServiceError::internal(error)),
@@ -171,8 +172,7 @@ impl Service {
         Ok((self.get_report(report.id).await?, is_new))
     }
 
-    /// The report of a month that is not over, as it stands, marked as a preview: counted now, kept nowhere, and signed by
-    /// nobody.
+    /// Reports on a month that is not over, marked as a preview: counted now, neither stored nor signed.
     pub async fn preview_report(&self, asked: &NewReport) -> Result<Report, ServiceError> {
         let now = self.clock.now();
         let month = open_month(&asked.month, now)?;
@@ -197,7 +197,7 @@ impl Service {
         Ok(Report { preview_until: Some(now.trunc_subsecs(0)), ..report })
     }
 
-    /// Keeps that a report is to be made, where it is not there; answers it, and whether it is new.
+    /// Stores that a report is to be made, unless it exists. Returns it and whether it is new.
     async fn begin_report(
         &self,
         ctx: &OperatorContext,
@@ -241,7 +241,8 @@ impl Service {
         Ok((report, true))
     }
 
-    /// The recipient of this name or id; one that is gone is found by its id, and keeps its last name.
+    /// Finds the recipient with this name or id. A deleted recipient is found by its id, with the name in its last
+    /// event.
     async fn find_party(&self, text: &str) -> Result<Party, ServiceError> {
         let unknown = || {
             let message = "names no recipient that exists; one that was deleted is found by its id";
@@ -261,10 +262,10 @@ impl Service {
         Ok(Party { id, name })
     }
 
-    /// Refuses a month that the database cannot answer for: before the trail began, or detached from it.
+    /// Refuses a month that the database has no events for: before the trail began, or detached.
     async fn check_kept(&self, month: Month) -> Result<(), ServiceError> {
         let detached = match self.db.find_detached_through().await? {
-            // What was written before the month is there, and so is all of the month.
+            // Events from before the month exist, so all of the month's events do too.
             Some(_) if self.db.find_last_seq_before(month.start()).await?.is_some() => None,
             detached => detached,
         };
@@ -283,14 +284,14 @@ impl Service {
         Ok(())
     }
 
-    /// A report with its files.
+    /// Finds a report with its files.
     pub async fn get_report(&self, id: Uuid) -> Result<FiledReport, ServiceError> {
         let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
         let files = self.db.list_report_files(id).await?;
         Ok(FiledReport { report, files })
     }
 
-    /// What a report's file holds, as it was made.
+    /// Reads the content of a report's file.
     pub async fn get_report_file(&self, id: Uuid, file: ReportFile) -> Result<(StoredReport, Vec<u8>), ServiceError> {
         let report = self.db.find_report(id).await?.ok_or_else(|| not_found(id))?;
         match (self.db.find_report_file(id, file).await?, report.state) {
@@ -305,7 +306,7 @@ impl Service {
         }
     }
 
-    /// Reports in the order in which they were asked for.
+    /// Lists reports in the order in which they were requested.
     pub async fn list_reports(
         &self,
         query: &ReportQuery,
@@ -326,8 +327,8 @@ impl Service {
         Ok(self.end_page(opened, reports, |report| report.id.to_string()))
     }
 
-    /// What falls due with time: last month's report of all recipients, where that is wanted, and reports whose maker is
-    /// gone.
+    /// Requests last month's report on all recipients, if the settings want it, and makes the reports that no server is
+    /// making.
     pub async fn tend_reports(&self) -> Result<(), ServiceError> {
         let now = self.clock.now();
         if self.reports.monthly
@@ -343,14 +344,14 @@ impl Service {
         Ok(())
     }
 
-    /// Makes a report, unless somebody does or did.
+    /// Makes a report, unless another server makes or made it.
     async fn make_report(&self, id: Uuid) -> Result<(), ServiceError> {
         let holder = self.materializer.holder();
         let mut tx = self.db.begin().await?;
         let is_claimed = tx.claim_report(id, holder, self.clock.now()).await?;
         tx.commit().await?;
         let Some(report) = self.db.find_report(id).await?.filter(|_| is_claimed) else { return Ok(()) };
-        // Both go on at once: what is written may have the connection that the other waits for.
+        // Both run at once: the writer may hold the connection that the renewal waits for.
         let made = tokio::select! {
             made = self.write_report(&report) => made,
             lost = self.hold_report(id, holder) => Err(lost),
@@ -375,7 +376,7 @@ impl Service {
         }
     }
 
-    /// Says again and again that a report is being made; ends where that cannot be said any more.
+    /// Renews the claim on a report until that fails; returns why.
     async fn hold_report(&self, id: Uuid, holder: Uuid) -> Unmade {
         loop {
             tokio::time::sleep(HELD_EVERY).await;
@@ -385,7 +386,7 @@ impl Service {
                 tx.commit().await
             };
             match held.await {
-                // A busy or silent database: the claim holds on, or another server takes the report.
+                // The database is busy or silent: the claim still holds, or another server takes the report over.
                 Err(error) if error.is_outage() => {}
                 Err(error) => return error.into(),
                 Ok(()) => {}
@@ -398,7 +399,7 @@ impl Service {
             ServiceError::Invalid(_) => Unmade::Failed(error.to_string()),
             error => Unmade::Later(error),
         })?;
-        // Sealed first: what is counted is what a checkpoint covers.
+        // Sealed first, so that a checkpoint covers every event counted.
         let last = self.db.find_last_seq_before(report.month.end()).await?.unwrap_or_default();
         let range = self.db.find_seqs_between(report.month.start(), report.month.end()).await?;
         let covered = range.map_or(last, |(_, last)| last).max(1);
@@ -427,7 +428,7 @@ impl Service {
         Ok(())
     }
 
-    /// Counts the month's events, a page at a time.
+    /// Counts the month's events, page by page.
     async fn count_month(
         &self,
         scope: &Scope,
@@ -469,7 +470,7 @@ impl Service {
         }
     }
 
-    /// The files of a report, signed.
+    /// Builds a report's files, with the signed manifest.
     fn file_report(
         &self,
         report: &Report,

@@ -1,5 +1,5 @@
-//! Operators: who may use the admin API, and their tokens. A token in clear leaves here once, in the answer that made
-//! it.
+//! Manages operators, who may use the admin API, and their tokens. A token's text leaves the server once, in the answer
+//! that created it.
 
 pub mod sign_in;
 
@@ -36,15 +36,15 @@ use super::{
     },
 };
 
-/// How many tokens of one operator work at a time: for its machines, and one that takes another's place.
+/// The most live tokens of one operator: for its machines, and a successor for one.
 const MAX_LIVE_TOKENS: i64 = 10;
 
-/// A token that was just made, in clear.
+/// A token that was just created, with its text.
 #[derive(Debug)]
 pub struct IssuedOperatorToken {
-    /// What is kept of it.
+    /// The stored record.
     pub token: OperatorToken,
-    /// The token itself; shown now or never.
+    /// The token's text; it cannot be shown again.
     pub secret: BearerToken,
 }
 
@@ -61,7 +61,7 @@ fn event(ctx: &OperatorContext, action: &'static str, operator: &Operator) -> Ev
     ctx.event(action, Object { kind: "operator".into(), id: Some(operator.id), name })
 }
 
-/// Moves an operator to `after` in a transaction that holds the chain's lock.
+/// Stores `after` as the operator's new state; the transaction must hold the chain's lock.
 pub(super) async fn move_in(
     tx: &mut Tx,
     ctx: &OperatorContext,
@@ -75,7 +75,7 @@ pub(super) async fn move_in(
     Ok(after)
 }
 
-/// Ends an operator's token now, in a transaction that holds the chain's lock.
+/// Ends an operator's token now; the transaction must hold the chain's lock.
 pub(super) async fn end_token_in(
     tx: &mut Tx,
     ctx: &OperatorContext,
@@ -161,7 +161,7 @@ fn life(settings: &OperatorSettings, asked: Option<u64>) -> Result<u64, ServiceE
     Err(ServiceError::invalid("expires_in_seconds", format!("must be between 1 and {longest}")))
 }
 
-/// Refuses what would leave nobody who can make operators.
+/// Refuses a change that would leave no admin who can create operators.
 async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> Result<(), ServiceError> {
     let is_admin = operator.spec.role == Role::Admin && operator.disabled_at.is_none();
     if is_admin && !tx.has_admin(Some(operator.id), now).await? {
@@ -172,8 +172,8 @@ async fn keep_an_admin(tx: &mut Tx, operator: &Operator, now: DateTime<Utc>) -> 
     Ok(())
 }
 
-/// Makes an operator with a token, straight on the database: how the first admin is made, and how one gets in again
-/// when no admin can. Works beside running servers.
+/// Creates an operator with a token directly in the database: the first admin, or one to get back in when no admin can
+/// sign in. Works beside running servers.
 pub async fn create_operator(
     db: &Db,
     clock: &Clock,
@@ -213,19 +213,19 @@ impl Service {
         Ok(Put::Created(operator))
     }
 
-    /// An operator.
+    /// Finds an operator by name.
     pub async fn get_operator(&self, name: &str) -> Result<Operator, ServiceError> {
         self.db.find_operator(&lookup::key(NameKind::Operator, name)?).await?.ok_or_else(|| not_found(name))
     }
 
-    /// Operators by name.
+    /// Lists operators by name.
     pub async fn list_operators(&self, page: &PageRequest) -> Result<Page<Operator>, ServiceError> {
         let opened = self.begin_page(page, "operators".into())?;
         let operators = self.db.list_operators(opened.after.as_deref(), opened.limit).await?;
         Ok(self.end_page(opened, operators, |operator| operator.name.key().to_owned()))
     }
 
-    /// Changes an operator; a lesser role counts from the commit on.
+    /// Changes an operator; a lesser role applies from the commit on.
     pub async fn update_operator(
         &self,
         ctx: &OperatorContext,
@@ -252,7 +252,7 @@ impl Service {
         Ok(after)
     }
 
-    /// Deletes an operator with its tokens. What it did stays on record.
+    /// Deletes an operator with its tokens. Its past actions stay on record.
     pub async fn delete_operator(
         &self,
         ctx: &OperatorContext,
@@ -270,7 +270,7 @@ impl Service {
         Ok(tx.commit().await?)
     }
 
-    /// Refuses an operator everything until it is enabled.
+    /// Disables an operator: every request is refused until it is enabled.
     pub async fn disable_operator(
         &self,
         ctx: &OperatorContext,
@@ -287,7 +287,7 @@ impl Service {
         self.move_operator(tx, ctx, after, reason, "operator.disable").await
     }
 
-    /// Lets a disabled operator in again, with the tokens that have not ended.
+    /// Enables a disabled operator, whose live tokens work again.
     pub async fn enable_operator(
         &self,
         ctx: &OperatorContext,
@@ -316,7 +316,7 @@ impl Service {
         Ok(after)
     }
 
-    /// Issues a token to an operator; it is shown in this one answer.
+    /// Issues a token to an operator; only this answer shows it.
     pub async fn issue_operator_token(
         &self,
         ctx: &OperatorContext,
@@ -338,7 +338,7 @@ impl Service {
         Ok(issued)
     }
 
-    /// An operator's tokens by their creation.
+    /// Lists an operator's tokens by creation time.
     pub async fn list_operator_tokens(
         &self,
         name: &str,
@@ -350,8 +350,8 @@ impl Service {
         Ok(self.end_page(opened, tokens, |token| super::core::page::created_key(token.created_at, token.id)))
     }
 
-    /// Ends an operator's token now, be it the last one of the last admin: a token that leaked must end. One that was
-    /// revoked before stays revoked as it was.
+    /// Ends an operator's token now, even the last one of the last admin, since a leaked token must end. A token that
+    /// was revoked earlier keeps that time.
     pub async fn revoke_operator_token(
         &self,
         ctx: &OperatorContext,

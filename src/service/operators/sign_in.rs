@@ -1,7 +1,7 @@
-//! Signing in to the admin API: who presents a token or a JWT, whether the role has what the route needs, and the same again
-//! under the audit trail's lock before anything changes.
+//! Authenticates operators at the admin API by token or JWT and checks that their role has the route's permission, and
+//! again under the audit chain's lock before a change.
 //!
-//! Never here: what operators are made of, which is `operators`.
+//! Never here: operators and their tokens as such, which are in `operators`.
 
 use std::net::IpAddr;
 
@@ -34,34 +34,34 @@ use crate::{
     store::Tx,
 };
 
-/// The action of events that tell what an operator read.
+/// The action of events that record what an operator read.
 const READ: &str = "admin.read";
 /// The longest name of an operator, in characters.
 const LONGEST_NAME: usize = 255;
-/// How much of a path is kept, in characters; more than any name has.
+/// The most characters of a path that are stored; more than any name has.
 const LONGEST_PATH: usize = 1_000;
 
 /// How operators sign in.
 #[derive(Clone)]
 pub struct SignIn {
-    /// SHA-256 of the bootstrap token, where there is one.
+    /// The SHA-256 of the bootstrap token, if there is one.
     bootstrap: Option<[u8; 32]>,
-    /// The settings of operators.
+    /// The settings of operator tokens.
     pub settings: OperatorSettings,
 }
 
 impl SignIn {
-    /// Sign-in by tokens, and by the bootstrap token where there is one.
+    /// Creates a sign-in by tokens, and by the bootstrap token if there is one.
     pub fn new(bootstrap_token: Option<&Secret>, settings: OperatorSettings) -> Self {
         Self { bootstrap: bootstrap_token.map(|token| digest(token.expose())), settings }
     }
 
     fn is_bootstrap(&self, token: &str) -> bool {
-        // Digests have one length and tell nothing by how far they agree.
+        // Digests all have one length, and comparing them tells nothing about the token.
         self.bootstrap.is_some_and(|bootstrap| bootstrap.ct_eq(&digest(token)).into())
     }
 
-    /// The bootstrap token is for whoever makes the first admin.
+    /// Admits the bootstrap token until there is an admin, or always if the settings keep it.
     fn decide_bootstrap(&self, has_admin: bool) -> Result<Role, OperatorReason> {
         if has_admin && !self.settings.keep_bootstrap_token {
             return Err(OperatorReason::BootstrapRetired);
@@ -80,7 +80,7 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// What shows who an operator is.
+/// The credential that an operator presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// The server itself, or its command line on the database.
@@ -89,52 +89,52 @@ pub enum Credential {
     Bootstrap,
     /// An operator's token.
     Token {
-        /// Its identity.
+        /// The token's id.
         id: Uuid,
-        /// When it ends by itself.
+        /// When it expires.
         expires_at: DateTime<Utc>,
     },
     /// A JWT of the operators' issuer.
     Identity {
-        /// The role that it names.
+        /// The role that its claims give.
         role: Role,
-        /// When it ends.
+        /// When it expires.
         expires_at: DateTime<Utc>,
     },
 }
 
-/// What somebody asks of the admin API.
+/// A request to the admin API.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The route's template.
     pub route: String,
-    /// The request's method; of one that nobody knows, that it is another.
+    /// The request's method, or a placeholder for an unknown one.
     pub method: String,
-    /// Its path, which holds names and ids and never a secret.
+    /// The request's path, which contains names and ids but no secrets.
     pub path: String,
-    /// Whether it changes nothing.
+    /// Whether the route changes nothing.
     pub reads: bool,
-    /// Whether it is only to be rehearsed.
+    /// Whether this is a dry run.
     pub run: Run,
-    /// What the route needs.
+    /// The permission that the route needs.
     pub needed: Permission,
     /// The request's id.
     pub request_id: String,
-    /// What is personal about the request.
+    /// The personal data of the request.
     pub personal: Personal,
-    /// The request's place among those that are worked on.
+    /// The request's place among the requests in progress.
     pub place: Place,
 }
 
-/// What a token comes to that somebody presented.
+/// The result of looking up a presented token.
 struct Presented {
-    /// Whose it is, even if it is over.
+    /// The operator that it belongs to, even if it has ended.
     actor: Actor,
     admitted: Result<(Role, Credential), OperatorReason>,
 }
 
 impl Service {
-    /// Lets the holder of `token` do what was asked, or records the refusal.
+    /// Admits the holder of `token` to the route, or records the refusal.
     pub async fn admit_operator(&self, token: Option<&str>, asked: &Asked) -> Result<OperatorContext, ServiceError> {
         let now = self.clock.now();
         let Presented { actor, admitted } = self.look_up_operator(token, &asked.place, now).await?;
@@ -162,8 +162,8 @@ impl Service {
         })
     }
 
-    /// Decides again, inside the transaction of a change: an operator that was disabled, demoted or deleted, or whose
-    /// token ended, changes nothing any more. Answers the actor as it is now.
+    /// Decides again inside a change's transaction: an operator that was disabled, demoted or deleted, or whose token
+    /// ended, can no longer change anything. Returns the actor as it is now.
     pub(in crate::service) async fn admit_again(
         &self,
         tx: &mut Tx,
@@ -212,7 +212,7 @@ impl Service {
             return Ok(Presented { actor, admitted });
         }
         if self.identities.may_be_token(token) {
-            // Its issuer may have to be asked for its keys first.
+            // The issuer may have to be asked for its keys first.
             return Ok(match place.aside(self.identities.verify(token, Side::Operators, now)).await {
                 Ok(verified) => self.identified(&verified),
                 Err(error) => {
@@ -239,8 +239,8 @@ impl Service {
         })
     }
 
-    /// Who an operator is by a JWT of the operators' issuer. Subjects are the issuer's own; the identity under which one
-    /// is recorded is made of both.
+    /// Identifies an operator by a verified JWT of the operators' issuer. A subject is unique only at its issuer, so
+    /// the recorded id is derived from both.
     fn identified(&self, verified: &Verified) -> Presented {
         let OperatorSignInSettings { role_claim, name_claim, roles, .. } = self.identities.operators();
         let Verified { issuer, claims, until, .. } = verified;
@@ -262,8 +262,8 @@ impl Service {
         Presented { actor, admitted: admitted.ok_or(OperatorReason::IdentityWithoutRole) }
     }
 
-    /// Records that somebody without a valid credential asked for something; of a flood the first of each minute, and
-    /// the rest in one event. Whoever goes on all the same is told to slow down.
+    /// Records a request without a valid credential. In a flood, the first of each minute are recorded and the rest
+    /// summed up in one event. A caller that continues is told to slow down.
     async fn record_failed_authentication(
         &self,
         actor: &Actor,
@@ -288,7 +288,7 @@ impl Service {
         Ok(())
     }
 
-    /// Records that an operator asked for what was refused for `reason`, a stable code; of a flood as above.
+    /// Records that an operator's request was refused for `reason`, a stable code. Floods are summed up as above.
     pub async fn record_refusal(&self, actor: &Actor, asked: &Asked, reason: String) -> Result<(), ServiceError> {
         let mut event = Event {
             decision: Outcome::Deny,
@@ -296,7 +296,7 @@ impl Service {
             change: Some(json!({"method": asked.method})),
             ..route_event(actor, asked, if asked.reads { READ } else { "admin.change" })
         };
-        // Whatever stands in it the caller may have made up: it has to be erasable.
+        // The path may be anything the caller made up, so it is stored where it can be erased.
         event.personal.path = Some(asked.path.chars().take(LONGEST_PATH).collect());
         let (operator, limits) = (actor.id.unwrap_or_default(), self.failure_limits());
         let noted = self.rate_limiter.operator_refused(operator, &event, limits, self.clock.now());
@@ -308,7 +308,7 @@ impl Service {
         if noted.is_recorded { self.audit_writer.record(event).await } else { Ok(()) }
     }
 
-    /// Records that an operator read what it asked for.
+    /// Records that an operator read something.
     pub async fn record_reading(&self, actor: &Actor, asked: &Asked) -> Result<(), ServiceError> {
         self.audit_writer.record(route_event(actor, asked, READ)).await
     }
@@ -334,7 +334,7 @@ fn actor_of(OperatorBearer { token, operator }: &OperatorBearer) -> Actor {
     }
 }
 
-/// What the caller is told. Unknown, expired and revoked tokens read alike.
+/// Builds the answer for a refusal. Unknown, expired and revoked tokens get the same one.
 fn refusal(reason: OperatorReason, actor: &Actor) -> ServiceError {
     let unauthenticated = |message: &str| ServiceError::Unauthenticated { message: message.to_owned() };
     match reason {
