@@ -1,4 +1,4 @@
-//! The audit trail, kept: one chain for all replicas, whose head row is locked by whoever appends.
+//! Stores the audit trail: one chain for all replicas, appended to under a lock on its head row.
 
 pub(super) mod checkpoints;
 
@@ -19,13 +19,13 @@ use super::{
     reads, writes,
 };
 
-/// The most events that one statement of SQLite inserts; it allows 32,766 arguments.
+/// The most events in one insert on SQLite, which allows 32,766 arguments.
 const LONGEST_INSERT: usize = 256;
 
-/// The most personal parts that are erased at a time.
+/// The most personal parts that one call erases.
 pub const LONGEST_ERASURE: i64 = 5_000;
 
-/// An event as it is kept.
+/// A stored event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEvent {
     /// Its place in the chain.
@@ -36,16 +36,16 @@ pub struct StoredEvent {
     pub hash: [u8; 32],
     /// The canonical JSON text that is hashed.
     pub body: String,
-    /// What is personal about it; `None` where there is nothing, or where it was erased.
+    /// The personal part; `None` if there is none or it was erased.
     pub personal: Option<StoredPersonal>,
 }
 
 /// The personal part of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredPersonal {
-    /// The salt of the commitment that the event's body holds.
+    /// The salt of the commitment in the event's body.
     pub salt: [u8; 16],
-    /// Its canonical JSON text.
+    /// The canonical JSON text.
     pub text: String,
 }
 
@@ -83,44 +83,44 @@ impl TryFrom<EventRow> for StoredEvent {
 /// The order in which events are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// The oldest first.
+    /// Oldest first.
     #[default]
     Ascending,
-    /// The newest first.
+    /// Newest first.
     Descending,
 }
 
-/// Which events are listed; what is `None` does not matter.
+/// Filters the events to list; a `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Only those about this recipient.
+    /// Only events about this recipient.
     pub recipient_id: Option<Uuid>,
-    /// Only those about this share.
+    /// Only events about this share.
     pub share_id: Option<Uuid>,
-    /// Only those about this shared object.
+    /// Only events about this shared object.
     pub table_id: Option<Uuid>,
-    /// Only those of this action.
+    /// Only events with this action.
     pub action: Option<String>,
-    /// Only those that were decided so.
+    /// Only events with this outcome.
     pub decision: Option<Outcome>,
-    /// Only those from this moment on.
+    /// Only events at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// Only those before this moment.
+    /// Only events before this time.
     pub until: Option<DateTime<Utc>>,
-    /// Only those behind this place, in the order of the listing.
+    /// Only events that follow this place in the order of the listing.
     pub after_seq: Option<i64>,
     /// The order of the listing.
     pub order: Order,
-    /// Only those in these places, both included.
+    /// Only events in this range of places, both ends included.
     pub within: Option<(i64, i64)>,
 }
 
-/// The presigned URLs that were handed out and still live.
+/// The presigned URLs that were handed out and are still live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outstanding {
-    /// How many.
+    /// The number of URLs.
     pub urls: i64,
-    /// When the last one dies; `None` where none lives.
+    /// When the last one expires; `None` if none is live.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -144,7 +144,7 @@ struct OutstandingRow {
     until: Option<Micros>,
 }
 
-/// The body of both questions for outstanding URLs; `$column` says whose.
+/// The body of the two queries for outstanding URLs by id; `$column` is the id's column.
 macro_rules! outstanding {
     ($db:ident, $column:literal, $ids:ident, $now:ident) => {{
         if $ids.is_empty() {
@@ -166,15 +166,15 @@ macro_rules! outstanding {
 }
 
 reads! {
-    /// The chain's newest link.
+    /// Finds the chain's newest link.
     pub async fn find_audit_head(self, db) -> Result<Head> {
         let row: Option<HeadRow> = sqlx::query_as("SELECT seq, hash FROM audit_head WHERE id = 1").fetch_optional(db).await?;
         row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
     }
 
-    /// Events in the order of their places.
+    /// Lists events by their place in the chain.
     pub async fn list_audit(self, db, filter: &AuditFilter, limit: u32) -> Result<Vec<StoredEvent>> {
-        // Their personal parts are looked up for those alone that are listed.
+        // Personal parts are joined only for the events listed.
         let mut query = QueryBuilder::new(
             "SELECT a.seq, a.prev_hash, a.hash, a.body, p.salt, p.personal FROM \
              (SELECT seq, prev_hash, hash, body FROM audit_events WHERE TRUE"
@@ -190,7 +190,7 @@ reads! {
             query.push(" AND action = ").push_bind(action.as_str());
         }
         if let Some(decision) = filter.decision {
-            // Not as an argument: refusals have indexes of their own.
+            // As a literal, so that the partial indexes on refusals apply.
             query.push(" AND decision = '").push(decision.as_str()).push("'");
         }
         if let Some(since) = filter.since {
@@ -215,19 +215,19 @@ reads! {
         rows.into_iter().map(StoredEvent::try_from).collect()
     }
 
-    /// The presigned URLs handed out under these grants that live at `now`.
+    /// Counts the presigned URLs handed out under these grants that are live at `now`.
     pub async fn find_outstanding_of_grants(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
         outstanding!(db, "grant_id", ids, now)
     }
 
-    /// The presigned URLs handed out to these tokens that live at `now`.
+    /// Counts the presigned URLs handed out to these tokens that are live at `now`.
     pub async fn find_outstanding_of_tokens(self, db, ids: &[Uuid], now: DateTime<Utc>) -> Result<Outstanding> {
         outstanding!(db, "token_id", ids, now)
     }
 
-    /// The presigned URLs handed out to a recipient, or to everybody, that live at `now`.
+    /// Counts the presigned URLs handed out to a recipient, or to all, that are live at `now`.
     pub async fn find_outstanding(self, db, recipient_id: Option<Uuid>, now: DateTime<Utc>) -> Result<Outstanding> {
-        // By token, because that is what URLs are found by.
+        // By token, since the index on live URLs is by token.
         let mut query = QueryBuilder::new(
             "SELECT CAST(COALESCE(SUM(a.presigned_files), 0) AS BIGINT) AS urls, MAX(a.presigned_until) AS until \
              FROM tokens k JOIN audit_events a ON a.token_id = k.id WHERE a.presigned_until > "
@@ -260,10 +260,10 @@ macro_rules! move_head {
     };
 }
 
-/// The place of an event, and the salt and text of its personal part.
+/// An event's place with the salt and text of its personal part.
 type Personal<'a> = (i64, (&'a [u8; 16], &'a str));
 
-/// An event as its row has it: its text, and the columns that it is searched and counted by.
+/// An event as a row: its text, and the columns for searching and counting.
 struct Row<'a> {
     seq: i64,
     prev_hash: &'a [u8; 32],
@@ -279,7 +279,7 @@ struct Row<'a> {
     grant_id: Option<Uuid>,
     presigned_files: Option<i64>,
     presigned_until: Option<DateTime<Utc>>,
-    /// What is kept beside it: the salt and the personal part's text.
+    /// The salt and text of the personal part, which has a row of its own.
     personal: Option<(&'a [u8; 16], &'a str)>,
 }
 
@@ -329,22 +329,22 @@ impl<'a> From<&'a (StoredEvent, Derived)> for Row<'a> {
 }
 
 impl Tx {
-    /// Locks the chain's head until the transaction ends. From here on nobody else appends, revokes or grants: whoever
-    /// does takes this lock first, and reads what it decides on after.
+    /// Locks the chain's head until the transaction ends. No other transaction can append, revoke or grant meanwhile:
+    /// each takes this lock first and reads the facts for its decision afterwards.
     pub async fn lock_audit_head(&mut self) -> Result<Head> {
         const SQL: &str = "SELECT seq, hash FROM audit_head WHERE id = 1 FOR UPDATE";
         let row: Option<HeadRow> = match &mut self.connection {
-            // Nobody else's lock is waited for by what is only rehearsed.
+            // A dry run waits for no lock.
             _ if self.is_rehearsal => return self.find_audit_head().await,
-            // The transaction is alone from its first moment.
+            // On SQLite the transaction has been alone from the start.
             TxConnection::Sqlite(_) => return self.find_audit_head().await,
             TxConnection::Postgres(tx) => sqlx::query_as(SQL).fetch_optional(&mut **tx).await?,
         };
         row.ok_or(StoreError::Corrupt("audit_head"))?.try_into()
     }
 
-    /// Puts `events` behind `head`, which [`Tx::lock_audit_head`] answered in this transaction, and moves the head;
-    /// answers them in their places.
+    /// Appends `events` to the chain and moves `head`, which [`Tx::lock_audit_head`] returned in this transaction.
+    /// Returns the new links.
     pub async fn append_audit(&mut self, head: &mut Head, events: &[Event], at: DateTime<Utc>) -> Result<Vec<Link>> {
         let before = *head;
         let links: Vec<Link> = events.iter().map(|event| head.append(event, at)).collect();
@@ -353,8 +353,8 @@ impl Tx {
         Ok(links)
     }
 
-    /// Takes over events that stood behind `head`, which [`Tx::lock_audit_head`] answered in this transaction, as they
-    /// were written; their personal parts are lost.
+    /// Appends events exactly as they were once written. `head` is what [`Tx::lock_audit_head`] returned in this
+    /// transaction. Their personal parts are lost.
     pub async fn take_over_audit(&mut self, head: &mut Head, events: &[(StoredEvent, Derived)]) -> Result<()> {
         let before = *head;
         let rows: Vec<Row<'_>> = events.iter().map(Row::from).collect();
@@ -364,7 +364,7 @@ impl Tx {
         self.extend_audit(before, *head, &rows).await
     }
 
-    /// Inserts `rows`, and moves the head over them.
+    /// Inserts `rows` and moves the head past them.
     async fn extend_audit(&mut self, from: Head, to: Head, rows: &[Row<'_>]) -> Result<()> {
         if self.is_rehearsal {
             return Ok(());
@@ -374,14 +374,14 @@ impl Tx {
             TxConnection::Sqlite(tx) => extend_by_values(tx, from, to, rows, &personal).await?,
             TxConnection::Postgres(tx) => extend_by_columns(tx, from, to, rows, &personal).await?,
         };
-        // Only a head that was not locked in this transaction gets here.
+        // The head moved, so it was not locked in this transaction.
         if moved == 1 { Ok(()) } else { Err(StoreError::Stale) }
     }
 
-    /// Erases the personal parts of events that were written before `before`, at most [`LONGEST_ERASURE`] at a time,
-    /// so that nobody waits long for the transaction; answers how many.
+    /// Erases the personal parts of events written before `before`, at most [`LONGEST_ERASURE`] per call to keep the
+    /// transaction short. Returns how many.
     pub async fn delete_audit_personal(&mut self, before: DateTime<Utc>) -> Result<u64> {
-        // Events stand in the order of their times, so that the newest of them ends a range of the key.
+        // Places follow the order of times, so the newest such event ends a range of the key.
         const SQL: &str = "DELETE FROM audit_personal WHERE seq IN (SELECT seq FROM audit_personal WHERE seq <= \
             (SELECT seq FROM audit_events WHERE at < $1 ORDER BY at DESC LIMIT 1) ORDER BY seq LIMIT $2)";
         let at = Micros::from(before);
@@ -389,7 +389,7 @@ impl Tx {
     }
 }
 
-/// Extends the chain by rows, value by value; answers how many heads were moved.
+/// Extends the chain with one argument per value. Returns how many head rows were moved.
 async fn extend_by_values(
     tx: &mut SqliteConnection,
     from: Head,
@@ -429,8 +429,8 @@ async fn extend_by_values(
     Ok(head.bind(to.seq).bind(&to.hash[..]).bind(from.seq).execute(&mut *tx).await?.rows_affected())
 }
 
-/// Extends the chain by rows, column by column and in one statement: what PostgreSQL spends on thousands of arguments is
-/// more than what it spends on rows, and everybody waits for each time that it answers. Answers how many heads were moved.
+/// Extends the chain with one array per column, in a single statement: thousands of arguments cost PostgreSQL more than
+/// the rows do, and every request waits for each round trip. Returns how many head rows were moved.
 async fn extend_by_columns(
     tx: &mut Transaction<'static, Postgres>,
     from: Head,
@@ -476,8 +476,8 @@ async fn extend_by_columns(
     Ok(extended.execute(&mut **tx).await?.rows_affected())
 }
 
-/// Cuts `items` into pieces whose lengths are powers of two, the longest first, so that statements over lists of every
-/// length share a few texts, which stay prepared.
+/// Splits `items` into chunks whose lengths are powers of two, longest first, so that lists of any length share a few
+/// statement texts, which stay prepared.
 fn power_of_two_chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let length = LONGEST_INSERT.min(1 << items.len().checked_ilog2()?);
