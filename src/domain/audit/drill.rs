@@ -1,6 +1,6 @@
 //! Drills: rehearsals of what must work on a bad day.
 //!
-//! Never here: how a drill goes, which is the command line's.
+//! Never here: the steps of a drill, which are in the command line.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum DrillKind {
 }
 
 impl DrillKind {
-    /// The word that events use.
+    /// The word for the kind in events.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Revocation => "revocation",

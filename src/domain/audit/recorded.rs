@@ -1,6 +1,6 @@
-//! An event of the audit trail as it is read back, with what counting needs of it.
+//! Reads an event of the audit trail back, with the fields that counting needs.
 //!
-//! Never here: what is counted, which `usage` says, nor whether the event is genuine, which the chain says.
+//! Never here: what an event counts as, which is in `insight::usage`, or whether it is genuine, which is in `chain`.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -11,10 +11,10 @@ use crate::domain::access::delivery::Delivery;
 
 use super::ActorKind;
 
-/// Who acted, as it was recorded.
+/// The recorded actor.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedActor {
-    /// What it was.
+    /// The kind of actor.
     pub kind: ActorKind,
     /// Its name at the time.
     pub name: Option<String>,
@@ -22,7 +22,7 @@ pub struct RecordedActor {
     pub role: Option<String>,
 }
 
-/// What was acted upon, as it was recorded.
+/// The recorded object of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct RecordedObject {
     /// Its noun.
@@ -31,7 +31,7 @@ pub struct RecordedObject {
     pub name: Option<String>,
 }
 
-/// An event that was recorded; what it does not say is `None`.
+/// A recorded event; absent fields are `None`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Recorded {
     /// Its place in the chain.
@@ -42,7 +42,7 @@ pub struct Recorded {
     pub actor: RecordedActor,
     /// What was done.
     pub action: String,
-    /// What was acted upon.
+    /// The object of the action.
     pub object: Option<RecordedObject>,
     /// `allow` or `deny`.
     pub decision: String,
@@ -68,31 +68,31 @@ pub struct Recorded {
     pub table: Option<String>,
     /// The shared object.
     pub table_id: Option<Uuid>,
-    /// The version that was served.
+    /// The Delta version that was served.
     pub table_version: Option<u64>,
     /// `presigned` or `proxied`.
     pub delivery: Option<String>,
-    /// How many files.
+    /// The number of files.
     pub files: Option<u64>,
-    /// How many rows, where that is known.
+    /// The number of rows, if known.
     pub rows: Option<u64>,
-    /// How many bytes.
+    /// The number of bytes.
     pub bytes: Option<u64>,
-    /// When the last URL handed out dies.
+    /// When the last URL handed out expires.
     pub url_expires_at: Option<DateTime<Utc>>,
-    /// How long an answer took, in milliseconds.
+    /// The duration of an answer, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// What a change, or a sum of events, says.
+    /// The content of a change or of a summary event.
     pub change: Option<Value>,
-    /// The commitment to what is personal about it.
+    /// The commitment to the personal part.
     #[serde(rename = "personal")]
     pub commitment: Option<String>,
-    /// The client's address, where that is at hand.
+    /// The client's address, if available.
     pub client_address: Option<String>,
 }
 
 impl Recorded {
-    /// Reads an event from its text and that of its personal part; `None` where the text is no event's.
+    /// Reads an event from its text and the text of its personal part; `None` if either cannot be read.
     pub fn read(body: &str, personal: Option<&str>) -> Option<Self> {
         let mut event: Self = serde_json::from_str(body).ok()?;
         if let Some(personal) = personal {
@@ -102,27 +102,27 @@ impl Recorded {
         Some(event)
     }
 
-    /// Whether it was allowed.
+    /// Whether the event was allowed.
     pub fn is_allowed(&self) -> bool {
         self.decision == "allow"
     }
 
-    /// Whether bytes come, or came, through the server.
+    /// Whether the bytes are delivered through the server.
     pub fn is_proxied(&self) -> bool {
         self.delivery.as_deref() == Some(Delivery::Proxied.as_str())
     }
 
-    /// Whether it has an address that is not at hand, because it was erased.
+    /// Whether the event had a personal part but its address is not available, usually because it was erased.
     pub fn lost_its_address(&self) -> bool {
         self.commitment.is_some() && self.client_address.is_none()
     }
 
-    /// A number that its `change` says.
+    /// Reads a number from the event's `change`; 0 if absent.
     pub fn told(&self, member: &str) -> u64 {
         self.change.as_ref().and_then(|change| change[member].as_u64()).unwrap_or_default()
     }
 
-    /// The table's name below its share: `schema.table`.
+    /// The table's name in its share: `schema.table`.
     pub fn dotted_table(&self) -> Option<String> {
         Some(format!("{}.{}", self.schema.as_deref()?, self.table.as_deref()?))
     }

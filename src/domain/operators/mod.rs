@@ -1,7 +1,7 @@
-//! Operators: who uses the admin API, in which role, and what each role may do.
+//! Defines operators, who use the admin API, their roles, and what each role may do.
 //!
-//! The rule behind the matrix: whoever works with sharing may tighten at once; widening, and taking off what somebody
-//! put on in an emergency, is for fewer. Never here: what a route needs, which the router declares.
+//! The rule behind the matrix: operators who work with sharing may tighten at once; fewer may widen access or lift an
+//! emergency measure. Never here: what a route needs, which stands beside its handler.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::core::{
     spec::{Effect, Spec},
 };
 
-/// The name under which the bootstrap token acts; no operator has it.
+/// The name that the bootstrap token acts under; no operator may have it.
 pub const BOOTSTRAP: &str = "bootstrap";
 
 /// What an operator is there for.
@@ -31,10 +31,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role, the one that may most first.
+    /// Every role, the most powerful first.
     pub const ALL: [Self; 4] = [Self::Admin, Self::ShareOwner, Self::Auditor, Self::Support];
 
-    /// The word kept in the database and answered.
+    /// The word for the role in the database and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -44,33 +44,33 @@ impl Role {
         }
     }
 
-    /// The role that [`Self::as_str`] named.
+    /// Parses the word of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
-    /// Whether it has a permission.
+    /// Whether the role has a permission.
     pub fn has(self, permission: Permission) -> bool {
         permission.roles().contains(&self)
     }
 }
 
-/// What a route of the admin API needs; each route declares one.
+/// A permission that a route of the admin API needs; each route declares one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Being an operator at all.
+    /// Being an operator.
     SignIn,
-    /// Seeing tables, shares, objects, recipients and grants.
+    /// Reading tables, shares, objects, recipients and grants.
     ReadSharing,
-    /// Seeing recipients' tokens, without the tokens themselves.
+    /// Reading about recipients' tokens, but not the tokens themselves.
     ReadTokens,
-    /// Seeing the audit trail, and what it comes to.
+    /// Reading the audit trail, usage and reports.
     ReadAudit,
-    /// Seeing operators and their tokens, without the tokens themselves.
+    /// Reading about operators and their tokens, but not the tokens themselves.
     ReadOperators,
-    /// Ending access, for now or for good.
+    /// Ending access, for a while or for good.
     Tighten,
-    /// Changing what is shared, and with whom; issuing tokens.
+    /// Changing what is shared and with whom; issuing tokens.
     ManageSharing,
     /// Lifting a freeze.
     LiftFreeze,
@@ -92,7 +92,7 @@ impl Permission {
         Self::ManageOperators,
     ];
 
-    /// The word that documents use.
+    /// The word for the permission in documents.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SignIn => "sign_in",
@@ -107,12 +107,12 @@ impl Permission {
         }
     }
 
-    /// The permission that [`Self::as_str`] named.
+    /// Parses the word of [`Self::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|permission| permission.as_str() == text)
     }
 
-    /// The roles that have it.
+    /// The roles that have the permission.
     pub fn roles(self) -> &'static [Role] {
         use Role::{Admin, Auditor, ShareOwner, Support};
         match self {
@@ -155,22 +155,22 @@ impl Spec for OperatorSpec {
     }
 }
 
-/// Somebody who uses the admin API.
+/// A user of the admin API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
-    /// Its identity; what it does is recorded under it.
+    /// Its id, under which its actions are recorded.
     pub id: Uuid,
     /// Its name.
     pub name: Name,
-    /// What was set of it.
+    /// Its spec.
     pub spec: OperatorSpec,
-    /// Since when it is refused, if it is.
+    /// Since when it is disabled, if it is.
     pub disabled_at: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
-    /// Counts its changes, from 1; the etag.
+    /// Counts its changes from 1; used as the etag.
     pub revision: i64,
 }
 
@@ -181,22 +181,22 @@ impl Resource for Operator {
     resource_fields!();
 }
 
-/// An operator's token as it is kept; of the token itself only its hash.
+/// The stored record of an operator's token; of the token itself only a hash is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperatorToken {
-    /// Its identity, in answers and audit events.
+    /// Its id, in answers and audit events.
     pub id: Uuid,
     /// The operator that it authenticates.
     pub operator_id: Uuid,
     /// When it was issued.
     pub created_at: DateTime<Utc>,
-    /// When it stops working by itself; exclusive.
+    /// When it expires; exclusive.
     pub expires_at: DateTime<Utc>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Where an operator's token stands at one moment.
+/// The state of an operator's token at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperatorTokenState {
@@ -204,12 +204,12 @@ pub enum OperatorTokenState {
     Active,
     /// Past its end.
     Expired,
-    /// Ended by somebody.
+    /// Revoked by an operator.
     Revoked,
 }
 
 impl OperatorToken {
-    /// Where the token stands at `now`.
+    /// The state of the token at `now`.
     pub fn state(&self, now: DateTime<Utc>) -> OperatorTokenState {
         if self.revoked_at.is_some_and(|at| at <= now) {
             OperatorTokenState::Revoked
@@ -230,24 +230,24 @@ pub struct OperatorBearer {
     pub operator: Operator,
 }
 
-/// Why an operator's request is refused. The codes are stable, as those of recipients' requests are.
+/// Why an operator's request is refused. The codes are stable, like those for recipients' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorReason {
-    /// No token, or none that was ever issued to an operator.
+    /// No token, or one that was never issued to an operator.
     TokenUnknown,
-    /// The token is past its end.
+    /// The token has expired.
     TokenExpired,
     /// The token was revoked.
     TokenRevoked,
     /// The operator is disabled.
     Disabled,
-    /// The bootstrap token, though an admin could do what is asked.
+    /// The bootstrap token, although an admin can sign in.
     BootstrapRetired,
-    /// A JWT that the operators' issuer did not sign, or not for this server's operators.
+    /// A JWT that the operators' issuer did not sign, or that is not meant for this server's operators.
     IdentityInvalid,
-    /// A JWT that names none of the roles that the settings know.
+    /// A JWT without any role that the settings know.
     IdentityWithoutRole,
-    /// A JWT whose issuer does not answer, so that nothing can be said of it.
+    /// A JWT whose issuer does not answer, so that it cannot be verified.
     IssuerUnavailable,
     /// The operator's role lacks this permission.
     RoleLacks(Permission),
@@ -270,7 +270,7 @@ impl OperatorReason {
     }
 }
 
-/// Decides who a token's holder is: the first failure wins.
+/// Decides who the holder of a token is; the first failure counts.
 pub fn decide_operator(bearer: Option<&OperatorBearer>, now: DateTime<Utc>) -> Result<&Operator, OperatorReason> {
     let bearer = bearer.ok_or(OperatorReason::TokenUnknown)?;
     match bearer.token.state(now) {
@@ -284,7 +284,7 @@ pub fn decide_operator(bearer: Option<&OperatorBearer>, now: DateTime<Utc>) -> R
     Ok(&bearer.operator)
 }
 
-/// Decides whether `role` has what a route needs.
+/// Decides whether `role` has the permission that a route needs.
 pub fn decide_role(role: Role, needed: Permission) -> Result<(), OperatorReason> {
     if role.has(needed) { Ok(()) } else { Err(OperatorReason::RoleLacks(needed)) }
 }

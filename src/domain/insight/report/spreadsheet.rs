@@ -1,4 +1,4 @@
-//! A report as comma-separated values: a line for each recipient and dataset.
+//! Writes a report as comma-separated values, one line per recipient and dataset.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -32,7 +32,7 @@ const HEADING: [&str; 22] = [
     "preview_until",
 ];
 
-/// The whole file.
+/// Writes the whole file.
 pub(super) fn write(report: &Report) -> String {
     let mut out = String::new();
     csv::line(&mut out, &HEADING.map(str::to_owned));

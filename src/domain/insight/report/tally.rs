@@ -1,4 +1,4 @@
-//! Counting a month's events.
+//! Counts a month's events.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
@@ -16,16 +16,16 @@ use super::{
     RecipientLine, Report, UseLine,
 };
 
-/// The most lines that one report has; beyond it nobody reads, and memory is bounded by it.
+/// The most lines of one report; more would be unreadable, and this bounds memory.
 const MOST_LINES: usize = 100_000;
-/// The most changes that are listed.
+/// The most changes listed.
 const MOST_CHANGES: usize = 10_000;
-/// How many distinct addresses are told apart in all; where there are more, it is not known how many.
+/// The most distinct addresses counted in all; with more, the number is unknown.
 const MOST_ADDRESSES: usize = 1_000_000;
-/// How the actions begin that change who may read what.
+/// The prefixes of actions that change who may read what.
 const CHANGES: [&str; 6] = ["grant.", "token.", "recipient.", "freeze.", "object.", "share.delete"];
 
-/// The month has more recipients and datasets than one report can show.
+/// The month has more pairs of recipient and dataset than one report can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the month has more than {MOST_LINES} pairs of recipient and dataset; ask for a report of each recipient")]
 pub struct TooLarge;
@@ -40,13 +40,13 @@ struct UseKey {
     agreement: Option<String>,
 }
 
-/// A sum on its way.
+/// A sum in progress.
 #[derive(Debug, Default)]
 struct Sum {
     usage: Usage,
     reasons: BTreeMap<String, i64>,
     addresses: HashSet<u64>,
-    /// A bit for each day with activity.
+    /// One bit per day with activity.
     days: u32,
     first_at: Option<DateTime<Utc>>,
     last_at: Option<DateTime<Utc>>,
@@ -92,7 +92,7 @@ impl DayNumbers {
     }
 }
 
-/// Counts a month's events, in whatever order they come.
+/// Counts a month's events, in any order.
 #[derive(Debug)]
 pub struct Tally {
     month: Month,
@@ -106,13 +106,13 @@ pub struct Tally {
     uses: BTreeMap<UseKey, i64>,
     changes: BTreeMap<i64, ChangeLine>,
     changes_left_out: i64,
-    /// The last name of each thing, and the event that has it.
+    /// The last name of each thing, with the event that it comes from.
     names: HashMap<Uuid, (i64, String)>,
     n_addresses: usize,
 }
 
 impl Tally {
-    /// A count of `month`: of everything, or of what is about one recipient.
+    /// Starts a count of `month`, of all events or of one recipient's.
     pub fn new(month: Month, scope: Option<Party>) -> Self {
         Self {
             month,
@@ -131,18 +131,18 @@ impl Tally {
         }
     }
 
-    /// Whether an event is one of those that are counted.
+    /// Whether an event belongs to the month and the recipient.
     fn is_counted(&self, event: &Recorded) -> bool {
         (self.month.start()..self.month.end()).contains(&event.at)
             && self.scope.as_ref().is_none_or(|scope| event.recipient_id == Some(scope.id))
     }
 
-    /// Takes an event; whatever is not of this month, or about another recipient, changes nothing.
+    /// Counts an event; events of other months or recipients are ignored.
     pub fn add(&mut self, mut event: Recorded) -> Result<(), TooLarge> {
         if !self.is_counted(&event) {
             return Ok(());
         }
-        // A partner is not told that there is a share which it was never granted.
+        // A partner must not learn of a share that it was never granted.
         if self.scope.is_some() && event.reason.as_deref() == Some(Reason::ShareNotGranted.code()) {
             (event.share, event.share_id, event.schema, event.table, event.table_id) = (None, None, None, None, None);
         }
@@ -219,7 +219,7 @@ impl Tally {
             at: event.at,
             action: event.action.clone(),
             by_kind: event.actor.kind,
-            // A partner is not told who works here.
+            // A partner must not learn who the operators are.
             by: event.actor.name.clone().filter(|_| self.scope.is_none()),
             recipient_id: event.recipient_id,
             recipient: event.recipient.clone(),
@@ -236,12 +236,12 @@ impl Tally {
         }
     }
 
-    /// The recipients that were met.
+    /// The recipients in the events so far.
     pub fn recipients(&self) -> Vec<Uuid> {
         self.recipients.keys().copied().flatten().collect()
     }
 
-    /// The report of what was taken. `display_name` answers what people call a recipient.
+    /// Builds the report. `display_name` looks up a recipient's display name.
     pub fn finish(self, display_name: impl Fn(Uuid) -> Option<String>) -> Report {
         let knows = self.n_addresses < MOST_ADDRESSES;
         let names = self.names;
@@ -316,12 +316,12 @@ fn by_key<K: Eq + Hash, V, L>(sums: HashMap<K, V>, line: impl Fn(K, V) -> L) -> 
     sums.into_iter().map(|(key, sum)| line(key, sum)).collect()
 }
 
-/// Sorts by name, and what has none behind that.
+/// A sort key by name; entries without a name come last.
 fn named(name: &Option<String>) -> (bool, Option<String>) {
     (name.is_none(), name.clone())
 }
 
-/// Tells addresses apart.
+/// Distinguishes addresses.
 fn fingerprint(address: &str) -> u64 {
     let digest = Sha256::digest(address.as_bytes());
     digest.iter().take(8).fold(0, |print, byte| (print << 8) | u64::from(*byte))
