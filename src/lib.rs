@@ -1,6 +1,6 @@
 //! Weir: a Delta Sharing (OpenSharing) server for data providers.
 //!
-//! `docs/ARCHITECTURE.md` describes the layers. A module may use only the layers below it, which `tests/it/arch.rs`
+//! `docs/ARCHITECTURE.md` describes the floors. A module may use only the floors below it, which `tests/it/arch.rs`
 //! checks. A good place to start reading is [`service::sharing`], which handles a recipient's query.
 
 // Both macros panic when the output is no longer read, as behind `| head`; see `cli::print`.
