@@ -1,5 +1,4 @@
-//! How long copies live, who makes them, what the register says of them, and what becomes of it all when something
-//! fails.
+//! The life of copies: who makes them, how long they are kept, what the register records, and what happens on failures.
 
 use std::{
     fs,
@@ -39,11 +38,11 @@ everywhere!(
     a_source_out_of_reach_is_503_until_it_is_back,
 );
 
-/// A day and two hours: when every URL is dead, and every copy idle.
+/// 26 hours: by then all URLs have expired and all copies are idle.
 const LATER: i64 = 26 * 3_600;
 
 async fn keep(stage: &Stage) {
-    // What is ended in one round is gone in the next.
+    // One round ends copies and the next deletes them.
     for _ in 0..2 {
         stage.app.service.keep_copies().await.unwrap();
         stage.app.pass(1);
@@ -61,11 +60,11 @@ async fn copies_go_with_the_last_who_may_read_them(stage: Stage) {
     assert_eq!(stage.objects().await, written, "nothing goes while its URLs live");
     let revoked = stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({})).await;
     revoked.expect(200);
-    // In the round after it, however little time has passed.
+    // In the next round, however little time has passed.
     stage.app.service.keep_copies().await.unwrap();
     assert_eq!(stage.objects().await, Vec::<String>::new());
     assert!(stage.copies(None).await.is_empty() && !stage.copies(Some("deleted")).await.is_empty());
-    // Who is granted it again reads files that are made again.
+    // A recipient with a new grant reads files that are made again.
     stage.app.post("/grants", json!({"share": SHARE, "recipient": "acme"})).await.expect(201);
     read_well(&stage, &table, &lens, &acme).await;
     assert!(!stage.objects().await.is_empty());
@@ -98,7 +97,7 @@ async fn what_register_and_store_do_not_agree_about_is_named(stage: Stage) {
     let found = stage.app.service.reconcile_copies(&ctx).await.unwrap();
     assert_eq!(found.orphans, ["m/stray"]);
     assert_eq!(found.missing.len(), 1);
-    // What is gone is made again before anybody is sent to it; what is nobody's stays for somebody to look at.
+    // Missing copies are made again before they are handed out; unknown files stay for an operator to check.
     read_well(&stage, &table, &lens, &acme).await;
     assert!(stray.exists());
 }
@@ -118,7 +117,7 @@ async fn servers_divide_the_work_and_make_each_copy_once(stage: Stage) {
     assert_eq!(sources.len(), made);
 }
 
-/// Waits for a server to have what it answers 503 for until then.
+/// Waits until a server has the copies for which it answers 503 meanwhile.
 async fn wait_for(partner: &Partner<'_>, server: &TestApp) {
     let way = partner.first_way();
     let begun = Instant::now();
@@ -128,7 +127,7 @@ async fn wait_for(partner: &Partner<'_>, server: &TestApp) {
     }
 }
 
-/// Checks an answer that connectors come back after.
+/// Checks an answer after which connectors retry.
 #[track_caller]
 fn come_back(answer: &Received) {
     answer.refused(503, "UNAVAILABLE");
@@ -138,7 +137,7 @@ fn come_back(answer: &Received) {
     }
 }
 
-/// The sources of copies in a state, sorted.
+/// The sources of the copies in a state, sorted.
 async fn sources(stage: &Stage, state: &str) -> Vec<String> {
     let copies = stage.copies(Some(state)).await;
     let mut sources: Vec<String> = copies.iter().map(|copy| copy["source"].as_str().unwrap().to_owned()).collect();
@@ -146,7 +145,7 @@ async fn sources(stage: &Stage, state: &str) -> Vec<String> {
     sources
 }
 
-/// The keys of copies that were written and may be read, sorted.
+/// The keys of the copies that were written and are ready, sorted.
 async fn ready_keys(stage: &Stage) -> Vec<String> {
     let copies = stage.copies(Some("ready")).await;
     let written = copies.iter().filter(|copy| copy["bytes"] != 0);
@@ -158,7 +157,7 @@ async fn ready_keys(stage: &Stage) -> Vec<String> {
 async fn aged_copies_are_made_anew_under_their_ids(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
-    // Read every day, so that none is ever idle.
+    // Read daily, so that no copy becomes idle.
     for _ in 0..6 {
         read_well(&stage, &table, &lens, &acme).await;
         stage.app.pass(23 * 3_600);
@@ -171,7 +170,7 @@ async fn aged_copies_are_made_anew_under_their_ids(stage: Stage) {
     let urls = self::urls(&acme.read_in_all_ways(json!({})).await);
     stage.app.service.keep_copies().await.unwrap();
     assert!(!stage.copies(Some("draining")).await.is_empty(), "none of them was old");
-    // A server may go on with what it has in hand for an hour.
+    // A server may go on for an hour with the copies it knows.
     stage.app.pass(3_601);
     let after = read_well(&stage, &table, &lens, &acme).await;
     let objects = stage.objects().await;
@@ -179,7 +178,7 @@ async fn aged_copies_are_made_anew_under_their_ids(stage: Stage) {
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before.ids(), after.ids(), "a reader that comes back takes them for the same");
     }
-    // What was handed out last is good until it ends, and then the old ones go.
+    // URLs that were handed out stay valid until they expire; then the old copies go.
     let last = urls.last().unwrap();
     assert_eq!(fetch(&stage, last).await.status, 200);
     stage.app.pass(26 * 3_600);
@@ -202,7 +201,7 @@ async fn after_a_commit_its_files_alone_are_made(stage: Stage) {
     let mut rows = claims(9_000, 8, 9);
     rows.iter_mut().for_each(|row| (row[2], row[3]) = (Value::text(PLANS[0]), Value::text("zregionnorth")));
     table.append(rows);
-    // Made ahead, for whoever read it lately.
+    // Made ahead for recent readers.
     stage.app.service.refresh_copies().await.unwrap();
     let after = read_well(&stage, &table, &lens, &acme).await;
     let new: Vec<String> = sources(&stage, "ready").await.into_iter().filter(|source| !made.contains(source)).collect();
@@ -216,7 +215,7 @@ async fn what_a_vanished_server_left_is_taken_over(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     read_well(&stage, &table, &lens, &acme).await;
-    // As if the server had been killed at it, a moment ago.
+    // As if the server had been killed while making it, a moment ago.
     stage.app.execute("UPDATE copies SET state = 'making', needed_until = created_at").await;
     let made = ready_keys(&stage).await;
     assert!(made.is_empty());
@@ -226,7 +225,7 @@ async fn what_a_vanished_server_left_is_taken_over(stage: Stage) {
         come_back(&acme.query_at(&other, way, newest()).await);
     }
     let left = stage.objects().await;
-    // Some seconds after it was last heard of.
+    // A few seconds after the server's last renewal.
     stage.app.pass(15);
     wait_for(&acme, &other).await;
     read_well(&stage, &table, &lens, &acme).await;
@@ -234,7 +233,7 @@ async fn what_a_vanished_server_left_is_taken_over(stage: Stage) {
     let mut once = all.clone();
     once.dedup();
     assert_eq!(all, once);
-    // Nothing half-made is ever read, and nothing of it stays.
+    // A half-made copy is never read, and nothing of it remains.
     keep(&stage).await;
     let objects = stage.objects().await;
     assert!(left.iter().all(|key| !objects.contains(key)));
@@ -256,10 +255,10 @@ async fn a_damaged_file_is_tried_again_when_it_has_rested(stage: Stage) {
     assert_eq!(failed[0]["source"], file.path.as_str());
     let why = failed[0]["failure"].as_str().unwrap();
     assert!(why.contains("Parquet") && !why.contains("zsource"), "{why}");
-    // Whoever reads what does not need the file reads on.
+    // Readers who do not need the broken file are not affected.
     let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
     read_well(&stage, &table, &lens, &rival).await;
-    // Mended, it is left alone for a while, and then made.
+    // Once repaired, the file is made after a pause.
     fs::write(&path, content).unwrap();
     acme.query(stage.ways()[0], newest()).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
     stage.app.pass(31);
@@ -271,7 +270,7 @@ async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(stage
     let folder = stage.app.folder("zsourcefolder");
     let all = [("claim_id", "long"), ("opted_out_at", "date")];
     let mut log = HandWrittenLog::create(&folder, protocol(1, 2), metadata("t", &all[..1], &[]));
-    // Three claims, of which the second is not to be shown.
+    // Three claims, the second of which is hidden.
     let write = |name: &str, opted_out: Option<&str>| {
         let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
         let days: ArrayRef = Arc::new(Date32Array::from(vec![None, Some(19_723), None]));
@@ -291,7 +290,7 @@ async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(stage
     stage.share(&view).await;
     let acme = stage.partner("acme", json!({})).await;
     let way = stage.ways()[0];
-    // A file that was there before the column has nobody who opted out.
+    // A file from before the column existed has no opt-outs.
     assert_eq!(acme.query(way, newest()).await.lines().len(), 4);
     let rows = |copies: &[serde_json::Value]| {
         let mut rows: Vec<_> =
@@ -305,7 +304,7 @@ async fn a_column_in_another_case_is_read_and_a_missing_one_hides_the_file(stage
     let preview = |limit: u64| stage.app.post(&preview, json!({"recipient": "acme", "limit": limit}));
     let seen = preview(10).await.expect(200)["evidence"].clone();
     assert_eq!((&seen["rows_visible"], &seen["rows_total"]), (&json!(5), &json!(6)), "{seen}");
-    // One that came later and lacks it is handed to nobody.
+    // A later file that lacks the column is refused to everyone.
     log.commit(&[write("lacking.parquet", None)]);
     acme.query(way, json!({"version": 3})).await.refused(400, "RESOURCE_DOES_NOT_EXIST");
     let failed = stage.copies(Some("failed")).await;
@@ -321,7 +320,7 @@ async fn a_hidden_partition_value_in_another_case_is_read_and_a_missing_one_hide
     partition_values_are_read_in_any_case(stage, json!([{"name": "claim_id"}]), &["opted_out_at"]).await;
 }
 
-/// Whole files are shown or not, and are handed out as they are.
+/// Whole files are shown or hidden, and handed out unchanged.
 async fn a_shown_partition_value_in_another_case_is_read_and_a_missing_one_hides_the_file(stage: Stage) {
     let columns = json!([{"name": "claim_id"}, {"name": "opted_out_at"}]);
     partition_values_are_read_in_any_case(stage, columns, &[]).await;
@@ -376,7 +375,7 @@ async fn a_source_out_of_reach_is_503_until_it_is_back(stage: Stage) {
     read_well(&stage, &table, &lens, &acme).await;
 }
 
-/// Copies that cannot be written are none, and their readers are told to come back.
+/// If copies cannot be written, readers are told to come back.
 async fn a_place_of_copies_out_of_reach_is_503_until_it_is_back(mut stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let s3 = stage.s3.take().unwrap();
@@ -395,7 +394,7 @@ async fn a_place_of_copies_out_of_reach_is_503_until_it_is_back(mut stage: Stage
     s3.stop().await;
     stage.s3 = Some(s3);
     {
-        // What is made already is handed out; what is not has to wait.
+        // Existing copies are still handed out; readers of others must wait.
         let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
         for way in stage.ways() {
             come_back(&rival.query(way, newest()).await);
@@ -409,7 +408,7 @@ async fn a_place_of_copies_out_of_reach_is_503_until_it_is_back(mut stage: Stage
     assert_eq!(stage.objects().await, ready_keys(&stage).await);
 }
 
-/// A server that was given up for dead, and was only slow.
+/// A server that was believed dead was only slow.
 async fn a_maker_that_comes_back_too_late_registers_nothing(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let (s3, way) = (stage.s3.as_ref().unwrap(), stage.ways()[0]);
@@ -442,7 +441,7 @@ async fn a_maker_that_comes_back_too_late_registers_nothing(stage: Stage) {
     assert_eq!(stage.objects().await, ready_keys(&stage).await);
 }
 
-/// Who asks before the files are there is told to come back, and the work goes on.
+/// A reader who asks before the files are ready is told to come back, and the work continues.
 async fn a_first_reader_comes_back_while_the_work_goes_on(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
@@ -453,7 +452,7 @@ async fn a_first_reader_comes_back_while_the_work_goes_on(stage: Stage) {
     read_well(&stage, &table, &lens, &acme).await;
 }
 
-/// However many wait for copies, everybody else is answered.
+/// Readers who wait for copies do not keep other requests from being answered.
 async fn whoever_waits_for_copies_keeps_nobody_out(stage: Stage) {
     shared_claims(&stage, Mapping::None).await;
     let room = PlaceLimits { requests: 1, per_address: 1, ..ROOM };
@@ -473,7 +472,7 @@ async fn whoever_waits_for_copies_keeps_nobody_out(stage: Stage) {
     assert_eq!(TableRead::parse(way, &first).ids(), TableRead::parse(way, &second).ids());
 }
 
-/// What cannot be deleted keeps nothing else.
+/// A copy that cannot be deleted does not keep others from being deleted.
 async fn one_copy_that_cannot_be_deleted_keeps_no_other(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
@@ -537,13 +536,13 @@ fn a_first_reader_comes_back_while_the_work_goes_on_in_a_folder() {
     run_with(Kind::Folder, Some(|views| views.wait_seconds = 0), a_first_reader_comes_back_while_the_work_goes_on);
 }
 
-/// How many bytes of copies there are, and what they are of.
+/// The total size of the copies, and their sources.
 async fn kept(stage: &Stage) -> (u64, Vec<String>) {
     let copies = stage.copies(Some("ready")).await;
     (copies.iter().map(|copy| copy["bytes"].as_u64().unwrap()).sum(), sources(stage, "ready").await)
 }
 
-/// Reads what is newest, and is refused what is older and would have to be made.
+/// Reads the newest version and is refused an older one that would have to be made.
 async fn is_given_no_more_than_the_newest(stage: Stage, told: &str) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": PLANS})).await;
@@ -576,12 +575,12 @@ fn nothing_is_made_where_there_is_no_room_left() {
     }
 }
 
-/// Of versions that are asked for at once, no more are made than there is room for.
+/// Of several versions requested at once, only as many are made as there is room for.
 async fn is_given_one_of_several_at_once(stage: Stage) {
     shared_claims_as_laid_out(&stage, Mapping::None).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     acme.query(acme.first_way(), newest()).await.lines();
-    // What was made for it ahead is no longer its own, and of what is there is nothing yet.
+    // The copies made ahead no longer belong to it, and the new ones are not made yet.
     stage.app.patch("/recipients/acme", json!({"properties": {"plans": PLANS}})).await.expect(200);
     stage.app.execute("DELETE FROM entitlements").await;
     let ask = |version: u64| acme.query(acme.first_way(), json!({"version": version}));
@@ -597,17 +596,17 @@ fn what_is_being_made_takes_room() {
     }
 }
 
-/// One recipient has its fill and asks for a version that another reads as the latest.
+/// One recipient has used up its room and requests a version that another reads as the newest.
 async fn is_not_refused_for_the_other(stage: Stage) {
     let (table, lens) = registered_claims(&stage, Mapping::None).await;
-    // Nothing of it is any recipient's own.
+    // Nothing in the view depends on the recipient.
     let columns = json!([{"name": "claim_id"}, {"name": "plan", "from": "plan_code"}]);
     let view = stage.publish(&columns, lens.filter.as_deref()).await;
     stage.share(&view).await;
     let acme = stage.partner("acme", json!({"plans": [PLANS[0]]})).await;
     let rival = stage.partner("rival", json!({"plans": [PLANS[0]]})).await;
     acme.query(acme.first_way(), newest()).await.lines();
-    // What they read alike from now on was made for nobody yet.
+    // What both read alike from now on has not been made yet.
     for name in ["acme", "rival"] {
         let changed = json!({"properties": {"plans": [PLANS[1]]}});
         stage.app.patch(&format!("/recipients/{name}"), changed).await.expect(200);

@@ -1,4 +1,4 @@
-//! The leak tests, one by one. Each reads presigned and proxied, in the parquet and in the delta format.
+//! The leak tests, one by one. Each reads presigned and proxied, in the parquet and the delta format.
 
 use std::{collections::BTreeSet, fs};
 
@@ -53,14 +53,14 @@ async fn lt01_no_secret_is_in_any_file(stage: Stage) {
     let acme = stage.partner("acme", hmo()).await;
     let reads = read_well(&stage, &table, &lens, &acme).await;
     assert!(reads.iter().all(|read| read.files.len() > 1));
-    // Somebody with other rights has other secrets.
+    // A partner with other rights has other secrets.
     let rival = stage.partner("rival", json!({"plans": [PLANS[1]]})).await;
     let others = read_well(&stage, &table, &lens, &rival).await;
     nothing(&check::apart(&reads, &others));
     assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"));
 }
 
-/// What a curious client asks for, of one object.
+/// The requests that a curious client may try on one object.
 async fn pry(partner: &Partner<'_>, object: &str) -> Vec<Received> {
     let mut answers = Vec::new();
     let query = table_path(object, "/query");
@@ -123,7 +123,7 @@ async fn lt02_no_hidden_name_leaves_in_any_answer(stage: Stage) {
         }
     }
     assert!(statuses.contains(&200) && statuses.contains(&400), "{statuses:?}");
-    // A file's errors, too.
+    // The errors of file URLs too.
     let url = acme.read(stage.ways()[2], json!({})).await.files[0].url.clone();
     acme.fetch(&url.replace("/files/", "/files/x")).await.refused(404, "RESOURCE_DOES_NOT_EXIST");
     read_well(&stage, &table, &lens, &acme).await;
@@ -172,7 +172,7 @@ async fn lt05_deleted_rows_are_gone(stage: Stage) {
     let after = ids(&read_well(&stage, &table, &lens, &acme).await);
     assert!(after.len() < before.len() && !after.is_empty());
     assert!(after.iter().all(|id| !matches!(id, Value::Integer(id) if id % 3 == 0 || id % 5 == 0)));
-    // A file that loses its last row goes.
+    // A file that loses its last row disappears.
     table.delete(|row| row[2].known() == Value::text(PLANS[0]).known());
     let gone = read_well(&stage, &table, &lens, &acme).await;
     assert!(gone.iter().all(|read| read.files.is_empty()));
@@ -187,14 +187,14 @@ async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
     let reads = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(rows_of(&reads).len(), 10);
     assert!(stage.copies(None).await.iter().all(|copy| copy["kind"] == "file"), "source files were passed through");
-    // Where nothing is hidden, nothing has to be written.
+    // If nothing is hidden, no copy has to be written.
     for way in stage.ways() {
         let read = acme.read(way, json!({"version": whole})).await;
         assert_eq!(rows_of(std::slice::from_ref(&read)).len(), 20);
         assert!(!read.way.is_presigned || read.files[0].url.starts_with("http://weir.test/files/"));
     }
     assert!(stage.copies(None).await.iter().any(|copy| copy["kind"] == "source"));
-    // What the log says of them is not passed on as it stands.
+    // The log's statements about the files are not passed on unchanged.
     let answers: Vec<String> = acme.newly_received().iter().map(|answer| answer.text()).collect();
     let listings: Vec<&String> = answers.iter().filter(|text| text.starts_with('{')).collect();
     assert!(listings.iter().any(|text| text.contains("numRecords")));
@@ -203,12 +203,12 @@ async fn lt05_deleted_rows_are_not_passed_through(stage: Stage) {
     }
 }
 
-/// The rows of one way's files, as the files have them.
+/// The rows in the files of the first way.
 fn rows_of(reads: &[TableRead]) -> Vec<Row> {
     reads[0].files.iter().flat_map(|file| super::dissection::dissect(&file.bytes).rows).collect()
 }
 
-/// Shares a view of everything that `table` has with a partner.
+/// Shares a view of all columns of `table` with a partner.
 async fn share_everything<'a>(stage: &'a Stage, table: &Table) -> (Lens, Partner<'a>) {
     stage.register().await;
     let lens = everything(table);
@@ -217,7 +217,7 @@ async fn share_everything<'a>(stage: &'a Stage, table: &Table) -> (Lens, Partner
     (lens, stage.partner("acme", json!({})).await)
 }
 
-/// A view of every column that `table` has, as it is.
+/// A view of every column of `table`, unmasked.
 fn everything(table: &Table) -> Lens {
     let names = table.state.schema.fields.iter().map(|field| field.name.clone());
     Lens { columns: names.map(|name| (name.clone(), Pick::whole(&name))).collect(), ..Lens::default() }
@@ -251,7 +251,7 @@ async fn lt06_files_that_hold_more_than_the_table_are_not_passed_through(stage: 
     let mut table = stage.table(&two_columns(), &[], Mapping::None, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
-    // As a writer may that does not know that columns are dropped under a mapping alone.
+    // Like a writer that does not know that dropping columns needs a mapping.
     table.alter(|fields| fields.retain(|field| field.name == "id"));
     let (lens, acme) = share_everything(&stage, &table).await;
     let reads = read_well(&stage, &table, &lens, &acme).await;
@@ -273,7 +273,7 @@ async fn lt07_hints_ask_nothing_of_hidden_columns(stage: Stage) {
     for way in stage.ways() {
         let ids = |answer: Received| TableRead::parse(way, &answer).ids();
         let all = ids(acme.query(way, json!({})).await);
-        // A hint on what is shown leaves files out.
+        // A hint on a shown column leaves files out.
         let some = ids(acme.query(way, sql("plan", PLANS[0])).await);
         assert!(!some.is_empty() && some.len() < all.len(), "{} of {}", some.len(), all.len());
         let some = ids(acme.query(way, tree("plan", PLANS[0])).await);
@@ -342,7 +342,7 @@ async fn lt09_older_versions_are_masked_as_the_newest(stage: Stage) {
         let at = json!({"timestamp": table.committed_at(version)});
         read_version_well(&stage, &table, &masked, &late, at, version).await;
     }
-    // Before the first rows there were none.
+    // Before the first rows there are no files.
     let reads = read_version_well(&stage, &table, &masked, &late, json!({"version": 0}), 0).await;
     assert!(reads.iter().all(|read| read.files.is_empty()));
 }
@@ -351,7 +351,7 @@ async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
     let mut table = stage.table(&two_columns(), &[], Mapping::Name, 3);
     table.has_notes = false;
     table.append(two_values(0..20, 1));
-    // What was secret gets another name, and what may be seen the one that it had.
+    // The secret column gets another name, and a visible one gets its old name.
     table.alter(|fields| {
         fields[1].name = "zolder_name".to_owned();
         fields.push(Table::column("label", json!("string")));
@@ -376,7 +376,7 @@ async fn lt09_what_had_a_shown_name_before_is_not_shown(stage: Stage) {
         let message = answer.refused(400, "INVALID_PARAMETER_VALUE");
         assert!(message.contains("as it is shared now"), "{message}");
     }
-    // In between it was the same column under another name.
+    // In between, it was the same column under another name.
     read_version_well(&stage, &table, &lens, &acme, json!({"version": renamed - 1}), renamed - 1).await;
     read_well(&stage, &table, &lens, &acme).await;
 }
@@ -395,7 +395,7 @@ async fn lt09_renamed_columns_are_read_alike_whichever_version_is_asked_for_firs
 
 async fn lt11_without_its_property_nobody_sees_a_row(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::None).await;
-    // Nobody is granted what would show nothing by mistake.
+    // A grant that would show nothing by mistake is refused.
     stage.app.put("/recipients/none", json!({})).await.expect(201);
     for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]})] {
         stage.app.patch("/recipients/none", json!({"properties": properties})).await.expect(200);
@@ -403,7 +403,7 @@ async fn lt11_without_its_property_nobody_sees_a_row(stage: Stage) {
         let problem = grant.problem(422, "invalid_input");
         assert!(problem.to_string().contains("plans"), "{problem}");
     }
-    // Who loses it later sees nothing.
+    // A recipient that loses its property later sees no row.
     let acme = stage.partner("acme", hmo()).await;
     assert!(!rows_of(&read_well(&stage, &table, &lens, &acme).await).is_empty());
     for properties in [json!({"plans": null}), json!({"plans": PLANS[0]}), json!({"plans": [1]}), json!({"plans": []})]
@@ -467,13 +467,13 @@ async fn lt14_pseudonyms_of_partners_differ(stage: Stage) {
     }
     assert!(column(&mine, 0).len() > 20 && column(&mine, 1).is_disjoint(&column(&mine, 2)));
     nothing(&check::apart(&mine, &theirs));
-    // The same value has the same name today and tomorrow.
+    // A value keeps its pseudonym over time.
     assert_eq!(column(&read_well(&stage, &table, &lens, &acme).await, 0), column(&mine, 0));
 }
 
 async fn lt15_constraints_and_comments_stay_inside(stage: Stage) {
     let (table, lens) = shared_claims(&stage, Mapping::Name).await;
-    // The log is full of them.
+    // The log contains all of these.
     let log = fs::read_to_string(table.commit_path(0)).unwrap();
     assert!(log.contains("delta.constraints.") && log.contains("comment") && log.contains("owner"));
     let acme = stage.partner("acme", hmo()).await;
@@ -483,7 +483,7 @@ async fn lt15_constraints_and_comments_stay_inside(stage: Stage) {
             assert!(!text.contains(word), "`{word}` is in {text}");
         }
         let schema = read.metadata["schemaString"].as_str().unwrap();
-        // The view's own comment, and no other.
+        // The view's own comment and no other.
         assert!(schema.contains("In US dollars") && schema.matches("\"comment\"").count() == 1, "{schema}");
     }
 }
@@ -515,7 +515,7 @@ async fn lt16_what_was_never_granted_is_not_there(stage: Stage) {
         }
         assert_eq!(refusals.len(), 1, "{refusals:?}");
     }
-    // Within the share, a table that is not there is all that differs.
+    // The stranger's list of shares does not contain it either.
     let listed = stranger.send(Method::GET, "/shares", &[], "").await;
     assert!(!listed.text().contains(SHARE), "{}", listed.text());
 }
@@ -551,7 +551,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
     let acme = stage.partner("acme", hmo()).await;
     let fitting = table.version();
     read_well(&stage, &table, &lens, &acme).await;
-    // The column is dropped, and rows come without it.
+    // The column is dropped, and further rows come without it.
     let held = table.alter(|fields| fields.retain(|field| field.name != "paid"));
     let without: Vec<Row> = claims(5_000, 10, 9)
         .into_iter()
@@ -579,7 +579,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
                 assert_eq!(answer.status, 400, "{}: {}", answer.asked, answer.text());
             }
         }
-        // A version that is held and one that is not there are refused alike.
+        // A version on hold and one that does not exist are refused alike.
         let refusals: BTreeSet<String> = {
             let mut refusals = BTreeSet::new();
             for version in [held, newest, newest + 1] {
@@ -589,7 +589,7 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
             refusals
         };
         assert_eq!(refusals.len(), 1, "{refusals:?}");
-        // At a time when it was held, it stood where it stands.
+        // A time at which a version was on hold never resolves to that version.
         for version in [held, newest] {
             let at = json!({"timestamp": table.committed_at(version)});
             let answer = acme.query(way, at).await;
@@ -600,11 +600,11 @@ async fn lt18_versions_that_do_not_fit_are_out_of_reach(stage: Stage) {
         }
         assert_eq!(acme.ask(way, "/version").await.header("delta-table-version"), fitting.to_string());
     }
-    // What fits goes on.
+    // The newest version that fits is still served.
     table.state = table.versions[usize::try_from(fitting).unwrap()].clone();
     read_version_well(&stage, &table, &lens, &acme, json!({}), fitting).await;
     read_version_well(&stage, &table, &lens, &acme, json!({"version": 1}), 1).await;
-    // The operator learns of it.
+    // The operator is told.
     let preview = stage.app.post(&format!("/views/{VIEW}/preview"), json!({"recipient": "acme"})).await;
     assert!(preview.status.is_client_error(), "{}", preview.text);
     assert!(preview.text.contains("paid"), "{}", preview.text);
@@ -630,7 +630,7 @@ async fn lt19_a_new_column_is_not_shown(stage: Stage) {
     assert_eq!(before[0].metadata["schemaString"], after[0].metadata["schemaString"]);
     assert!(rows_of(&after).len() > rows_of(&before).len());
 
-    // Neither is a new field of a struct that is shown as a whole.
+    // A new field of a struct that is shown as a whole is not shown either.
     let view = stage.publish(&whole.definition(), None).await;
     let plan = before[0].metadata["schemaString"].clone();
     assert!(!plan.as_str().unwrap().contains("znew"));
@@ -680,7 +680,7 @@ async fn lt21_files_do_not_tell_how_many_rows_are_hidden(stage: Stage) {
     let mut rows = claims(0, 200, 1);
     rows.iter_mut().for_each(|row| (row[2], row[3]) = (Value::text(PLANS[0]), Value::text("zregionnorth")));
     let many = table.append(rows);
-    // The hidden rows go, and what is shown stays.
+    // The hidden rows are deleted; the shown ones stay.
     let few = table.delete(|row| !shown(row));
     let lens = super::scene::lens();
     stage.register().await;
@@ -700,7 +700,7 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(stage: Stage) {
     let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], Mapping::None, 7);
     let mut rows = claims(0, 40, 1);
     rows.iter_mut().for_each(|row| row[3] = Value::text("zregionnorth"));
-    // No year of its own: the first of January before it is no date that there is.
+    // Its year is not valid: no date exists for the first of January before it.
     let overflow = rows.iter_mut().find(|row| row[2].known() == Value::text(PLANS[1]).known()).unwrap();
     overflow[5] = Value::Date(i32::MIN);
     table.append(rows);
@@ -713,7 +713,7 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(stage: Stage) {
         filter: Some("plan_code IN recipient_list('plans')".to_owned()),
         ..Lens::default()
     };
-    // A file of the third plan is damaged in its middle.
+    // A file of the third plan is damaged in the middle.
     let damaged = table.state.files.iter().find(|file| file.path.contains(PLANS[2])).unwrap();
     let path = stage.app.folder("zsourcefolder").join(&damaged.path);
     let mut content = fs::read(&path).unwrap();
@@ -730,19 +730,19 @@ async fn lt22_corrupt_files_and_overflows_say_no_value(stage: Stage) {
             let message = answer.refused(400, "RESOURCE_DOES_NOT_EXIST");
             assert!(message.contains("register of copies"), "{message}");
         }
-        // Nothing of it is anybody's to see.
+        // None of its contents may be seen.
         let secrets = Secrets::of(&table, []);
         partner.newly_received().iter().for_each(|answer| nothing(&secrets.in_answer(answer)));
     }
     nothing(&Secrets::of_values(&table, []).in_log(&stage.log.newly_logged()));
-    // The register says why, in words that hold no value either.
+    // The register gives a reason that contains no value either.
     let failed = stage.copies(Some("failed")).await;
     assert_eq!(failed.len(), 2, "{failed:?}");
     for copy in &failed {
         let why = copy["failure"].as_str().unwrap();
         assert!(!why.is_empty() && !why.contains(&i32::MIN.to_string()), "{why}");
     }
-    // Others go on.
+    // Other partners are not affected.
     let acme = stage.partner("acme", hmo()).await;
     read_well(&stage, &table, &lens, &acme).await;
 }
@@ -751,7 +751,7 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
     let (mut table, lens) = shared_claims(&stage, Mapping::None).await;
     let acme = stage.partner("acme", hmo()).await;
     read_well(&stage, &table, &lens, &acme).await;
-    // Views name what there is, as it is spelt, and once.
+    // Views name existing columns, in their exact case, and each once.
     for columns in [
         json!([{"name": "CLAIM_ID"}]),
         json!([{"name": "claim_id"}, {"name": "claim_id", "from": "paid"}]),
@@ -765,7 +765,7 @@ async fn lt24_no_spelling_of_a_name_brings_in_a_hidden_column(stage: Stage) {
         let body = json!({"source": {"table": TABLE}, "columns": columns});
         stage.app.put("/views/lake.other", body).await.problem(422, "invalid_input");
     }
-    // The source gains a column that readers of files may take for one that is shown.
+    // The source gains a column that readers may confuse with a shown one.
     let fitting = table.version();
     table.alter(|fields| fields.push(Table::column("PAID", json!("double"))));
     let longer = |mut row: Row| {

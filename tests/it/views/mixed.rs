@@ -1,4 +1,5 @@
-//! Views whose files tell nothing of the table's: the layout `mixed`, its groups, and what the layout `source` asks for.
+//! Views whose files reveal nothing about the table's files: the layout `mixed`, its groups, and what the layout
+//! `source` requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +33,7 @@ everywhere!(
 
 const REGIONS: [&str; 4] = ["zregioneast", "zregionnorth", "zregionsouth", "zregionwest"];
 
-/// Rows of a table of visits, each of the regions in turn, those of one plan unless there are more.
+/// Rows of a table of visits, each region in turn, all of one plan unless several are given.
 fn visits(ids: std::ops::Range<i64>, plans: &[&str]) -> Vec<Row> {
     ids.map(|id| {
         let at = usize::try_from(id).unwrap();
@@ -47,14 +48,14 @@ fn columns() -> Json {
     json!([field("id", "long"), field("plan", "string"), field("zregion", "string")])
 }
 
-/// The table, and a view of it that shows the plan as it is, and the region not at all.
+/// The table, shared through a view that shows the plan and hides the region.
 async fn shared(stage: &Stage, partitions: &[&str]) -> (Table, String) {
     let (table, view) = published(stage, partitions).await;
     stage.share(&view).await;
     (table, view)
 }
 
-/// [`shared`], before it is shared.
+/// Does the same as [`shared`] without sharing the view.
 async fn published(stage: &Stage, partitions: &[&str]) -> (Table, String) {
     let mut table = stage.table(&columns(), partitions, Mapping::None, 11);
     table.has_notes = false;
@@ -64,7 +65,7 @@ async fn published(stage: &Stage, partitions: &[&str]) -> (Table, String) {
     (table, view)
 }
 
-/// What each file of the newest version holds, by its id.
+/// The row ids in each file of the newest version, by the file's id.
 fn ids(read: &TableRead) -> BTreeMap<String, Vec<i64>> {
     let ids = |bytes: &[u8]| {
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).unwrap().build().unwrap();
@@ -88,7 +89,7 @@ fn all(files: &BTreeMap<String, Vec<i64>>) -> Vec<i64> {
     all
 }
 
-/// How many of the regions a file's rows are of.
+/// How many regions a file's rows belong to.
 fn regions(ids: &[i64]) -> usize {
     ids.iter().map(|id| id % 4).collect::<BTreeSet<_>>().len()
 }
@@ -105,10 +106,10 @@ async fn no_file_holds_rows_of_one_hidden_value_alone(stage: Stage) {
         let rises = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((60..140).contains(&rises), "the order tells: {ids:?}");
     }
-    // Neither the registered time nor the number of rows is that of one source file.
+    // Neither the time nor the row count is that of one source file.
     let newest = read(&acme, &table).await;
     assert!(newest.files.iter().all(|file| file.stats.as_ref().unwrap()["numRecords"] == 200));
-    // A masked partition column is as telling as a hidden one.
+    // A masked partition column reveals as much as a hidden one.
     for mask in [json!("redact"), json!({"partial": {"first": 1, "last": 0}}), json!({"hash": {"domain": "d"}})] {
         let masked = json!([{"name": "id"}, {"name": "region", "from": "zregion", "mask": mask}]);
         let view = stage.publish(&masked, None).await;
@@ -116,7 +117,7 @@ async fn no_file_holds_rows_of_one_hidden_value_alone(stage: Stage) {
         let files = ids(&read(&acme, &table).await);
         assert!(files.values().all(|ids| regions(ids) == REGIONS.len()), "{mask}: {files:?}");
     }
-    // A column that is shown tells of itself alone.
+    // A shown column reveals only itself.
     let view = stage.publish(&json!([{"name": "id"}, {"name": "zregion"}]), None).await;
     stage.share(&view).await;
     table.append(visits(200..210, &["hmo"]));
@@ -146,7 +147,7 @@ async fn the_layout_of_the_source_needs_an_acknowledgement_that_names_the_column
     assert_eq!((&published["layout"], &published["version"]), (&json!("source"), &json!(2)));
     let event = stage.app.events("view.publish").await.remove(0);
     assert_eq!(event["change"]["after"]["acknowledged"], json!(["zregion"]), "{event}");
-    // What was shared before stays as it was.
+    // The version shared earlier stays unchanged.
     assert_eq!(ids(&read(&acme, &table).await).len(), 1, "{view}");
     stage.share(published["view"].as_str().unwrap()).await;
     let files = ids(&read(&acme, &table).await);
@@ -157,7 +158,7 @@ async fn the_layout_of_the_source_needs_an_acknowledgement_that_names_the_column
 async fn versions_from_before_keep_their_layout_until_published_again(stage: Stage) {
     let (table, view) = published(&stage, &["zregion"]).await;
     assert_eq!(view, format!("{VIEW}@v1"));
-    // As it was kept before there were layouts.
+    // As stored before layouts existed.
     stage.app.execute(r#"UPDATE view_versions SET definition = REPLACE(definition, ',"layout":"mixed"', '')"#).await;
     stage.share(&view).await;
     let acme = stage.partner("acme", json!({})).await;
@@ -167,7 +168,7 @@ async fn versions_from_before_keep_their_layout_until_published_again(stage: Sta
     assert_eq!(ids(&read(&acme, &table).await).len(), 4, "nobody moved the object");
     stage.share(&format!("{VIEW}@v2")).await;
     assert_eq!(ids(&read(&acme, &table).await).len(), 1);
-    // There is nothing left to publish.
+    // There is no change to publish.
     let same = stage.app.post(&format!("/views/{VIEW}/publish"), json!({})).await.expect(200);
     assert_eq!(same["version"], 2);
 }
@@ -177,14 +178,14 @@ async fn groups_are_formed_once(stage: Stage) {
     let acme = stage.partner("acme", json!({})).await;
     let first = ids(&read(&acme, &table).await);
     assert_eq!(first.len(), 1);
-    // What is added is grouped with nothing that was there.
+    // New files are not grouped with earlier ones.
     table.append(visits(200..240, &["hmo"]));
     let second = ids(&read(&acme, &table).await);
     assert_eq!(second.len(), 2);
     assert!(first.iter().all(|(id, rows)| second.get(id) == Some(rows)), "the first file is the same");
     let made = stage.copies(Some("ready")).await.len();
     assert_eq!(made, 2, "and was not made again");
-    // What is deleted leaves its group, which nothing else joins.
+    // Deleted rows leave their group, and no others join it.
     table.delete(|row| matches!(row[0], Value::Integer(id) if id < 200 && id % 10 == 0));
     let third = ids(&read(&acme, &table).await);
     assert_eq!(third.len(), 2);
@@ -198,7 +199,7 @@ async fn groups_are_formed_once(stage: Stage) {
     let fourth = ids(&read(&acme, &table).await);
     assert_eq!(fourth.len(), 2);
     assert!(fourth.values().all(|rows| regions(rows) == 3), "{fourth:?}");
-    // Older versions are read in the same groups, by a server that remembers none of it as well.
+    // Older versions are read in the same groups, even by a server with an empty memory.
     let other = stage.app.replica(None);
     for app in [&stage.app, &other] {
         let answer = acme.query_at(app, acme.first_way(), json!({"version": 2})).await;
@@ -274,7 +275,7 @@ async fn what_the_log_no_longer_tells_of_is_mixed_all_the_same(stage: Stage) {
     assert_eq!(rows, [(0..40).collect::<Vec<_>>(), (40..80).collect(), (80..120).collect()]);
 }
 
-/// The files that are in groups.
+/// The number of files in groups.
 async fn grouped(stage: &Stage, scope: Uuid) -> usize {
     stage.app.service.db.list_mixed_files(scope, Uuid::nil(), 1_000).await.unwrap().len()
 }
@@ -300,11 +301,11 @@ async fn groups_are_kept_for_as_long_as_a_version_names_their_files(stage: Stage
     let kept = ids(&read(&acme, &table).await);
     let all_files = grouped(&stage, scope).await;
     assert!(all_files > before);
-    // The log still tells of the files that were removed.
+    // The log still lists the removed files.
     stage.app.pass(86_400 + 1);
     service.forget_groups().await.unwrap();
     assert_eq!(grouped(&stage, scope).await, all_files);
-    // It no longer does.
+    // Now it no longer does.
     checkpoint(&stage.app.folder("zsourcefolder")).await;
     table.append(visits(280..360, &["hmo"]));
     read(&acme, &table).await;
@@ -315,7 +316,7 @@ async fn groups_are_kept_for_as_long_as_a_version_names_their_files(stage: Stage
     stage.app.pass(86_400 + 1);
     service.forget_groups().await.unwrap();
     assert_eq!(grouped(&stage, scope).await, with_new - before);
-    // What is served is mixed as it was.
+    // The files still served keep their groups.
     let after = ids(&read(&acme, &table).await);
     let stays = |files: &BTreeMap<String, Vec<i64>>| files.iter().all(|(id, rows)| after.get(id) == Some(rows));
     assert!(stays(&kept) && !stays(&old));

@@ -1,4 +1,4 @@
-//! Recipients' properties that a row filter reads: nobody is left without a row in silence.
+//! Recipients' properties that row filters read: no recipient loses all rows without being told.
 
 use serde_json::{Value as Json, json};
 
@@ -21,12 +21,12 @@ fn hmo() -> Json {
     json!({"plans": [PLANS[0]]})
 }
 
-/// Values that leave a filter on `recipient_list('plans')` without a row.
+/// Values for which a filter on `recipient_list('plans')` shows no row.
 fn mistakes() -> Vec<Json> {
     vec![json!(null), json!(PLANS[0]), json!([1]), json!(["x", 5]), json!(true), json!([])]
 }
 
-/// What the answer to a query says about why it has no row, if anything.
+/// What the answer to a query says about why it has no rows, if anything.
 async fn said(partner: &Partner<'_>) -> String {
     let answer = partner.query(partner.first_way(), json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -95,11 +95,11 @@ async fn what_empties_nothing_is_let_through(stage: Stage) {
         stage.app.patch("/recipients/acme", change.clone()).await.expect(200);
         assert_eq!(said(&acme).await, "", "{change}");
     }
-    // What was wrong before is no reason to refuse another change.
+    // A value that was wrong before does not block other changes.
     stage.app.patch("/recipients/acme?force=true", json!({"properties": {"plans": 5}})).await.expect(200);
     stage.app.patch("/recipients/acme", json!({"description": "x", "properties": {"other": 6}})).await.expect(200);
     stage.app.patch("/recipients/acme", json!({"properties": {"plans": 6}})).await.problem(422, "invalid_input");
-    // Whoever reads no such view may have any properties.
+    // A recipient that reads no such view may have any properties.
     stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({})).await.expect(200);
     stage.app.patch("/recipients/acme", json!({"properties": {"plans": 7}})).await.expect(200);
     stage.app.patch("/recipients/acme?force=maybe", json!({})).await.problem(400, "invalid_parameter");

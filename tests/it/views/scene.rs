@@ -1,4 +1,4 @@
-//! The table and the view that most tests look at, and what its partners should see.
+//! The table and the view that most tests use, and what its partners should see.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use super::{
     value::{Row, Value},
 };
 
-/// The plans that claims belong to; the last one nobody is entitled to.
+/// The plans of the claims; no partner is entitled to the last one.
 pub const PLANS: [&str; 3] = ["zplanhmo", "zplanppo", "zplansecret"];
 
-/// The columns of the claims, those with a `z` hidden.
+/// The columns of the claims; those with a `z` are hidden.
 pub fn columns() -> Json {
     let field =
         |name: &str, data_type: Json| json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
@@ -46,7 +46,7 @@ pub fn columns() -> Json {
     ])
 }
 
-/// What of them is shown: parts, masks, and the rows of the partner's plans that were paid for.
+/// What the view shows: parts, masks, and the paid rows of the partner's plans.
 pub fn lens() -> Lens {
     let value = |from: &str| Pick::whole(from);
     let parts = |fields: Vec<(&str, Pick)>| fields.into_iter().map(|(name, pick)| (name.to_owned(), pick)).collect();
@@ -83,7 +83,7 @@ pub fn lens() -> Lens {
     }
 }
 
-/// Claims, the ids counted from `first_id`.
+/// Claims with ids from `first_id`.
 pub fn claims(first_id: i64, count: usize, seed: u64) -> Vec<Row> {
     let mut random = StdRng::seed_from_u64(seed);
     (0..count).map(|at| claim(first_id + i64::try_from(at).unwrap(), &mut random)).collect()
@@ -123,7 +123,7 @@ fn claim(id: i64, random: &mut StdRng) -> Row {
     ]
 }
 
-/// The claims, in several files and versions, some deleted, registered and shared through the view.
+/// The claims in several files and versions, some deleted, registered and shared through the view.
 pub async fn shared_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
     let (table, lens) = registered_claims(stage, mapping).await;
     let view = stage.publish(&lens.definition(), lens.filter.as_deref()).await;
@@ -131,7 +131,7 @@ pub async fn shared_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
     (table, lens)
 }
 
-/// [`shared_claims`], a copy for each file.
+/// Does the same as [`shared_claims`] with one copy per file.
 pub async fn shared_claims_as_laid_out(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
     let (table, lens) = registered_claims(stage, mapping).await;
     let (columns, filter) = (lens.definition(), lens.filter.as_deref());
@@ -140,7 +140,7 @@ pub async fn shared_claims_as_laid_out(stage: &Stage, mapping: Mapping) -> (Tabl
     (table, lens)
 }
 
-/// The claims, registered and shown in no view yet.
+/// The claims, registered but not shown by a view yet.
 pub async fn registered_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens) {
     let mut table = stage.table(&columns(), &["plan_code", "zregion_name"], mapping, 7);
     table.append(claims(0, 60, 1));
@@ -151,7 +151,7 @@ pub async fn registered_claims(stage: &Stage, mapping: Mapping) -> (Table, Lens)
     (table, lens)
 }
 
-/// Who a partner is to the view.
+/// A partner as a reader of the view.
 pub async fn reader(stage: &Stage, partner: &Partner<'_>) -> Reader {
     let recipient = stage.app.get(&format!("/recipients/{}", partner.name)).await.expect(200);
     Reader {
@@ -161,12 +161,12 @@ pub async fn reader(stage: &Stage, partner: &Partner<'_>) -> Reader {
     }
 }
 
-/// What a recipient's pseudonyms are made with.
+/// The keys of a recipient's pseudonyms.
 fn keys(recipient: Uuid, share: Uuid) -> PseudonymKeys {
     PseudonymKeys::new(&RootKey::new(Zeroizing::new([7; 32])), 1, recipient, share)
 }
 
-/// What is wrong with what a partner read just now, where `expected` is due, and with whatever else it ever received.
+/// Finds mistakes in a partner's last read, of which `expected` is due, and in everything else it received.
 pub fn findings(
     stage: &Stage,
     table: &Table,
@@ -187,17 +187,17 @@ pub fn findings(
     for answer in partner.newly_received() {
         findings.extend(secrets.in_answer(&answer));
     }
-    // The log is not a partner's; that no value stands there holds for whoever reads it.
+    // The log is not for partners, but must not contain values for any reader.
     findings.extend(Secrets::of_values(table, []).in_log(&stage.log.newly_logged()));
     findings
 }
 
-/// Reads the newest version in every way, checks everything, and answers what was read.
+/// Reads the newest version in every way, checks everything and returns the reads.
 pub async fn read_well(stage: &Stage, table: &Table, lens: &Lens, partner: &Partner<'_>) -> Vec<TableRead> {
     read_version_well(stage, table, lens, partner, json!({}), table.version()).await
 }
 
-/// Reads what `body` asks for, which is this version of the source, in every way, and checks everything.
+/// Reads in every way what `body` requests, which is this version of the source, and checks everything.
 pub async fn read_version_well(
     stage: &Stage,
     table: &Table,

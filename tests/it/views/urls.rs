@@ -1,5 +1,4 @@
-//! What a partner holds in its hands, and what becomes of it when somebody's rights change: URLs, tokens of pages, and
-//! versions of the view.
+//! What happens to a partner's URLs, page tokens and versions of the view when rights change.
 
 use serde_json::{Value as Json, json};
 
@@ -28,7 +27,7 @@ fn plans(of: &[&str]) -> Json {
     json!({"plans": of})
 }
 
-/// Two rounds: what is ended in one is gone in the next.
+/// Runs two rounds: one ends copies and the next deletes them.
 async fn keep(stage: &Stage) {
     for _ in 0..2 {
         stage.app.service.keep_copies().await.unwrap();
@@ -36,7 +35,7 @@ async fn keep(stage: &Stage) {
     }
 }
 
-/// The URLs of every way's files.
+/// The URLs of the files of every way.
 fn urls(reads: &[TableRead]) -> (Vec<String>, Vec<String>) {
     let (signed, sealed): (Vec<&TableRead>, Vec<&TableRead>) = reads.iter().partition(|read| read.way.is_presigned);
     let of = |reads: Vec<&TableRead>| {
@@ -45,8 +44,7 @@ fn urls(reads: &[TableRead]) -> (Vec<String>, Vec<String>) {
     (of(signed), of(sealed))
 }
 
-/// Checks that nobody gets anything by these URLs any more: the server's own at once, presigned ones once their objects
-/// are gone.
+/// Checks that these URLs no longer work: the server's own at once, presigned ones once their objects are deleted.
 async fn are_dead(stage: &Stage, (signed, sealed): (Vec<String>, Vec<String>)) {
     for url in &sealed {
         let answer = fetch(stage, url).await;
@@ -70,14 +68,14 @@ async fn lt13_what_a_partner_holds_is_of_no_use_to_another(stage: Stage) {
         let refused = rival.query(way, json!({"maxFiles": 1, "pageToken": next})).await;
         refused.refused(400, "INVALID_PARAMETER_VALUE");
         rival.query(way, json!({"refreshToken": refresh})).await.refused(400, "INVALID_PARAMETER_VALUE");
-        // Mine they are, and of this object alone.
+        // They are mine, and only for this object.
         assert_eq!(acme.query(way, json!({"maxFiles": 1, "pageToken": next})).await.status, 200);
         assert_eq!(acme.query(way, json!({"refreshToken": refresh})).await.status, 200);
         let other = stage.ways().into_iter().find(|other| other.object != way.object && other.is_delta == way.is_delta);
         let elsewhere = acme.query(other.unwrap(), json!({"maxFiles": 1, "pageToken": next})).await;
         elsewhere.refused(400, "INVALID_PARAMETER_VALUE");
     }
-    // A link that was used hands out nothing to whoever finds it.
+    // A used link hands out nothing to a finder.
     let issued = stage.app.post("/recipients/acme/tokens", json!({})).await.expect(201);
     let link = issued["activation_url"].as_str().unwrap().strip_prefix("http://weir.test").unwrap().to_owned();
     let ask = async || {
@@ -97,7 +95,7 @@ async fn a_url_ends_with_its_grant_and_its_copy_with_the_last_who_may_read_it(st
     let all = stage.objects().await.len();
     stage.app.post(&format!("/shares/{SHARE}/recipients/acme/revoke"), json!({"reason": "over"})).await.expect(200);
     are_dead(&stage, mine).await;
-    // The other one's are another's.
+    // The rest belongs to the other recipient.
     let left = stage.objects().await.len();
     assert!(left > 0 && left < all, "{left} of {all}");
     for url in theirs.0.iter().chain(&theirs.1) {
@@ -112,13 +110,13 @@ async fn a_url_ends_with_the_property_that_it_was_made_for(stage: Stage) {
     let before = read_well(&stage, &table, &lens, &acme).await;
     stage.app.patch("/recipients/acme", json!({"properties": plans(&PLANS[1..2])})).await.expect(200);
     let after = read_well(&stage, &table, &lens, &acme).await;
-    // Other rows are another table.
+    // Other rows make another table.
     nothing(&check::apart(&before, &after));
     are_dead(&stage, urls(&before)).await;
     for url in urls(&after).1 {
         assert_eq!(fetch(&stage, &url).await.status, 200);
     }
-    // What does not matter to the view changes nothing.
+    // A property that the view does not use changes nothing.
     stage.app.patch("/recipients/acme", json!({"properties": {"region": "north"}})).await.expect(200);
     let again = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(again[0].ids(), after[0].ids());
@@ -130,7 +128,7 @@ async fn a_url_ends_with_the_version_of_the_view(stage: Stage) {
     let before = read_well(&stage, &table, &lens, &acme).await;
     let less = Lens { columns: lens.columns[..3].to_vec(), ..lens.clone() };
     let view = stage.publish(&less.definition(), less.filter.as_deref()).await;
-    // What is published changes nothing before an object names it.
+    // Publishing changes nothing before an object names the version.
     let same = read_well(&stage, &table, &lens, &acme).await;
     assert_eq!(same[0].ids(), before[0].ids());
     stage.share(&view).await;
@@ -149,7 +147,7 @@ async fn a_page_goes_on_only_under_the_rules_it_began_with(stage: Stage) {
         page.end.unwrap()["nextPageToken"].as_str().unwrap().to_owned()
     };
     for way in stage.ways() {
-        // A commit in between moves nothing.
+        // A commit in between does not shift pages.
         let page = token(way).await;
         table.append(super::scene::claims(9_000 + i64::try_from(table.version()).unwrap() * 100, 10, 9));
         let answer = acme.query(way, json!({"maxFiles": 1, "pageToken": page})).await;
@@ -194,12 +192,12 @@ async fn a_view_that_is_deleted_takes_its_copies_along(stage: Stage) {
 
 async fn nobody_is_granted_what_would_show_nothing(stage: Stage) {
     let (_table, lens) = shared_claims(&stage, Mapping::None).await;
-    // Neither by the grant, …
+    // It is refused by a grant, …
     stage.app.put("/recipients/none", json!({"properties": {"plans": "zplanhmo"}})).await.expect(201);
     let grant = json!({"share": SHARE, "recipient": "none"});
     let problem = stage.app.post("/grants", grant).await.problem(422, "invalid_input");
     assert!(problem.to_string().contains("`plans`"), "{problem}");
-    // … nor by an object that is put into a share that is granted, …
+    // … by an object added to a granted share, …
     stage.app.put("/shares/other", json!({})).await.expect(201);
     let _plain = stage.partner_of("other", "plain", json!({})).await;
     let object = json!({"source": {"view": format!("{VIEW}@v1")}});
@@ -208,7 +206,7 @@ async fn nobody_is_granted_what_would_show_nothing(stage: Stage) {
     assert!(problem.to_string().contains("`plain`") && problem.to_string().contains("`plans`"), "{problem}");
     stage.app.patch("/recipients/plain", json!({"properties": plans(&PLANS[..1])})).await.expect(200);
     stage.app.put("/shares/other/objects/s/shown", object).await.expect(201);
-    // … nor by another version of the view.
+    // … and by another version of the view.
     let filter = "plan_code IN recipient_list('plans') AND zregion_name = recipient('region')";
     let other = stage.publish(&lens.definition(), Some(filter)).await;
     let refused = stage.app.patch("/shares/other/objects/s/shown", json!({"source": {"view": other}})).await;
@@ -218,7 +216,7 @@ async fn nobody_is_granted_what_would_show_nothing(stage: Stage) {
 
 async fn a_partner_with_equal_rights_keeps_what_it_reads(stage: Stage) {
     let (table, _) = shared_claims(&stage, Mapping::None).await;
-    // Nothing in the view is anybody's own.
+    // Nothing in the view depends on the recipient.
     let lens = Lens {
         columns: ["claim_id", "paid"].map(|name| (name.to_owned(), Pick::whole(name))).into(),
         filter: Some("plan_code IN recipient_list('plans')".to_owned()),
