@@ -1,4 +1,4 @@
-//! What holds for every route of the admin API, as its document lists them.
+//! Rules for every route of the admin API in its document.
 
 use axum::body::Body;
 use http::{Method, Request, header};

@@ -1,4 +1,4 @@
-//! Identities on the admin API: recipients that are bound to one, and operators who sign in with one.
+//! Identities in the admin API: recipients bound to one, and operators who sign in with one.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ async fn a_binding_that_makes_no_sense_is_refused() {
         }
         let message = refused(with("issuer", json!("https://evil.example.org")), &["oidc.issuer"]).await;
         assert!(message.contains(issuer.url()) && message.contains(AUDIENCE), "{message}");
-        // Operators' tokens are no recipient's, whatever is asked.
+        // A recipient cannot be bound to the operators' audience.
         refused(with("audience", json!(OPERATORS)), &["oidc.issuer"]).await;
         app.put("/recipients/acme", json!({"oidc": with("value", json!("ä".repeat(250)))})).await.expect(201);
         app.patch("/recipients/acme", json!({"oidc": {"value": null}})).await.problem(422, "invalid_input");
@@ -86,7 +86,7 @@ async fn no_two_recipients_are_bound_to_the_same() {
             assert!(problem["detail"].as_str().unwrap().contains("`acme`"), "{problem}");
         }
         app.put("/recipients/third", json!({"oidc": oidc(&issuer, "One")})).await.expect(201);
-        // What ended for good lets go of it.
+        // Offboarding releases the identity.
         app.post("/recipients/acme/offboard", json!({"reason": "over"})).await.expect(200);
         let ended = &app.events("recipient.offboard").await[0];
         assert_eq!(ended["change"]["before"]["oidc"]["value"], "one");
@@ -210,7 +210,7 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
         app.admin_as(&owner, Method::PUT, "/operators/x", Some(&json!({"role": "admin"})))
             .await
             .problem(403, "forbidden");
-        // The same subject under another name.
+        // The same subject with another name.
         let later = operator(&issuer, &app, json!({"groups": "weir-owners", "email": "ann@new.example.org"}));
         app.admin_as(&later, Method::PUT, "/shares/t", Some(&json!({}))).await.expect(201);
         let other = operator(&issuer, &app, json!({"groups": "weir-owners", "sub": "u-2"}));
@@ -224,7 +224,7 @@ async fn what_an_identity_does_is_recorded_under_one_id_and_its_role_bounds_it()
         assert_eq!((&actors[1]["id"], &actors[1]["name"]), (&actors[2]["id"], &json!("ann@new.example.org")));
         assert_eq!(actors[0]["name"], "u-2", "the subject, where the claim is missing");
         assert_ne!(actors[0]["id"], actors[1]["id"]);
-        // Sign-in by an issuer makes no admin that this server knows to be one for good.
+        // Signing in through an issuer does not create an admin, so the bootstrap token still works.
         let admin = operator(&issuer, &app, json!({"groups": "weir-admins"}));
         app.admin_as(&admin, Method::GET, "/operators", None).await.expect(200);
         app.get("/whoami").await.expect(200);

@@ -1,4 +1,4 @@
-//! The admin API, over HTTP, on both databases.
+//! The admin API over HTTP, on both databases.
 
 mod audit;
 mod disclosures;
@@ -28,7 +28,7 @@ use weir::{
     },
 };
 
-/// A request to make the share `s`, as the API has it before it knows who asks.
+/// A request to create the share `s`, as the API sees it before it knows the caller.
 fn asked_to_put_a_share() -> Asked {
     Asked {
         route: "/api/v1/shares/{share}".into(),

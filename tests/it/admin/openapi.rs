@@ -1,4 +1,4 @@
-//! The API's own description.
+//! The API's own document.
 
 use axum::body::Body;
 use http::{Method, Request, header};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::app::TestApp;
 
-/// The document, which needs no token.
+/// The document; it needs no token.
 async fn document(app: &TestApp) -> Value {
     app.send(Request::get("/api/v1/openapi.json").body(Body::empty()).unwrap()).await.expect(200)
 }
@@ -15,9 +15,9 @@ async fn document(app: &TestApp) -> Value {
 #[derive(Debug)]
 pub struct Described {
     pub method: Method,
-    /// Its path's template.
+    /// The template of its path.
     pub path: String,
-    /// What the document says of it.
+    /// Its description in the document.
     pub description: Value,
 }
 
@@ -34,7 +34,7 @@ pub async fn described(app: &TestApp) -> Vec<Described> {
     operations
 }
 
-/// Every operation of the document: its method and its path template.
+/// The method and path template of every operation in the document.
 pub async fn operations(app: &TestApp) -> Vec<(Method, String)> {
     described(app).await.into_iter().map(|operation| (operation.method, operation.path)).collect()
 }

@@ -35,7 +35,7 @@ async fn a_recipient_is_created_confirmed_and_changed(app: TestApp) {
     assert_eq!(app.get("/recipients").await.expect(200), json!({"items": [changed]}));
     let event = &app.events("recipient.update").await[0];
     assert_eq!(event["recipient"], "acme");
-    // Whom contacts name is personal: the trail's own bytes hold the roles alone.
+    // The people in contacts are personal data; the trail's own bytes contain only the roles.
     assert_eq!(event["change"]["before"]["contacts"], json!(["security"]));
     assert_eq!(event["change"]["after"]["contacts"], json!([]));
     assert_eq!(event["contacts"], json!({"before": {"security": "soc@acme.example"}}));
@@ -90,7 +90,7 @@ async fn what_nobody_sees_is_in_no_name(app: TestApp) {
     }
     app.post("/recipients/acme/tokens", json!({"credential": "a\u{200b}b"})).await.problem(422, "invalid_input");
     app.patch("/recipients/acme", json!({"properties": {"pl\u{202e}an": "x"}})).await.problem(422, "invalid_input");
-    // What got such a name before goes on, and can go.
+    // A recipient with such a name from before keeps working and can be deleted.
     app.execute("UPDATE recipients SET name = 'ac\u{200b}me', name_key = 'ac\u{200b}me' WHERE name = 'acme'").await;
     assert_eq!(app.get("/recipients").await.expect(200)["items"][0]["name"], "ac\u{200b}me");
     app.delete("/recipients/ac%E2%80%8Bme").await.expect(204);

@@ -1,7 +1,7 @@
-//! Who may do what: every operation of the document, called by every role and by nobody.
+//! Who may do what: every operation of the document, called by every role and without a token.
 //!
-//! What is expected is read from the table in docs/identity.md, so that the document for people and the server cannot
-//! differ. An operation that is not in that table fails here.
+//! The expectations are read from the table in docs/identity.md, so the documentation and the server cannot differ. An
+//! operation that is missing from the table fails here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ on_both_databases!(every_role_may_what_the_documents_say_and_nothing_else);
 
 const ROLES: [&str; 4] = ["admin", "share_owner", "auditor", "support"];
 
-/// One row of the table: the roles that have a permission, and the operations that need it.
+/// A row of the table: the roles that have a permission, and the operations that need it.
 #[derive(Debug, PartialEq)]
 struct Row {
     permission: String,
@@ -116,7 +116,7 @@ async fn every_role_may_what_the_documents_say_and_nothing_else(app: TestApp) {
         let id = operation.description["operationId"].as_str().unwrap();
         let row = rows.iter().find(|row| row.operations.contains(id));
         let row = row.unwrap_or_else(|| panic!("{id} is not in the table of docs/identity.md"));
-        // What is named is not there, so that nothing that is allowed changes anything.
+        // The named objects do not exist, so allowed requests change nothing.
         let path = operation.path.replace("{id}", "00000000-0000-0000-0000-000000000000");
         let path = path.replace('{', "no-").replace('}', "");
         let path = path.strip_prefix("/api/v1").unwrap();
@@ -139,7 +139,7 @@ async fn every_role_may_what_the_documents_say_and_nothing_else(app: TestApp) {
             assert_eq!(answer.headers["www-authenticate"], "Bearer", "{who} {id}: {}", answer.text);
             answer.problem(401, "unauthenticated");
         }
-        // Within one minute the later ones of many would be summed, and then told to slow down.
+        // Within one minute, later refusals would be summed up and then limited.
         app.pass(60);
     }
     app.service.record_summaries(true);
@@ -157,7 +157,7 @@ async fn every_role_may_what_the_documents_say_and_nothing_else(app: TestApp) {
     ] {
         assert!(reasons.contains(reason), "{reason} {reasons:?}");
     }
-    // Nobody of the other face gets in with what is for this one.
+    // Operators' tokens do not work for recipients.
     for (_, token) in &tokens {
         assert_eq!(app.shared(token, "/shares").await.status, 401);
     }

@@ -1,4 +1,4 @@
-//! Usage: what the audit trail comes to, reconciled with it.
+//! Usage: the sums of the audit trail, reconciled with it.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ on_both_databases!(
     bad_questions_are_refused,
 );
 
-/// A partner's query that was allowed.
+/// An allowed query of a partner.
 fn query(recipient: u128, table: u128, address: &str) -> Event {
     let id = Some(Uuid::from_u128(recipient));
     let name = Some(format!("partner-{recipient}"));
@@ -74,7 +74,7 @@ async fn usage_is_what_the_trail_says(app: TestApp) {
     let by_table = usage(&app, "group_by=table&share=insurer&table=claims.claims").await;
     assert_eq!((by_table.len(), by_table[0]["requests"].as_i64()), (1, Some(1)));
     assert_eq!(by_table[0]["table"], "claims.claims");
-    // The sum of all is the trail, and the check says so.
+    // The sum of everything equals the trail, and the check confirms it.
     let all = usage(&app, "group_by=").await;
     let check = app.get("/usage/check").await.expect(200);
     assert_eq!((&check["agrees"], check["days"].as_array().unwrap().len()), (&json!(true), 1), "{check}");
@@ -162,7 +162,7 @@ async fn distinct_addresses_survive_the_erasure_of_addresses_and_are_never_guess
     assert_eq!(numbers(&by_table, "addresses"), [Some(2), Some(1)], "each sum by itself still knows");
     let together = usage(&app, "group_by=recipient&share=00000000-0000-0000-0000-000000000384").await;
     assert_eq!(numbers(&together, "addresses"), [None]);
-    // An address that was erased before it was counted is unknown and not zero.
+    // An address that was erased before it was counted is unknown, not zero.
     app.append(&[query(2, 11, "192.0.2.7")]).await;
     app.execute("DELETE FROM audit_personal").await;
     let lost = usage(&app, "group_by=recipient&recipient=00000000-0000-0000-0000-000000000002").await;
@@ -176,13 +176,13 @@ async fn nothing_is_counted_twice_or_lost_however_many_count(app: TestApp) {
         let (one, two) = tokio::join!(app.service.count_usage(), replica.service.count_usage());
         one.and(two).unwrap();
     }
-    // One that dies before its commit has counted nothing.
+    // A server that dies before its commit has counted nothing.
     app.append(&[query(1, 11, "192.0.2.1")]).await;
     let progress = app.service.db.find_usage_progress().await.unwrap();
     let mut tx = app.service.db.begin().await.unwrap();
     tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await.unwrap();
     drop(tx);
-    // One that began where another has counted since adds nothing.
+    // A server that started from events that another has counted since adds nothing.
     app.service.count_usage().await.unwrap();
     let mut tx = app.service.db.begin().await.unwrap();
     let stale = tx.add_usage(progress.seq, progress.seq + 1, &UsageSums::default()).await;

@@ -1,4 +1,4 @@
-//! The audit trail proves itself: what was changed behind the server's back is found, what was erased as agreed is not.
+//! The audit trail proves itself: hidden changes are found, and intended erasure is no fault.
 
 mod command;
 mod detachment;
