@@ -1,4 +1,4 @@
-//! Specs: that none of their fields can be forgotten.
+//! Specs: no field can be forgotten.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -14,7 +14,7 @@ use weir::domain::{
     operators::OperatorSpec,
 };
 
-/// The name of a spec, after each of its fields has said what a change of it means.
+/// Checks that each field of a spec states the effect of a change. Returns the spec's name.
 fn tried<S: Spec>(example: serde_json::Value) -> String {
     let spec: S = serde_json::from_value(example).unwrap();
     let name = std::any::type_name::<S>().rsplit("::").next().unwrap().to_owned();

@@ -1,5 +1,5 @@
-//! What releases left behind is taken over by this one: the folders of `tests/fixtures/releases`, each made by the binary
-//! of its release.
+//! This release takes over what earlier releases left: the folders in `tests/fixtures/releases`, each made by its
+//! release's binary.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use crate::{
     },
 };
 
-/// What moves without anybody's change, or is known only once a table was looked at.
+/// Members that change by themselves, or are known only once a table was looked at.
 const VOLATILE: [&str; 2] = ["last_used_at", "schema_hold"];
-/// When time moves a state, and which ones it moves.
+/// The times that change a state, and the states that they change.
 const ENDS: [&str; 3] = ["valid_until", "expires_at", "activation_expires_at"];
 const MOVING: [&str; 3] = ["active", "scheduled", "pending"];
 
-/// What every release left on one kind of database, the oldest first.
+/// What each release left on one kind of database, oldest first.
 fn left_behind(kind: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/releases");
     let mut releases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join(kind)).collect();
@@ -36,7 +36,7 @@ fn left_behind(kind: &str) -> Vec<PathBuf> {
     releases
 }
 
-/// An installation on what a release left, with the S3 server that holds its tables, copies and exported trail.
+/// An installation on what a release left, with the S3 server that holds its tables, copies and export.
 struct Left {
     installation: Installation,
     s3: S3Server,
@@ -64,7 +64,7 @@ impl Left {
         Self { installation, s3, made }
     }
 
-    /// Sees that a server serves what was there, under the ids, etags and tokens it had, and that its past is whole.
+    /// Checks that a server serves everything under the same ids, etags and tokens, and that the trail is whole.
     async fn goes_on(&self, mut weir: Weir) {
         self.has_every_noun(&weir).await;
         for (read, files) in self.made["reads"].as_object().unwrap() {
@@ -90,7 +90,7 @@ impl Left {
         assert!(self.installation.run_well(&["audit", "verify"]).contains("the same as"));
     }
 
-    /// Sees that each item of each listing is as the release answered it; what this one adds is no matter.
+    /// Checks that each item of each listing is as the release answered it; additions do not matter.
     async fn has_every_noun(&self, weir: &Weir) {
         for (path, items) in self.made["nouns"].as_object().unwrap() {
             let listed = weir.admin(Method::GET, &format!("{path}?max_results=1000"), Value::Null).await;
@@ -116,7 +116,7 @@ impl Left {
         request.send().await.unwrap().status()
     }
 
-    /// The files of a query as `[size, rows]` each.
+    /// The files in a query's answer as `[size, rows]`.
     async fn query(&self, weir: &Weir, who: &str, table: &str) -> Result<Value, StatusCode> {
         let url = format!("{}/delta-sharing/shares/insurer/schemas/claims/tables/{table}/query", weir.url);
         let answer = weir.client.post(url).bearer_auth(self.token(who)).json(&json!({})).send().await.unwrap();
@@ -133,7 +133,7 @@ impl Left {
     }
 }
 
-/// Whether time has moved the state of an item since.
+/// Whether time has changed the state of an item since.
 fn has_moved(item: &Value) -> bool {
     let has_passed = |end: &&str| {
         let end = item[*end].as_str().map(|end| end.parse::<DateTime<Utc>>().unwrap());
@@ -152,7 +152,7 @@ fn time_alone_moves_a_state_and_never_one_that_has_ended() {
     assert!(!has_moved(&json!({"state": "suspended"})));
 }
 
-/// Whether `now` says what `before` said, whatever it says besides.
+/// Whether `now` contains everything that `before` had.
 fn says(now: &Value, before: &Value) -> bool {
     match (now, before) {
         (Value::Object(now), Value::Object(before)) => {
@@ -165,13 +165,13 @@ fn says(now: &Value, before: &Value) -> bool {
     }
 }
 
-/// An inline table of TOML.
+/// An inline table in TOML.
 fn inline(options: &BTreeMap<String, String>) -> String {
     let options: Vec<String> = options.iter().map(|(name, value)| format!("{name} = \"{value}\"")).collect();
     format!("{{ {} }}", options.join(", "))
 }
 
-/// Sees that this release leaves a database alone that a newer one has migrated.
+/// Checks that this release leaves a database alone that a newer one has migrated.
 fn refuses_a_newer_one(installation: &Installation) {
     for command in ["serve", "migrate"] {
         let refused = installation.run(&[command]);
@@ -181,7 +181,7 @@ fn refuses_a_newer_one(installation: &Installation) {
     }
 }
 
-/// A migration of a release to come.
+/// A migration of a future release.
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
     SELECT 9999, 'later', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1";
 
@@ -202,7 +202,7 @@ async fn a_sqlite_database_of_each_release_is_migrated_by_serving() {
     }
 }
 
-/// A release's database on a cluster, whose server refuses to serve it as it is.
+/// Restores a release's database on a cluster, where the server refuses to serve it without a migration.
 async fn refused(cluster: &Cluster, release: &Path) -> Left {
     cluster.admin("postgres", "DROP DATABASE weir WITH (FORCE)").await;
     cluster.admin("postgres", "CREATE DATABASE weir OWNER weir_owner").await;
@@ -237,13 +237,13 @@ async fn a_postgresql_database_of_each_release_is_migrated_by_a_server_that_is_t
     let Some(cluster) = Cluster::start().await else { return };
     for release in left_behind("postgres") {
         let left = refused(&cluster, &release).await;
-        // The server's own role may do what there was; what is new it is given when all is migrated.
+        // The server's role keeps its rights, and gets those on new tables once everything is migrated.
         cluster.admin("weir", "ALTER DEFAULT PRIVILEGES FOR ROLE weir_owner GRANT ALL ON TABLES TO weir_server").await;
         left.goes_on(left.installation.start_with(&["--migrate"]).await).await;
     }
 }
 
-/// Every row of what operators declare, as the columns that a release reads have it; texts that are JSON as what they say.
+/// Every row of the declared nouns, with the columns that a release reads; JSON texts are parsed.
 async fn declared(cluster: &Cluster) -> Value {
     let mut db = PgConnection::connect(&cluster.url("weir_owner")).await.unwrap();
     let mut declared = json!({});
@@ -262,7 +262,7 @@ async fn declared(cluster: &Cluster) -> Value {
     declared
 }
 
-/// Its servers go on reading while they are exchanged.
+/// Servers of the previous release keep reading while they are replaced.
 #[tokio::test]
 async fn migrations_leave_all_columns_in_place_that_the_release_before_reads() {
     let Some(cluster) = Cluster::start().await else { return };
@@ -276,7 +276,7 @@ async fn migrations_leave_all_columns_in_place_that_the_release_before_reads() {
     }
 }
 
-/// PostgreSQL takes no JSON with a NUL apart, but keeps it as a text.
+/// PostgreSQL cannot parse JSON with a NUL, but stores it as text.
 #[tokio::test]
 async fn a_nul_that_an_earlier_server_took_is_migrated_with_its_text() {
     let Some(cluster) = Cluster::start().await else { return };

@@ -572,7 +572,7 @@ async fn a_report_stays_as_it_was_made_and_comes_out_the_same_again(app: TestApp
     assert_eq!((of["items"].as_array().unwrap().len(), &of["items"][0]["id"]), (1, &second["id"]));
     let one = app.get(&format!("/reports/{}", second["id"].as_str().unwrap())).await.expect(200);
     assert_eq!(one, second);
-    // The page's policy allows styles only.
+    // The page's policy forbids everything that it does not need.
     let path = format!("/reports/{}/report.html", second["id"].as_str().unwrap());
     let page = app.get(&path).await;
     let policy = page.headers["content-security-policy"].to_str().unwrap();

@@ -31,7 +31,7 @@ async fn the_trail_is_verified_and_exported_beside_a_running_server() {
     assert!(csv.starts_with("seq,at,actor_kind,") && csv.contains(",table.query,"), "{csv}");
     assert_eq!(weir.run_well(&["audit", "export", "--until", "2020-01-01"]), "");
 
-    // The server also does its background work when it stops.
+    // A server that stops also seals and exports the trail.
     server.stop();
     let key = weir.run_well(&["audit", "key"]);
     let export = weir.export();

@@ -1,4 +1,4 @@
-//! `weir report` at a shell.
+//! `weir report` on the command line.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
     let settings = "[reports]\nprovider_name = \"Insurer & Sons\"\n";
     on_each_database_set(settings, async |installation, weir, shell| {
         installation.share(weir).await;
-        // Last month happened before this server was.
+        // Events of last month, from before this server.
         let db = Db::connect(installation.database_url(), 1).await.unwrap();
         let actor = Actor { kind: ActorKind::Recipient, name: Some("acme".into()), ..Actor::ANONYMOUS };
         let event = Event { recipient: Some("acme".into()), ..Event::new(actor, "shares.list") };
@@ -62,7 +62,7 @@ async fn a_report_is_made_at_a_shell_and_verified_without_a_server() {
         assert!(shell.run_badly(1, &["report", "verify", shown]).contains("report.csv` cannot be read"));
 
         assert!(shell.run_badly(1, &["report", "--month", "9998-01"]).contains("month: has not begun"));
-        // A month that is not over is shown as it stands, and says so everywhere.
+        // A report on the current month is marked as a preview everywhere.
         let now = weir::domain::insight::report::Month::parse(&chrono::Utc::now().format("%Y-%m").to_string()).unwrap();
         let this_month = now.to_string();
         let summary = shell.run_well(&["report", "--month", &this_month]);

@@ -1,4 +1,5 @@
-//! The audit trail: one chain without gaps, however many append; append-only; searchable; its personal parts erasable.
+//! The audit trail: one chain without gaps, however many servers append; append-only, searchable, with erasable
+//! personal parts.
 
 use chrono::TimeDelta;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ async fn append(db: &Db, events: &[Event]) {
     tx.commit().await.unwrap();
 }
 
-/// Follows the whole chain, a page at a time; answers how long it is.
+/// Verifies the whole chain page by page and returns its length.
 async fn verify(db: &Db) -> i64 {
     let mut head = Head { seq: 0, hash: GENESIS };
     loop {
@@ -131,7 +132,7 @@ async fn no_read_under_the_lock_misses_a_revocation_that_came_before_it() {
         revoking.append_audit(&mut head, &[event()], now()).await.unwrap();
         revoking.commit().await.unwrap();
         let (seq, revoked_at) = reading.await.unwrap();
-        // The reader came either wholly before the revocation or wholly after it.
+        // The read came entirely before or entirely after the revocation.
         assert_eq!(revoked_at.is_some(), seq == 1);
         assert_eq!(db.find_token(token_id).await.unwrap().unwrap().revoked_at, Some(now()));
     }

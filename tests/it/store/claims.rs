@@ -1,5 +1,5 @@
-//! What servers claim for a while: leases, and files that they make. Whoever died, or had a clock that was ahead, keeps
-//! nobody.
+//! What servers claim for a while: leases, copies and reports. A server that died or had a fast clock holds up no
+//! other.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -56,7 +56,7 @@ async fn claim(db: &Db, holder: Uuid, at: DateTime<Utc>) -> bool {
     claimed
 }
 
-/// Whether what is being made is still left to its maker.
+/// Whether the copy still belongs to its maker.
 async fn is_left(db: &Db, at: DateTime<Utc>) -> bool {
     let making = CopyFilter { state: Some(CopyState::Making), ..CopyFilter::default() };
     db.list_copies(&making, None, 10).await.unwrap().iter().any(|copy| is_held(copy, at))
@@ -72,10 +72,10 @@ async fn a_lease_of_a_clock_that_was_ahead_keeps_nobody() {
         let (ahead, right) = servers();
         assert!(lease(&db, ahead, now() + TimeDelta::days(3)).await);
         assert!(lease(&db, right, now()).await);
-        // Clocks that differ as clocks do leave each other alone.
+        // Normal differences between clocks do no harm.
         assert!(!lease(&db, ahead, now() - TimeDelta::seconds(3)).await);
         assert!(!lease(&db, ahead, now() + TimeDelta::seconds(3)).await);
-        // The worst is a clock that was ahead by a little: a minute at most.
+        // The worst case is a clock that was slightly ahead: the lease lasts a minute at most.
         assert!(lease(&db, right, now() + TimeDelta::seconds(9)).await);
         assert!(lease(&db, ahead, now() + TimeDelta::seconds(54)).await);
     }
@@ -105,7 +105,7 @@ async fn what_a_server_is_at_is_left_to_it_for_as_long_as_it_is_heard_of() {
             tx.keep_server_alive(maker, at).await.unwrap();
             tx.commit().await.unwrap();
         }
-        // Killed.
+        // The maker is killed.
         let at = now() + TimeDelta::seconds(29);
         assert!(!is_left(&db, at).await && claim(&db, other, at).await);
     }
@@ -126,14 +126,14 @@ async fn the_one_server_of_a_sqlite_file_ends_what_was_claimed_before_it_started
         let (killed, next) = servers();
         assert!(claim(&db, killed, now()).await && lease(&db, killed, now()).await);
         db.end_claims_of_the_dead(now()).await.unwrap();
-        // On PostgreSQL it may be alive.
+        // On PostgreSQL the server may still be alive.
         let is_alone = db.locks_at_begin();
         assert_eq!((is_left(&db, now()).await, claim(&db, next, now()).await), (!is_alone, is_alone));
         assert_eq!(lease(&db, next, now()).await, is_alone);
     }
 }
 
-/// A report that is to be made, asked for at this moment.
+/// A report to be made, requested at this time.
 async fn report(db: &Db, requested_at: DateTime<Utc>) -> Uuid {
     let report = StoredReport {
         id: Uuid::now_v7(),
@@ -178,7 +178,7 @@ async fn clocks_that_differ_as_they_may_leave_claims_alone_and_what_is_dead_ends
             assert!(claim(&db, maker, of_maker(0)).await && lease(&db, maker, of_maker(0)).await);
             assert!(make(&db, report, maker, of_maker(0)).await);
             for seconds in [2, 4, 6] {
-                // A moment before it is heard of again.
+                // Just before the claim is renewed.
                 let at = now() + TimeDelta::seconds(seconds);
                 assert!(is_left(&db, at).await && !claim(&db, other, at).await, "{skew} {seconds}");
                 assert!(!lease(&db, other, at).await && !make(&db, report, other, at).await, "{skew} {seconds}");
@@ -187,7 +187,7 @@ async fn clocks_that_differ_as_they_may_leave_claims_alone_and_what_is_dead_ends
                 tx.keep_server_alive(maker, of_maker(seconds)).await.unwrap();
                 tx.commit().await.unwrap();
             }
-            // Killed.
+            // The maker is killed.
             let at = now() + TimeDelta::seconds(59);
             assert!(!is_left(&db, at).await && claim(&db, other, at).await, "{skew}");
             assert!(lease(&db, other, at).await, "{skew}");
@@ -209,9 +209,9 @@ async fn a_report_in_the_making_is_given_back_at_a_stop() {
         tx.release_server(stopping).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(db.list_unmade_reports(now(), 1).await.unwrap(), [report]);
-        // What still runs of it ends by itself.
+        // Its remaining work ends by itself.
         assert!(!goes_on(&db, report, stopping, now()).await && make(&db, report, other, now()).await);
-        // Who cannot finish one gives that alone back.
+        // A maker that cannot finish a report releases only that report.
         let mut tx = db.begin().await.unwrap();
         tx.release_report(report, stopping).await.unwrap();
         tx.release_report(report, other).await.unwrap();

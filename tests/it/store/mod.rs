@@ -1,4 +1,4 @@
-//! The store's conformance suite: everything here holds on both databases.
+//! The conformance tests of the store: everything here holds on both databases.
 
 mod access;
 mod activations;

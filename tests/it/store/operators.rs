@@ -1,4 +1,4 @@
-//! Operators and their tokens, and recipients that are found by their identity.
+//! Operators and their tokens, and recipients found by their identity.
 
 use uuid::Uuid;
 use weir::{

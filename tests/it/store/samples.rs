@@ -1,4 +1,4 @@
-//! Values to keep.
+//! Sample values to store.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +26,12 @@ use weir::{
     store::Db,
 };
 
-/// A moment with microseconds.
+/// A time with microseconds.
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp_micros(1_790_000_000_123_456).unwrap()
 }
 
-/// [`now`], later by days.
+/// [`now`] plus a number of days.
 pub fn days(days: i64) -> DateTime<Utc> {
     now() + TimeDelta::days(days)
 }
@@ -155,7 +155,7 @@ pub fn grant(share: &Share, recipient: &Recipient) -> Grant {
     }
 }
 
-/// A query that was allowed, from somewhere.
+/// An allowed query with an address.
 pub fn event() -> Event {
     let id = Some(Uuid::now_v7());
     let actor = Actor { kind: ActorKind::Recipient, id, name: Some("acme".into()), ..Actor::ANONYMOUS };
@@ -167,7 +167,7 @@ pub fn event() -> Event {
     Event { personal, ..Event::new(actor, "table.query") }
 }
 
-/// A share and a recipient that are kept.
+/// Stores a share and a recipient.
 pub async fn insert_pair(db: &Db) -> (Share, Recipient) {
     let (share, recipient) = (share("claims"), recipient("acme"));
     let mut tx = db.begin().await.unwrap();
