@@ -1,7 +1,7 @@
 //! Seals the audit trail: makes and exports checkpoints, erases personal parts, detaches old months.
 //!
 //! Every step may be repeated and several replicas may try: a lease keeps them from doing the same work, and the
-//! database accepts only one checkpoint after another. A trail that does not verify is never signed. Never here:
+//! database accepts only one successor of each checkpoint. A trail that does not verify is never signed. Never here:
 //! timers.
 
 use std::{sync::Arc, time::Instant};

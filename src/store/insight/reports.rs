@@ -209,7 +209,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Claims a report for the server `holder` for half a minute; returns false if another server holds it or it is made.
+    /// Claims a report for the server `holder` for half a minute; false if another holds it or it is made.
     pub async fn claim_report(&mut self, id: Uuid, holder: Uuid, now: DateTime<Utc>) -> Result<bool> {
         const SQL: &str = "UPDATE reports SET claimed_until = $3, holder = $5 \
             WHERE id = $1 AND state = 'making' AND (claimed_until <= $2 OR claimed_until > $4)";
