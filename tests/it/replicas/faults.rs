@@ -304,8 +304,8 @@ async fn what_a_killed_server_was_making_another_makes_within_a_minute() {
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
-/// The same for a lease of background tasks. It lasts 45 seconds, too long for every run of the tests: `cargo test
-/// --test it -- --ignored a_killed_servers_lease`.
+/// The same for a lease of background tasks. It lasts 45 seconds, too long for every run of the tests:
+/// `cargo test --test it -- --ignored a_killed_servers_lease`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "waits for a lease of 45 seconds"]
 async fn a_killed_servers_lease_is_anothers_within_a_minute() {
