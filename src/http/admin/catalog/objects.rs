@@ -206,7 +206,7 @@ fn path((share, schema, name): &Names) -> ObjectPath<'_> {
     request_body = ObjectSpec,
     responses(
         (status = 201, description = "Shared", body = ObjectView),
-        (status = 200, description = "As described", body = ObjectView)
+        (status = 200, description = "Exists as described", body = ObjectView)
     )
 )]
 pub async fn put_object(

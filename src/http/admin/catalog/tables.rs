@@ -149,7 +149,7 @@ impl From<OpenedTable> for TableView {
     params(("name" = String, Path, description = "A dotted name")), request_body = TableSpec,
     responses(
         (status = 201, description = "Registered", body = TableView),
-        (status = 200, description = "As described", body = TableView)
+        (status = 200, description = "Exists as described", body = TableView)
     )
 )]
 pub async fn put_table(

@@ -354,7 +354,7 @@ fn word(effect: ColumnEffect) -> &'static str {
 #[utoipa::path(
     put, path = "/views/{name}", tag = "views", params(("name" = String, Path, description = "A dotted name")),
     request_body = ViewSpec,
-    responses((status = 201, description = "Drafted", body = ViewResponse), (status = 200, description = "As described", body = ViewResponse))
+    responses((status = 201, description = "Drafted", body = ViewResponse), (status = 200, description = "Exists as described", body = ViewResponse))
 )]
 pub async fn put_view(
     State(admin): State<Admin>,
