@@ -69,7 +69,7 @@ impl Modify for Conventions {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("An operator token, a JWT of the operators' issuer, or the bootstrap token"))
+            .description(Some("An operator's token, a JWT from the operators' issuer, or the bootstrap token"))
             .build();
         document.components.get_or_insert_default().add_security_scheme("operator", SecurityScheme::Http(scheme));
     }
@@ -126,7 +126,7 @@ fn complete(document: &mut openapi::OpenApi) {
     let schema = Some(RefOr::Ref(Ref::from_schema_name("ProblemView")));
     let content = ContentBuilder::new().schema(schema).build();
     let response = ResponseBuilder::new()
-        .description("A problem; `code` and `detail` say which and what to do")
+        .description("A problem: `code` says which, `detail` what to do")
         .content("application/problem+json", content)
         .build();
     for item in document.paths.paths.values_mut() {

@@ -81,8 +81,8 @@ pub fn add_dry_run(method: &Method, operation: &mut Operation) {
     if method == Method::GET {
         return;
     }
-    let description = "Whether everything is done but the keeping: all checks are made, nothing is kept, and the answer \
-                       (200 in the place of 201, with `x-weir-dry-run: true`) is what would be. A secret is never in it";
+    let description = "If true, a dry run: every check is made, but nothing is saved. The answer shows what the result \
+                       would be, with 200 instead of 201, the header `x-weir-dry-run: true`, and no secret";
     let parameter = ParameterBuilder::new()
         .name(DRY_RUN)
         .parameter_in(ParameterIn::Query)

@@ -27,31 +27,31 @@ use crate::{
 /// How long a caller waits before trying again what an outage refused.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// The kinds of problems; scripts branch on them, so that the list is closed.
+/// The kinds of problems. The list is closed, so that scripts can rely on it.
 ///
 /// | code | status | meaning |
 /// |---|---|---|
-/// | `malformed_body` | 400 | the body is no JSON object |
+/// | `malformed_body` | 400 | the body is not a JSON object |
 /// | `invalid_parameter` | 400 | a query parameter, a header or the path cannot be accepted |
 /// | `unauthenticated` | 401 | the operator token is missing or not valid |
 /// | `forbidden` | 403 | the operator's role may not do this; `detail` names the roles that may |
-/// | `not_found` | 404 | there is no such thing, or no such route |
-/// | `method_not_allowed` | 405 | the route knows other methods; `Allow` names them |
-/// | `conflict` | 409 | it clashes with what is there; `errors` names fields that differ |
-/// | `precondition_failed` | 412 | it was changed since it was read |
+/// | `not_found` | 404 | the thing or the route does not exist |
+/// | `method_not_allowed` | 405 | the route has other methods; `Allow` names them |
+/// | `conflict` | 409 | the request conflicts with what exists; `errors` names the fields that differ |
+/// | `precondition_failed` | 412 | the thing has changed since the etag in `If-Match` |
 /// | `body_too_slow` | 408 | the body did not arrive in time |
 /// | `body_too_large` | 413 | the body is too large |
-/// | `unsupported_media_type` | 415 | the body is not of a type that is read here |
-/// | `invalid_input` | 422 | the input breaks rules; `errors` names them all |
-/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | what a table's files disclose is not acknowledged; `errors` names it all |
-/// | `table_not_servable` | 422 | the table cannot be read, or needs what this server cannot do |
+/// | `unsupported_media_type` | 415 | the media type of the body is not accepted here |
+/// | `invalid_input` | 422 | the input breaks a rule; `errors` names every field |
+/// | `RAW_DISCLOSURE_UNACKNOWLEDGED` | 422 | a disclosure of a table's files is not acknowledged; `errors` names each |
+/// | `table_not_servable` | 422 | the table cannot be read, or needs a feature that this server lacks |
 /// | `too_many_requests` | 429 | too many failed attempts from this address; try again after `Retry-After` |
-/// | `unavailable` | 503 | something is out of reach; try again after `Retry-After` |
+/// | `unavailable` | 503 | something that the server needs is unreachable; try again after `Retry-After` |
 /// | `internal` | 500 | a fault of the server |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// The body is no JSON.
+    /// The body is not a JSON object.
     MalformedBody,
     /// A query parameter, a header or the path cannot be accepted.
     InvalidParameter,
@@ -59,30 +59,30 @@ pub enum ProblemCode {
     Unauthenticated,
     /// The operator's role may not do this; `detail` names the roles that may.
     Forbidden,
-    /// There is no such thing, or no such route.
+    /// The thing or the route does not exist.
     NotFound,
-    /// The route knows other methods; `Allow` names them.
+    /// The route has other methods; `Allow` names them.
     MethodNotAllowed,
-    /// It clashes with what is there.
+    /// The request conflicts with what exists.
     Conflict,
-    /// It was changed since it was read.
+    /// The thing has changed since the etag in `If-Match`.
     PreconditionFailed,
     /// The body did not arrive in time.
     BodyTooSlow,
     /// The body is too large.
     BodyTooLarge,
-    /// The body is not of a type that is read here.
+    /// The media type of the body is not accepted here.
     UnsupportedMediaType,
-    /// The input breaks rules; `errors` names them all.
+    /// The input breaks a rule; `errors` names every field.
     InvalidInput,
-    /// What a table's files disclose is not acknowledged; `errors` names it all.
+    /// A disclosure of a table's files is not acknowledged; `errors` names each.
     #[serde(rename = "RAW_DISCLOSURE_UNACKNOWLEDGED")]
     RawDisclosureUnacknowledged,
-    /// The table cannot be read, or needs what this server cannot do.
+    /// The table cannot be read, or needs a feature that this server lacks.
     TableNotServable,
     /// Too many failed attempts from this address; try again after `Retry-After`.
     TooManyRequests,
-    /// Something is out of reach; try again after `Retry-After`.
+    /// Something that the server needs is unreachable; try again after `Retry-After`.
     Unavailable,
     /// A fault of the server.
     Internal,
@@ -153,12 +153,12 @@ impl ProblemCode {
     }
 }
 
-/// One field that cannot be accepted.
+/// A field that cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldProblem {
-    /// The field, dotted where nested.
+    /// The field, dotted if nested.
     pub field: String,
-    /// What is wrong with it and what to do.
+    /// What is wrong with the field, and what to do.
     pub message: String,
 }
 
@@ -168,19 +168,19 @@ pub struct ProblemView {
     /// Always `about:blank`; `code` tells problems apart.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// The code's short text.
+    /// A short text for the code.
     pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
-    /// Tells problems apart.
+    /// The kind of problem, for programs.
     pub code: ProblemCode,
-    /// What is wrong and what to do next.
+    /// What is wrong, and what to do next.
     pub detail: String,
-    /// The fields that cannot be accepted, all of them.
+    /// Every field that cannot be accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<FieldProblem>,
-    /// The request's id, under which the operator's log knows more.
+    /// The request's id; the server's log has more under it.
     pub request_id: String,
 }
 

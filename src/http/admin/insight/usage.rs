@@ -40,154 +40,154 @@ const NEXT_PAGE_TOKEN: HeaderName = HeaderName::from_static("x-next-page-token")
 /// The longest list of what usage is put together by, in characters.
 const LONGEST_LIST: usize = 100;
 
-/// Which usage.
+/// Filters and groups usage.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsageParameters {
-    /// By what it is put together, separated by commas: `recipient`, `share`, `table`, and `hour` or `day`. Empty for
-    /// one sum.
+    /// The keys to sum by, separated by commas: `recipient`, `share`, `table`, and one of `hour` and `day`. Empty for a
+    /// single total.
     #[param(value_type = Option<String>, default = "recipient,table", example = "recipient,day")]
     pub group_by: Option<Text>,
-    /// Only that of the recipient of this name or id.
+    /// Only usage of this recipient, by name or id.
     #[param(value_type = Option<String>)]
     pub recipient: Option<Text>,
-    /// Only that of the share of this name or id.
+    /// Only usage of this share, by name or id.
     #[param(value_type = Option<String>)]
     pub share: Option<Text>,
-    /// Only that of this shared table: `schema.table` together with `share`, or its id.
+    /// Only usage of this shared table: `schema.table` together with `share`, or its id.
     #[param(value_type = Option<String>)]
     pub table: Option<Text>,
-    /// Only from this hour on.
+    /// Only usage from this hour on; a whole hour.
     pub since: Option<DateTime<Utc>>,
-    /// Only before this hour.
+    /// Only usage before this hour; a whole hour.
     pub until: Option<DateTime<Utc>>,
-    /// At most so many items.
+    /// The most items on a page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub max_results: Option<u32>,
-    /// The `next_page_token` of the page before.
+    /// The `next_page_token` of the previous page; absent for the first page.
     pub page_token: Option<String>,
 }
 
-/// Which days are compared.
+/// Which days to compare.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CheckParameters {
-    /// The first day: its beginning in UTC.
+    /// The beginning (UTC) of the first day.
     pub since: Option<DateTime<Utc>>,
-    /// The day after the last one.
+    /// The beginning (UTC) of the day after the last one.
     pub until: Option<DateTime<Utc>>,
 }
 
-/// How long answers took.
+/// How long requests took to answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LatencyView {
-    /// How many answers are known to have ended.
+    /// The number of answers whose duration is known.
     pub answers: i64,
-    /// How long they took together.
+    /// The sum of these durations, in milliseconds.
     pub sum_ms: i64,
-    /// Half of them ended within this time, rounded up to 10, 30, 100, 300, … ms; null where none did, or beyond 100 s.
+    /// The time within which half of the answers ended, in milliseconds, rounded up to 10, 30, 100, 300, … 100,000;
+    /// null if there are no answers, or if it is longer.
     pub p50_ms: Option<i64>,
-    /// 95 of 100 ended within this time.
+    /// The time within which 95 of 100 answers ended, rounded in the same way.
     pub p95_ms: Option<i64>,
 }
 
-/// What one recipient, table, hour, … comes to. Members that were not grouped by are left out; null stands where events
-/// name none.
+/// The usage of one group. Only the keys of `group_by` are present; a key is null if the events name none.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageView {
     /// When the hour or day begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub start: Option<DateTime<Utc>>,
-    /// The recipient; null for callers who are none, and for what operators and the server did.
+    /// The recipient's id; null for callers that are not recipients, and for events of operators and the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub recipient_id: Option<Option<Uuid>>,
-    /// Its last name.
+    /// The recipient's last name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub recipient: Option<Option<String>>,
-    /// The share.
+    /// The share's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub share_id: Option<Option<Uuid>>,
-    /// Its last name.
+    /// The share's last name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub share: Option<Option<String>>,
-    /// The shared object.
+    /// The id of the shared object.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub table_id: Option<Option<Uuid>>,
-    /// Its last name, `schema.table`.
+    /// The object's last name, `schema.table`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub table: Option<Option<String>>,
-    /// Events of the audit trail, requests and all others.
+    /// The number of events in the audit trail, of every kind.
     pub events: i64,
-    /// Requests of the sharing protocol, refused ones included; file reads not.
+    /// The number of requests of the sharing protocol, including refused ones but not file reads.
     pub requests: i64,
-    /// Times that a file was opened through the server.
+    /// How often a file was opened through the server.
     pub file_reads: i64,
-    /// Requests and file reads that were refused.
+    /// The number of refused requests and file reads.
     pub denials: i64,
-    /// Files whose URLs were handed out.
+    /// The number of files whose URLs were handed out.
     pub files: i64,
-    /// Rows in these files, as far as their statistics say.
+    /// The number of rows in these files, as far as statistics tell.
     pub rows: i64,
-    /// Answers with files for whose rows there are no statistics, so that `rows` is too low.
+    /// The number of answers with files that have no row statistics, so that `rows` is too low.
     pub answers_without_rows: i64,
-    /// Size of the files whose URLs were handed out.
+    /// The size in bytes of the files whose URLs were handed out.
     pub bytes_issued: i64,
-    /// Bytes announced to be read through the server, a file's whole size at a time; null
-    /// where every URL was presigned, for nobody here sees those read.
+    /// Bytes read through the server, counted by the size of the whole file when a read begins; null if every URL was
+    /// presigned, since the server does not see those reads.
     pub bytes_delivered: Option<i64>,
-    /// From how many addresses; null where it is not known any more.
+    /// The number of distinct client addresses; null if it can no longer be determined.
     pub addresses: Option<i64>,
-    /// How long answers took.
+    /// How long requests took to answer.
     pub latency: LatencyView,
 }
 
 /// A page of usage.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsagePageView {
-    /// The sums, by time and then by id.
+    /// The sums, ordered by time and then by id.
     pub items: Vec<UsageView>,
-    /// Asks for the next page; absent on the last one.
+    /// The `page_token` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false)]
     pub next_page_token: Option<String>,
-    /// The last event of the audit trail that is counted; later ones follow within seconds.
+    /// The sequence number of the last event that is counted; newer events follow within seconds.
     pub through_seq: i64,
 }
 
-/// A day of the audit trail beside its sums.
+/// A day of the audit trail, compared with the sums of usage.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CheckedDayView {
-    /// When it begins.
+    /// When the day begins (UTC).
     pub start: DateTime<Utc>,
-    /// Its events in the audit trail, of those that are counted.
+    /// The day's events in the audit trail, as far as they are counted yet.
     pub events_in_trail: i64,
-    /// Its events in the sum of the day.
+    /// The day's events according to the sum of the day.
     pub events_in_day: i64,
-    /// Its events in the sums of its hours; null where these are kept no more.
+    /// The day's events according to the sums of its hours; null if those are no longer kept.
     pub events_in_hours: Option<i64>,
-    /// Whether all say the same.
+    /// Whether these numbers are equal.
     pub agrees: bool,
 }
 
-/// Usage beside the audit trail.
+/// The comparison of usage with the audit trail.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UsageCheckView {
     /// Whether every day agrees.
     pub agrees: bool,
-    /// The first day that was compared. Days of which events are detached cannot be.
+    /// The first day that was compared. Days with detached events cannot be compared.
     pub since: DateTime<Utc>,
     /// The end of the last day.
     pub until: DateTime<Utc>,
-    /// One by one.
+    /// The days, in order.
     pub days: Vec<CheckedDayView>,
 }
 
@@ -307,9 +307,9 @@ fn keys(text: Option<&str>) -> Result<UsageKeys, ServiceError> {
     Ok(keys)
 }
 
-/// Lists usage: what the audit trail comes to.
+/// Lists usage: requests, files, rows and bytes, summed from the audit trail.
 ///
-/// With `Accept: text/csv` the answer is one sum a line under a heading, and the token of the next page stands in the
+/// With `Accept: text/csv` the answer is CSV with a heading, one sum per line; the token of the next page is in the
 /// header `x-next-page-token`.
 #[utoipa::path(
     get, path = "/usage", tag = "usage", params(UsageParameters),
@@ -350,7 +350,7 @@ pub async fn list_usage(
 
 /// Compares usage with the audit trail, day by day.
 ///
-/// The newest 400 days, where no others are named.
+/// At most 400 days at a time; the newest 400 by default.
 #[utoipa::path(get, path = "/usage/check", tag = "usage", params(CheckParameters), responses((status = 200, body = UsageCheckView)))]
 pub async fn check_usage(
     State(admin): State<Admin>,
