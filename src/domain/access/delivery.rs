@@ -3,14 +3,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The way of a file's bytes.
+/// How a file reaches a recipient: `presigned`, from the object store under a presigned URL, or `proxied`, through the
+/// server, which decides anew on every read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
     /// The object store serves the file under a presigned URL.
     #[default]
     Presigned,
-    /// The server streams the file and decides anew on every request.
+    /// The server streams the file, and decides anew on every read.
     Proxied,
 }
 

@@ -54,19 +54,19 @@ pub struct Grant {
     pub ending: Option<Ending>,
 }
 
-/// Where a grant stands at one moment.
+/// The state of a grant: `scheduled` (not begun), `active`, `expired`, `revoked`, or `agreement_ended`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantState {
-    /// Its window has not begun.
+    /// It has not begun.
     Scheduled,
-    /// Allows.
+    /// It allows access.
     Active,
-    /// Its window is over.
+    /// It is past its end.
     Expired,
-    /// Somebody ended it.
+    /// It was revoked or replaced.
     Revoked,
-    /// Its agreement is over.
+    /// Its agreement has ended.
     AgreementEnded,
 }
 

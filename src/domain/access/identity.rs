@@ -20,24 +20,25 @@ pub const LONGEST_IDENTITY_TEXT: usize = 500;
 /// Claims that are in every token, and tell nobody from others.
 const SHARED_CLAIMS: [&str; 2] = ["iss", "aud"];
 
-/// Whose JWTs are a recipient's: those of this issuer, made out to this audience, in which the claim has the value.
+/// The identity of a recipient at an OpenID Connect issuer. The recipient's tokens are JWTs of this issuer for this
+/// audience that have this value in this claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = OidcBody)]
 pub struct Identity {
-    /// Its identity; another one for every binding, so that nothing outlives a change.
+    /// The id of the binding; every change of it makes a new one, so that nothing outlives a change.
     #[serde(skip)]
     pub id: Uuid,
-    /// The issuer, one that the settings name; its tokens' `iss`.
+    /// The issuer's URL, exactly as in the tokens' `iss`; one of `[[identity.issuer]]` in the configuration.
     #[schema(example = "https://login.example.org/realms/partners")]
     pub issuer: String,
-    /// What its tokens are made out to, one of the issuer's audiences in the settings; their `aud`.
+    /// The audience in the tokens' `aud`; one of the issuer's `audiences` in the configuration.
     #[schema(example = "weir")]
     pub audience: String,
-    /// The claim that tells the recipient.
+    /// The claim that identifies the recipient, such as `azp` or `sub`; not `iss` or `aud`.
     #[schema(example = "azp")]
     pub claim: String,
-    /// What the claim is or, where it is a list, holds.
+    /// The value of the claim; if the claim is a list, one of its items.
     #[schema(example = "acme-reader")]
     pub value: String,
 }

@@ -3,19 +3,22 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What an operator allows a recipient at most. Of requests and streams what is absent is the settings' to limit; bytes
-/// are not limited then.
+/// How much a recipient may request; what is beyond is refused with 429. Without a value of their own, requests and
+/// streams have the limits of the configuration, and bytes are unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = LimitsBody)]
 pub struct RecipientLimits {
-    /// Requests on the data plane in a minute, on each server.
+    /// Requests of the sharing protocol per minute, counted by each server separately; file reads do not count.
+    /// Default: `sharing.requests_per_minute`.
     #[schema(minimum = 1)]
     pub requests_per_minute: Option<u64>,
-    /// Answers that stream at the same time, on each server: queries, and files that come through it.
+    /// Queries and file reads that stream through a server at the same time, counted by each server separately.
+    /// Default: `sharing.concurrent_streams`.
     #[schema(minimum = 1)]
     pub concurrent_streams: Option<u64>,
-    /// Bytes of files issued in a day (UTC), and of those read again through servers, on all servers together.
+    /// Bytes per day (UTC) of files whose URLs are issued, and of files read again through servers, counted for all
+    /// servers together. Default: unlimited.
     #[schema(minimum = 1)]
     pub bytes_per_day: Option<u64>,
 }

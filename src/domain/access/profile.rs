@@ -34,26 +34,26 @@ impl Profile {
 /// Claims whose value is the client's id, by their issuers' custom (RFC 8693, 4.3; OpenID Connect Core, 2, `azp`).
 const CLIENT_CLAIMS: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 
-/// A profile of version 2: connectors get their tokens from an issuer, with a client's id and secret.
+/// A profile file of version 2, for connectors that get their tokens from an issuer with a client's id and secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OauthProfile {
-    /// The format's version.
+    /// The version of the profile format.
     #[schema(example = 2)]
     pub share_credentials_version: u32,
-    /// What connectors tell kinds of profiles by.
+    /// The kind of profile, for connectors.
     #[serde(rename = "type")]
     #[schema(example = "oauth_client_credentials")]
     pub kind: &'static str,
-    /// Where the protocol is served.
+    /// The URL of the sharing protocol.
     pub endpoint: String,
-    /// Where the client gets its tokens.
+    /// The URL at the issuer where the client gets its tokens.
     pub token_endpoint: String,
-    /// The client's id; a placeholder where the recipient is bound to a claim that is something else.
+    /// The client's id; a placeholder if the recipient is bound by a claim that does not hold it.
     pub client_id: String,
     /// A placeholder for the client's secret, which this server never sees.
     pub client_secret: &'static str,
-    /// The scope that the client asks for.
+    /// The scope that the client requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub scope: Option<String>,

@@ -8,18 +8,18 @@ use crate::domain::core::{
     spec::{Effect, FieldError, Spec},
 };
 
-/// What may be set of a purpose.
+/// The settings of a purpose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = PurposeBody)]
 pub struct PurposeSpec {
-    /// What the data is used for, in words that both sides of a contract understand.
+    /// What the data is used for, in words that both parties to a contract understand. Required for a new purpose.
     #[schema(value_type = Option<String>, example = "Detecting fraud in claims of the insurer's own members")]
     pub description: String,
-    /// What law or contract lets it be used so.
+    /// The law or contract that permits this use.
     #[serde(default)]
     #[schema(example = "GDPR Art. 6(1)(f)")]
     pub legal_basis: Option<String>,
-    /// The wider purpose that this one is a part of.
+    /// The name of the broader purpose to which this one belongs.
     #[serde(default)]
     pub parent: Option<String>,
 }

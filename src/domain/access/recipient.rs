@@ -44,32 +44,35 @@ impl RecipientState {
     }
 }
 
-/// What may be set of a recipient.
+/// The settings of a recipient.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = RecipientBody)]
 pub struct RecipientSpec {
-    /// A name for people.
+    /// The recipient's name for people.
     pub display_name: Option<String>,
-    /// The legal entity that contracts are made with.
+    /// The legal entity that enters into contracts.
     pub legal_name: Option<String>,
-    /// Contacts by role (`technical`, `security`, …). Kept and shown; nobody is written to, and nothing depends on them.
+    /// Contacts by role (`technical`, `security`, …). Stored and shown only; Weir sends them no messages.
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>, example = json!({"security": "soc@acme.example"}))]
     pub contacts: BTreeMap<String, String>,
-    /// Properties that row filters may refer to: texts, numbers, booleans, or lists of these.
+    /// Values that the row filters of views refer to by name: texts, numbers, booleans, or lists of these.
     #[schema(value_type = Option<BTreeMap<String, Value>>)]
     pub properties: BTreeMap<String, Value>,
-    /// The networks that it may come from; anywhere where empty.
+    /// The only networks (CIDR) from which the recipient may connect; any address if empty. With networks, files come
+    /// through the server instead of by presigned URL, unless the object sets `presigned_despite_networks`.
     #[schema(value_type = Option<Vec<String>>, example = json!(["198.51.100.0/24"]))]
     pub allowed_cidrs: Vec<IpNet>,
-    /// `proxied` where its files must always come through the server.
+    /// `proxied` sends all files of the recipient through the server; `presigned` or null leaves the choice to storage
+    /// and object.
     pub delivery: Option<Delivery>,
-    /// The identity at an issuer of OpenID Connect that it is bound to instead of having tokens.
+    /// The identity at an OpenID Connect issuer with which the recipient signs in instead of with tokens; null if it
+    /// has tokens.
     pub oidc: Option<Identity>,
-    /// How much it may ask for.
+    /// How much the recipient may request.
     #[schema(value_type = Option<RecipientLimits>)]
     pub limits: RecipientLimits,
-    /// Free text for operators.
+    /// A note for operators.
     pub description: Option<String>,
 }
 

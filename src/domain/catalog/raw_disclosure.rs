@@ -29,19 +29,21 @@ const NESTED_IDS: &str = "delta.columnMapping.nested.ids";
 const READING_NEEDS: [&str; 5] =
     [COLUMN_ID, super::schema::PHYSICAL_NAME, NESTED_IDS, "parquet.field.id", "delta.typeChanges"];
 
-/// Something that files disclose, as operators acknowledge it.
+/// Something that the files of a raw table disclose beyond the rows and columns of a query: `deleted_rows` (hidden by
+/// deletion vectors), `dropped_columns`, `partition_values_in_paths`, `history` (older versions), or `properties` of
+/// the table and its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisclosureItem {
-    /// Rows that deletion vectors hide.
+    /// Rows that deletion vectors hide but the files still hold.
     DeletedRows,
-    /// Columns that are no longer in the schema.
+    /// Columns that are no longer in the schema; files may still hold them.
     DroppedColumns,
-    /// Values of partition columns, in the keys of objects.
+    /// Values of partition columns, in the paths of files and so in URLs.
     PartitionValuesInPaths,
     /// Older versions.
     History,
-    /// What the table and its columns say about themselves.
+    /// Properties of the table and its columns.
     Properties,
 }
 

@@ -17,16 +17,16 @@ use crate::domain::{
 
 use super::{raw_disclosure::DisclosureItem, shape::AcceptedShape};
 
-/// What may be set of a share.
+/// The settings of a share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 #[schema(as = ShareBody)]
 pub struct ShareSpec {
-    /// A name for people; the protocol's `displayName`.
+    /// A name for people, which recipients see (the protocol's `displayName`).
     pub display_name: Option<String>,
-    /// What recipients are told about it; the protocol's `comment`.
+    /// A description, which recipients see (the protocol's `comment`).
     pub description: Option<String>,
-    /// Properties that recipients see; the protocol's `properties`.
+    /// Properties by name, which recipients see (the protocol's `properties`).
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub properties: BTreeMap<String, String>,
 }
@@ -48,11 +48,12 @@ impl Plain for ShareSpec {
 /// A bundle of objects that recipients are granted as a whole. Its identity is the protocol's `id`.
 pub type Share = Declared<ShareSpec>;
 
-/// What a raw object does when its table's schema changes.
+/// What a raw object does when its table's schema changes: `follow` serves the new schema at once, `hold` serves the
+/// newest version with the accepted schema until an operator accepts the new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSchemaChange {
-    /// Serves the new schema.
+    /// Serves the new schema at once.
     #[default]
     Follow,
     /// Serves the newest version with the accepted schema.
@@ -100,16 +101,16 @@ pub enum SourceName {
     View(String),
 }
 
-/// How [`SourceName`] is written: one of both.
+/// What an object shows: either a table or a version of a view.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SourceBody)]
 pub struct WrittenSource {
-    /// The name of a registered table.
+    /// The name of a registered table, whose files are shared as they are.
     #[schema(example = "claims.claims")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     table: Option<String>,
-    /// A view and its version.
+    /// A published version of a view, as `name@vN`.
     #[schema(example = "claims.claims_fraud@v1")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     view: Option<String>,
@@ -138,40 +139,46 @@ impl<'de> Deserialize<'de> for SourceName {
     }
 }
 
-/// What may be set of an object.
+/// The settings of an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ObjectBody)]
 pub struct ObjectSpec {
-    /// What it shows; needed when the object is created. Only a view's version may change.
+    /// What the object shows: a table or a version of a view. Required for a new object; later only the view's version
+    /// can change.
     #[schema(value_type = Option<WrittenSource>)]
     pub source: SourceName,
-    /// Whether recipients may read older versions.
+    /// Whether recipients may read older versions, back to `start_version`. Default: false.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub history: bool,
-    /// The oldest version that recipients may read; the table's newest at the time where nothing is said.
+    /// The oldest table version that recipients may read if `history` is set. Default: the table's newest version when
+    /// the object is created.
     #[schema(value_type = Option<i64>, minimum = 0)]
     pub start_version: i64,
-    /// Whether recipients may read the change data feed; needs `history`.
+    /// Whether recipients may read the change data feed. Needs `history`; not available for views. Default: false.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub cdf: bool,
-    /// `proxied` where its files must come through the server.
+    /// `proxied` sends the object's files through the server; `presigned` or null leaves the choice to storage and
+    /// recipient.
     #[serde(default)]
     pub delivery: Option<Delivery>,
-    /// What happens when the schema of a raw table changes.
+    /// What to do when the schema of a raw table changes: `follow` (the default) serves the new schema at once, `hold`
+    /// serves the newest version with the accepted schema until an operator accepts the new one.
     #[serde(default)]
     #[schema(value_type = Option<OnSchemaChange>)]
     pub on_schema_change: OnSchemaChange,
-    /// What is acknowledged of what its files disclose beside what a query shows.
+    /// The disclosures of a raw table's files that you acknowledge. With `sharing.require_acknowledge` every one that
+    /// applies must be named.
     #[serde(default)]
     #[schema(value_type = Option<Vec<DisclosureItem>>)]
     pub acknowledge: BTreeSet<DisclosureItem>,
-    /// Whether files are presigned even for recipients that are bound to networks.
+    /// Whether recipients that are restricted to networks get presigned URLs too, which work from any address. By
+    /// default they get files through the server.
     #[serde(default)]
     #[schema(value_type = Option<bool>)]
     pub presigned_despite_networks: bool,
-    /// Free text for operators.
+    /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
 }

@@ -10,17 +10,18 @@ use crate::domain::core::{
     spec::{Effect, Spec},
 };
 
-/// What may be set of a registered table.
+/// The settings of a registered table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = TableBody)]
 pub struct TableSpec {
-    /// The folder that holds `_delta_log`, inside a configured storage. Needed when the table is registered; kept normalised.
+    /// The URL of the folder that holds `_delta_log`, inside a configured storage. Required for a new table; stored in
+    /// normalised form.
     #[schema(value_type = Option<String>, example = "s3://lake/warehouse/claims")]
     pub location: String,
-    /// Free text for operators.
+    /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
-    /// Who answers for it. Kept and shown; it gives nobody a right, and nobody is told anything.
+    /// Who is responsible for the table. Stored and shown only: it gives no rights, and Weir sends no messages.
     #[serde(default)]
     pub owner: Option<String>,
 }

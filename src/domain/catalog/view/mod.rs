@@ -25,13 +25,14 @@ use self::mask::Mask;
 
 use super::schema::ColumnPath;
 
-/// How a view's rows lie in its files.
+/// How a view's rows are laid out in files: `source`, one file per source file, or `mixed`, rows of several source
+/// files together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// As in the source: one file for each of its files, the rows in its order.
+    /// One file per source file, with the rows in its order.
     Source,
-    /// The rows of several of the source's files in one, in an order that tells nothing.
+    /// The rows of several source files in one file, in an order that reveals nothing.
     Mixed,
 }
 
@@ -60,35 +61,36 @@ pub struct ViewDefinition {
     pub layout: Option<Layout>,
 }
 
-/// The table that a view shows.
+/// The table that a view reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ViewSource {
-    /// The name of a registered table.
+    /// The name of the registered table that the view reads. Required for a new view; it cannot change.
     #[schema(example = "claims.claims")]
     pub table: String,
 }
 
-/// What may be set of a view: its source, which never changes, and the draft of its next version.
+/// The settings of a view: its source, which cannot change, and the draft of its next version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ViewBody)]
 pub struct ViewSpec {
-    /// What is shown of; needed when the view is created, and never changed.
+    /// The table that the view reads. Required for a new view; it cannot change.
     #[schema(value_type = Option<ViewSource>)]
     pub source: ViewSource,
-    /// The columns, all of them and in this order; there is no star.
+    /// All columns of the view, in this order; a column of the table that is not named here is not shown.
     #[serde(default)]
     #[schema(value_type = Option<Vec<WrittenColumn>>)]
     pub columns: Vec<ViewColumn>,
-    /// Which rows are shown; all of them where there is none.
+    /// The condition under which a row is shown; all rows if absent.
     #[serde(default)]
     #[schema(example = "plan IN recipient_list('plans')")]
     pub row_filter: Option<String>,
-    /// How rows lie in files: `source`, as in the table's own, or `mixed`, so that files tell nothing of the table's.
-    /// Where absent, `mixed` if the table is partitioned by a column that the view hides or masks.
+    /// How rows are laid out in files: `source`, one file per source file, or `mixed`, rows of several source files in
+    /// an order that reveals nothing of the table's files. By default `mixed` if the table is partitioned by a column
+    /// that the view hides or masks, and `source` otherwise.
     #[serde(default)]
     pub layout: Option<Layout>,
-    /// Free text for operators.
+    /// A note for operators.
     #[serde(default)]
     pub description: Option<String>,
 }
@@ -156,21 +158,22 @@ pub struct ViewVersion {
     pub published_at: DateTime<Utc>,
 }
 
-/// How a column is written.
+/// A column of a view.
 #[derive(utoipa::ToSchema)]
 #[schema(as = ViewColumnBody)]
 #[allow(dead_code, reason = "describes how columns are written")]
 pub struct WrittenColumn {
-    /// The name under which it is shown; dotted, it is a field of a column that is built of such fields.
+    /// The name under which the column is shown. A dotted name makes a field of a struct.
     #[schema(example = "member_key")]
     name: String,
-    /// Where it comes from, dotted into structs; the column of the same name where absent.
+    /// The source column, dotted for a field of a struct; by default the column of the same name.
     #[schema(example = "member_id")]
     from: Option<String>,
-    /// What is done to its values: a name (`"redact"`), or one with arguments.
+    /// The mask of its values: a name (`"redact"`), or an object with a name and its arguments. Values are shown
+    /// unchanged if absent.
     #[schema(value_type = Option<Value>, example = json!({"hash": {"domain": "member", "per": "recipient"}}))]
     mask: Option<Value>,
-    /// The comment that readers see.
+    /// The column's comment, which readers see.
     comment: Option<String>,
 }
 

@@ -116,44 +116,44 @@ pub enum Mask {
     },
 }
 
-/// Within what pseudonyms are the same.
+/// Where a value has the same pseudonym.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// One recipient's own: two partners cannot join their copies.
+    /// In everything that one recipient reads, so that two recipients cannot join their data.
     #[default]
     Recipient,
-    /// One share's: its recipients can.
+    /// In everything that one share shows, so that its recipients can join their data.
     Share,
-    /// Everybody's.
+    /// Everywhere.
     Global,
 }
 
-/// What a column of dates tells of a person: whether a year in it tells an age.
+/// What a column of dates says about a person, and so whether a year in it reveals an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DateOf {
-    /// When the person was born: old ages are capped.
+    /// The date of birth: old ages are capped.
     Birth,
-    /// When something was done: a service, an admission. Never capped.
+    /// The date of an event, such as a service or an admission: never capped.
     Event,
 }
 
-/// What dates are cut to.
+/// The unit to whose beginning dates are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DateUnit {
-    /// 1 January.
+    /// The first day of the year.
     Year,
     /// The first day of January, April, July or October.
     Quarter,
-    /// The first of the month.
+    /// The first day of the month.
     Month,
     /// Monday.
     Week,
-    /// Midnight.
+    /// Midnight; of timestamps only.
     Day,
     /// The full hour; of timestamps only.
     Hour,
