@@ -27,10 +27,10 @@ pub(super) struct Server {
     /// The server's address
     #[arg(long, env = "WEIR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     url: Url,
-    /// A file that holds an operator's token; without it WEIR_TOKEN has the token, or WEIR_TOKEN_FILE names the file
+    /// A file that holds an operator's token; without it, WEIR_TOKEN has the token or WEIR_TOKEN_FILE names the file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// An operator's token; others on this machine can see it here, and not in a file or in WEIR_TOKEN
+    /// An operator's token; other users of this machine can see it here, but not in a file or in WEIR_TOKEN
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
     #[command(flatten)]
@@ -40,10 +40,10 @@ pub(super) struct Server {
 /// How an answer is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// Tables and lists, for people
     #[value(alias = "text")]
     Table,
-    /// As the API answers it
+    /// JSON, as the API returns it
     Json,
 }
 

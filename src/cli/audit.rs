@@ -47,15 +47,15 @@ const PROGRESS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Verifies the audit trail; exit code 1 names the first bad sequence number
+    /// Verifies the audit trail; if it is broken, the exit code is 1 and the first bad sequence number is named
     Verify(Verify),
-    /// Writes events to a file
+    /// Writes events to a file or to standard output
     Export(Export),
-    /// Prints the public keys that checkpoints are signed with, the active one first
+    /// Prints the public keys of the checkpoints' signatures, the active one first
     Key(ConfigFile),
-    /// Makes a checkpoint now, and exports it where an export is configured
+    /// Makes a checkpoint now, and exports it if an export is configured
     Checkpoint(ConfigFile),
-    /// Deletes events from the database that the export holds, up to the end of a month
+    /// Deletes events up to the end of a month from the database, if the export holds them
     Detach(Detach),
 }
 
@@ -63,17 +63,18 @@ pub(super) enum Command {
 pub(super) struct Verify {
     #[command(flatten)]
     file: ConfigFile,
-    /// Believes a checkpoint (the newest, or the one of this sequence number) and verifies only what came after it
+    /// Trusts a checkpoint (the newest, or the one with this sequence number) and verifies only later events
     #[arg(long, value_name = "SEQ", num_args = 0..=1, require_equals = true)]
     since_checkpoint: Option<Option<i64>>,
-    /// Verifies this export, a folder or a URL; without the database, unless --database is given, too. By default the
+    /// Verifies this export, a folder or a URL, and leaves out the database unless --database is given. By default the
     /// database is verified, and compared with the configured export
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
     /// Compares the database with --export
     #[arg(long, requires = "export")]
     database: bool,
-    /// Believes checkpoints signed with this key, as `weir audit key` prints it, instead of those of the key files
+    /// Trusts checkpoints signed with this key, as printed by `weir audit key`, instead of the keys in the key files;
+    /// may be repeated
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
 }
@@ -82,23 +83,23 @@ pub(super) struct Verify {
 pub(super) struct Export {
     #[command(flatten)]
     file: ConfigFile,
-    /// Events from this moment on: RFC 3339, or a date (its beginning in UTC)
+    /// Only events at this moment or later: a date (its beginning in UTC) or RFC 3339
     #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// Events before this moment
+    /// Only events before this moment
     #[arg(long, value_parser = moment)]
     until: Option<DateTime<Utc>>,
-    /// What is written
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The file, complete once it has its name; standard output without it
+    /// The file, which gets its name when it is complete; standard output by default
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Format {
-    /// One JSON object a line, as the feed has it
+    /// One JSON object per line, as in the API's feed
     #[default]
     Ndjson,
     /// Comma-separated values (RFC 4180) with a heading
@@ -109,10 +110,10 @@ enum Format {
 pub(super) struct Detach {
     #[command(flatten)]
     file: ConfigFile,
-    /// The month, as in 2026-08; everything before it goes, too
+    /// The month, as in 2026-08; all earlier months are deleted too
     #[arg(long)]
     month: String,
-    /// Lets addresses and user agents go that were to be kept longer; no export holds them
+    /// Also deletes addresses and user agents that were to be kept longer; the export does not hold them
     #[arg(long)]
     with_personal: bool,
 }

@@ -81,33 +81,33 @@ impl Verb {
                     .short('f')
                     .value_name("FILE")
                     .value_parser(value_parser!(PathBuf))
-                    .help("The body as JSON, from a file or - for standard input; flags go over it"),
+                    .help("The body as JSON: a file, or - for standard input; flags take precedence over it"),
             );
             if operation.method == Method::PATCH {
                 command =
-                    command.arg(unset.help("Takes a value back, as in description or contacts.sales; repeatable"));
+                    command.arg(unset.help("Removes a value, such as description or contacts.sales; may be repeated"));
             }
         }
         if operation.is_listing() {
             let limit =
                 Arg::new("limit").long("limit").value_name("NUMBER").value_parser(value_parser!(u32).range(1..));
             let default = self.limit.map_or("all".to_owned(), |limit| limit.to_string());
-            command = command.arg(limit.help(format!("At most so many items [default: {default}]")));
+            command = command.arg(limit.help(format!("The most items to list [default: {default}]")));
         }
         if let Some(place) = self.profile {
             let implied = if place.is_empty() { "" } else { "; implies --reveal" };
             command = command.arg(
                 Arg::new("profile").long("profile").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
-                    format!("Saves the profile in a new file that only you can read, and does not show it{implied}"),
+                    format!("Saves the profile in a new file that only you can read, instead of showing it{implied}"),
                 ),
             );
         }
         if self.confirm.is_some() || self.discloses {
             let yes = Arg::new("yes").long("yes").short('y').action(ArgAction::SetTrue);
-            command = command.arg(yes.help("Does not ask, as it does on a terminal"));
+            command = command.arg(yes.help("Does not ask for confirmation; without a terminal it never asks"));
         }
         let output = Arg::new("output").long("output").short('o').value_parser(value_parser!(Output));
-        command.arg(output.default_value("table").value_name("OUTPUT").help("How the answer is printed"))
+        command.arg(output.default_value("table").value_name("OUTPUT").help("The output format"))
     }
 
     fn parameters<'a>(&self, operation: &'a Operation) -> impl Iterator<Item = &'a Parameter> {

@@ -14,16 +14,16 @@ use crate::conformance::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The profile of a recipient of the server
+    /// The profile file of a recipient of the server
     #[arg(long, value_name = "FILE")]
     profile: PathBuf,
-    /// The table to look at, instead of those that show the most: share.schema.table
+    /// Checks only this table, share.schema.table; by default the tables that show the most
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
-    /// Runs this check only; may be repeated
+    /// Runs only the check with this number; may be repeated
     #[arg(long = "check", value_name = "NUMBER")]
     checks: Vec<u16>,
-    /// How the outcome is written
+    /// The output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
     #[command(flatten)]
@@ -32,11 +32,11 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
-    /// A line for each check
+    /// One line per check
     Text,
     /// One JSON object
     Json,
-    /// XML for continuous integration
+    /// JUnit XML, for continuous integration
     Junit,
 }
 

@@ -59,10 +59,10 @@ const VIEW: &str = "insurer.claims_by_plan";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The folder for everything the demo makes
+    /// The folder for everything that the demo creates
     #[arg(long, default_value = "weir-demo")]
     dir: PathBuf,
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 }

@@ -9,7 +9,7 @@ use super::trust::{Trust, unanswered};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// What to ask: `/healthz` for alive, `/readyz` for ready
+    /// The URL to check: `/healthz` for alive, `/readyz` for ready
     #[arg(long, default_value = "http://127.0.0.1:8080/healthz")]
     url: Url,
     #[command(flatten)]

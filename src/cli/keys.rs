@@ -29,9 +29,9 @@ const MOST_FILES: usize = 1_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Lists the root keys by their fingerprints, with what each is for
+    /// Lists the root keys by fingerprint, with the purposes of each
     List(List),
-    /// Makes a new root key in a file of its own, and says how the servers come to use it
+    /// Makes a new root key in a file of its own, and explains how to put it into use
     Rotate(Rotate),
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Command {
 pub(super) struct List {
     #[command(flatten)]
     file: ConfigFile,
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
 }
@@ -48,7 +48,7 @@ pub(super) struct List {
 pub(super) struct Rotate {
     #[command(flatten)]
     file: ConfigFile,
-    /// The new file; beside the active one, with the next number in its name, where nothing is said
+    /// The file of the new key; by default beside the active one, with the next number in its name
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 }

@@ -14,7 +14,7 @@ use super::{ConfigFile, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Sends a `test.ping` to a webhook of the settings, once, and says what came of it
+    /// Sends one `test.ping` to a webhook, and reports the outcome
     Test(Test),
 }
 
@@ -22,7 +22,7 @@ pub(super) enum Command {
 pub(super) struct Test {
     #[command(flatten)]
     file: ConfigFile,
-    /// The webhook's name
+    /// The webhook's name in the configuration
     name: String,
 }
 

@@ -86,7 +86,7 @@ impl Verb {
 const NOUNS: &[Noun] = &[
     Noun {
         name: "table",
-        about: "Registers tables",
+        about: "Manages registered tables",
         verbs: &[
             verb("put", "put_table", "weir table put claims.claims --location s3://lake/warehouse/claims"),
             verb("get", "get_table", "weir table get claims.claims"),
@@ -202,7 +202,7 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "purpose",
-        about: "Manages what data may be used for",
+        about: "Manages purposes: what data may be used for",
         verbs: &[
             verb(
                 "put",
@@ -259,7 +259,7 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "grant",
-        about: "Grants shares to recipients, and ends that",
+        about: "Grants shares to recipients, and revokes grants",
         verbs: &[
             verb(
                 "create",
@@ -321,7 +321,7 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "copy",
-        about: "Lists what the server wrote for views, and compares it with its store",
+        about: "Lists the copies that the server made for views, and compares them with their store",
         verbs: &[
             verb("list", "list_copies", "weir copy list --state failed").columns(&[
                 "id",
@@ -339,7 +339,7 @@ const NOUNS: &[Noun] = &[
     },
     Noun {
         name: "notification",
-        about: "Lists what webhooks were told, and tells again what could not be delivered",
+        about: "Lists messages to webhooks, and queues undelivered ones again",
         verbs: &[
             Verb { limit: Some(100), ..verb("list", "list_notifications", "weir notification list --state dead") }
                 .columns(&["id", "webhook", "type", "state", "attempts", "created_at", "failure"]),

@@ -126,8 +126,8 @@ fn declared_parameter(declared: &'static Value) -> Option<Parameter> {
 /// What a parameter is whose name says it in the document.
 fn told_by_name(name: &str) -> String {
     match name {
-        "If-Match" => "Only if nobody has changed it since: the etag that it had then".to_owned(),
-        "Idempotency-Key" => "A word of your own, by which a repetition does nothing twice".to_owned(),
+        "If-Match" => "The etag that you have read; refuses the change if it is outdated".to_owned(),
+        "Idempotency-Key" => "A key of your choice; repeating the request with it creates nothing new".to_owned(),
         "id" => "Its id".to_owned(),
         "name" => "Its name".to_owned(),
         name => format!("The {name}'s name"),

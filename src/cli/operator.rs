@@ -13,7 +13,7 @@ use super::{ConfigFile, operation::seconds, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Makes an operator straight in the database, and prints its token, once; works beside a running server
+    /// Creates an operator directly in the database and prints its token, once; the server may be running
     #[command(after_help = "Example:\n  weir operator create ann --role admin --expires 30d")]
     Create(Create),
 }
@@ -22,12 +22,12 @@ pub(super) enum Command {
 pub(super) struct Create {
     #[command(flatten)]
     file: ConfigFile,
-    /// Its name, under which the audit trail records what it does
+    /// The operator's name, under which the audit trail records its actions
     name: String,
-    /// What it is there for: admin, share_owner, auditor or support
+    /// The operator's role: admin, share_owner, auditor or support
     #[arg(long, value_parser = role)]
     role: Role,
-    /// How long the token works: a number of s, m, h or d, as in 30d; operators.token_default_seconds without it
+    /// How long the token lives, as in 30d, 12h, 5m or 90s; by default operators.token_default_seconds
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     expires: Option<u64>,
 }

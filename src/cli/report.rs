@@ -54,10 +54,10 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Verifies a report without a server; exit code 1 where it is not what was made
+    /// Verifies a report without a server; the exit code is 1 if it is not as it was made
     ///
-    /// Compares every file with the manifest, and the manifest with its signature. With --export, the audit trail's
-    /// export is verified and counted again, too.
+    /// Compares every file with the manifest, and the manifest with its signature. With --export, it also verifies the
+    /// exported audit trail and counts it again.
     Verify(Verify),
     /// Lists the reports that were made
     List(List),
@@ -67,13 +67,13 @@ enum Command {
 struct List {
     #[command(flatten)]
     server: Server,
-    /// Only those of this month
+    /// Only reports of this month, as in 2026-11
     #[arg(long)]
     month: Option<String>,
-    /// Only those about this recipient
+    /// Only reports on this recipient, by name or id
     #[arg(long)]
     recipient: Option<String>,
-    /// How it is printed
+    /// The output format
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
 }
@@ -82,13 +82,13 @@ struct List {
 struct Make {
     #[command(flatten)]
     server: Server,
-    /// The month, as in 2026-11; of one that is not over, a preview
+    /// The month, as in 2026-11; a month that is not over gives a preview
     #[arg(long, required = true)]
     month: Option<String>,
-    /// Only what is about this recipient, by its name or id
+    /// Reports only on this recipient, by name or id
     #[arg(long)]
     recipient: Option<String>,
-    /// Writes every file of the report into this folder, which is made
+    /// Writes every file of the report into this folder, which is created if it does not exist
     #[arg(long, value_name = "DIR", conflicts_with = "format")]
     output_dir: Option<PathBuf>,
     /// Prints one file of the report
@@ -100,24 +100,25 @@ struct Make {
 struct Verify {
     #[command(flatten)]
     file: ConfigFile,
-    /// The report's folder, or its files, manifest.json and manifest.sig among them
+    /// The report's folder, or its files including manifest.json and manifest.sig
     #[arg(required = true, value_name = "DIR|FILE")]
     paths: Vec<PathBuf>,
-    /// Verifies this export of the audit trail, a folder or a URL, and counts it again
+    /// Also verifies this export of the audit trail, a folder or a URL, and counts it again
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
-    /// Believes what is signed with this key, as `weir audit key` prints it, instead of those of the key files
+    /// Trusts signatures of this key, as printed by `weir audit key`, instead of the keys in the key files; may be
+    /// repeated
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people: one page that needs nothing else
+    /// A single page, for people
     Html,
-    /// One line for each recipient and dataset
+    /// One line per recipient and dataset
     Csv,
-    /// Everything
+    /// Everything, for programs
     Json,
 }
 

@@ -29,11 +29,11 @@ const LONGEST_STEP: i64 = 10 * 366 * 86_400;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Applies pending migrations first, also on PostgreSQL
+    /// Applies pending database migrations first, also on PostgreSQL
     #[arg(long)]
     migrate: bool,
-    /// Has standard input move the clock: `advance SECONDS` lets so much time pass, and runs what is due then. For
-    /// simulations alone: refused unless the server can only be reached from its own machine
+    /// Lets standard input move the clock: `advance SECONDS` makes that much time pass and runs what is then due. For
+    /// simulations only: refused unless the server can be reached only from its own machine
     #[arg(long, hide = true)]
     simulate: bool,
 }

@@ -16,7 +16,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// Which certificates are trusted besides the machine's.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Trust {
-    /// Certificates to trust besides the machine's, as PEM: of the authority that issued the server's
+    /// A PEM file of certificates to trust besides the machine's, such as that of the authority behind the server's
     #[arg(long, env = "WEIR_CA_FILE", value_name = "FILE")]
     cacert: Option<PathBuf>,
 }

@@ -56,7 +56,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Compares usage with the audit trail, day by day; exit code 1 where they differ
+    /// Compares usage with the audit trail, day by day; the exit code is 1 if they differ
     Verify(Verify),
 }
 
@@ -64,25 +64,25 @@ enum Command {
 struct List {
     #[command(flatten)]
     server: Server,
-    /// By what it is put together: recipient, share, table, and hour or day, separated by commas; "" for one sum
+    /// The keys to sum by, separated by commas: recipient, share, table, and one of hour and day; "" for a single total
     #[arg(long, default_value = "recipient,table", value_name = "LIST")]
     group_by: String,
-    /// Only that of this recipient
+    /// Only usage of this recipient, by name or id
     #[arg(long)]
     recipient: Option<String>,
-    /// Only that of this share
+    /// Only usage of this share, by name or id
     #[arg(long)]
     share: Option<String>,
-    /// Only that of this shared table: schema.table together with --share, or its id
+    /// Only usage of this shared table: schema.table together with --share, or its id
     #[arg(long)]
     table: Option<String>,
-    /// From this hour on: RFC 3339, or a date (its beginning in UTC)
+    /// Only usage from this hour on: a date (its beginning in UTC) or RFC 3339
     #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// Before this hour
+    /// Only usage before this hour
     #[arg(long, value_parser = moment)]
     until: Option<DateTime<Utc>>,
-    /// How it is printed
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 }
@@ -91,20 +91,20 @@ struct List {
 struct Verify {
     #[command(flatten)]
     server: Server,
-    /// The first day
+    /// The first day to compare
     #[arg(long, value_parser = moment)]
     since: Option<DateTime<Utc>>,
-    /// The day after the last one
+    /// The day after the last one to compare
     #[arg(long, value_parser = moment)]
     until: Option<DateTime<Utc>>,
-    /// Prints what the API answers
+    /// Prints the API's answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// A table, for people
     #[default]
     Table,
     /// One JSON object with `items`

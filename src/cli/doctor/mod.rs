@@ -28,10 +28,10 @@ const MAX_SKEW: TimeDelta = CLOCKS_APART;
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// How many MiB must be free where the database, the copies and the export lie, as far as they are on this machine
+    /// How many MiB must be free for the database, the copies and the export, each if it is on this machine
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     min_free_mib: u64,
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
 }

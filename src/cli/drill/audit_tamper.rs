@@ -34,10 +34,10 @@ const CHECKPOINTS: usize = 3;
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Tries this export, a folder or a URL, instead of the configured one, and leaves the database aside
+    /// Uses this export, a folder or a URL, instead of the configured one, and leaves out the database
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
-    /// A folder for the copies; where this machine has its temporary files without it
+    /// A folder for the copies; by default the machine's folder for temporary files
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     #[command(flatten)]

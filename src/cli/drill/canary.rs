@@ -132,8 +132,8 @@ fn text(answer: &Value, at: &str) -> anyhow::Result<String> {
 /// Where the canary is to read.
 #[derive(Debug, clap::Args)]
 pub(super) struct Named {
-    /// A replica's address, once for each, and with a path where the sharing protocol has another there. Without it the
-    /// canary reads where its profile says
+    /// The address of a replica; repeat it for each one. Add a path if the sharing protocol has another path there. By
+    /// default the canary reads at the address in its profile
     #[arg(long = "replica", value_name = "URL")]
     pub(super) replicas: Vec<Url>,
 }

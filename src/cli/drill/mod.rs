@@ -30,18 +30,18 @@ const MAX_DETAIL: usize = 4_000;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Revokes a canary's grant, and then its token, and measures until every replica refuses it
+    /// Revokes a canary's grant, then its token, and measures how long each replica takes to refuse it
     #[command(
         after_help = "Example:\n  weir drill revocation --replica http://10.0.0.5:8080 --replica http://10.0.0.6:8080"
     )]
     Revocation(revocation::Arguments),
-    /// Rotates a canary's token, and sees that nothing breaks while the old one goes and the new one comes
+    /// Rotates a canary's token, and checks that access never breaks from the old one to the new
     #[command(after_help = "Example:\n  weir drill rotation")]
     Rotation(rotation::Arguments),
-    /// Tampers with a copy of the audit export, and sees that verification names the place
+    /// Tampers with a copy of the audit export, and checks that verification names the place
     #[command(after_help = "Example:\n  weir drill audit-tamper --config /etc/weir/weir.toml")]
     AuditTamper(audit_tamper::Arguments),
-    /// Restores a backup beside the database, and sees that what was revoked since stays revoked
+    /// Restores a backup beside the database, and checks that what was revoked since stays revoked
     #[command(after_help = "Example:\n  weir drill restore --config /etc/weir/weir.toml")]
     Restore(restore::Arguments),
 }
@@ -49,7 +49,7 @@ pub(super) enum Command {
 /// What every drill is told.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]

@@ -26,7 +26,7 @@ use super::{Common, Findings, canary, conclude, scratch::Scratch};
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// A folder with room for a copy of the database; where this machine has its temporary files without it
+    /// A folder with room for a copy of the database; by default the machine's folder for temporary files
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     #[command(flatten)]

@@ -22,7 +22,7 @@ use super::{
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     named: Named,
-    /// How long a replica may go on allowing, in milliseconds
+    /// How long a replica may still allow access after a revocation, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     within_ms: u64,
     #[command(flatten)]

@@ -19,7 +19,7 @@ const OVERLAP: Duration = Duration::from_secs(2);
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     named: Named,
-    /// By how much the old token's end may differ from what was asked for, in milliseconds
+    /// By how much the old token may end too early or too late, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     within_ms: u64,
     #[command(flatten)]

@@ -41,25 +41,25 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  weir import delta-sharing-server.yaml --dry-run")]
 pub(super) struct Arguments {
-    /// The reference server's configuration
+    /// The configuration file of the reference server
     #[arg(value_name = "FILE")]
     yaml: PathBuf,
-    /// Shows what would be made, and makes nothing
+    /// Shows what would be created, and creates nothing
     #[arg(long)]
     dry_run: bool,
-    /// Grants every share of the file to this recipient, which is made where it is not there
+    /// Grants every share of the file to this recipient, which is created if it does not exist
     #[arg(long, value_name = "NAME")]
     recipient: Option<String>,
-    /// Until when these grants last; as long as is configured without it
+    /// When these grants end; by default as late as the server allows
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "recipient")]
     valid_until: Option<DateTime<Utc>>,
-    /// What is acknowledged of what raw tables disclose, for every table; see docs/sharing-tables.md
+    /// Disclosures of raw tables to acknowledge, for every table; see docs/sharing-tables.md
     #[arg(long, value_name = "WORD", value_delimiter = ',')]
     acknowledge: Vec<String>,
-    /// Does not ask, as it does on a terminal before anything is newly disclosed
+    /// Does not ask before something is newly disclosed; without a terminal it never asks
     #[arg(long, short)]
     yes: bool,
-    /// How it is printed
+    /// The output format
     #[arg(long, short, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
