@@ -16,17 +16,18 @@ use super::core::{
 /// The name under which the bootstrap token acts; no operator has it.
 pub const BOOTSTRAP: &str = "bootstrap";
 
-/// What an operator is there for.
+/// An operator's role: `admin` may do everything, including managing operators; `share_owner` manages what is shared
+/// and with whom; `auditor` reads everything and changes nothing; `support` sees who may read what, and can end access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything, other operators included.
+    /// May do everything, including managing operators.
     Admin,
     /// Manages what is shared, and with whom.
     ShareOwner,
     /// Reads everything and changes nothing.
     Auditor,
-    /// Helps partners: sees who may read what, and may end it.
+    /// Helps partners: sees who may read what, and can end access.
     Support,
 }
 
@@ -126,14 +127,15 @@ impl Permission {
     }
 }
 
-/// What may be set of an operator.
+/// The settings of an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = OperatorBody)]
 pub struct OperatorSpec {
-    /// What it is there for; a new operator needs one.
+    /// The operator's role: `admin` may do everything, `share_owner` manages sharing, `auditor` reads everything and
+    /// changes nothing, `support` sees who may read what and can end access. Required for a new operator.
     #[schema(value_type = Option<Role>)]
     pub role: Role,
-    /// Free text.
+    /// A note for other operators.
     #[serde(default)]
     pub description: Option<String>,
 }

@@ -259,7 +259,7 @@ pub struct RevokedTokenView {
 #[utoipa::path(
     post, path = "/recipients/{recipient}/tokens", tag = "tokens",
     params(("recipient" = String, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = TokenBody,
-    responses((status = 201, description = "Issued; no other answer ever shows the token or its link", body = IssuedView))
+    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView))
 )]
 pub async fn issue_token(
     State(admin): State<Admin>,
@@ -348,7 +348,7 @@ pub async fn cancel_activation(
     post, path = "/recipients/{recipient}/tokens/{id}/rotate", tag = "tokens",
     params(("recipient" = String, Path), ("id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = RotationBody,
-    responses((status = 201, description = "Issued; no other answer ever shows the token or its link", body = IssuedView))
+    responses((status = 201, description = "Issued; no other answer shows the token or its link", body = IssuedView))
 )]
 pub async fn rotate_token(
     State(admin): State<Admin>,
