@@ -20,11 +20,11 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// The largest file that holds a token, in bytes; a JWT is a few KiB.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
-/// Which server, and as whom.
+/// The server to call, and the operator's token.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct Server {
-    /// The server's address
+    /// The server's address, or that of server.admin_listen if it is set
     #[arg(long, env = "WEIR_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     url: Url,
     /// A file that holds an operator's token; without it, WEIR_TOKEN has the token or WEIR_TOKEN_FILE names the file
@@ -37,7 +37,7 @@ pub(super) struct Server {
     trust: Trust,
 }
 
-/// How an answer is printed.
+/// The format in which an answer is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
     /// Tables and lists, for people

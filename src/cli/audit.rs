@@ -51,7 +51,7 @@ pub(super) enum Command {
     Verify(Verify),
     /// Writes events to a file or to standard output
     Export(Export),
-    /// Prints the public keys of the checkpoints' signatures, the active one first
+    /// Prints the public keys that verify checkpoints, the active one first
     Key(ConfigFile),
     /// Makes a checkpoint now, and exports it if an export is configured
     Checkpoint(ConfigFile),
@@ -66,11 +66,11 @@ pub(super) struct Verify {
     /// Trusts a checkpoint (the newest, or the one with this sequence number) and verifies only later events
     #[arg(long, value_name = "SEQ", num_args = 0..=1, require_equals = true)]
     since_checkpoint: Option<Option<i64>>,
-    /// Verifies this export, a folder or a URL, and leaves out the database unless --database is given. By default the
+    /// Verifies this export, a folder or a URL, and not the database unless --database is given. By default the
     /// database is verified, and compared with the configured export
     #[arg(long, value_name = "DIR|URL")]
     export: Option<String>,
-    /// Compares the database with --export
+    /// Verifies the database too, and compares it with --export
     #[arg(long, requires = "export")]
     database: bool,
     /// Trusts checkpoints signed with this key, as printed by `weir audit key`, instead of the keys in the key files;

@@ -93,7 +93,7 @@ enum Command {
     },
 }
 
-/// Which configuration file.
+/// The configuration file to use.
 #[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file; `weir config show` lists every key

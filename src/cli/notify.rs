@@ -14,7 +14,7 @@ use super::{ConfigFile, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Sends one `test.ping` to a webhook, and reports the outcome
+    /// Sends one `test.ping` to a configured webhook, and reports the outcome
     Test(Test),
 }
 
@@ -22,7 +22,7 @@ pub(super) enum Command {
 pub(super) struct Test {
     #[command(flatten)]
     file: ConfigFile,
-    /// The webhook's name in the configuration
+    /// The webhook's name
     name: String,
 }
 

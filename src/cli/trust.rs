@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 4 << 20;
 /// How long it may take until a server accepts a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which certificates are trusted besides the machine's.
+/// The certificates to trust besides the machine's.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Trust {
     /// A PEM file of certificates to trust besides the machine's, such as that of the authority behind the server's

@@ -129,7 +129,7 @@ fn text(answer: &Value, at: &str) -> anyhow::Result<String> {
     answer.pointer(at).and_then(Value::as_str).map(str::to_owned).context(unknown)
 }
 
-/// Where the canary is to read.
+/// The replicas at which the canary reads.
 #[derive(Debug, clap::Args)]
 pub(super) struct Named {
     /// The address of a replica; repeat it for each one. Add a path if the sharing protocol has another path there. By

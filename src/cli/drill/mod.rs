@@ -46,7 +46,7 @@ pub(super) enum Command {
     Restore(restore::Arguments),
 }
 
-/// What every drill is told.
+/// The arguments of every drill.
 #[derive(Debug, clap::Args)]
 struct Common {
     /// The output format

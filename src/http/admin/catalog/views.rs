@@ -205,7 +205,7 @@ impl From<Published> for PublishedView {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PreviewBody {
-    /// The name of the recipient as whom to read.
+    /// The recipient to preview as, by name.
     #[schema(value_type = String)]
     pub recipient: Text,
     /// The name of the share through which the recipient would read; matters only for pseudonyms with `per` set to

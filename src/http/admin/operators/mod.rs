@@ -151,7 +151,7 @@ pub struct WhoamiView {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Returns the operator to whom the token belongs.
+/// Returns the operator that the token belongs to.
 #[utoipa::path(get, path = "/whoami", tag = "operators", responses((status = 200, body = WhoamiView)))]
 pub async fn whoami(Caller(ctx): Caller) -> Json<WhoamiView> {
     let expires_at = match ctx.credential {
